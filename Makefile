@@ -1,0 +1,49 @@
+# The interface to this project. `make help` lists what it offers.
+PYTHON ?= python3
+BIN := .venv/bin
+SOURCES := l2t_ray analysis tests benchmarks
+export RAY_USAGE_STATS_ENABLED ?= 0
+export MLFLOW_DISABLE_TELEMETRY ?= true
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart check test test-all lint format bench clean
+
+help:            ## list these commands
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3 setup"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+setup: $(BIN)/.ready           ## build .venv from nothing (about 5.5 GB with CUDA's libraries)
+
+quickstart: setup        ## train a source and four methods on digits, then print the statistics
+	$(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml
+	$(BIN)/python -m l2t_ray.sweep sweeps/quickstart.yaml
+	$(BIN)/python -m analysis.stats quickstart --out report/quickstart
+
+check: lint test         ## what CI runs
+
+test: setup              ## the tests
+	$(BIN)/python -m pytest
+
+test-all: setup          ## the tests with the slow ones
+	$(BIN)/python -m pytest -m 'not gpu'
+
+lint: setup              ## style, docstrings and strict types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: setup            ## put the sources into the house's layout
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: setup             ## time the bilevel step against its rivals
+	$(BIN)/python -m benchmarks.bench_step
+
+clean:           ## remove the environment and the caches (no results)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

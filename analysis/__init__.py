@@ -1,0 +1,1 @@
+"""Tables, tests and figures over finished runs; reads MLflow and imports neither torch nor ray."""

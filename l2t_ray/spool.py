@@ -1,0 +1,144 @@
+"""Results on their way to the ledger: one durable file a run, removed when MLflow has it."""
+
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from l2t_ray.files import write_atomic
+
+Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that one finished, diverged or failed run leaves in MLflow."""
+
+    key: str
+    sweep: str
+    name: str
+    outcome: str  # finished, diverged, failed
+    params: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Series
+    wall_s: float
+    peak_bytes: int
+    end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+
+    @property
+    def start_ms(self) -> int:
+        """When a single session of that length would have begun; with the key it tells one attempt from another."""
+        return self.end_ms - round(self.wall_s * 1000)
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain values.
+
+        Returns:
+            A dictionary that `json.dumps` takes.
+        """
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The record that `to_json` gave.
+
+        Args:
+            values: the plain values.
+
+        Returns:
+            An equal record.
+        """
+        metrics = {
+            name: [(int(epoch), float(value)) for epoch, value in series] for name, series in values["metrics"].items()
+        }
+        return cls(**{**values, "metrics": metrics})
+
+
+class Spool:
+    """A folder of records; a name is a run's key, so a newer record of a run replaces the older."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def put(self, record: Record) -> None:
+        """Writes a record durably.
+
+        Args:
+            record: what is to reach the ledger.
+        """
+        write_atomic(self._path(record.key), json.dumps(record.to_json()).encode())
+
+    def remove(self, record: Record) -> None:
+        """Forgets a record that the ledger holds, unless a newer one has taken its place.
+
+        Args:
+            record: the record that was written to the ledger.
+        """
+        path = self._path(record.key)
+        try:
+            if json.loads(path.read_bytes())["end_ms"] == record.end_ms:
+                path.unlink()
+        except FileNotFoundError:
+            pass
+
+    def records(self) -> Iterator[Record]:
+        """All records, oldest first; a file that somebody changed is left where it is, and told.
+
+        Yields:
+            One record a file.
+        """
+        for path in self.paths():
+            try:
+                yield Record.from_json(json.loads(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                logger.error("%s: must be the JSON that was spooled (%r); restore or remove the file", path, error)
+
+    def paths(self) -> list[Path]:
+        """The files, oldest first.
+
+        Returns:
+            Paths whose stems are the runs' keys.
+        """
+        found = []
+        for path in self.folder.glob("*.json") if self.folder.is_dir() else ():
+            if not path.name.startswith("."):  # a temporary file that a killed writer left
+                try:
+                    found.append((path.stat().st_mtime_ns, path))
+                except FileNotFoundError:
+                    continue
+        return [path for _, path in sorted(found)]
+
+    def __len__(self) -> int:
+        return len(self.paths())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def dotted(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Resolved settings as MLflow's params: `section.name`; anything deeper, and whatever is no text, as JSON.
+
+    Args:
+        settings: of `Run.resolved`.
+
+    Returns:
+        Flat and sorted.
+    """
+    flat: dict[str, Any] = {}
+    for section, values in settings.items():
+        if isinstance(values, dict):
+            flat.update({f"{section}.{name}": value for name, value in values.items()})
+        else:
+            flat[section] = values
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in flat.items()
+    }
+    return dict(sorted(texts.items()))

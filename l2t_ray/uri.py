@@ -1,0 +1,71 @@
+"""The address of the ledger: where MLflow is looked for, and how that is told without its password."""
+
+import os
+import re
+from pathlib import Path
+
+from l2t_ray.errors import InputError
+
+SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVER_SCHEMES = ("http://", "https://")
+
+
+def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
+    """Where the ledger is: the argument, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
+
+    Args:
+        uri: of MLflow.
+        folder: the working folder.
+
+    Returns:
+        MLflow's tracking URI.
+
+    Raises:
+        InputError: if it is a folder of files, which MLflow 3.13 gave up, or another unknown kind.
+    """
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    if not chosen.startswith((*SQL_SCHEMES, *SERVER_SCHEMES)):
+        raise InputError(
+            "MLFLOW_TRACKING_URI must be a database or a server (sqlite:///FILE, postgresql://..., http://...), "
+            f"got {mask(chosen)}"
+        )
+    return chosen
+
+
+def is_database(uri: str) -> bool:
+    """Whether the ledger is reached without a server of MLflow.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        True for SQLite, PostgreSQL, MySQL and SQL Server.
+    """
+    return uri.startswith(SQL_SCHEMES)
+
+
+def database_file(uri: str) -> Path | None:
+    """The file behind the URI.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        SQLite's file; None for everything else.
+    """
+    if not uri.startswith("sqlite"):
+        return None
+    return Path(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0])
+
+
+def mask(text: str) -> str:
+    """A text without the passwords of the URIs in it.
+
+    Args:
+        text: a URI, or a message with URIs in it.
+
+    Returns:
+        The text with `user:password@` as `***@` and `?password=...` as `?password=***`.
+    """
+    text = re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+    return re.sub(r"(?i)([?&]\w*(?:password|token|secret)=)[^&\s]+", r"\1***", text)

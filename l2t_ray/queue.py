@@ -43,7 +43,17 @@ class Ended:
         return cls(**{**{entry.name: values[entry.name] for entry in fields(cls)}, "metrics": metrics})
 
 
-class Queue(Searcher):  # type: ignore[misc]  # ray is untyped
+class DriverOnly:
+    """Tune may pickle and copy it as it likes: the copies are empty, for nothing is ever resumed from them."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
     """A searcher of Tune's that searches nothing.
 
     Attributes:
@@ -128,16 +138,18 @@ class Queue(Searcher):  # type: ignore[misc]  # ray is untyped
     ) -> None:
         """Nothing: Tune's callback tells `complete` or `fail`, because it knows the error."""
 
-    def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """Keeps the limit to itself, so that Tune wraps no limiter around it.
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accepts that there is no metric.
 
         Args:
-            max_concurrent: the slots.
+            metric: unused.
+            mode: unused.
+            config: unused.
+            **spec: unused.
 
         Returns:
             True.
         """
-        self._slots = max_concurrent
         return True
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:

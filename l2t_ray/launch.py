@@ -1,0 +1,187 @@
+"""One launch: Ray, one Tuner that takes packs from the queue, and the results' way into the ledger."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2t_ray import checkpoint
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.placement import Share, Times, make_packs, shape
+from l2t_ray.progress import Progress
+from l2t_ray.recorder import Recorder
+from l2t_ray.tracking import Ledger
+from l2t_ray.work import Work
+
+ENVIRONMENT = {  # ours unless the user has set them; all but the first three are Tune's only way to be told
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",  # also on one machine: another user of it could reach the ports
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of Ray to come
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table for every failed trial, however quiet it is asked to be
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths count from the working folder
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results go to the ledger alone
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # told by our progress, with the reason
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch came to."""
+
+    n_left: int  # runs that have not ended, because it was interrupted
+    n_spooled: int  # results that the ledger does not have yet
+    wall_s: float
+
+
+def launch(
+    runs: Sequence[Run],
+    cells: Mapping[str, str],
+    *,
+    ledger: Ledger,
+    work: Work,
+    share: Share,
+    known: Times,
+    retries: int,
+    progress_file: Path,
+    storage: Path,
+) -> Launched:
+    """Trains runs on the Ray that `cluster` has started, until all have ended or a signal comes.
+
+    Args:
+        runs: to train.
+        cells: key to cell.
+        ledger: open.
+        work: how packs are trained.
+        share: what a trial gets.
+        known: durations, for the order and the time left.
+        retries: further attempts for a run that raised.
+        progress_file: for `--status`.
+        storage: a folder for Tune, emptied afterwards.
+
+    Returns:
+        What is left to do.
+    """
+    from ray import tune
+
+    from l2t_ray.events import Events
+    from l2t_ray.queue import Ended, Queue
+    from l2t_ray.trainable import PackTrainable
+
+    begun = time.monotonic()
+    shapes = {run.key: shape(run) for run in runs}
+    expected = {key: (name, known.get((name, share.device))) for key, name in shapes.items()}
+    unfinished = set(shapes)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.slots)  # a searcher gets one at a time otherwise
+    storage.mkdir(parents=True, exist_ok=True)
+
+    with (
+        Progress(expected, share.slots, progress_file) as progress,
+        Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
+        _terminate_as_interrupt(),
+    ):
+
+        def on_end(run: Run, ended: Ended, device: str) -> None:
+            tags = {"shape": shapes[run.key], "device": device or share.device}
+            recorder.add(run, ended, cells[run.key], tags)
+            progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
+            unfinished.discard(run.key)
+
+        packs = make_packs(runs, share.pack, known, share.device)
+        queue = Queue(packs, work, slots=share.slots, retries=retries, on_end=on_end)
+        tuner = tune.Tuner(
+            tune.with_resources(PackTrainable, {"cpu": share.cpus, "gpu": share.gpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=queue,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=f"launch-{os.getpid()}",
+                storage_path=str(storage),
+                callbacks=[Events(queue, progress, recorder)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the workers write their own
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:  # a second Ctrl-C
+            pass
+        finally:
+            shutil.rmtree(storage, ignore_errors=True)
+    return Launched(n_left=len(unfinished), n_spooled=recorder.n_left, wall_s=time.monotonic() - begun)
+
+
+@contextmanager
+def cluster(address: str | None, *, n_cores: int) -> Iterator[None]:
+    """Ray, started on this machine alone or joined; used as it is where it runs already in this process.
+
+    Args:
+        address: of a running cluster.
+        n_cores: of a cluster of our own.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: if there is no cluster at the address.
+    """
+    for name, value in ENVIRONMENT.items():
+        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
+            os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT if name.startswith("RAY_CHDIR")}}
+    try:
+        if address:
+            ray.init(address=address, runtime_env=environment, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=n_cores,
+                include_dashboard=False,
+                **quiet,
+            )
+    except ConnectionError as error:
+        raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a launch as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,14 +1,17 @@
 """A run: one training of one target network, frozen, known by the hash of every setting that can change its result.
 
+Around it: a sweep file's outer form and its `execution:`, which is how runs are trained and never part of a key.
 `python -m l2t_ray.config schema` prints the JSON schema of a sweep file for editors.
 """
 
 import hashlib
 import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from l2t_ray import registry
 
@@ -16,10 +19,28 @@ KEY_DIGITS = 16
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 LOCATIONS = (("source", "weights"), ("data", "path"), ("data", "title"))  # where things lie: never in the key
 
-Pairs = Literal["all", "one_to_one", "single"] | tuple[tuple[int, int], ...]
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must name each one once")
+    return values
+
+
+def _unit_fraction(share: float) -> float:
+    if 1 - share * int(1 / share + 1e-9) > 0.05:  # 0.33 is meant as a third; 0.15 would leave a tenth to nobody
+        raise ValueError("must be auto, or 1 / k for a whole number k (1, 0.5, 0.3333, 0.25, ...)")
+    return share
+
+
 Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]
+Pair = tuple[Annotated[int, Field(ge=0, le=2)], Annotated[int, Field(ge=0, le=4)]]
+PairList = Annotated[
+    tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
+]
+Pairs = Literal["all", "one_to_one", "single"] | PairList
+Label = Annotated[str, Field(pattern=r"^[\w.+=()-][\w .+=()-]{0,99}$")]  # stands between the slashes of a cell's name
 
 
 class Frozen(BaseModel):
@@ -51,10 +72,12 @@ class Data(Frozen):
     path: str | None = Field(
         None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
     )
-    title: str | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
+    title: Label | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
     sha256: str | None = Field(None, description="content of `path`; filled in when the sweep file is read")
-    classes: tuple[str, ...] | None = Field(None, description="train and test on these classes alone")
-    samples_per_class: Count | dict[str, Count] = Field(
+    classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
+        None, description="train and test on these classes alone"
+    )
+    samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1)] = Field(
         description="training images of each class; a map of class to number for imbalance, '*' for all others"
     )
 
@@ -109,13 +132,34 @@ class Run(Frozen):
     augment: Augment = Augment()
     transfer: Transfer = Transfer()
     record: Record = Record()
-    options: dict[str, registry.Scalar] = Field(default_factory=dict, description="the method's own settings")
+    options: dict[str, registry.Scalar] = Field(
+        default_factory=dict, validate_default=True, description="the method's own settings, defaults filled in"
+    )
 
-    @model_validator(mode="after")
-    def _check_method(self) -> Self:
-        if self.method not in registry.METHODS:
-            raise ValueError(f"method must be one of {', '.join(sorted(registry.METHODS))}, got {self.method!r}")
-        return self
+    @field_validator("method")
+    @classmethod
+    def _check_method(cls, name: str) -> str:
+        if name not in registry.METHODS:
+            raise ValueError(f"must be one of {', '.join(sorted(registry.METHODS))}")
+        return name
+
+    @field_validator("options")
+    @classmethod
+    def _complete_options(cls, given: dict[str, registry.Scalar], info: ValidationInfo) -> dict[str, registry.Scalar]:
+        if "method" not in info.data:  # refused already
+            return given
+        options = dict(registry.METHODS[info.data["method"]].options)
+        for name, value in given.items():
+            if name not in options:
+                raise ValueError(f"{name} is no option of {info.data['method']}")
+            options[name] = like_default(value, options[name])
+        return options
+
+    def __copy__(self) -> Self:
+        """A copy without the key: `model_copy` is about to change a setting."""
+        copied = super().__copy__()
+        copied.__dict__.pop("key", None)
+        return copied
 
     def resolved(self) -> dict[str, Any]:
         """Every setting that can change the result, defaults included, as plain JSON values.
@@ -131,11 +175,104 @@ class Run(Frozen):
                 settings[section] = kept
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
-        settings["options"] = {**method.options, **settings["options"]}
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+        return hashlib.sha256(_sorted_json(self.resolved()).encode()).hexdigest()[:KEY_DIGITS]
+
+    def with_seeds(self, seeds: Iterable[int]) -> Iterator[Self]:
+        """The runs of this one's cell, many at once: their keys are made from one text, cut at the seed.
+
+        Args:
+            seeds: valid ones.
+
+        Yields:
+            A run for each seed.
+        """
+        settings = self.resolved()
+        head = _sorted_json({name: value for name, value in settings.items() if name < "seed"})[:-1]
+        tail = _sorted_json({name: value for name, value in settings.items() if name > "seed"})[1:]
+        for seed in seeds:
+            digest = hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()
+            run = self.model_copy(update={"seed": seed})
+            run.__dict__["key"] = digest[:KEY_DIGITS]  # where the cached property looks
+            yield run
+
+
+class Execution(Frozen):
+    """How runs are trained: nothing in here can change a result."""
+
+    gpu_share: Literal["auto"] | Annotated[float, Field(gt=0, le=1), AfterValidator(_unit_fraction)] = Field(
+        "auto", description="1 / k: trials side by side on one GPU"
+    )
+    pack: Literal["auto"] | Count = Field("auto", description="runs trained together in one process")
+    threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
+    retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised")
+    storage: str = Field(".l2t", description="folder of checkpoints; all machines must see it", min_length=1)
+    data_dir: str = Field("data", description="folder of the data sets", min_length=1)
+    download: bool = Field(True, description="fetch data sets that are not there")
+    checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
+    price_per_hour: NonNegative | None = Field(None, description="of the whole machine or cluster; told in the plan")
+
+
+class SweepFile(Frozen):
+    """A sweep file's outer form; `sweepfile.read_sweep` expands its blocks."""
+
+    sweep: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
+        description="the name: MLflow's experiment, and folders"
+    )
+    methods: tuple[str, ...] = Field((), description="Python files with methods of your own")
+    run: dict[str, Any] = Field(default_factory=dict, description="settings of every block, unless it says otherwise")
+    grid: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
+        description="blocks: each is the product of its lists; `variant:` names its cells"
+    )
+    execution: Execution = Field(Execution(), description="how, never what")
+
+
+def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.Scalar:
+    """An option's value in the type of its default, so that 1 and 1.0 are one setting.
+
+    Args:
+        value: given.
+        default: the method's.
+
+    Returns:
+        The value, a whole number as a float where the default is a float.
+
+    Raises:
+        ValueError: if it is of another type.
+    """
+    if type(default) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"must be of the type of its default {default!r}, {type(default).__name__}")
+    return value
+
+
+def _sorted_json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the JSON schema of a sweep file, with the built-in methods' names.
+
+    Args:
+        argv: `schema`.
+
+    Returns:
+        The exit code.
+    """
+    from l2t_ray.schema import sweep_schema
+
+    if [*(sys.argv[1:] if argv is None else argv)] != ["schema"]:
+        print("usage: python -m l2t_ray.config schema", file=sys.stderr)
+        return 2
+    registry.load()
+    print(json.dumps(sweep_schema(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -240,11 +240,14 @@ class Ledger:
 
         client, run_id = self._client, ""
         if record.key in self._attempted:
-            for known in client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'"):
-                if known.info.status == "FINISHED" and record.outcome == "finished":
-                    return
-                if known.info.start_time == record.start_ms:
-                    run_id = known.info.run_id
+            known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'")
+            begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
+            whole = [run.info.run_id for run in known if run.info.status == "FINISHED"]
+            if whole and record.outcome == "finished":
+                for double in set(begun) - set(whole):  # begun here, and finished by another sweep meanwhile
+                    client.delete_run(double)
+                return
+            run_id = begun[0] if begun else ""
         self._attempted.add(record.key)
         if not run_id:
             tags = {"kind": "run", "key": record.key, "sweep": record.sweep, "outcome": record.outcome, **record.tags}

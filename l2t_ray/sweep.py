@@ -1,0 +1,273 @@
+"""The command line of the main job: trains whatever a sweep wants and the ledger lacks.
+
+Launching again resumes; launching when all is finished does nothing. stdout is the result, stderr the progress.
+Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wait in the spool; 2 usage.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from l2t_ray import checkpoint
+from l2t_ray.config import Data, Run
+from l2t_ray.entries import Entry, failures, finished
+from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.launch import Launched, cluster, launch
+from l2t_ray.lock import Lock
+from l2t_ray.placement import Share, choose_share, cores, make_plan, times
+from l2t_ray.progress import duration, read_progress
+from l2t_ray.summary import print_plan, print_summary, summarize
+from l2t_ray.sweepfile import Sweep, read_sweep
+from l2t_ray.tracking import Ledger
+from l2t_ray.work import TRAINER, Work
+
+HOME = Path(".l2t")  # locks, spools and progress, in the working folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: arguments, by default the process'.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    try:
+        return _run(arguments)
+    except InputError as error:
+        _say(*error.problems)
+    except LedgerUnavailableError as error:
+        _say(str(error), "nothing was started and nothing is lost")
+    except KeyboardInterrupt:
+        _say("interrupted; launch again to go on")
+        return 1
+    return 2
+
+
+@dataclass(frozen=True)
+class State:
+    """A sweep against its ledger."""
+
+    sweep: Sweep
+    ledger: Ledger
+    entries: list[Entry]
+    done: dict[str, Entry]
+    lost: dict[str, tuple[str, str]]
+    to_train: list[str]
+
+    @classmethod
+    def read(cls, sweep: Sweep, ledger: Ledger, *, retry_failed: bool) -> "State":
+        """Compares what is wanted with what is there.
+
+        Args:
+            sweep: what is wanted.
+            ledger: what is there.
+            retry_failed: whether diverged and failed runs are to be trained again.
+
+        Returns:
+            The difference.
+        """
+        entries = ledger.entries()
+        done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
+        skipped = set(done) if retry_failed else {*done, *lost}
+        return cls(sweep, ledger, entries, done, lost, [key for key in sweep.runs if key not in skipped])
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    sweep = read_sweep(arguments.file, overrides=arguments.set, where=arguments.where)
+    ledger, folder = Ledger(sweep.name), HOME / sweep.name
+    lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
+    if arguments.plan or arguments.status:
+        state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if arguments.plan:
+            return _show_plan(state, as_json=arguments.json)
+        holder, running = lock.holder(), read_progress(progress_file)
+        _say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
+        if holder and running:
+            _say(running["line"])
+        return _show_summary(state, as_json=arguments.json)
+    with lock:
+        n_waiting = len(ledger.spool)
+        if n_waiting:
+            _say(f"{n_waiting} results of an earlier launch are written to {ledger.shown_uri} first")
+            ledger.open()
+            ledger.flush()
+        state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        share = _local_share(sweep)
+        _say(_announcement(state, share))
+        whole = read_sweep(arguments.file, overrides=arguments.set) if arguments.where else sweep
+        ledger.write_manifest(whole, state.entries)
+        launched = None
+        if state.to_train:
+            ledger.open()
+            launched = _train(state, share, arguments, progress_file)
+            if launched.n_spooled:
+                _say(
+                    f"{launched.n_spooled} results wait in {ledger.spool.folder}, because {ledger.shown_uri} "
+                    "does not take them; the next launch writes them first"
+                )
+            if launched.n_left:
+                _say(f"interrupted with {launched.n_left} runs to go; launch again to go on from their checkpoints")
+            try:
+                state = State.read(sweep, ledger, retry_failed=False)
+            except LedgerUnavailableError as error:
+                _say(str(error))
+                return 1
+        code = _show_summary(state, as_json=arguments.json, launched=launched)
+        _say(f"result: python -m analysis.stats {sweep.name}    pages: {_pages(ledger)}")
+        return code
+
+
+def _train(state: State, share: Share, arguments: argparse.Namespace, progress_file: Path) -> Launched:
+    sweep = state.sweep
+    execution = sweep.execution
+    runs = [sweep.runs[key] for key in state.to_train]
+    storage = (Path(execution.storage) / sweep.name).resolve()
+    work = Work(
+        folder=str(Path.cwd()),
+        checkpoints=str(storage / "checkpoints"),
+        data_dir=str(Path(execution.data_dir).resolve()),
+        download=execution.download and not arguments.no_download,
+        checkpoint_s=execution.checkpoint_s,
+        threads=share.threads,
+        methods=tuple(str(path) for path in sweep.methods),
+        trainer=arguments.trainer,
+    )
+    _tidy(storage / "checkpoints", state.done)
+    _prepare(runs, work)
+    with cluster(arguments.address, n_cores=cores()):
+        if arguments.address:
+            import ray
+
+            found = ray.cluster_resources()
+            share = choose_share(
+                execution, n_cores=found.get("CPU", 1), n_gpus=found.get("GPU", 0), device=share.device
+            )
+            _say(f"on the cluster at {arguments.address}: {share}")
+        return launch(
+            runs,
+            sweep.cells,
+            ledger=state.ledger,
+            work=replace(work, threads=share.threads),
+            share=share,
+            known=times(state.entries),
+            retries=execution.retries,
+            progress_file=progress_file,
+            storage=storage / "tune",
+        )
+
+
+def _tidy(checkpoints: Path, done: Iterable[str]) -> None:
+    # makes the folder, and removes what killed launches left: parts of files, checkpoints of recorded runs
+    try:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for part in checkpoints.glob(".*"):
+            part.unlink()
+        probe = checkpoints / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{checkpoints}: execution.storage must be a folder that can be written to, got {error.strerror!r}"
+        ) from error
+    finished_keys = set(done)
+    for file in checkpoints.glob("*.ckpt*"):
+        if file.name.split(".")[0] in finished_keys:
+            checkpoint.remove_state(checkpoints / f"{file.name.split('.')[0]}.ckpt")
+
+
+def _prepare(runs: Iterable[Run], work: Work) -> None:
+    # downloads, decodes and checks every data set once, before many processes want it
+    from l2t_ray.data import load_data
+
+    seen = set()
+    for run in runs:
+        identity = run.data.model_dump_json(exclude={"samples_per_class"})
+        if identity not in seen:
+            seen.add(identity)
+            settings: Data = run.data
+            load_data(settings, Path(work.data_dir), download=work.download)
+
+
+def _local_share(sweep: Sweep) -> Share:
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    device = torch.cuda.get_device_name() if n_gpus else "cpu"
+    return choose_share(sweep.execution, n_cores=cores(), n_gpus=n_gpus, device=device)
+
+
+def _announcement(state: State, share: Share) -> str:
+    counts = f"{len(state.sweep.runs)} runs wanted, {len(state.done)} finished"
+    if state.lost:
+        counts += f", {len(state.lost)} failed or diverged"
+        counts += " (--retry-failed trains them again)" if not set(state.lost) & set(state.to_train) else ""
+    if not state.to_train:
+        return f"{state.sweep.name}: {counts}, nothing to train"
+    plan = _plan(state, share)
+    wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
+    return f"{state.sweep.name}: {counts}, {len(state.to_train)} to train, {share}, {wall}"
+
+
+def _plan(state: State, share: Share) -> Any:
+    sweep = state.sweep
+    known = times(state.entries)
+    return make_plan(sweep.runs, sweep.cells, state.done, state.to_train, share, known, sweep.execution.price_per_hour)
+
+
+def _show_plan(state: State, *, as_json: bool) -> int:
+    share = _local_share(state.sweep)
+    _say(_announcement(state, share))
+    if as_json:
+        print(json.dumps({"sweep": state.sweep.name, **asdict(_plan(state, share))}, indent=2))
+    else:
+        print_plan(_plan(state, share), sys.stdout)
+    return 0
+
+
+def _show_summary(state: State, *, as_json: bool, launched: Launched | None = None) -> int:
+    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries)
+    if as_json:
+        print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None}, indent=2))
+    else:
+        print_summary(summary, sys.stdout)
+    incomplete = launched is not None and (launched.n_left or launched.n_spooled)
+    return 1 if summary.failures or incomplete else 0
+
+
+def _pages(ledger: Ledger) -> str:
+    if ledger.uri.startswith("http"):
+        return ledger.shown_uri
+    return f"mlflow ui --backend-store-uri {ledger.shown_uri!r}"
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m l2t_ray.sweep", description="Train what a sweep file wants.")
+    parser.add_argument("file", type=Path, help="the sweep file (YAML)")
+    parser.add_argument("--plan", action="store_true", help="say what would be trained, and how long it takes")
+    parser.add_argument("--status", action="store_true", help="say what is finished, also while a launch is running")
+    parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting of every run")
+    parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
+    parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
+    parser.add_argument("--address", help="of a running Ray cluster; by default this machine")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--trainer", default=TRAINER, help=argparse.SUPPRESS)  # benchmarks measure all but the training
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

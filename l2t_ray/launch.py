@@ -16,7 +16,7 @@ from typing import Any
 from l2t_ray import checkpoint
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.placement import Share, Times, make_packs, shape
+from l2t_ray.placement import Share, Times, make_packs, shapes
 from l2t_ray.progress import Progress
 from l2t_ray.recorder import Recorder
 from l2t_ray.tracking import Ledger
@@ -81,9 +81,9 @@ def launch(
     from l2t_ray.trainable import PackTrainable
 
     begun = time.monotonic()
-    shapes = {run.key: shape(run) for run in runs}
-    expected = {key: (name, known.get((name, share.device))) for key, name in shapes.items()}
-    unfinished = set(shapes)
+    shape_of = shapes(runs, cells)
+    expected = {key: (name, known.get((name, share.device))) for key, name in shape_of.items()}
+    unfinished = set(shape_of)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.slots)  # a searcher gets one at a time otherwise
     storage.mkdir(parents=True, exist_ok=True)
 
@@ -94,12 +94,12 @@ def launch(
     ):
 
         def on_end(run: Run, ended: Ended, device: str) -> None:
-            tags = {"shape": shapes[run.key], "device": device or share.device}
+            tags = {"shape": shape_of[run.key], "device": device or share.device}
             recorder.add(run, ended, cells[run.key], tags)
             progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
             unfinished.discard(run.key)
 
-        packs = make_packs(runs, share.pack, known, share.device)
+        packs = make_packs(runs, shape_of, share.pack, known, share.device)
         queue = Queue(packs, work, slots=share.slots, retries=retries, on_end=on_end)
         tuner = tune.Tuner(
             tune.with_resources(PackTrainable, {"cpu": share.cpus, "gpu": share.gpus}),

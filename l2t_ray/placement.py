@@ -82,6 +82,26 @@ def shape(run: Run) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
+    """The shapes of many runs, computed once a cell, whose runs differ in their seed alone.
+
+    Args:
+        runs: of one sweep.
+        cells: key to cell.
+
+    Returns:
+        Key to shape.
+    """
+    of_cell: dict[str, str] = {}
+    found = {}
+    for run in runs:
+        cell = cells[run.key]
+        if cell not in of_cell:
+            of_cell[cell] = shape(run)
+        found[run.key] = of_cell[cell]
+    return found
+
+
 def cores() -> int:
     """The CPU cores that this process may use, by its affinity and its control group.
 
@@ -136,11 +156,14 @@ def times(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def make_packs(runs: Iterable[Run], size: int, known: Times, device: str) -> list[tuple[Run, ...]]:
+def make_packs(
+    runs: Iterable[Run], shape_of: Mapping[str, str], size: int, known: Times, device: str
+) -> list[tuple[Run, ...]]:
     """Groups runs of equal shape; the longest come first, and before them those of unknown length.
 
     Args:
         runs: to train.
+        shape_of: key to shape.
         size: runs a pack at most.
         known: durations.
         device: what trains.
@@ -150,7 +173,7 @@ def make_packs(runs: Iterable[Run], size: int, known: Times, device: str) -> lis
     """
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[shape(run)].append(run)
+        groups[shape_of[run.key]].append(run)
     order = sorted(groups, key=lambda name: -known.get((name, device), float("inf")))  # stable
     return [tuple(groups[name][start : start + size]) for name in order for start in range(0, len(groups[name]), size)]
 
@@ -182,7 +205,8 @@ def make_plan(
     for key in runs:
         wanted[cells[key]].append(key)
     finished, training = set(done), set(to_train)
-    durations = {key: known.get((shape(runs[key]), share.device)) for key in to_train}
+    shape_of = shapes(runs.values(), cells)
+    durations = {key: known.get((shape_of[key], share.device)) for key in to_train}
     rows = []
     for cell, keys in wanted.items():
         ours = [duration for key in keys if (duration := durations.get(key)) is not None]

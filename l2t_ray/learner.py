@@ -1,0 +1,208 @@
+"""What is learned in one pack of K runs: its state, one training step, and predictions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray import matching, meta, registry
+from l2t_ray.config import Run
+from l2t_ray.hypergrad import Batch, Inner, distance_gradient, logit_gradient
+from l2t_ray.methods import Batch as MethodBatch
+from l2t_ray.methods import FeatureMatching, Method, Shapes
+from l2t_ray.models import ResNet, initial_theta, target_chain
+from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
+from l2t_ray.streams import stream
+
+IMAGE_SIZE = 32
+RunState = dict[str, Any]
+_TENSORS = ("theta", "buffers", "phi", "moments")
+
+
+class Learner:
+    """K runs of one shape: parameters, optimizer states, and the step of Algorithm 1.
+
+    Args:
+        runs: settings; they may differ in seeds and scalars alone.
+        n_classes: of the data set.
+        source: the frozen network on `device`, or None.
+        device: where everything lives.
+    """
+
+    def __init__(self, runs: Sequence[Run], n_classes: int, source: ResNet | None, device: torch.device) -> None:
+        first = runs[0]
+        self.runs, self.source, self.device, self.n_runs = runs, source, device, len(runs)
+        self.dtype = torch.float64 if first.training.precision == "float64" else torch.float32
+        method = registry.METHODS[first.method]
+        assert isinstance(method, Method)
+        self.method = method
+        self.network = target_chain(first.target, n_classes)
+        n_levels = len(self.network.levels)
+        self.shapes = Shapes(
+            source_channels=source.channels if source is not None else (),
+            source_sizes=tuple(IMAGE_SIZE >> m for m in range(3)) if source is not None else (),
+            target_channels=self.network.feature_channels,
+            target_sizes=tuple(IMAGE_SIZE >> n for n in range(n_levels)),
+            n_classes=n_classes,
+        )
+        self.pairs = method.matching(first, self.shapes) if isinstance(method, FeatureMatching) else None
+        self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
+        self.theta = self._stack([self._initial_theta(run) for run in runs])
+        self.extra_names = [name for name in self.theta if name.split(".")[0] not in {"conv", "bn", "fc"}]
+        self.buffers = {name: torch.zeros_like(p) for name, p in self.theta.items()}
+        self.statistics = self.network.initial_statistics(self.n_runs, self.theta["fc.bias"])
+        self.phi = self._stack([self._initial_phi(run) for run in runs])
+        self.moments = zero_moments(self.phi)
+        self.meta_step = torch.zeros((), device=device, dtype=self.dtype)
+        self.beta = self._scalars([run.transfer.beta for run in runs])
+        self.momentum = self._scalars([run.training.momentum for run in runs])
+        self.weight_decay = self._scalars([run.training.weight_decay for run in runs])
+        self.meta_lr = self._scalars([run.transfer.meta_lr for run in runs])
+        self.meta_weight_decay = self._scalars([run.transfer.meta_weight_decay for run in runs])
+
+    def step(self, images: Tensor, labels: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Algorithm 1 on one mini-batch of every run.
+
+        Args:
+            images: [B, K*3, 32, 32].
+            labels: [K, B].
+            lr: alpha, [K].
+
+        Returns:
+            L_org before the step and the number of images it had right, [K] each.
+        """
+        source = self._source_features(images)
+        if self.pairs is None:
+            return self._descend(images, labels, lr, source, None)
+        targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
+        with torch.enable_grad():
+            phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
+            weights = meta.weigh(self.pairs, phi, source)
+        batch = Batch(images, labels, targets, meta.pixel_weights(weights, self.shapes.target_sizes))
+        result = self._descend(images, labels, lr, source, batch)
+        if self.networks:
+            inner, n_steps = self._inner(lr), self.runs[0].transfer.look_ahead_steps
+            at_distances = distance_gradient(self.network, self.pairs, self.theta, self.buffers, batch, inner, n_steps)
+            gradients = meta.phi_gradient(phi, weights, at_distances, inner.scale)
+            adam_(self.phi, self.moments, gradients, self.meta_step, self.meta_lr, self.meta_weight_decay)
+        return result
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits [K, B, N] of images [B, 3, 32, 32], the same for every run, with running statistics."""
+        return self.network.predict(self.theta, self.statistics, images.repeat(1, self.n_runs, 1, 1))
+
+    def finite(self) -> Tensor:
+        """Whether every parameter of each run is finite, [K]."""
+        sums = [p.flatten(1).sum(1) for p in (*self.theta.values(), *self.phi.values())]
+        return torch.stack(sums).isfinite().all(0)
+
+    def state(self, run: int) -> RunState:
+        """One run's tensors, on the CPU, as `restore` takes them."""
+        state: RunState = {
+            group: {name: p[run].cpu().clone() for name, p in getattr(self, group).items()} for group in _TENSORS
+        }
+        state["statistics"] = {name: s.view(self.n_runs, -1)[run].cpu().clone() for name, s in self.statistics.items()}
+        state["meta_step"] = float(self.meta_step)
+        return state
+
+    def restore(self, states: Sequence[RunState]) -> None:
+        """Continues from what `state` gave, one a run."""
+        for run, state in enumerate(states):
+            for group in _TENSORS:
+                for name, p in getattr(self, group).items():
+                    p[run].copy_(state[group][name])
+            for name, s in self.statistics.items():
+                s.view(self.n_runs, -1)[run].copy_(state["statistics"][name])
+            self.meta_step.fill_(state["meta_step"])
+
+    def _descend(
+        self, images: Tensor, labels: Tensor, lr: Tensor, source: Sequence[Tensor], batch: Batch | None
+    ) -> tuple[Tensor, Tensor]:
+        """Step 1: SGD on L_total."""
+        values = self.network.forward(self.theta, images, statistics=self.statistics)
+        assert values.logits is not None
+        loss = F.cross_entropy(values.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
+        n_right = (values.logits.argmax(-1) == labels).sum(1)
+        at_logits = logit_gradient(values.logits, labels)
+        at_features: Sequence[Tensor | None] = [None] * len(values.features)
+        gradients: dict[str, Tensor] = {}
+        if batch is not None and self.pairs is not None:
+            scaled = {n: v * _channelwise(self.beta, v) for n, v in batch.pixel_weights.items()}
+            distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
+            at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
+        elif type(self.method).loss is not Method.loss:
+            at_features, extra_at_logits, gradients = self._own_loss(values.features, values.logits, labels, source)
+            at_logits = at_logits + extra_at_logits
+        gradients |= self.network.backward(self.theta, values, at_features, at_logits)
+        sgd_(self.theta, self.buffers, gradients, lr, self.momentum, self.weight_decay)
+        return loss, n_right
+
+    def _own_loss(
+        self, features: Sequence[Tensor], logits: Tensor, labels: Tensor, source: Sequence[Tensor]
+    ) -> tuple[list[Tensor | None], Tensor, dict[str, Tensor]]:
+        """Gradients of beta times the method's loss at features, logits and extra parameters."""
+        with torch.enable_grad():
+            leaves = [f.detach().requires_grad_() for f in features]
+            logit_leaf = logits.detach().requires_grad_()
+            extra = {name: self.theta[name].detach().requires_grad_() for name in self.extra_names}
+            total = logit_leaf.new_zeros(())
+            for k, run in enumerate(self.runs):
+                seen = MethodBatch(
+                    source=[s[:, k] for s in source],
+                    target=[f.unflatten(1, (self.n_runs, -1))[:, k] for f in leaves],
+                    logits=logit_leaf[k],
+                    labels=labels[k],
+                )
+                own = {name: p[k] for name, p in extra.items()}
+                loss = self.method.loss(own, seen, {**self.method.options, **run.options})
+                if loss is not None:
+                    total = total + self.beta[k] * loss
+            wanted = [*leaves, logit_leaf, *extra.values()]
+            found = torch.autograd.grad(total, wanted, allow_unused=True)
+        at_logits = found[len(leaves)]
+        named = zip(extra, found[len(leaves) + 1 :], strict=True)
+        return (
+            list(found[: len(leaves)]),
+            torch.zeros_like(logits) if at_logits is None else at_logits,
+            {name: gradient for name, gradient in named if gradient is not None},
+        )
+
+    def _source_features(self, images: Tensor) -> list[Tensor]:
+        """S^m(x), [B, K, C_m, H_m, W_m]."""
+        if self.source is None or "source" not in self.method.uses:
+            return []
+        n_images = images.shape[0]
+        flat = images.unflatten(1, (self.n_runs, 3)).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return [s.unflatten(0, (n_images, self.n_runs)) for s in self.source.features(flat)]
+
+    def _inner(self, lr: Tensor) -> Inner:
+        if self.runs[0].transfer.inner == "published":
+            return Inner(lr, self.beta, self.momentum, self.weight_decay)
+        return Inner(lr, torch.ones_like(self.beta))
+
+    def _initial_theta(self, run: Run) -> dict[str, Tensor]:
+        theta = initial_theta(self.network, stream(run.seed, "init"))
+        return theta | self.method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
+
+    def _initial_phi(self, run: Run) -> dict[str, Tensor]:
+        if self.pairs is None or not self.networks:
+            return {}
+        return meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, stream(run.seed, "init.meta"))
+
+    def _stack(self, by_run: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        names = by_run[0]
+        return {n: torch.stack([run[n] for run in by_run]).to(self.device, self.dtype) for n in names}
+
+    def _scalars(self, by_run: Sequence[float]) -> Tensor:
+        return torch.tensor(by_run, dtype=self.dtype, device=self.device)
+
+
+def _channelwise(scalars: Tensor, v: Tensor) -> Tensor:
+    """Scalars [K] as [1, K*C, 1, 1]."""
+    return (
+        per_run(scalars, v.new_empty(scalars.shape[0], v.shape[1] // scalars.shape[0]))
+        .expand(-1, v.shape[1] // scalars.shape[0])
+        .reshape(1, -1, 1, 1)
+    )

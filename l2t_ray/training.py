@@ -1,0 +1,233 @@
+"""One pack from start to end: epochs, evaluations, outcomes. No Ray, no MLflow."""
+
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.config import Run
+from l2t_ray.data import DataSet, stratified_subset
+from l2t_ray.learner import Learner, RunState
+from l2t_ray.models import ResNet
+
+EVALUATION_BATCH = 500
+Metrics = dict[str, list[tuple[int, float]]]
+OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]
+_SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
+_TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer", "meta_weight_decay"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to.
+
+    Attributes:
+        key: the run's.
+        status: "finished", or "diverged" when a loss or a parameter was not finite.
+        reason: empty when finished.
+        metrics: (epoch, value) by name, epochs counted from 1.
+        wall_s: seconds of training, all sessions added up; a pack's time is shared evenly among its runs.
+        peak_bytes: the device allocator's peak; on a CPU the process' peak resident set.
+    """
+
+    key: str
+    status: Literal["finished", "diverged"]
+    reason: str
+    metrics: Metrics
+    wall_s: float
+    peak_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """What `to_json` gave, also after a pass through JSON."""
+        metrics = {name: [(int(e), float(v)) for e, v in points] for name, points in values["metrics"].items()}
+        return cls(**{**values, "metrics": metrics})
+
+
+def pack_shape(run: Run) -> str:
+    """Runs of equal shape can be trained in one pack: they differ in seed and scalar settings alone.
+
+    Args:
+        run: the run.
+
+    Returns:
+        A text that is equal for runs of equal shape.
+    """
+    settings = run.resolved()
+    settings.pop("seed")
+    for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
+        settings.get(section, {}).pop(name, None)
+    return repr(settings)
+
+
+def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
+    """The epochs, counted from 1, after which the test set is classified: evenly spread points and the last."""
+    points = (math.ceil(n_epochs * i / (n_evaluations + 1)) for i in range(1, n_evaluations + 1))
+    return frozenset(points) | {n_epochs}
+
+
+def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
+    """alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
+    return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+
+@torch.no_grad()
+def train(
+    runs: Sequence[Run],
+    data: DataSet,
+    source: ResNet | None,
+    *,
+    device: torch.device,
+    states: Sequence[RunState | None] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> list[Outcome]:
+    """Trains one pack.
+
+    Args:
+        runs: K runs of equal shape (`pack_shape`).
+        data: the data set, with the runs' classes.
+        source: the frozen source network, or None.
+        device: where to train.
+        states: what an earlier session's snapshot gave, one a run and all of one epoch, or None.
+        on_epoch: called after every epoch with the number of epochs done and a function that takes a snapshot; an
+            exception that it raises ends the training and passes through.
+
+    Returns:
+        One outcome a run, in order.
+    """
+    assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
+    pack = _Pack(runs, data, source, device)
+    if states is not None and all(state is not None for state in states):
+        pack.restore([state for state in states if state is not None])
+    for epoch in range(pack.n_done, pack.n_epochs):
+        pack.train_epoch(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, pack.snapshot)
+        if all(pack.reasons):
+            break
+    return pack.outcomes()
+
+
+class _Pack:
+    """The loop's state: the learner, the images on the device, and what has been measured."""
+
+    def __init__(self, runs: Sequence[Run], data: DataSet, source: ResNet | None, device: torch.device) -> None:
+        _set_precision(runs[0].training.precision)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        self.runs, self.device, self.data = runs, device, data.to(device)
+        self.n_epochs, self.n_done = runs[0].training.epochs, 0
+        learner_source = None if source is None else source.to(device)
+        self.learner = Learner(runs, len(data.classes), learner_source, device)
+        if learner_source is not None:
+            learner_source.to(self.learner.dtype)
+        samples = [stratified_subset(data.train_labels, data.classes, r.data.samples_per_class, r.seed) for r in runs]
+        subsets = torch.stack(samples).to(device)
+        self.images, self.labels = self.data.train_images[subsets], self.data.train_labels[subsets]
+        self.rows = torch.arange(len(runs), device=device)[:, None]
+        self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
+        self.metrics: list[Metrics] = [{} for _ in runs]
+        self.reasons = ["" for _ in runs]
+        self.earlier_s, self.started_s = 0.0, time.perf_counter()
+
+    def train_epoch(self, epoch: int) -> None:
+        """All batches of one epoch, then the measurements, with one wait for the device."""
+        n_images, batch_size = self.labels.shape[1], self.runs[0].training.batch_size
+        draws = [epoch_draws(run.seed, epoch, n_images, run.augment) for run in self.runs]
+        order, offsets, flips = (torch.stack(parts).to(self.device) for parts in zip(*draws, strict=True))
+        rates = [learning_rate(run.training.lr, epoch, self.n_epochs) for run in self.runs]
+        lr = torch.tensor(rates, dtype=self.learner.dtype, device=self.device)
+        loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
+        for start in range(0, n_images, batch_size):
+            rows = order[:, start : start + batch_size]
+            images = self._batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
+            batch_loss, batch_right = self.learner.step(images, self.labels[self.rows, rows], lr)
+            loss += batch_loss * rows.shape[1]
+            n_right += batch_right
+        measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
+        finite = self.learner.finite() & loss.isfinite()
+        if epoch + 1 in self.evaluated:
+            measured |= self._evaluate()
+        self.n_done = epoch + 1
+        for k, ok in enumerate(finite.tolist()):
+            if not ok and not self.reasons[k]:
+                what = "a parameter" if math.isfinite(float(loss[k])) else "train_loss"
+                self.reasons[k] = f"{what} is not finite in epoch {epoch + 1}"
+        for name, values in measured.items():
+            for k, value in enumerate(values.tolist()):
+                if math.isfinite(value) and not self.reasons[k]:
+                    self.metrics[k].setdefault(name, []).append((epoch + 1, value))
+
+    def snapshot(self) -> list[RunState]:
+        """Each run's state as `restore` takes it; tensors and plain values alone."""
+        wall_s = self.earlier_s + time.perf_counter() - self.started_s
+        return [
+            self.learner.state(k)
+            | {"key": run.key, "epoch": self.n_done, "metrics": self.metrics[k], "wall_s": wall_s, "reason": reason}
+            for k, (run, reason) in enumerate(zip(self.runs, self.reasons, strict=True))
+        ]
+
+    def restore(self, states: Sequence[RunState]) -> None:
+        """Continues where `snapshot` was taken."""
+        assert [state["key"] for state in states] == [run.key for run in self.runs], "a state belongs to its run"
+        assert len({state["epoch"] for state in states}) == 1, "runs of one pack continue from the same epoch"
+        self.learner.restore(states)
+        self.n_done = states[0]["epoch"]
+        self.metrics = [dict(state["metrics"]) for state in states]
+        self.reasons = [state["reason"] for state in states]
+        self.earlier_s = max(state["wall_s"] for state in states)
+
+    def outcomes(self) -> list[Outcome]:
+        """One a run."""
+        wall_s = (self.earlier_s + time.perf_counter() - self.started_s) / len(self.runs)
+        peak = _peak_bytes(self.device)
+        return [
+            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak)
+            for run, reason, metrics in zip(self.runs, self.reasons, self.metrics, strict=True)
+        ]
+
+    def _batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
+        chosen = self.images[self.rows, rows].flatten(0, 1)
+        moved = crop_and_flip(chosen, offsets.flatten(0, 1), flips.flatten(), self.runs[0].augment.crop_padding)
+        x = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def _evaluate(self) -> dict[str, Tensor]:
+        """Test accuracy in percent, and of every class where asked for, [K] each."""
+        labels, n_classes = self.data.test_labels, len(self.data.classes)
+        right = torch.zeros(len(self.runs), n_classes, device=self.device)
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            images = normalize(self.data.test_images[start : start + EVALUATION_BATCH], self.learner.dtype)
+            batch = labels[start : start + EVALUATION_BATCH]
+            hits = self.learner.predict(images.contiguous(memory_format=torch.channels_last)).argmax(-1) == batch
+            right.index_add_(1, batch, hits.to(right.dtype))
+        measured = {"test_accuracy_percent": 100 * right.sum(1) / len(labels)}
+        if self.runs[0].record.per_class:
+            counts = torch.bincount(labels, minlength=n_classes)
+            for index, name in enumerate(self.data.classes):
+                measured[f"test_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]
+        return measured
+
+
+def _set_precision(precision: str) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes

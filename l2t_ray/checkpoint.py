@@ -122,7 +122,7 @@ def _whole(path: Path) -> list[dict[str, Any]]:
     for candidate in (path, previous(path)):
         try:
             found.append(load_file(candidate))
-        except (FileNotFoundError, DamagedCheckpointError):
+        except (OSError, DamagedCheckpointError):
             continue
     return found
 

@@ -50,7 +50,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             result: of `PackTrainable.step`.
             **info: unused.
         """
-        if "epochs" in result:
+        if result.get("epochs"):  # 0 until the pack is decoded
             for run in self._queue.live.get(trial.trial_id, ()):
                 self._progress.reached(run.key, result["epoch"] / result["epochs"])
 

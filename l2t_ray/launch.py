@@ -50,6 +50,7 @@ def launch(
     runs: Sequence[Run],
     cells: Mapping[str, str],
     *,
+    data_sha: Mapping[str, str],
     ledger: Ledger,
     work: Work,
     share: Share,
@@ -63,6 +64,7 @@ def launch(
     Args:
         runs: to train.
         cells: key to cell.
+        data_sha: key to what the images are.
         ledger: open.
         work: how packs are trained.
         share: what a trial gets.
@@ -95,7 +97,7 @@ def launch(
 
         def on_end(run: Run, ended: Ended, device: str) -> None:
             tags = {"shape": shape_of[run.key], "device": device or share.device}
-            recorder.add(run, ended, cells[run.key], tags)
+            recorder.add(run, ended, cells[run.key], data_sha[run.key], tags)
             progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
             unfinished.discard(run.key)
 

@@ -4,7 +4,6 @@ Times come from finished runs of the same shape on the same device in the ledger
 """
 
 import hashlib
-import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,15 +12,9 @@ from pathlib import Path
 
 from l2t_ray.config import Execution, Run
 from l2t_ray.entries import Entry
+from l2t_ray.training import pack_shape
 
 GPU_SHARE = 0.25  # until memory and speed are measured
-SCALARS = {  # settings that change numbers alone: no tensor's shape, and not what a step costs
-    "seed": (),
-    "training": ("lr", "momentum", "weight_decay"),
-    "transfer": ("beta", "meta_lr", "meta_weight_decay"),
-    "source": ("sha256",),
-}
-
 Times = Mapping[tuple[str, str], float]  # (shape, device) -> mean seconds of a run
 
 
@@ -73,13 +66,7 @@ def shape(run: Run) -> str:
     Returns:
         12 hex digits, equal for runs that differ in their seed or in scalar settings alone.
     """
-    settings = run.resolved()
-    for section, names in SCALARS.items():
-        if not names:
-            settings.pop(section, None)
-        elif section in settings:
-            settings[section] = {name: value for name, value in settings[section].items() if name not in names}
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(pack_shape(run).encode()).hexdigest()[:12]
 
 
 def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:

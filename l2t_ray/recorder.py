@@ -26,7 +26,7 @@ class Recorder:
         self.n_left = 0
         self._ledger, self._on_written = ledger, on_written
         self._news, self._closing = threading.Event(), threading.Event()
-        self._unspooled: list[tuple[Run, Result, str, Mapping[str, str]]] = []
+        self._unspooled: list[tuple[Run, Result, str, str, Mapping[str, str]]] = []
         self._away = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -48,24 +48,25 @@ class Recorder:
         self._thread.join()
         self.n_left = len(self._ledger.spool) + len(self._unspooled)
 
-    def add(self, run: Run, result: Result, cell: str, tags: Mapping[str, str]) -> None:
+    def add(self, run: Run, result: Result, cell: str, data_sha: str, tags: Mapping[str, str]) -> None:
         """Makes a result durable and has it written soon; called from one thread.
 
         Args:
             run: the run.
             result: how it ended.
             cell: its cell.
+            data_sha: what its images are.
             tags: further ones, without the prefix `l2t.`.
         """
-        self._unspooled.append((run, result, cell, tags))
+        self._unspooled.append((run, result, cell, data_sha, tags))
         self.retry()
 
     def retry(self) -> None:
         """Spools what a full disk has kept from being spooled; called from the thread that calls `add`."""
         while self._unspooled:
-            run, result, cell, tags = self._unspooled[0]
+            run, result, cell, data_sha, tags = self._unspooled[0]
             try:
-                self._ledger.record(run, result, cell, tags=tags)
+                self._ledger.record(run, result, cell, data_sha=data_sha, tags=tags)
             except OSError as error:
                 if not self._away:
                     logger.error("%s: results cannot be spooled, trying on: %s", self._ledger.spool.folder, error)

@@ -8,13 +8,14 @@ import argparse
 import json
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from l2t_ray import checkpoint
-from l2t_ray.config import Data, Run
+from l2t_ray.config import Run
 from l2t_ray.entries import Entry, failures, finished
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.launch import Launched, cluster, launch
@@ -24,7 +25,7 @@ from l2t_ray.progress import duration, read_progress
 from l2t_ray.summary import print_plan, print_summary, summarize
 from l2t_ray.sweepfile import Sweep, read_sweep
 from l2t_ray.tracking import Ledger
-from l2t_ray.work import TRAINER, Work
+from l2t_ray.work import TRAINER, Work, whole
 
 HOME = Path(".l2t")  # locks, spools and progress, in the working folder
 
@@ -142,7 +143,7 @@ def _train(state: State, share: Share, arguments: argparse.Namespace, progress_f
         trainer=arguments.trainer,
     )
     _tidy(storage / "checkpoints", state.done)
-    _prepare(runs, work)
+    data_sha = _prepare(runs, work)
     with cluster(arguments.address, n_cores=cores()):
         if arguments.address:
             import ray
@@ -155,6 +156,7 @@ def _train(state: State, share: Share, arguments: argparse.Namespace, progress_f
         return launch(
             runs,
             sweep.cells,
+            data_sha=data_sha,
             ledger=state.ledger,
             work=replace(work, threads=share.threads),
             share=share,
@@ -184,17 +186,29 @@ def _tidy(checkpoints: Path, done: Iterable[str]) -> None:
             checkpoint.remove_state(checkpoints / f"{file.name.split('.')[0]}.ckpt")
 
 
-def _prepare(runs: Iterable[Run], work: Work) -> None:
-    # downloads, decodes and checks every data set once, before many processes want it
-    from l2t_ray.data import load_data
+def _prepare(runs: Iterable[Run], work: Work) -> dict[str, str]:
+    # downloads, decodes and checks every data set once, before many processes want it; key to what its images are
+    from l2t_ray.data import count_samples, load_data
 
-    seen = set()
+    groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        identity = run.data.model_dump_json(exclude={"samples_per_class"})
-        if identity not in seen:
-            seen.add(identity)
-            settings: Data = run.data
-            load_data(settings, Path(work.data_dir), download=work.download)
+        groups[whole(run.data).model_dump_json()].append(run)
+    problems: list[str] = []
+    digests = {}
+    for group in groups.values():
+        try:
+            data = load_data(whole(group[0].data), Path(work.data_dir), download=work.download)
+            for samples in {
+                json.dumps(run.data.samples_per_class): run.data.samples_per_class for run in group
+            }.values():
+                count_samples(data.train_labels, data.classes, samples, name=data.name)
+        except InputError as error:
+            problems.extend(error.problems)
+        else:
+            digests.update({run.key: data.sha256 for run in group})
+    if problems:
+        raise InputError(problems)
+    return digests
 
 
 def _local_share(sweep: Sweep) -> Share:

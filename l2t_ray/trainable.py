@@ -19,8 +19,10 @@ from ray import tune
 
 from l2t_ray import checkpoint, registry
 from l2t_ray.config import Data, Run, Source
+from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
-from l2t_ray.work import Work, decode
+from l2t_ray.models import ResNet, load_source
+from l2t_ray.work import Work, decode, whole
 
 STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
 
@@ -153,12 +155,13 @@ def train_pack(
         if stopping:
             raise StoppedError
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     module, name = work.trainer.split(":")
     outcomes = getattr(importlib.import_module(module), name)(
         runs,
-        _load_data(runs[0].data.model_dump_json(), work.data_dir, download=work.download),
-        _load_source(runs[0].source.model_dump_json()) if _reads_source(runs[0]) else None,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        _load_data(whole(runs[0].data).model_dump_json(), work.data_dir, download=work.download),
+        _load_source(runs[0].source.model_dump_json(), runs[0].training.precision) if _reads_source(runs[0]) else None,
+        device=torch.device(device),
         states=[item["state"] for item in saved] if saved else None,
         on_epoch=on_epoch,
     )
@@ -197,13 +200,9 @@ def _reads_source(run: Run) -> bool:
 
 @functools.lru_cache(maxsize=2)
 def _load_data(settings: str, data_dir: str, *, download: bool) -> Any:
-    from l2t_ray.data import load_data
-
     return load_data(Data.model_validate_json(settings), Path(data_dir), download=download)
 
 
 @functools.lru_cache(maxsize=2)
-def _load_source(settings: str) -> torch.nn.Module:
-    from l2t_ray.models import load_source
-
+def _load_source(settings: str, precision: str) -> ResNet:  # the training casts it in place: one for each precision
     return load_source(Source.model_validate_json(settings))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from l2t_ray.config import Run
+from l2t_ray.config import Data, Run
 from l2t_ray.errors import InputError
 
 TRAINER = "l2t_ray.training:train"
@@ -22,7 +22,7 @@ class Work:
     download: bool = True
     checkpoint_s: float = 60.0
     threads: int = 1
-    report_s: float = 5.0
+    report_s: float = 2.0
     methods: tuple[str, ...] = ()  # files of the user's methods
     trainer: str = TRAINER
 
@@ -93,3 +93,15 @@ def decode(text: str) -> list[Run]:
             )
         runs.append(run)
     return runs
+
+
+def whole(settings: Data) -> Data:
+    """What is loaded for these settings: the same for every number of images a class.
+
+    Args:
+        settings: of a run.
+
+    Returns:
+        Settings that are equal where the loaded data set is.
+    """
+    return settings.model_copy(update={"samples_per_class": 1})

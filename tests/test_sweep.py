@@ -1,0 +1,320 @@
+"""The main job from its command line: real Ray, real SQLite, real training on digits."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from l2t_ray import launch, sweep
+from l2t_ray.lock import Lock
+from l2t_ray.tracking import Ledger
+
+pytestmark = [
+    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
+    # Ray leaves sockets and pipes of its own processes to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+FILE = """
+sweep: tiny
+run:
+  data: {name: digits, samples_per_class: 4}
+  target: {width: 0.125}
+  training: {epochs: EPOCHS, batch_size: 16}
+  record: {evaluations: 2}
+grid:
+  - method: [scratch]
+    seed: {from: 0, to: LAST}
+MORE
+execution: {retries: 1, checkpoint_s: 0}
+"""
+BOOM = """
+from dataclasses import dataclass
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class Boom(Method):
+    def loss(self, extra, batch, options):
+        raise ValueError("boom, says the method")
+
+register(Boom("boom", uses=frozenset({"transfer.beta"})))
+"""
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """MLflow's migrations take seconds: one empty database is copied."""
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Ledger("template", folder=folder).open()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    with launch.cluster(None, n_cores=2):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path, template, monkeypatch):
+    """A working folder with a hostile name."""
+    path = tmp_path / 'it\'s a "folder"'
+    path.mkdir()
+    shutil.copy(template, path)
+    monkeypatch.chdir(path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return path
+
+
+def write_sweep(folder, last=1, epochs=2, more="", head=""):
+    text = FILE.replace("EPOCHS", str(epochs)).replace("LAST", str(last)).replace("MORE", more)
+    (folder / "tiny.yaml").write_text(head + text)
+
+
+def command(*arguments):
+    """Exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = sweep.main(["tiny.yaml", *arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def state():
+    """What --status says, as JSON."""
+    _, out, _ = command("--status", "--json")
+    return json.loads(out)
+
+
+def finals(folder):
+    """Key to every metric of every finished run but the times."""
+    ledger = Ledger("tiny", folder=folder)
+    from mlflow.tracking import MlflowClient
+
+    client, found = MlflowClient(ledger.uri), {}
+    for entry in ledger.entries():
+        if entry.kind == "run" and entry.status == "FINISHED":
+            assert entry.key not in found, "a run is in the ledger twice"
+            names = [name for name in client.get_run(entry.run_id).data.metrics if name not in ("wall_s", "peak_bytes")]
+            history = {name: client.get_metric_history(entry.run_id, name) for name in names}
+            found[entry.key] = {name: [(p.step, p.value) for p in points] for name, points in history.items()}
+    return found
+
+
+def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, ray_cluster):
+    write_sweep(folder)
+    code, out, err = command("--plan", "--json")
+    plan = json.loads(out)
+    assert (code, plan["cells"][0]["n_to_train"], plan["wall_s"]) == (0, 2, None)
+    assert not (folder / ".l2t").exists()  # a plan starts nothing
+
+    code, out, err = command()
+    assert code == 0, err
+    assert err.splitlines()[0].startswith("tiny: 2 runs wanted, 0 finished, 2 to train, ")
+    assert "2 of 2 runs ended (2 finished)" in err
+    assert err.splitlines()[-1].startswith(
+        "result: python -m analysis.stats tiny    pages: mlflow ui --backend-store-uri "
+    )
+    assert "2/2" in out
+    first = finals(folder)
+    assert len(first) == 2
+    assert list((folder / ".l2t/tiny/checkpoints").iterdir()) == []
+    assert list((folder / ".l2t/tiny/spool").iterdir()) == []
+    assert not (folder / ".l2t/tiny/tune").exists()
+
+    begun = time.monotonic()
+    code, out, err = command("--json")
+    assert time.monotonic() - begun < 5
+    assert (code, json.loads(out)["launch"]) == (0, None)
+    assert "2 runs wanted, 2 finished, nothing to train" in err
+    assert finals(folder) == first
+
+    write_sweep(folder, last=2)  # a seed more
+    _, out, _ = command("--plan", "--json")
+    assert json.loads(out)["wall_s"] > 0  # measured by now
+    code, out, err = command("--json")
+    assert (code, json.loads(out)["n_finished"]) == (0, 3)
+    assert {key: value for key, value in finals(folder).items() if key in first} == first
+
+
+def test_failures_and_divergence_end_their_runs_alone_and_are_told_with_the_reason(folder, ray_cluster):
+    (folder / "boom.py").write_text(BOOM)
+    more = """\
+  - {method: [boom], seed: [0]}
+  - {method: [scratch], seed: [0], variant: wild, training: {lr: 1.0e+30}}"""
+    write_sweep(folder, more=more, head="methods: [boom.py]\n")
+    code, out, err = command()
+    assert code == 1
+    summary = state()
+    assert summary["n_finished"] == 2
+    reasons = {failure["outcome"]: failure["reason"] for failure in summary["failures"]}
+    assert set(reasons) == {"failed", "diverged"}
+    assert reasons["failed"].startswith("ValueError: boom, says the method (boom.py:")
+    assert "epoch 1" in reasons["diverged"]
+    assert reasons["failed"] in out
+    assert f"failed: {reasons['failed']}" in err
+
+    code, _, err = command()
+    assert code == 1  # still incomplete
+    assert "2 failed or diverged (--retry-failed trains them again), nothing to train" in err
+
+    (folder / "boom.py").write_text(BOOM.replace('raise ValueError("boom, says the method")', "return None"))
+    code, _, err = command("--retry-failed", "--where", "method=boom")
+    assert "to train" in err
+    assert state()["n_finished"] >= 2
+
+
+def test_a_second_launch_is_refused_while_the_first_holds_the_sweep(folder):
+    write_sweep(folder)
+    with Lock(Path(".l2t/tiny/lock")):
+        code, out, err = command()
+        assert (code, out) == (2, "")
+        assert f"is being launched already, by pid {os.getpid()} on {socket.gethostname()} since" in err
+        code, _, err = command("--status")
+        assert code == 0
+        assert f"tiny: launched by pid {os.getpid()}" in err
+    assert "no launch is running" in command("--status")[2]
+
+
+def test_a_storage_that_cannot_be_written_is_refused_before_anything_starts(folder):
+    write_sweep(folder)
+    text = (folder / "tiny.yaml").read_text().replace("{retries: 1", "{storage: blocked, retries: 1")
+    (folder / "tiny.yaml").write_text(text)
+    (folder / "blocked").write_text("a file")
+    code, _, err = command()
+    assert code == 2
+    assert "execution.storage must be a folder that can be written to" in err
+
+
+def test_a_ledger_that_is_not_there_stops_the_launch_and_loses_nothing(folder, monkeypatch):
+    write_sweep(folder)
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:planted-secret@127.0.0.1:{port}")
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert "the ledger must answer" in err
+    assert "MLFLOW_TRACKING_URI" in err
+    assert "planted-secret" not in err
+
+
+def test_results_wait_while_the_ledger_is_away_and_the_next_launch_writes_them_first(folder, ray_cluster, monkeypatch):
+    write_sweep(folder)
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    def away(*arguments, **settings):
+        raise MlflowException("the server went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_batch", away)
+        code, _, err = command()
+    assert code == 1
+    assert "2 results wait in " in err
+    assert len(list(Path(".l2t/tiny/spool").glob("*.json"))) == 2
+    assert finals(folder) == {}
+    code, _, err = command()
+    assert code == 0
+    assert err.startswith("2 results of an earlier launch are written to sqlite:")
+    assert "2 finished, nothing to train" in err
+    assert len(finals(folder)) == 2
+
+
+def start(folder, *arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "l2t_ray.sweep", "tiny.yaml", *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_checkpoints(folder, process):
+    for _ in range(600):
+        if list((folder / ".l2t/tiny/checkpoints").glob("*.previous")):
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.1)
+    raise AssertionError("no checkpoint in a minute")
+
+
+@pytest.mark.slow
+def test_a_killed_launch_goes_on_bitwise_with_nothing_lost_or_doubled(folder, template):
+    write_sweep(folder, last=3, epochs=60)
+    calm = folder.parent / "calm"
+    calm.mkdir()
+    shutil.copy(template, calm)
+    shutil.copy(folder / "tiny.yaml", calm)
+    process = start(calm)
+    process.communicate(timeout=250)
+    assert process.returncode == 0
+
+    for _ in range(2):
+        process = start(folder)
+        wait_for_checkpoints(folder, process)
+        process.kill()
+        process.communicate()
+    process = start(folder)
+    _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    assert len(finals(folder)) == 4
+    assert finals(folder) == finals(calm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_launch_ends_cleanly_and_says_how_to_resume(folder, number):
+    write_sweep(folder, last=1, epochs=2000)
+    process = start(folder)
+    wait_for_checkpoints(folder, process)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "interrupted with 2 runs to go; launch again to go on from their checkpoints" in err
+    assert "Traceback" not in err
+    assert Lock(folder / ".l2t/tiny/lock").holder() is None
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_its_run_an_attempt_and_no_result(folder):
+    write_sweep(folder, last=1, epochs=300)
+    process = start(folder)
+    wait_for_checkpoints(folder, process)
+    children = [
+        int(pid) for pid in descendants(process.pid) if "PackTrainable" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+    assert children
+    os.kill(children[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    assert len(finals(folder)) == 2
+
+
+def descendants(pid):
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    found, new = set(), {pid}
+    while new:
+        found |= new
+        new = {child for child, parent in parents.items() if parent in new} - found
+    return found - {pid}

@@ -1,0 +1,104 @@
+"""One pack in a worker: resumed bitwise, its failures in one line."""
+
+import pytest
+import torch
+
+from l2t_ray import checkpoint, registry
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.trainable import PackTrainable, StoppedError, describe, train_pack
+from l2t_ray.work import Work, encode
+
+registry.load()
+TINY = {
+    "data": {"name": "digits", "samples_per_class": 4},
+    "method": "scratch",
+    "target": {"width": 0.125},
+    "training": {"epochs": 4, "batch_size": 16},
+    "record": {"evaluations": 4},
+}
+
+
+def make_run(seed, **settings):
+    return Run.model_validate({**TINY, "seed": seed, **settings})
+
+
+@pytest.fixture(autouse=True)
+def keep_the_place(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # a worker goes where the launch was started
+    n_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def work(tmp_path):
+    return Work(str(tmp_path), str(tmp_path / "it's" / "checkpoints"), str(tmp_path / "data"), checkpoint_s=0.0)
+
+
+def train(work, runs, stop_after=None):
+    seen = []
+
+    def watch(epoch, epochs):
+        seen.append(epoch)
+
+    outcomes = train_pack(work, encode(runs), watch, lambda: seen[-1] == stop_after)
+    return [(outcome["key"], outcome["status"], outcome["metrics"]) for outcome in outcomes]
+
+
+@pytest.mark.parametrize("n_runs", [1, 2])
+def test_a_stopped_pack_goes_on_bitwise_where_it_was(work, n_runs):
+    runs = [make_run(seed) for seed in range(n_runs)]
+    undisturbed = train(work, runs)
+    for run in runs:
+        checkpoint.remove_state(work.checkpoint(run.key))
+    with pytest.raises(StoppedError):
+        train(work, runs, stop_after=2)
+    assert {checkpoint.load_file(work.checkpoint(run.key))["epoch"] for run in runs} == {2}
+    assert train(work, runs) == undisturbed
+
+
+def test_a_truncated_checkpoint_costs_time_and_no_bit(work):
+    runs = [make_run(0)]
+    undisturbed = train(work, runs)
+    path = work.checkpoint(runs[0].key)
+    checkpoint.remove_state(path)
+    with pytest.raises(StoppedError):
+        train(work, runs, stop_after=2)
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert checkpoint.load_state(path)["epoch"] == 1  # the first is due at once; stopping wrote the second
+    assert train(work, runs) == undisturbed
+    for file in (path, checkpoint.previous(path)):
+        file.write_bytes(b"nonsense")
+    assert train(work, runs) == undisturbed
+
+
+def test_a_place_that_takes_no_checkpoint_costs_the_checkpoint_alone(work, tmp_path, caplog):
+    (tmp_path / "it's").write_text("a file where a folder is needed")
+    ((_, status, _),) = train(work, [make_run(0)])
+    assert status == "finished"
+    assert "no checkpoint, the training goes on" in caplog.text
+
+
+def test_tune_sees_progress_and_then_the_outcomes(work):
+    runs = [make_run(0)]
+    trainable = PackTrainable.__new__(PackTrainable)  # Tune's constructor wants a cluster's storage
+    trainable.setup({"work": work.to_json().replace('"report_s": 2.0', '"report_s": 0.05'), "pack": encode(runs)})
+    results = [trainable.step()]
+    while "done" not in results[-1]:
+        results.append(trainable.step())
+    assert all(set(result) == {"epoch", "epochs"} for result in results[:-1])
+    assert results[-1]["done"] is True
+    assert runs[0].key in results[-1]["outcomes"]
+    trainable.cleanup()
+
+
+def test_a_failure_is_one_line_with_its_place():
+    def inner():
+        raise ValueError("boom\nand more")
+
+    with pytest.raises(ValueError, match="boom") as caught:
+        inner()
+    line = caught.value.__traceback__.tb_next.tb_lineno
+    assert describe(caught.value) == f"ValueError: boom and more (test_trainable.py:{line} in inner)"
+    assert describe(InputError(["a", "b"])) == "a; b"

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from l2t_ray import checkpoint
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.placement import Share, Times, make_packs, shapes
@@ -78,6 +77,7 @@ def launch(
     """
     from ray import tune
 
+    from l2t_ray import checkpoint
     from l2t_ray.events import Events
     from l2t_ray.queue import Ended, Queue
     from l2t_ray.trainable import PackTrainable

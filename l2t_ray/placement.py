@@ -12,7 +12,6 @@ from pathlib import Path
 
 from l2t_ray.config import Execution, Run
 from l2t_ray.entries import Entry
-from l2t_ray.training import pack_shape
 
 GPU_SHARE = 0.25  # until memory and speed are measured
 Times = Mapping[tuple[str, str], float]  # (shape, device) -> mean seconds of a run
@@ -66,6 +65,8 @@ def shape(run: Run) -> str:
     Returns:
         12 hex digits, equal for runs that differ in their seed or in scalar settings alone.
     """
+    from l2t_ray.training import pack_shape
+
     return hashlib.sha256(pack_shape(run).encode()).hexdigest()[:12]
 
 

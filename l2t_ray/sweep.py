@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from l2t_ray import checkpoint
 from l2t_ray.config import Run
 from l2t_ray.entries import Entry, failures, finished
 from l2t_ray.errors import InputError, LedgerUnavailableError
@@ -23,9 +22,11 @@ from l2t_ray.lock import Lock
 from l2t_ray.placement import Share, choose_share, cores, make_plan, times
 from l2t_ray.progress import duration, read_progress
 from l2t_ray.summary import print_plan, print_summary, summarize
-from l2t_ray.sweepfile import Sweep, read_sweep
 from l2t_ray.tracking import Ledger
 from l2t_ray.work import TRAINER, Work, whole
+
+if TYPE_CHECKING:
+    from l2t_ray.sweepfile import Sweep
 
 HOME = Path(".l2t")  # locks, spools and progress, in the working folder
 
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 class State:
     """A sweep against its ledger."""
 
-    sweep: Sweep
+    sweep: "Sweep"
     ledger: Ledger
     entries: list[Entry]
     done: dict[str, Entry]
@@ -65,7 +66,7 @@ class State:
     to_train: list[str]
 
     @classmethod
-    def read(cls, sweep: Sweep, ledger: Ledger, *, retry_failed: bool) -> "State":
+    def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
         """Compares what is wanted with what is there.
 
         Args:
@@ -83,6 +84,8 @@ class State:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from l2t_ray.sweepfile import read_sweep
+
     sweep = read_sweep(arguments.file, overrides=arguments.set, where=arguments.where)
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
@@ -168,6 +171,8 @@ def _train(state: State, share: Share, arguments: argparse.Namespace, progress_f
 
 
 def _tidy(checkpoints: Path, done: Iterable[str]) -> None:
+    from l2t_ray import checkpoint
+
     # makes the folder, and removes what killed launches left: parts of files, checkpoints of recorded runs
     try:
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -211,7 +216,7 @@ def _prepare(runs: Iterable[Run], work: Work) -> dict[str, str]:
     return digests
 
 
-def _local_share(sweep: Sweep) -> Share:
+def _local_share(sweep: "Sweep") -> Share:
     import torch
 
     n_gpus = torch.cuda.device_count()

@@ -40,7 +40,8 @@ PairList = Annotated[
     tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
 ]
 Pairs = Literal["all", "one_to_one", "single"] | PairList
-Label = Annotated[str, Field(pattern=r"^[\w.+=()-][\w .+=()-]{0,99}$")]  # stands between the slashes of a cell's name
+LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # stands between the slashes of a cell's name
+Label = Annotated[str, Field(pattern=LABEL)]
 
 
 class Frozen(BaseModel):
@@ -90,7 +91,7 @@ class Training(Frozen):
     lr: Positive = Field(0.1, description="alpha at the first epoch; cosine to 0")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 1e-4
-    precision: Literal["float32", "tf32", "bf16", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "float64"] = "float32"
 
 
 class Augment(Frozen):

@@ -126,7 +126,7 @@ class Chain:
                 running = (
                     (None, None) if statistics is None else (statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 )
-                u, _, rstd = torch.native_batch_norm(z, None, None, *running, True, BN_MOMENTUM, EPSILON)
+                u, _, rstd = torch.ops.aten.native_batch_norm(z, None, None, *running, True, BN_MOMENTUM, EPSILON)
                 x = torch.addcmul(b, u, g).relu_()
                 values.normal.append(u)
                 values.rstd.append(rstd)
@@ -340,7 +340,8 @@ class Chain:
 
 def _by_run(pooled: Tensor, theta: Tensors) -> Tensor:
     """[B, K*C] as [K, B, C]."""
-    return pooled.unflatten(1, (theta["fc.weight"].shape[0], -1)).transpose(0, 1)
+    split: Tensor = pooled.unflatten(1, (theta["fc.weight"].shape[0], -1))
+    return split.transpose(0, 1)
 
 
 def _spread(g_pooled: Tensor, values: Values) -> Tensor:
@@ -354,7 +355,8 @@ def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
     """A tangent through a max-pool: the entry that was the largest."""
     indices = values.pool_indices[level]
     picked = dy.permute(0, 2, 3, 1).flatten(1, 2).gather(1, indices.permute(0, 2, 3, 1).flatten(1, 2))
-    return picked.unflatten(1, indices.shape[2:]).permute(0, 3, 1, 2)
+    maps: Tensor = picked.unflatten(1, indices.shape[2:])
+    return maps.permute(0, 3, 1, 2)
 
 
 def _unpool(g_pool: Tensor | None, values: Values, level: int) -> Tensor | None:

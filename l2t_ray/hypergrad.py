@@ -176,7 +176,8 @@ def distance_gradient(
     a: dict[str, Tensor] = dict(network.backward(theta, values, no_features, at_logits))
     del values
     a |= {name: torch.zeros_like(tensor) for name, tensor in theta.items() if name not in a}
-    c = _descend(None, a, inner)
+    c: dict[str, Tensor] | None = None
+    c = _descend(c, a, inner)
 
     tangents = network.tangent(last.theta, c, last.values, adjoints=last.adjoints)
     assert last.values.logits is not None

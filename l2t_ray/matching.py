@@ -65,7 +65,7 @@ def resolve_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
     """The pairs (m, n) behind a name.
 
     Args:
-        pairs: "all" (15), "one_to_one" (levels of equal size: 32, 16, 8 pixels), "single" (the last of each), or a list.
+        pairs: "all" (15), "one_to_one" (equal sizes: 32, 16, 8 pixels), "single" (the last of each), or a list.
 
     Returns:
         The pairs, ascending and unique.

@@ -123,6 +123,7 @@ def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
     return result
 
 
+@torch.enable_grad()
 def phi_gradient(
     phi: Mapping[str, Tensor], weights: Weights, at_distances: Mapping[int, Tensor], scale: Tensor
 ) -> dict[str, Tensor]:

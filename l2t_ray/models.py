@@ -19,7 +19,7 @@ from l2t_ray.errors import InputError
 STAGE_CHANNELS = (16, 32, 64)
 VGG9 = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # one tuple a level; a 2 x 2 max-pool ends each
 
-# The published checkpoint's names: its block1, blocks2.0-3, block3, ... are our stages.0.0, stages.0.1-4, stages.1.0, ...
+# The published checkpoint's block1, blocks2.0-3, block3, ... are our stages.0.0, stages.0.1-4, stages.1.0, ...
 _PUBLISHED = (
     (re.compile(r"^block([135])\."), lambda found: f"stages.{(int(found[1]) - 1) // 2}.0."),
     (re.compile(r"^blocks([246])\.(\d+)\."), lambda found: f"stages.{int(found[1]) // 2 - 1}.{int(found[2]) + 1}."),
@@ -110,7 +110,7 @@ def initial_theta(chain: Chain, generator: torch.Generator) -> dict[str, Tensor]
         generator: a CPU generator, stream "init".
 
     Returns:
-        float32 tensors by name: conv.<l>.weight [O, I, 3, 3], bn.<l>.weight, bn.<l>.bias [O], fc.weight [N, C], fc.bias.
+        float32 tensors: conv.<l>.weight [O, I, 3, 3], bn.<l>.weight, bn.<l>.bias [O], fc.weight [N, C], fc.bias [N].
     """
     theta: dict[str, Tensor] = {}
     n_inputs = 3

@@ -1,6 +1,6 @@
 """Slow, obvious twins of the numeric core: one run, pair by pair, plain autograd through everything.
 
-They follow the paper's formulas (method.md, sections 2 to 4) and share no code with `l2t_ray` but the parameters' names.
+They follow the paper's formulas (method.md, sections 2 to 4) and share but the parameters' names with `l2t_ray`.
 """
 
 import torch

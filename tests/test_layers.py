@@ -1,0 +1,50 @@
+"""Imports point down, and heavy libraries stay where the design puts them."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ("operators", "chain", "matching", "meta", "optim", "hypergrad", "models", "learner", "training", "methods")
+ORDER = (
+    *("errors", "files", "streams", "registry", "config", "data", "operators", "chain", "models", "matching", "meta"),
+    *("optim", "hypergrad", "methods", "learner", "training", "tracking", "trainable", "sweep"),
+)
+
+
+def imported(path: Path) -> set[str]:
+    """Modules named anywhere in a file, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def top(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_knows_neither_ray_nor_mlflow(name):
+    assert not top(ROOT / "l2t_ray" / f"{name}.py") & {"ray", "mlflow", "optuna", "pandas", "analysis"}
+
+
+def test_mlflow_is_imported_by_the_ledger_alone():
+    users = {p.stem for p in (ROOT / "l2t_ray").glob("*.py") if "mlflow" in top(p)}
+    assert users == {"tracking"}
+
+
+def test_analysis_needs_neither_torch_nor_ray():
+    for path in (ROOT / "analysis").rglob("*.py"):
+        assert not top(path) & {"torch", "ray", "torchvision", "optuna"}, path
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_imports_point_down(name):
+    above = ORDER[ORDER.index(name) + 1 :]
+    path = ROOT / "l2t_ray" / f"{name}.py"
+    assert not imported(path) & {f"l2t_ray.{other}" for other in above}

@@ -1,0 +1,194 @@
+"""Identities between the methods, packs against single runs, and methods of one's own."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from l2t_ray import registry
+from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
+from l2t_ray.learner import Learner
+from l2t_ray.methods import FeatureMatching, Method
+from l2t_ray.models import initialise, resnet
+from l2t_ray.streams import stream
+
+N_CLASSES, B, CPU = 3, 8, torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def source():
+    network = resnet(20, 0.25, 5).double()
+    initialise(network, stream(9, "init"))
+    return network.requires_grad_(False).eval()
+
+
+def run(method, seed=0, lr=0.05, **transfer):
+    registry.load()
+    return Run(
+        data=Data(name="digits", samples_per_class=4),
+        method=method,
+        seed=seed,
+        source=Source(arch="resnet20", width=0.25),
+        target=Target(width=0.1),
+        training=Training(epochs=2, batch_size=B, lr=lr, precision="float64"),
+        augment=Augment(flip=False),
+        transfer=Transfer(**transfer),
+        record=Record(evaluations=0),
+    )
+
+
+def batches(n_steps, n_runs=1):
+    g = torch.Generator().manual_seed(5)
+    for _ in range(n_steps):
+        images = torch.randn(B, 3 * n_runs, 32, 32, generator=g, dtype=torch.float64)
+        yield images.contiguous(memory_format=torch.channels_last), torch.randint(N_CLASSES, (n_runs, B), generator=g)
+
+
+def trained(*runs, n_steps=3, change=None):
+    learner = Learner(runs, N_CLASSES, source(), CPU)
+    if change:
+        change(learner)
+    lr = torch.tensor([r.training.lr for r in runs], dtype=torch.float64)
+    losses = [learner.step(*batch, lr)[0] for batch in batches(n_steps, len(runs))]
+    return learner, torch.stack(losses)
+
+
+def network_of(learner):
+    return torch.cat([p.flatten() for name, p in learner.theta.items() if not name.startswith("project")])
+
+
+def test_beta_zero_gives_scratch():
+    plain, with_zero = trained(run("scratch"))[0], trained(run("l2t_www", beta=0.0))[0]
+    torch.testing.assert_close(network_of(with_zero), network_of(plain), rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(network_of(trained(run("ufm"))[0]), network_of(plain))
+
+
+def test_gamma_one_gives_l2t_ww():
+    def freeze(learner):
+        learner.meta_lr.zero_()
+
+    www, ww = trained(run("l2t_www"), change=freeze)[0], trained(run("l2t_ww"), change=freeze)[0]
+    # h starts at ln(e - 1) rounded to float32: gamma is 1 to 2^-24
+    torch.testing.assert_close(network_of(www), network_of(ww), rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(network_of(trained(run("l2t_www"))[0]), network_of(www), rtol=1e-6, atol=1e-9)
+
+
+def test_constant_weights_give_ufm():
+    def constant(learner):
+        learner.meta_lr.zero_()
+        for name, p in learner.phi.items():
+            p.fill_(1.0 if name.startswith("where") and name.endswith("bias") else 0.0)
+
+    fixed = trained(run("l2t_ww"), change=constant)[0]
+    torch.testing.assert_close(network_of(fixed), network_of(trained(run("ufm"))[0]), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("inner", ["sgd", "published"])
+def test_a_pack_equals_its_runs_alone(inner):
+    """K = 3 with different seeds, learning rates and betas against K = 1, in float64 to 1e-9."""
+    settings = [(0, 0.05, 0.5), (1, 0.02, 0.1), (2, 0.05, 1.0)]
+    runs = [run("l2t_www", seed, lr, beta=beta, inner=inner) for seed, lr, beta in settings]
+    pack, losses = trained(*runs)
+    for k, single in enumerate(runs):
+        learner = Learner([single], N_CLASSES, source(), CPU)
+        lr = torch.tensor([single.training.lr], dtype=torch.float64)
+        for step, (images, labels) in enumerate(batches(3, 3)):
+            loss, _ = learner.step(images[:, 3 * k : 3 * k + 3], labels[k : k + 1], lr)
+            assert float(loss) == pytest.approx(float(losses[step, k]), rel=1e-9)
+        for group in ("theta", "phi"):
+            for name, p in getattr(learner, group).items():
+                torch.testing.assert_close(getattr(pack, group)[name][k], p[0], rtol=1e-7, atol=1e-9)
+
+
+def test_batch_statistics_change_once_a_step():
+    """Running means after one step are those of step 1's forward pass alone: 0.1 times the batch mean."""
+    learner = Learner([run("l2t_www")], N_CLASSES, source(), CPU)
+    kernel = learner.theta["conv.0.weight"][0].clone()
+    images, labels = next(batches(1))
+    learner.step(images, labels, torch.tensor([0.05], dtype=torch.float64))
+    z = torch.nn.functional.conv2d(images, kernel, padding=1)
+    torch.testing.assert_close(learner.statistics["mean.0"], 0.1 * z.mean((0, 2, 3)))
+    torch.testing.assert_close(learner.statistics["var.0"], 0.9 + 0.1 * z.var((0, 2, 3)))
+
+
+def test_state_restores_bitwise():
+    first = trained(run("l2t_www", inner="published"))[0]
+    second = Learner([run("l2t_www", inner="published")], N_CLASSES, source(), CPU)
+    second.restore([first.state(0)])
+    lr = torch.tensor([0.05], dtype=torch.float64)
+    batch = next(batches(1))
+    assert torch.equal(first.step(*batch, lr)[0], second.step(*batch, lr)[0])
+    assert torch.equal(network_of(first), network_of(second))
+    assert all(torch.equal(first.phi[name], second.phi[name]) for name in first.phi)
+
+
+def test_every_builtin_method_is_registered():
+    registry.load()
+    networks = {n: sorted(m.networks) for n, m in registry.METHODS.items() if isinstance(m, FeatureMatching)}
+    assert networks["ufm"] == []
+    assert networks["l2t_ww"] == ["what", "where"]
+    assert networks["l2t_www"] == ["what", "where", "which"]
+    assert registry.METHODS["scratch"].uses == frozenset()
+
+
+OWN_METHOD = '''
+"""Attention transfer (Zagoruyko and Komodakis 2017) on levels of equal size, with a learned temperature."""
+from dataclasses import dataclass
+import torch
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class AttentionTransfer(Method):
+    def extra_parameters(self, run, shapes, generator):
+        return {"attention.scale": torch.ones(3)}
+
+    def loss(self, extra, batch, options):
+        total = 0
+        for m, (s, t) in enumerate(zip(batch.source, batch.target)):
+            maps = [f.pow(options["power"]).mean(1).flatten(1) for f in (s, t)]
+            normal = [f / f.norm(dim=1, keepdim=True).clamp_min(1e-6) for f in maps]
+            total = total + extra["attention.scale"][m] * (normal[0] - normal[1]).pow(2).sum(1).mean()
+        return total
+
+register(AttentionTransfer("own_attention", uses=frozenset({"source", "transfer.beta"}), options={"power": 2}))
+'''
+
+
+def test_a_method_of_ones_own_lives_in_one_file(tmp_path):
+    file = tmp_path / "my method's file.py"
+    file.write_text(OWN_METHOD)
+    registry.load([file])
+    own, losses = trained(run("own_attention"), run("own_attention", seed=1))
+    assert losses.isfinite().all()
+    assert not torch.equal(own.theta["attention.scale"], torch.ones_like(own.theta["attention.scale"]))
+    plain = trained(run("scratch"), run("scratch", seed=1))[0]
+    assert not torch.allclose(own.theta["conv.0.weight"], plain.theta["conv.0.weight"])
+    del registry.METHODS["own_attention"]
+
+
+@dataclass(frozen=True)
+class _LogitPenalty(Method):
+    def loss(self, extra, batch, options):
+        return batch.logits.square().mean()
+
+
+def test_gradients_of_an_own_loss_equal_autograd():
+    """A penalty on the logits reaches the last layer's bias as 2 logits / (B N), summed over images."""
+    registry.register(_LogitPenalty("_penalty", uses=frozenset({"transfer.beta"})))
+    lr = torch.tensor([0.05], dtype=torch.float64)
+    images, labels = next(batches(1))
+    moved = {}
+    for method in ("scratch", "_penalty"):
+        learner = Learner([run(method)], N_CLASSES, None, CPU)
+        logits = learner.network.forward(learner.theta, images).logits
+        learner.step(images, labels, lr)
+        moved[method] = learner.theta["fc.bias"].clone()
+    expected = moved["scratch"] - lr * 0.5 * (2 * logits / logits.numel()).sum(1)
+    torch.testing.assert_close(moved["_penalty"], expected)
+    del registry.METHODS["_penalty"]

@@ -114,7 +114,7 @@ def _stamp(path: Path) -> str:
                 status = Path(folder, name).stat()
             except OSError:  # a broken link; `Archive` tells of it
                 continue
-            found.append(f"{folder}/{name}:{status.st_size}:{status.st_mtime_ns}")
+            found.append(f"{folder.removeprefix(str(path))}/{name}:{status.st_size}:{status.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
 
 

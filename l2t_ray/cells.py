@@ -1,0 +1,117 @@
+"""Cells: runs that differ in their seed alone. Blocks become cells; two that disagree about a cell are refused."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from l2t_ray import registry
+from l2t_ray.blocks import Block, Choice, reads
+from l2t_ray.config import Run
+from l2t_ray.laws import WITH_PATH, Laws
+
+
+@dataclass
+class Cell:
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        name: `data/samples/method`, and `/variant`.
+        run: the first one.
+        place: of the block that asks for it first.
+        seeds: an ordered set.
+    """
+
+    name: str
+    run: Run
+    place: str
+    seeds: dict[int, None]
+
+
+def read_cells(blocks: Sequence[Block], laws: Laws, problems: list[str]) -> list[Cell]:
+    """The cells of a sweep.
+
+    Args:
+        blocks: without problems.
+        laws: that have been checked on them.
+        problems: a line is added for each cell that two blocks ask for differently.
+
+    Returns:
+        Each cell once, with the seeds of all blocks that ask for it.
+    """
+    return _merge(_expand(blocks, laws, problems), problems)
+
+
+def _expand(blocks: Sequence[Block], laws: Laws, problems: list[str]) -> Iterator[Cell]:
+    for block in blocks:
+        seeds = dict.fromkeys(itertools.chain.from_iterable(block.seeds))
+        for chosen in block.products():
+            values = _values(chosen, laws)
+            try:
+                run = Run(**values, seed=next(iter(seeds)))
+            except ValidationError as error:  # a law of Run that is not checked setting by setting
+                told = "; ".join(f"{'.'.join(map(str, part['loc']))} {part['msg']}" for part in error.errors())
+                problems.append(f"{block.place}: {told}; correct the block")
+                return
+            yield Cell(block.cell_name(chosen, run.data.title or run.data.name), run, block.place, seeds)
+
+
+def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
+    """A cell's settings, nested, with the digests of what it reads."""
+    method = registry.METHODS[chosen["method"].value]
+    values: dict[str, Any] = {}
+    for dotted, choice in chosen.items():
+        section, _, name = dotted.rpartition(".")
+        if not section:
+            values[dotted] = choice.value
+        elif section != "options" or reads(method, dotted):
+            values.setdefault(section, {})[name] = choice.value
+    data, source = values["data"], values.get("source", {})
+    path = data.get("path")
+    if data["name"] in WITH_PATH:
+        data["sha256"] = laws.images[path].sha256
+        data["title"] = data.get("title") or Path(path).stem
+    if source.get("weights") in laws.weights:
+        source["sha256"] = laws.weights[source["weights"]]
+    return values
+
+
+def _merge(found: Iterator[Cell], problems: list[str]) -> list[Cell]:
+    """Cells by name: the same runs asked for twice are one, different runs under one name are refused."""
+    by_name: dict[str, Cell] = {}
+    by_key: dict[str, Cell] = {}
+    for cell in found:
+        first = by_name.setdefault(cell.name, cell)
+        key = cell.run.model_copy(update={"seed": 0}).key
+        twin = by_key.setdefault(key, cell)
+        if first is not cell and twin is not first:
+            law = f"a cell's runs must differ in their seed alone, got {cell.name} as at {first.place} but with"
+            remedy = "give one block a `variant:`"
+            problems.append(f"{cell.place}: {law} {_difference(first.run, cell.run)}; {remedy}")
+        elif twin is not cell and twin.name != cell.name:
+            law = f"a run must be in one cell, got {cell.name} equal to {twin.name} at {twin.place}"
+            problems.append(f"{cell.place}: {law}; take it out of one block, or give both the same `variant:`")
+        elif first is not cell:
+            first.seeds = first.seeds | cell.seeds
+    return [*by_name.values()]
+
+
+def _difference(first: Run, second: Run) -> str:
+    one, two = (_flat(run.resolved()) for run in (first, second))
+    names = [name for name in {**one, **two} if name != "seed" and one.get(name) != two.get(name)]
+    return ", ".join(f"{name} {json.dumps(two.get(name))}, not {json.dumps(one.get(name))}" for name in names)
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for section, values in settings.items():
+        flat.update(
+            {f"{section}.{name}": value for name, value in values.items()}
+            if isinstance(values, dict)
+            else {section: values}
+        )
+    return flat

@@ -1,0 +1,59 @@
+"""The JSON schema of a sweep file, for editors: `run:` and the blocks of `grid:` take a value or a list of values."""
+
+from typing import Any
+
+from l2t_ray import registry
+from l2t_ray.config import LABEL, Run, SweepFile
+
+Schema = dict[str, Any]
+
+SEED = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31}
+SEED_RANGE = {
+    "type": "object",
+    "description": "all seeds from the first to the last",
+    "properties": {"from": SEED, "to": SEED},
+    "required": ["from", "to"],
+    "additionalProperties": False,
+}
+
+
+def sweep_schema() -> Schema:
+    """The schema of a sweep file, with the names of the methods that are registered.
+
+    Returns:
+        A JSON schema (draft 2020-12).
+    """
+    run = Run.model_json_schema()
+    definitions: dict[str, Schema] = run.pop("$defs")
+    for section in definitions.values():
+        section.pop("required", None)  # the rest may stand in `run:`
+        section["properties"] = {name: _or_list(leaf) for name, leaf in section["properties"].items()}
+    settings = {
+        name: {"$ref": leaf["$ref"]} if "$ref" in leaf else _or_list(leaf) for name, leaf in run["properties"].items()
+    }
+    settings["method"] = _or_list({"enum": sorted(registry.METHODS)})
+    settings["seed"] = {"anyOf": [SEED, SEED_RANGE, {"type": "array", "minItems": 1, "items": SEED}]}
+    settings["options"] = {
+        "type": "object",
+        "description": run["properties"]["options"]["description"],
+        "additionalProperties": _or_list({"type": ["boolean", "number", "string"]}),
+    }
+    variant = {"type": "string", "pattern": LABEL, "description": "the last part of the cells' names"}
+    schema = SweepFile.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["$defs"] |= definitions
+    schema["$defs"]["Settings"] = {"type": "object", "properties": settings, "additionalProperties": False}
+    schema["$defs"]["Block"] = {
+        "type": "object",
+        "properties": {**settings, "variant": variant},
+        "additionalProperties": False,
+    }
+    schema["properties"]["run"] = {"$ref": "#/$defs/Settings", "description": "settings of every block"}
+    schema["properties"]["grid"]["items"] = {"$ref": "#/$defs/Block"}
+    return schema
+
+
+def _or_list(leaf: Schema) -> Schema:
+    about: Schema = {name: leaf[name] for name in ("description", "default", "title") if name in leaf}
+    value = {name: rest for name, rest in leaf.items() if name not in about}
+    return {**about, "anyOf": [value, {"type": "array", "minItems": 1, "items": value}]}

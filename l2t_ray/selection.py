@@ -1,0 +1,79 @@
+"""A part of a sweep, chosen by its settings (`--where method=scratch --where seed=0`)."""
+
+import dataclasses
+import fnmatch
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from l2t_ray.cells import Cell
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.settings import RUN, full_name, suggest
+from l2t_ray.yaml_lines import Item, parse_yaml
+
+
+def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
+    """The cells that match, with the seeds that match.
+
+    Args:
+        cells: of the sweep.
+        where: `KEY=VALUE` with a setting's name, or `cell=PATTERN`; of several with one key, one is enough.
+
+    Returns:
+        At least one cell.
+
+    Raises:
+        InputError: if a key is unknown, or nothing matches.
+    """
+    wanted: dict[str, list[Item]] = {}
+    problems = []
+    for text in where:
+        key, equals, value = text.partition("=")
+        name = full_name(key)
+        if not equals:
+            problems.append(f"--where {text}: must be KEY=VALUE, got no '='; write e.g. --where method=scratch")
+        elif name not in RUN and name != "cell" and not name.startswith("options."):
+            ambiguous = [known for known in RUN if known.rpartition(".")[2] == name]
+            remedy = f"write {' or '.join(ambiguous)}" if ambiguous else suggest(name, [*RUN, "cell"])
+            problems.append(f"--where {text}: KEY must be `cell` or a setting of a run, got {name!r}; {remedy}")
+        else:
+            item = Item(value, f"--where {text}") if name == "cell" else parse_yaml(value, "", f"--where {text}")[0]
+            wanted.setdefault(name, []).append(item)
+    if problems:
+        raise InputError(problems)
+    for name, items in wanted.items():
+        kept = []
+        for cell in cells:
+            if name == "seed":
+                seeds = {seed: None for seed in cell.seeds if any(_matches(seed, item) for item in items)}
+                kept += [dataclasses.replace(cell, seeds=seeds)] if seeds else []
+            elif name == "cell":
+                kept += [cell] if any(fnmatch.fnmatchcase(cell.name, str(item.value)) for item in items) else []
+            elif any(_matches(_setting_of(cell.run, name), item) for item in items):
+                kept.append(cell)
+        if not kept:
+            there = dict.fromkeys(_shown_values(cells, name))
+            told = f"{', '.join(itertools.islice(there, 12))}{', ...' if len(there) > 12 else ''}"
+            raise InputError(f"{items[0].place}: must match a run of the sweep, got none; {name} is one of {told}")
+        cells = kept
+    return [*cells]
+
+
+def _shown_values(cells: Sequence[Cell], name: str) -> Iterator[str]:
+    for cell in cells:
+        if name == "seed":
+            yield from map(str, cell.seeds)
+        else:
+            yield cell.name if name == "cell" else json.dumps(_setting_of(cell.run, name)).strip('"')
+
+
+def _setting_of(run: Run, name: str) -> Any:
+    section, _, inner = name.partition(".")
+    value = run.model_dump(mode="json")[section]
+    return value.get(inner) if inner else value
+
+
+def _matches(value: Any, item: Item) -> bool:
+    return bool(value == item.plain() and isinstance(value, bool) == isinstance(item.value, bool))

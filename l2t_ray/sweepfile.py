@@ -1,0 +1,145 @@
+"""The sweep file: read, checked as a whole, and expanded into runs by key. All its problems are told at once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from l2t_ray import registry
+from l2t_ray.blocks import Block, Leaves, flatten, read_block
+from l2t_ray.cells import read_cells
+from l2t_ray.config import Execution, Run
+from l2t_ray.digests import Digests
+from l2t_ray.errors import InputError
+from l2t_ray.laws import Laws
+from l2t_ray.overrides import override
+from l2t_ray.selection import select
+from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, shown, suggest
+from l2t_ray.yaml_lines import Item, load_yaml
+
+MAX_RUNS = 1_000_000
+PARTS = ("sweep", "methods", "run", "grid", "execution")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A named set of runs that must exist.
+
+    Attributes:
+        name: MLflow's experiment.
+        path: of the file.
+        runs: by key, in the file's order.
+        cells: key to cell: runs that differ in their seed alone.
+        execution: how they are trained.
+        methods: files with methods of the user's own, which are loaded already in this process.
+    """
+
+    name: str
+    path: Path
+    runs: Mapping[str, Run]
+    cells: Mapping[str, str]
+    execution: Execution
+    methods: tuple[Path, ...]
+
+
+def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
+    """Reads a sweep file.
+
+    Args:
+        path: of the YAML file; paths inside count from the working folder.
+        overrides: `dotted.key=VALUE`, in place of that setting in `run:` and in every block, or of `execution.key`.
+        where: `KEY=VALUE` or `cell=PATTERN`, keeps the runs that match; of several with one key, one is enough.
+
+    Returns:
+        The sweep, its settings resolved: defaults, digests of weights and images, options of methods.
+
+    Raises:
+        InputError: with a line for every problem of the file.
+    """
+    top, problems = load_yaml(path)
+    if not isinstance(top.value, dict):
+        raise InputError([
+            *problems,
+            f"{top.place}: must be a map of {', '.join(PARTS)}, got {shown(top)}; see the schema",
+        ])
+    parts = dict(top.value)
+    for name, item in top.value.items():
+        if name not in PARTS:
+            problems.append(
+                f"{item.place}: {name!r} must be one of {', '.join(PARTS)}; {suggest(name, [*PARTS, *RUN])}"
+            )
+    override(parts, overrides, problems)
+    execution = _read_execution(parts.get("execution"), problems)
+    name, methods = _read_head(path, parts, problems)
+    laws = Laws(Digests(Path(execution.data_dir) / ".cache"))
+    blocks = _read_blocks(path, parts, laws, problems)
+    laws.digests.save()
+    n_runs = sum(block.n_runs for block in blocks)
+    if n_runs > MAX_RUNS:
+        problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
+        raise InputError(dict.fromkeys(problems))
+    cells = read_cells(blocks, laws, problems)
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    runs: dict[str, Run] = {}
+    named: dict[str, str] = {}
+    for cell in select(cells, where):
+        for run in cell.run.with_seeds(cell.seeds):
+            runs[run.key] = run
+            named[run.key] = cell.name
+    return Sweep(name, path, runs, named, execution, methods)
+
+
+def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:
+    if "sweep" not in parts:
+        problems.append(f"{path}:1: sweep must be given; add `sweep: NAME`")
+    name = NAME.read(parts["sweep"], problems) if "sweep" in parts else ""
+    files = METHODS.read(parts["methods"], problems) if "methods" in parts else ()
+    methods = () if files is BROKEN else tuple(Path(file) for file in files)
+    registry.load()
+    for index, file in enumerate(methods):
+        place = parts["methods"].trail([index])[-1].place
+        if file.suffix != ".py":
+            problems.append(f"{place}: methods must be Python files, got {str(file)!r}; name one that ends in .py")
+            continue
+        try:
+            registry.load([file])
+        except InputError as error:
+            problems.extend(f"{place}: {problem}" for problem in error.problems)
+    return name, methods
+
+
+def _read_execution(item: Item | None, problems: list[str]) -> Execution:
+    values = {}
+    if item is not None and not isinstance(item.value, dict):
+        problems.append(f"{item.place}: execution must be a map, got {shown(item)}; write `setting: value` below it")
+    elif item is not None and isinstance(item.value, dict):
+        for name, child in item.value.items():
+            setting = EXECUTION.get(f"execution.{name}")
+            if setting is None:
+                known = [known.partition(".")[2] for known in EXECUTION]
+                problems.append(f"{child.place}: {name!r} must be a setting of execution; {suggest(name, known)}")
+            elif (value := setting.read(child, problems)) is not BROKEN:
+                values[name] = value
+    return Execution(**values)
+
+
+def _read_blocks(path: Path, parts: Mapping[str, Item], laws: Laws, problems: list[str]) -> list[Block]:
+    """The blocks without a problem; those of the others are told."""
+    defaults: Leaves = flatten(parts["run"], problems, is_block=False) if "run" in parts else {}
+    grid = parts.get("grid")
+    if grid is None or not isinstance(grid.value, list) or not grid.value:
+        told = f"{path}:1" if grid is None else grid.place
+        problems.append(
+            f"{told}: grid must be a list of blocks, at least one; add `grid:` and `- method: ...` below it"
+        )
+        return []
+    whole = []
+    for item in grid.value:
+        found: list[str] = []
+        block = read_block(item.place, {**defaults, **flatten(item, found, is_block=True)}, found)
+        found += laws.check(block)
+        problems += found
+        if not found:
+            whole.append(block)
+    problems += laws.unread()
+    return whole

@@ -73,10 +73,11 @@ class Block:
         """The block's cells.
 
         Yields:
-            A choice for each setting.
+            A choice for each setting that has one.
         """
-        for chosen in itertools.product(*self.choices.values()):
-            yield dict(zip(self.choices, chosen, strict=True))
+        whole = {name: values for name, values in self.choices.items() if values}
+        for chosen in itertools.product(*whole.values()):
+            yield dict(zip(whole, chosen, strict=True))
 
     def cell_name(self, chosen: Mapping[str, Choice], label: str) -> str:
         """`data/samples/method`, then the variant and what else has a list here, as far as the method reads it.
@@ -116,8 +117,9 @@ def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:
         if name in RUN or (is_block and name == "variant"):
             leaves[name] = child
         elif name not in SECTIONS:
-            known = [*RUN, *SECTIONS, *(["variant"] if is_block else [])]
-            problems.append(f"{child.place}: {name!r} must be a setting of a run; {suggest(name, known)}")
+            here = [*sorted(SECTIONS), "method", "seed", *(["variant"] if is_block else [])]
+            remedy = suggest(name, [*here, *RUN], listed=here)
+            problems.append(f"{child.place}: {name!r} must be a setting of a run; {remedy}")
         elif not isinstance(child.value, dict):
             law = f"{name} must be a map of settings"
             problems.append(f"{child.place}: {law}, got {shown(child)}; write lists at its settings, or further blocks")

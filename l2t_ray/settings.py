@@ -124,15 +124,16 @@ def shown(item: Item) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
     """The remedy for a name that is not known.
 
     Args:
         name: as given.
         known: what it may have meant; dotted names also answer to their last part.
+        listed: what is told where nothing is close, by default all that is known.
 
     Returns:
-        `did you mean NAME?`, or the list of all.
+        `did you mean NAME?`, or a list.
     """
     names = [*known]
     by_last = {dotted.rpartition(".")[2]: dotted for dotted in names}
@@ -141,7 +142,8 @@ def suggest(name: str, known: Iterable[str]) -> str:
             name.rpartition(".")[2], candidates, 1
         ):
             return f"did you mean {candidates[close]}?"
-    return f"known are {', '.join(names)}" if names else "there is none"
+    told = ", ".join(names if listed is None else listed)
+    return f"known are {told}" if told else "there is none"
 
 
 def _tuples(value: Any) -> Any:

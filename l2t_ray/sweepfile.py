@@ -1,6 +1,7 @@
 """The sweep file: read, checked as a whole, and expanded into runs by key. All its problems are told at once."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.laws import Laws
 from l2t_ray.overrides import override
 from l2t_ray.selection import select
-from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, shown, suggest
+from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown, suggest
 from l2t_ray.yaml_lines import Item, load_yaml
 
 MAX_RUNS = 1_000_000
@@ -64,9 +65,9 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     parts = dict(top.value)
     for name, item in top.value.items():
         if name not in PARTS:
-            problems.append(
-                f"{item.place}: {name!r} must be one of {', '.join(PARTS)}; {suggest(name, [*PARTS, *RUN])}"
-            )
+            below = name in RUN or name in SECTIONS
+            remedy = "write it below `run:`" if below else suggest(name, PARTS)
+            problems.append(f"{item.place}: {name!r} must be one of {', '.join(PARTS)}; {remedy}")
     override(parts, overrides, problems)
     execution = _read_execution(parts.get("execution"), problems)
     name, methods = _read_head(path, parts, problems)
@@ -76,10 +77,10 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
-        raise InputError(dict.fromkeys(problems))
+        raise InputError(_in_order(problems))
     cells = read_cells(blocks, laws, problems)
     if problems:
-        raise InputError(dict.fromkeys(problems))
+        raise InputError(_in_order(problems))
     runs: dict[str, Run] = {}
     named: dict[str, str] = {}
     for cell in select(cells, where):
@@ -124,22 +125,30 @@ def _read_execution(item: Item | None, problems: list[str]) -> Execution:
 
 
 def _read_blocks(path: Path, parts: Mapping[str, Item], laws: Laws, problems: list[str]) -> list[Block]:
-    """The blocks without a problem; those of the others are told."""
+    """The blocks, with the values that are whole."""
     defaults: Leaves = flatten(parts["run"], problems, is_block=False) if "run" in parts else {}
     grid = parts.get("grid")
     if grid is None or not isinstance(grid.value, list) or not grid.value:
-        told = f"{path}:1" if grid is None else grid.place
+        place = f"{path}:1" if grid is None else grid.place
         problems.append(
-            f"{told}: grid must be a list of blocks, at least one; add `grid:` and `- method: ...` below it"
+            f"{place}: grid must be a list of blocks, at least one; add `grid:` and `- method: ...` below it"
         )
         return []
-    whole = []
+    blocks = []
     for item in grid.value:
-        found: list[str] = []
-        block = read_block(item.place, {**defaults, **flatten(item, found, is_block=True)}, found)
-        found += laws.check(block)
-        problems += found
-        if not found:
-            whole.append(block)
+        own = flatten(item, problems, is_block=True)
+        if isinstance(item.value, dict):
+            blocks.append(read_block(item.place, {**defaults, **own}, problems))
+            problems += laws.check(blocks[-1])
     problems += laws.unread()
-    return whole
+    return blocks
+
+
+def _in_order(problems: Iterable[str]) -> list[str]:
+    """Each problem once, by line; those of the command line first."""
+
+    def line(problem: str) -> int:
+        found = re.match(r".*?:(\d+): ", problem)
+        return int(found[1]) if found else 0
+
+    return sorted(dict.fromkeys(problems), key=line)

@@ -87,6 +87,7 @@ def launch(
     expected = {key: (name, known.get((name, share.device))) for key, name in shape_of.items()}
     unfinished = set(shape_of)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.slots)  # a searcher gets one at a time otherwise
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it counts failed trials at the end; we have told each
     storage.mkdir(parents=True, exist_ok=True)
 
     with (

@@ -27,7 +27,7 @@ class Progress:
         expected: key to (shape, expected seconds or None) of every run to train.
         slots: how many are trained at once.
         file: where `--status` looks.
-        stream: the terminal or log.
+        stream: the terminal or log, by default stderr.
         now: the clock.
     """
 
@@ -37,11 +37,12 @@ class Progress:
         slots: int,
         file: Path,
         *,
-        stream: TextIO = sys.stderr,
+        stream: TextIO | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = {"finished": 0, "diverged": 0, "failed": 0}
-        self._left, self._slots, self._file, self._stream, self._now = dict(expected), slots, file, stream, now
+        self._left, self._slots, self._file, self._now = dict(expected), slots, file, now
+        self._stream = stream or sys.stderr
         self._total = len(expected)
         self._measured: dict[str, list[float]] = {}
         self._share_done: dict[str, float] = {}

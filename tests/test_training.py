@@ -1,0 +1,114 @@
+"""One pack from start to end on digits: outcomes, resumption, packs, divergence."""
+
+import json
+
+import pytest
+import torch
+
+from l2t_ray import registry
+from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
+from l2t_ray.data import load_data
+from l2t_ray.models import initialise, resnet
+from l2t_ray.streams import stream
+from l2t_ray.training import Outcome, evaluation_epochs, learning_rate, pack_shape, train
+
+CPU = torch.device("cpu")
+CLASSES = ("0", "1", "2")
+
+
+class KillError(Exception):
+    """What a test raises in the middle of a training."""
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    registry.load()
+    return load_data(Data(name="digits", classes=CLASSES, samples_per_class=4), tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def source():
+    network = resnet(20, 0.25, 5)
+    initialise(network, stream(9, "init"))
+    return network.requires_grad_(False).eval()
+
+
+def run(method="scratch", seed=0, epochs=3, precision="float32", **training):
+    return Run(
+        data=Data(name="digits", classes=CLASSES, samples_per_class=4),
+        method=method,
+        seed=seed,
+        source=Source(arch="resnet20", width=0.25),
+        target=Target(width=0.1),
+        training=Training(epochs=epochs, batch_size=8, precision=precision, **training),
+        augment=Augment(flip=False),
+        record=Record(evaluations=1, per_class=True),
+    )
+
+
+def test_metrics_have_the_ledger_names_and_epochs(digits):
+    (outcome,) = train([run()], digits, None, device=CPU)
+    assert outcome.status == "finished"
+    assert [epoch for epoch, _ in outcome.metrics["train_loss"]] == [1, 2, 3]
+    assert [epoch for epoch, _ in outcome.metrics["test_accuracy_percent"]] == [2, 3]
+    by_class = [outcome.metrics[f"test_accuracy_class_{name}_percent"][-1][1] for name in CLASSES]
+    counts = torch.bincount(digits.test_labels).tolist()
+    mean = sum(a * n for a, n in zip(by_class, counts, strict=True)) / sum(counts)
+    assert outcome.metrics["test_accuracy_percent"][-1][1] == pytest.approx(mean, rel=1e-5)
+    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+@pytest.mark.parametrize("method", ["scratch", "l2t_www"])
+def test_a_resumed_run_equals_an_undisturbed_one_bitwise(method, digits, source, tmp_path):
+    def kill(epoch, snapshot):
+        if epoch == 2:
+            torch.save(snapshot(), tmp_path / "state.pt")
+            raise KillError
+
+    (undisturbed,) = train([run(method)], digits, source, device=CPU)
+    with pytest.raises(KillError):
+        train([run(method)], digits, source, device=CPU, on_epoch=kill)
+    states = torch.load(tmp_path / "state.pt", weights_only=True)
+    (resumed,) = train([run(method)], digits, source, device=CPU, states=states)
+    assert resumed.metrics == undisturbed.metrics
+
+
+def test_a_pack_gives_what_its_runs_give_alone(digits, source):
+    runs = [run("l2t_ww", seed=s, precision="float64") for s in (0, 1)]
+    pack = train(runs, digits, source, device=CPU)
+    for single, packed in zip(runs, pack, strict=True):
+        (alone,) = train([single], digits, source, device=CPU)
+        for name, points in alone.metrics.items():
+            assert [v for _, v in packed.metrics[name]] == pytest.approx([v for _, v in points], rel=1e-6), name
+
+
+def test_divergence_ends_its_own_run_alone(digits):
+    wild, tame = run(lr=1e30), run(seed=1)
+    outcomes = train([wild, tame], digits, None, device=CPU)
+    assert [o.status for o in outcomes] == ["diverged", "finished"]
+    assert "not finite in epoch" in outcomes[0].reason
+    assert "test_accuracy_percent" in outcomes[1].metrics
+
+
+def test_runs_of_one_pack_differ_in_seed_and_scalars_alone():
+    registry.load()
+    assert pack_shape(run(seed=0, lr=0.1)) == pack_shape(run(seed=5, lr=0.3))
+    assert pack_shape(run(epochs=2)) != pack_shape(run(epochs=3))
+    assert pack_shape(run("ufm")) != pack_shape(run("scratch"))
+
+
+def test_evaluations_are_spread_evenly_and_end_with_the_last_epoch():
+    assert sorted(evaluation_epochs(200, 3)) == [50, 100, 150, 200]
+    assert sorted(evaluation_epochs(200, 0)) == [200]
+    assert sorted(evaluation_epochs(3, 10)) == [1, 2, 3]
+
+
+def test_learning_rate_is_the_thesis_cosine():
+    assert learning_rate(0.1, 0, 200) == pytest.approx(0.1)
+    assert learning_rate(0.1, 100, 200) == pytest.approx(0.05)
+    assert 0 < learning_rate(0.1, 199, 200) < 1e-5
+
+
+def test_training_learns_the_digits(digits):
+    (outcome,) = train([run(epochs=30, lr=0.05)], digits, None, device=CPU)
+    assert outcome.metrics["test_accuracy_percent"][-1][1] > 80  # chance is 33

@@ -201,7 +201,7 @@ class _Pack:
         """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
         chosen = self.images[self.rows, rows].flatten(0, 1)
         moved = crop_and_flip(chosen, offsets.flatten(0, 1), flips.flatten(), self.runs[0].augment.crop_padding)
-        x = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
+        x: Tensor = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
         return x.contiguous(memory_format=torch.channels_last)
 
     def _evaluate(self) -> dict[str, Tensor]:

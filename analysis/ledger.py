@@ -1,0 +1,98 @@
+"""Reads what the analysis needs from MLflow, fast.
+
+A database at hand (SQLite, PostgreSQL, MySQL) is read by SQL in a handful of queries: MLflow's own search loads every
+run as objects, its client has no call for the histories of many runs, and importing it takes seconds. A server is read
+through `MlflowClient`, its search paged, its histories on several threads.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.uri import database_file, is_database, mask, tracking_uri
+
+History = list[tuple[str, int, float]]  # run id, step, value
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of ours as MLflow holds it; `details` fills in params and metrics."""
+
+    run_id: str
+    experiment_id: str
+    experiment: str
+    status: str  # MLflow's: FINISHED, FAILED, RUNNING, ...
+    start_ms: int
+    artifact_uri: str
+    kind: str  # run, manifest
+    key: str
+
+
+@dataclass
+class Details:
+    """The texts and last values of one run."""
+
+    tags: dict[str, str] = field(default_factory=dict)  # without the prefix l2t.
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """A ledger that can be read."""
+
+    def entries(self) -> list[Entry]:
+        """Every run that this project wrote, oldest first."""
+
+    def details(self, run_ids: Collection[str]) -> dict[str, Details]:
+        """Tags, params and last metric values by run id."""
+
+    def histories(self, run_ids: Collection[str], metric: str) -> History:
+        """Every value of one metric, by run id and step."""
+
+    def artifact(self, entry: Entry, name: str) -> bytes | None:
+        """A file that a run stored; None where it has none."""
+
+
+def open_ledger(uri: str | None = None, folder: Path = Path()) -> tuple[Reader, str]:
+    """The ledger to read; nothing is created.
+
+    Args:
+        uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
+        folder: the working folder.
+
+    Returns:
+        The reader, and the URI without its password.
+
+    Raises:
+        InputError: if the database file does not exist, or is not MLflow's.
+    """
+    from analysis.database import Database
+    from analysis.server import Server
+
+    chosen = tracking_uri(uri, folder)
+    file = database_file(chosen)
+    if file is not None and not file.is_file():
+        raise InputError(
+            f"{file}: no ledger here; run `python -m l2t_ray.sweep FILE` in this folder first, "
+            "or name another with --tracking-uri or MLFLOW_TRACKING_URI"
+        )
+    return (Database(chosen) if is_database(chosen) else Server(chosen)), mask(chosen)
+
+
+def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
+    """What is raised where MLflow, its database or the network fail; without secrets.
+
+    Args:
+        uri: of MLflow.
+        error: what was raised.
+
+    Returns:
+        The error to raise.
+    """
+    first_line = (str(error).splitlines() or [""])[0]
+    return LedgerUnavailableError(
+        f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
+        "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
+    )

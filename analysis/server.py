@@ -1,0 +1,146 @@
+"""The ledger behind an MLflow server: its search paged, its histories asked for on several threads."""
+
+import contextlib
+import functools
+import logging
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from analysis.ledger import Details, Entry, History, unavailable
+
+RUNS_A_PAGE = 5_000
+THREADS = 8
+
+
+class Server:
+    """An MLflow server, read through its client."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._runs: dict[str, Any] = {}
+
+    def entries(self) -> list[Entry]:
+        """Every run that this project wrote.
+
+        Returns:
+            Runs of all kinds and outcomes, oldest first.
+        """
+        with self._reaching():
+            names = {found.experiment_id: found.name for found in self._pages(self._client.search_experiments)}
+            search = functools.partial(self._client.search_runs, [*names], "tags.`l2t.kind` LIKE '%'")
+            self._runs = {run.info.run_id: run for run in self._pages(search)}
+        found = [
+            Entry(
+                run.info.run_id,
+                run.info.experiment_id,
+                names[run.info.experiment_id],
+                run.info.status,
+                run.info.start_time or 0,
+                run.info.artifact_uri,
+                run.data.tags["l2t.kind"],
+                run.data.tags.get("l2t.key", ""),
+            )
+            for run in self._runs.values()
+        ]
+        return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
+
+    def details(self, run_ids: Collection[str]) -> dict[str, Details]:
+        """Tags, params and last metric values, as `entries` has already read them.
+
+        Args:
+            run_ids: of MLflow.
+
+        Returns:
+            By run id.
+        """
+        found = {}
+        for run_id in run_ids:
+            data = self._runs[run_id].data
+            tags = {name.removeprefix("l2t."): text for name, text in data.tags.items() if name.startswith("l2t.")}
+            found[run_id] = Details(tags, dict(data.params), dict(data.metrics))
+        return found
+
+    def histories(self, run_ids: Collection[str], metric: str) -> History:
+        """Every value of one metric; the client has no call for several runs, so several are asked at once.
+
+        Args:
+            run_ids: of MLflow.
+            metric: its name.
+
+        Returns:
+            (run id, step, value), sorted.
+        """
+
+        def read(run_id: str) -> History:
+            return [(run_id, point.step, point.value) for point in self._client.get_metric_history(run_id, metric)]
+
+        with self._reaching(), ThreadPoolExecutor(THREADS) as pool:
+            return sorted(point for points in pool.map(read, run_ids) for point in points)
+
+    def artifact(self, entry: Entry, name: str) -> bytes | None:
+        """A file that a run stored.
+
+        Args:
+            entry: the run.
+            name: of the file.
+
+        Returns:
+            Its content, or None where the run has no such file.
+        """
+        return download(self.uri, entry, name)
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return _client(self.uri)
+
+    def _pages(self, search: Any) -> Iterator[Any]:
+        token = None
+        while True:
+            page = search(max_results=RUNS_A_PAGE, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return
+
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[None]:
+        client = self._client
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            raise unavailable(client.tracking_uri, error) from None
+
+
+def _client(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return MlflowClient(uri)
+
+
+def download(uri: str, entry: Entry, name: str) -> bytes | None:
+    """A file that a run stored, wherever MLflow keeps its artifacts.
+
+    Args:
+        uri: of MLflow.
+        entry: the run.
+        name: of the file.
+
+    Returns:
+        Its content, or None where the run has no such file.
+    """
+    import tempfile
+
+    client = _client(uri)
+    if name not in [item.path for item in client.list_artifacts(entry.run_id)]:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(client.download_artifacts(entry.run_id, name, folder)).read_bytes()

@@ -1,0 +1,100 @@
+"""The command line of the statistics: finished runs in, tables, tests and figures out.
+
+stdout is the product (tables, or JSON with `--json`), stderr the progress. Exit codes: 0 every wanted run has a result;
+1 some have none (they are listed); 2 usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from l2t_ray.errors import InputError, LedgerUnavailableError
+
+METRIC = "test_accuracy_percent"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+        argv: arguments, by default the process'.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except InputError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+    except LedgerUnavailableError as error:
+        print(error, file=sys.stderr)
+    return 2
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from analysis.cells import choose_pair, make_cells
+    from analysis.comparison import compare
+    from analysis.figure_accuracy import draw_accuracy
+    from analysis.figures import file_name
+    from analysis.machine import summary_json
+    from analysis.render import print_table
+    from analysis.results import read_results
+    from analysis.tables import accuracy_tables, missing_table
+
+    results = read_results(arguments.sweeps, uri=arguments.tracking_uri, metric=arguments.metric)
+    print(f"{', '.join(results.sweeps)}: {len(results.runs)} of {len(results.wanted)} runs finished", file=sys.stderr)
+    cells = make_cells(results, arguments.metric)
+    pair = choose_pair(cells, arguments.compare)
+    comparisons = compare(cells, *pair, alpha=arguments.alpha) if pair else []
+    missing = missing_table(results.gaps)
+    code = 1 if results.gaps else 0
+    if arguments.missing:
+        if missing:
+            print_table(missing, sys.stdout)
+        else:
+            print("every wanted run has a result")
+        return code
+    folder = arguments.out or Path("report", file_name("+".join(results.sweeps)))
+    drawings = draw_accuracy(cells, folder)
+    if arguments.json:
+        print(json.dumps(summary_json(results, cells, comparisons), indent=2, allow_nan=False))
+    else:
+        for table in accuracy_tables(cells, comparisons):
+            print_table(table, sys.stdout)
+        if missing:
+            print_table(missing, sys.stdout)
+        for notice in results.notices:
+            print(f"note: {notice}")
+    stream = sys.stderr if arguments.json else sys.stdout
+    paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
+    print(f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet", file=stream)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.stats", description="Tables, tests and figures of finished runs."
+    )
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="names; by default every sweep in the ledger")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report there")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods; by default l2t_www l2t_ww")
+    parser.add_argument("--metric", default=METRIC, help=f"whose last value counts; by default {METRIC}")
+    parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
+    parser.add_argument("--missing", action="store_true", help="list the runs without a result, and nothing else")
+    parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow; by default MLFLOW_TRACKING_URI or mlflow.db")
+    return parser
+
+
+def _alpha(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

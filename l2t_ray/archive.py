@@ -1,6 +1,5 @@
 """A folder, tar or zip as a list of files, read in place: nothing is extracted, so nothing can be written elsewhere."""
 
-import hashlib
 import lzma
 import os
 import stat
@@ -14,7 +13,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from l2t_ray.errors import InputError
-from l2t_ray.files import compute_sha256
 
 MAX_DEPTH = 6  # of a folder: a link to a folder above would go on for ever
 MAX_FILE_BYTES = 1 << 26
@@ -165,45 +163,6 @@ class Archive:
     def _read_zip(self, info: zipfile.ZipInfo) -> bytes:
         content: bytes = self._open.read(info)
         return content
-
-
-def compute_content_sha256(path: Path) -> str:
-    """What a data set's files contain, whatever their dates: settings' `data.sha256`.
-
-    Args:
-        path: a folder, or an archive.
-
-    Returns:
-        The file's SHA-256, or one over the names and contents of all files in the folder that are not hidden.
-    """
-    _check_exists(path)
-    if path.is_file():
-        return compute_sha256(path)
-    digest = hashlib.sha256()
-    for name, entry in _walk(path):
-        if entry.is_file():
-            digest.update(f"{name}\0{compute_sha256(Path(entry.path))}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def compute_stamp(path: Path) -> str:
-    """What changes whenever the files do: names, sizes, times and inodes. Reads no content.
-
-    Args:
-        path: a folder or a file.
-
-    Returns:
-        64 hex digits.
-    """
-    _check_exists(path)
-    digest = hashlib.sha256()
-    stats = [("", path.stat())]
-    if path.is_dir():
-        stats += [(name, entry.stat(follow_symlinks=entry.is_file() or entry.is_dir())) for name, entry in _walk(path)]
-    for name, found in stats:
-        told = (name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-        digest.update(repr(told).encode())
-    return digest.hexdigest()
 
 
 def _walk(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.DirEntry[str]]]:

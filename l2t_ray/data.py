@@ -121,6 +121,8 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
     if settings.path is None:
         raise InputError(f"data.path must name the folder or tar of {settings.name}, got nothing; add it")
     path = Path(settings.path)
+    if not path.exists():
+        raise InputError(f"{path}: data.path must exist, counted from the working folder; correct it")
     digests = Digests(cache)
     sha256 = digests.of_images(path).sha256
     digests.save()

@@ -146,7 +146,7 @@ class Laws:
                     return
                 self.images[path.value] = self.digests.of_images(Path(path.value))
             except (InputError, OSError) as error:
-                told = str(error).removeprefix(f"{path.value}: ")
+                told = " ".join(str(error).removeprefix(f"{path.value}: ").split())
                 yield f"{path.item.place}: data.path must be a folder or a tar of {name.value}, {path.value!r} {told}"
                 return
         contents = self.images[path.value]

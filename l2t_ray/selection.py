@@ -35,7 +35,7 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
         if not equals:
             problems.append(f"--where {text}: must be KEY=VALUE, got no '='; write e.g. --where method=scratch")
         elif name not in RUN and name != "cell" and not name.startswith("options."):
-            ambiguous = [known for known in RUN if known.rpartition(".")[2] == name]
+            ambiguous = [known for known in RUN if name in {known.partition(".")[0], known.rpartition(".")[2]}]
             remedy = f"write {' or '.join(ambiguous)}" if ambiguous else suggest(name, [*RUN, "cell"])
             problems.append(f"--where {text}: KEY must be `cell` or a setting of a run, got {name!r}; {remedy}")
         else:

@@ -15,7 +15,7 @@ import yaml
 from l2t_ray.errors import InputError
 
 MAX_BYTES = 1 << 20
-MAX_VALUES = 200_000  # aliases may repeat a value; a bomb of them stops here
+MAX_VALUES = 100_000  # aliases may repeat a value; a bomb of them stops here
 
 Scalar: TypeAlias = bool | int | float | str | None
 

@@ -87,11 +87,10 @@ def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
 def _merge(found: Iterator[Cell], problems: list[str]) -> list[Cell]:
     """Cells by name: the same runs asked for twice are one, different runs under one name are refused."""
     by_name: dict[str, Cell] = {}
-    by_key: dict[str, Cell] = {}
+    by_settings: dict[tuple[str, str], Cell] = {}
     for cell in found:
         first = by_name.setdefault(cell.name, cell)
-        key = cell.run.model_copy(update={"seed": 0}).key
-        twin = by_key.setdefault(key, cell)
+        twin = by_settings.setdefault(cell.run.around_seed, cell)
         if first is not cell and twin is not first:
             law = f"a cell's runs must differ in their seed alone, got {cell.name} as at {first.place} but with"
             remedy = "give one block a `variant:`"

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from l2t_ray import registry
 
 KEY_DIGITS = 16
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 LOCATIONS = (("source", "weights"), ("data", "path"), ("data", "title"))  # where things lie: never in the key
 
@@ -157,9 +158,10 @@ class Run(Frozen):
         return options
 
     def __copy__(self) -> Self:
-        """A copy without the key: `model_copy` is about to change a setting."""
+        """A copy without what was computed: `model_copy` is about to change a setting."""
         copied = super().__copy__()
-        copied.__dict__.pop("key", None)
+        for name in ("key", "around_seed"):
+            copied.__dict__.pop(name, None)
         return copied
 
     def resolved(self) -> dict[str, Any]:
@@ -181,10 +183,19 @@ class Run(Frozen):
     @cached_property
     def key(self) -> str:
         """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
-        return hashlib.sha256(_sorted_json(self.resolved()).encode()).hexdigest()[:KEY_DIGITS]
+        head, tail = self.around_seed
+        return hashlib.sha256(f"{head}{self.seed}{tail}".encode()).hexdigest()[:KEY_DIGITS]
+
+    @cached_property
+    def around_seed(self) -> tuple[str, str]:
+        """The sorted JSON before and after the seed's value: what the runs of one cell have in common."""
+        settings = self.resolved()
+        head = _JSON.encode({name: value for name, value in settings.items() if name < "seed"})
+        tail = _JSON.encode({name: value for name, value in settings.items() if name > "seed"})
+        return f'{head[:-1]},"seed":', f",{tail[1:]}"
 
     def with_seeds(self, seeds: Iterable[int]) -> Iterator[Self]:
-        """The runs of this one's cell, many at once: their keys are made from one text, cut at the seed.
+        """The runs of this one's cell, many at once, their keys made from one text.
 
         Args:
             seeds: valid ones.
@@ -192,13 +203,11 @@ class Run(Frozen):
         Yields:
             A run for each seed.
         """
-        settings = self.resolved()
-        head = _sorted_json({name: value for name, value in settings.items() if name < "seed"})[:-1]
-        tail = _sorted_json({name: value for name, value in settings.items() if name > "seed"})[1:]
+        head, tail = self.around_seed
         for seed in seeds:
-            digest = hashlib.sha256(f'{head},"seed":{seed},{tail}'.encode()).hexdigest()
             run = self.model_copy(update={"seed": seed})
-            run.__dict__["key"] = digest[:KEY_DIGITS]  # where the cached property looks
+            # where the cached property looks
+            run.__dict__["key"] = hashlib.sha256(f"{head}{seed}{tail}".encode()).hexdigest()[:KEY_DIGITS]
             yield run
 
 
@@ -250,10 +259,6 @@ def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.S
     if type(value) is not type(default):
         raise ValueError(f"must be of the type of its default {default!r}, {type(default).__name__}")
     return value
-
-
-def _sorted_json(settings: dict[str, Any]) -> str:
-    return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

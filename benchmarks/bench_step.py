@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_step [--repeat 5] [--batch 50 128] [--method l2t_ww l2t_www] [--inner sgd published]
 
-All candidates of a case are timed in turn in one process, `--repeat` times; medians and ranges are printed and written as
-JSON. A plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format) in the same turns is the unit.
+All candidates of a case are timed in turn in one process, `--repeat` times; medians and ranges are printed and
+written as JSON. A plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format) in the same turns is the unit.
 """
 
 import argparse
@@ -104,9 +104,8 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
-    print(
-        f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}, median of {arguments.repeat} (range)"
-    )
+    told = f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"{told}, median of {arguments.repeat} (range)")
     rows = []
     for batch in arguments.batch:
         for method in arguments.method:
@@ -116,10 +115,8 @@ def main() -> None:
                 unit = min(medians[name] for name in medians if name.startswith("forward+backward"))
                 print(f"\n{method}, inner {inner}, B = {batch}: the unit is {unit:.3f} s")
                 for name, times in seconds.items():
-                    low, high = min(times), max(times)
-                    print(
-                        f"  {name:<34}{medians[name]:8.3f} s  ({low:.3f} to {high:.3f}){medians[name] / unit:8.1f} units"
-                    )
+                    spread, units = f"({min(times):.3f} to {max(times):.3f})", medians[name] / unit
+                    print(f"  {name:<34}{medians[name]:8.3f} s  {spread}{units:8.1f} units")
                 rows.append({"method": method, "inner": inner, "batch": batch, "seconds": seconds, "unit_s": unit})
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"hardware": hardware, "torch": torch.__version__, "rows": rows}, indent=1))

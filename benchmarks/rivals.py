@@ -1,7 +1,7 @@
 """The bilevel step as others do it: double back-propagation, and the published code's roll-back and re-computation.
 
-Both are written from method.md (sections 2 to 4) and from the description of the published code, on torch.nn modules and
-autograd, for one run. They do the same mathematics as `l2t_ray.learner` and serve as its rivals in `bench_step`.
+Both are written from method.md (sections 2 to 4) and from the description of the published code, on torch.nn modules
+and autograd, for one run. They do the same mathematics as `l2t_ray.learner` and serve as its rivals in `bench_step`.
 """
 
 from collections.abc import Mapping, Sequence

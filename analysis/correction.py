@@ -1,0 +1,76 @@
+"""Several tests at once: p-values corrected over a declared family.
+
+A test of the family that has no p yet (too few seeds so far) counts as p = 1, so the correction of the others does not
+become stricter when its runs arrive.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+PValues = Sequence[float | None]
+
+
+def holm(p: PValues) -> list[float | None]:
+    """Holm's step-down correction (1979): the chance of any false claim in the family stays below alpha.
+
+    Args:
+        p: of the whole family; None where there is none yet.
+
+    Returns:
+        Corrected p in the same order; None stays None.
+    """
+
+    def adjust(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        order = np.argsort(values)
+        steps = (len(values) - np.arange(len(values))) * values[order]
+        adjusted = np.empty_like(values)
+        adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+        return adjusted
+
+    return _corrected(p, adjust)
+
+
+def benjamini_hochberg(p: PValues) -> list[float | None]:
+    """Benjamini and Hochberg's correction (1995): the expected share of false claims among claims stays below alpha.
+
+    Args:
+        p: of the whole family; None where there is none yet.
+
+    Returns:
+        Corrected p in the same order; None stays None.
+    """
+    return _corrected(p, lambda values: stats.false_discovery_control(values, method="bh"))
+
+
+def by_family(
+    correct: Callable[[PValues], list[float | None]], p: PValues, families: Sequence[Hashable]
+) -> list[float | None]:
+    """Corrects each family by itself.
+
+    Args:
+        correct: `holm` or `benjamini_hochberg`.
+        p: of all tests.
+        families: the family of each.
+
+    Returns:
+        Corrected p in the same order.
+    """
+    found: list[float | None] = [None] * len(p)
+    for family in dict.fromkeys(families):
+        places = [index for index, name in enumerate(families) if name == family]
+        for place, value in zip(places, correct([p[place] for place in places]), strict=True):
+            found[place] = value
+    return found
+
+
+def _corrected(p: PValues, adjust: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> list[float | None]:
+    values = np.array([1.0 if value is None else value for value in p], dtype=np.float64)
+    if not len(values):
+        return []
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"a p must be between 0 and 1, got {values.tolist()}")
+    adjusted = adjust(values)
+    return [None if raw is None else float(value) for raw, value in zip(p, adjusted, strict=True)]

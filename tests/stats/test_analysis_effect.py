@@ -1,0 +1,192 @@
+"""Effect sizes, equivalence, power and corrections against R, formulas and identities."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.correction import benjamini_hochberg, by_family, holm
+from analysis.effect import a12, hodges_lehmann, mean_difference, rank_biserial, u_distribution
+from analysis.equivalence import equivalence
+from analysis.power import mann_whitney_power, needed_seeds
+
+X = [20.1, 22.4, 19.7, 25.3, 24.8, 21.9, 23.3]
+Y = [18.2, 19.9, 17.5, 21.0, 20.6, 22.0]
+TIED_X = [41.2, 40.8, 41.2, 43.0, 42.5, 41.9, 40.1, 42.5]
+TIED_Y = [40.8, 39.9, 41.2, 40.1, 38.7, 40.5, 41.0]
+
+values = st.lists(st.integers(0, 12).map(lambda k: k / 4), min_size=5, max_size=12)
+
+
+def test_hodges_lehmann_without_ties_is_exact_as_in_r():
+    # R 4.2.2: wilcox.test(X, Y, conf.int = TRUE): 2.55, -0.2 to 5.1
+    found = hodges_lehmann(X, Y)
+    assert (found.value, found.low, found.high) == (pytest.approx(2.55), pytest.approx(-0.2), pytest.approx(5.1))
+    assert found.method == "exact, Mann-Whitney inverted"
+
+
+def test_hodges_lehmann_with_ties_is_as_in_r():
+    # R 4.2.2: wilcox.test(TX, TY, conf.int = TRUE): 1.30005, 0.19999 to 2.49999, by a root search of tolerance 1e-4
+    found = hodges_lehmann(TIED_X, TIED_Y)
+    ours = (found.value, found.low, found.high)
+    assert ours == pytest.approx((1.3000479306, 0.1999897848674394, 2.4999868876266840), abs=1e-4)
+
+
+@pytest.mark.parametrize(("m", "n"), [(5, 7), (30, 30)])
+def test_the_null_distribution_of_u_has_its_mean_and_variance(m, n):
+    p, u = u_distribution(m, n), np.arange(m * n + 1)
+    assert p.sum() == pytest.approx(1)
+    assert p @ u == pytest.approx(m * n / 2)
+    assert p @ (u - m * n / 2) ** 2 == pytest.approx(m * n * (m + n + 1) / 12)  # Mann and Whitney 1947, eq. 8
+    assert p == pytest.approx(p[::-1])
+
+
+def test_five_values_each_have_an_interval_and_three_have_none():
+    assert hodges_lehmann([1.0, 2, 3, 4, 5], [2.5, 3.5, 6, 7, 8]).low is not None
+    assert hodges_lehmann([1.0, 2, 3], [2.5, 3.5, 6]).low is None  # P(U = 0) = 1/20 > 0.025
+
+
+def test_a12_counts_wins_and_half_of_the_ties():
+    wins = sum((x > y) + (x == y) / 2 for x in TIED_X for y in TIED_Y)
+    assert a12(TIED_X, TIED_Y).value == pytest.approx(wins / (len(TIED_X) * len(TIED_Y)))
+
+
+def test_the_ends_of_a12s_interval_solve_newcombes_equation():
+    # Newcombe 2006 (Statistics in Medicine 25, 559-573), method 5:
+    # (theta - A)^2 = z^2 theta (1 - theta) (1 + N* ((1 - theta)/(2 - theta) + theta/(1 + theta))) / mn,
+    # N* = (m + n)/2 - 1
+    found, m, n = a12(X, Y), len(X), len(Y)
+    for theta in (found.low, found.high):
+        bracket = 1 + ((m + n) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        assert (theta - found.value) ** 2 == pytest.approx(1.959963985**2 * theta * (1 - theta) * bracket / (m * n))
+
+
+def test_a12_of_separate_samples_has_an_interval_below_one():
+    found = a12([6, 7, 8, 9, 10], [1, 2, 3, 4, 5])
+    assert (found.value, found.high) == (1, 1)
+    assert 0.5 < found.low < 1
+
+
+@settings(max_examples=50, deadline=None)
+@given(values, values)
+def test_wins_of_both_sides_and_ties_add_up(x, y):
+    there, back = a12(x, y), a12(y, x)
+    ties = sum(a == b for a in x for b in y) / (len(x) * len(y))
+    strict = sum(a > b for a in x for b in y) / (len(x) * len(y))
+    assert there.value + back.value == pytest.approx(1)  # P(X > Y) + P(Y > X) + P(tie) = 1
+    assert there.value == pytest.approx(strict + ties / 2)
+    assert there.low == pytest.approx(1 - back.high, abs=1e-9)
+    assert rank_biserial(x, y).value == pytest.approx(2 * there.value - 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(values, values, st.integers(-40, 40).map(lambda k: k / 8))
+def test_hodges_lehmann_moves_with_the_values(x, y, shift):
+    moved = hodges_lehmann([value + shift for value in x], y)
+    assert -hodges_lehmann(y, x).value == pytest.approx(hodges_lehmann(x, y).value)
+    assert hodges_lehmann([v + shift for v in x], [v + shift for v in y]).value == hodges_lehmann(x, y).value
+    assert moved.value == pytest.approx(hodges_lehmann(x, y).value + shift)
+
+
+def test_the_bca_interval_is_as_in_rs_boot():
+    # R 4.2.2, boot 1.3: boot(d, function(d, i) difference of means, R = 100000, strata = d$g); boot.ci(type = "bca"):
+    # 0.721 to 4.574; ours has 9,999 resamples, whose quantiles scatter by about 0.02
+    found = mean_difference(X, Y)
+    assert (found.low, found.high) == (pytest.approx(0.721, abs=0.06), pytest.approx(4.574, abs=0.06))
+    assert found.value == pytest.approx(sum(X) / 7 - sum(Y) / 6)
+
+
+def test_the_bca_interval_is_the_same_every_time_and_degenerates_with_the_values():
+    assert mean_difference(X, Y) == mean_difference(X, Y)
+    assert mean_difference([5.0] * 6, [4.0] * 6).low == 1.0
+    assert mean_difference([5.0, 6.0], [4.0] * 6).low is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("measure", [a12, hodges_lehmann], ids=["A12", "Hodges-Lehmann"])
+def test_intervals_cover_the_truth_nineteen_times_in_twenty(measure):
+    draws, shift = np.random.default_rng(5), 0.8
+    truth = 0.5 * math.erfc(-shift / 2) if measure is a12 else shift  # Phi(shift / sqrt 2)
+    n, hits = 1000, 0
+    for _ in range(n):
+        found = measure(draws.normal(shift, 1, 15), draws.normal(0, 1, 15))
+        hits += found.low <= truth <= found.high
+    assert hits / n == pytest.approx(0.95, abs=4 * math.sqrt(0.05 * 0.95 / n))
+
+
+def test_equivalence_is_the_larger_of_two_one_sided_p_as_in_r():
+    # R 4.2.2: max(wilcox.test(x, y, mu = -3, alternative = "greater")$p.value,
+    #              wilcox.test(x, y, mu = 3, alternative = "less")$p.value)
+    assert equivalence(X, Y, 3.0).p == pytest.approx(0.36538461538461536, rel=1e-9)
+    assert equivalence(TIED_X, TIED_Y, 3.0).p == pytest.approx(0.00454658491499535, rel=1e-9)
+
+
+def test_equivalence_is_symmetric_and_easier_with_a_wider_margin():
+    assert equivalence(X, Y, 3.0).p == pytest.approx(equivalence(Y, X, 3.0).p)
+    found = [equivalence(X, Y, margin).p for margin in (0.5, 1, 2, 4, 8)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_equal_methods_without_spread_are_equivalent_and_a_wrong_margin_is_refused():
+    assert equivalence([5.0] * 10, [5.0] * 10, 1.0).p < 0.001
+    assert equivalence([5.0] * 10, [6.0] * 10, 1.0).p == 1.0
+    assert equivalence([5.0] * 3, [5.0] * 3, 1.0).p is None
+    with pytest.raises(ValueError, match="margin must be > 0, got 0"):
+        equivalence(X, Y, 0)
+
+
+@pytest.mark.parametrize(
+    ("effect", "alpha", "expected"),
+    # simulated elsewhere with 30 against 30 normal seeds: 0.44, 0.80, 0.96 at 0.05; 0.52 at 0.05/7
+    [(0.5, 0.05, 0.44), (0.75, 0.05, 0.80), (1.0, 0.05, 0.96), (0.75, 0.05 / 7, 0.52)],
+)
+def test_power_of_thirty_seeds(effect, alpha, expected):
+    assert mann_whitney_power(effect, (1, 1), 30, alpha=alpha) == pytest.approx(expected, abs=0.035)
+
+
+def test_power_without_a_difference_is_the_level():
+    assert mann_whitney_power(0, (1, 1), 30, n_simulations=4000) == pytest.approx(0.05, abs=4 * 0.0035)
+
+
+def test_needed_seeds_agree_with_noethers_formula():
+    # n = (z_0.975 + z_0.8)^2 * 2 / d^2 * pi / 3: 29.2 for d = 0.75, 65.7 for d = 0.5, 411 for d = 0.2
+    assert needed_seeds(0.75, (1, 1)) == pytest.approx(29.2, rel=0.12)
+    assert needed_seeds(0.5, (1, 1)) == pytest.approx(65.7, rel=0.12)
+    assert needed_seeds(0.2, (1, 1)) == 411
+    assert needed_seeds(0.01, (1, 1)) is None
+    assert needed_seeds(1.0, (0, 0)) == 5
+
+
+P = [0.001, 0.008, 0.039, 0.041, 0.042, 0.06, 0.074, 0.205, 0.212, 0.216]  # Benjamini and Hochberg's kind of example
+
+
+def test_holm_is_as_in_r():
+    # R 4.2.2: p.adjust(P, "holm")
+    assert holm(P) == pytest.approx([0.010, 0.072, *[0.312] * 5, *[0.615] * 3])
+
+
+def test_benjamini_hochberg_is_as_in_r():
+    # R 4.2.2: p.adjust(P, "BH")
+    expected = [0.01, 0.04, 0.084, 0.084, 0.084, 0.1, 0.105714285714286, 0.216, 0.216, 0.216]
+    assert benjamini_hochberg(P) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
+def test_corrections_keep_the_order_and_never_help(correct):
+    shuffled = [0.04, 0.001, 0.2, 0.03]
+    corrected = correct(shuffled)
+    by_size = [corrected[place] for place in np.argsort(shuffled)]
+    assert by_size == sorted(by_size)
+    assert all(after >= before for before, after in zip(shuffled, corrected, strict=True))
+    assert correct([0.03]) == [0.03]
+    assert correct([]) == []
+
+
+def test_a_test_without_a_p_yet_counts_in_the_family():
+    assert holm([0.01, None, None]) == [pytest.approx(0.03), None, None]
+
+
+def test_each_family_is_corrected_by_itself():
+    assert by_family(holm, [0.01, 0.02, 0.03], ["a", "b", "a"]) == pytest.approx([0.02, 0.02, 0.03])

@@ -1,0 +1,155 @@
+"""The group-sequential design: boundaries against rpact, decisions, error rate and the runs it saves."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from analysis.sequential import Design, boundaries, decide, in_order, spending
+
+
+@pytest.mark.parametrize(
+    ("information", "expected"),
+    # R 4.2.2, rpact 3.3.2: getDesignGroupSequential(kMax = K, alpha = 0.025, sided = 1, typeOfDesign = "asOF"),
+    # and informationRates = c(1/3, 1/2, 1) for the last
+    [
+        ((1 / 2, 1), (2.96258804273, 1.96859564632)),
+        ((1 / 3, 2 / 3, 1), (3.71030287326, 2.51142748445, 1.99304748327)),
+        ((1 / 4, 1 / 2, 3 / 4, 1), (4.33263364605, 2.96313159913, 2.35904427618, 2.01409014314)),
+        ((1 / 5, 2 / 5, 3 / 5, 4 / 5, 1), (4.87688494879, 3.35701192170, 2.68028006703, 2.28981677443, 2.03103206307)),
+        ((1 / 3, 1 / 2, 1), (3.71030287326, 2.96973709017, 1.96868851036)),
+    ],
+    ids=["2 looks", "3 looks", "4 looks", "5 looks", "uneven"],
+)
+def test_boundaries_are_rpacts(information, expected):
+    assert boundaries(information) == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_look_is_an_ordinary_test():
+    assert boundaries((1.0,)) == pytest.approx((1.959963985,))
+    assert Design(looks=(30,)).levels == pytest.approx((0.05,))
+
+
+def test_spending_is_lan_and_demets():
+    # rpact's alphaSpent for three looks, one side: 0.000103505718147, 0.006048389077275, 0.025
+    assert [spending(k / 3) / 2 for k in (1, 2, 3)] == pytest.approx([0.000103505718, 0.006048389077, 0.025])
+    assert spending(0) == 0
+
+
+def test_gaussian_paths_cross_in_alpha_of_the_cases():
+    draws = np.random.default_rng(2)
+    n, bounds = 400_000, boundaries((1 / 3, 2 / 3, 1.0))
+    scores = np.cumsum(draws.normal(0, math.sqrt(1 / 3), (n, 3)), axis=1)
+    crossed = np.abs(scores / np.sqrt([1 / 3, 2 / 3, 1])) >= bounds
+    assert crossed.any(axis=1).mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / n))
+
+
+def runs(draws, mean, n=30):
+    return dict(enumerate(draws.normal(mean, 1, n).tolist()))
+
+
+def first(values, n):
+    return {seed: value for seed, value in values.items() if seed < n}
+
+
+def test_a_large_difference_is_decided_at_the_first_look_and_stays_so():
+    draws = np.random.default_rng(3)
+    x, y = runs(draws, 4), runs(draws, 0)
+    design = Design()
+    early = decide(design, first(x, 10), first(y, 10))
+    assert (early.state, early.look, early.n, early.n_next) == ("significant", 1, (10, 10), 10)
+    assert early.p <= design.levels[0] == early.level
+    assert decide(design, x, y) == early  # later runs change nothing
+
+
+def test_before_a_look_is_complete_nothing_is_decided():
+    draws = np.random.default_rng(3)
+    x, y = runs(draws, 4), runs(draws, 0)
+    found = decide(Design(), first(x, 10), first(y, 9))
+    assert (found.state, found.look, found.p, found.n_next) == ("continue", 0, None, 10)
+    assert not found.is_decided
+    assert decide(Design(), {}, {}).n_next == 10
+
+
+def test_a_run_that_diverged_for_good_does_not_hold_the_look_up():
+    draws = np.random.default_rng(3)
+    x, y = first(runs(draws, 4), 10), first(runs(draws, 0), 10)
+    found = decide(Design(), {**x, 3: None}, y)
+    assert (found.look, found.n) == (1, (9, 10))
+
+
+def test_no_difference_stops_for_futility_or_ends_without_a_claim():
+    draws = np.random.default_rng(4)
+    states = {decide(Design(), runs(draws, 0), runs(draws, 0)).state for _ in range(40)}
+    assert {"futile", "not significant"} <= states
+    without = {decide(Design(futility=0), runs(draws, 0), runs(draws, 0)).state for _ in range(20)}
+    assert "futile" not in without
+
+
+def test_equal_values_everywhere_are_futile_at_once_or_at_the_second_look():
+    same = dict.fromkeys(range(30), 5.0)
+    assert decide(Design(), same, same).state == "futile"
+
+
+def test_too_few_values_at_a_look_go_on():
+    lost = dict.fromkeys(range(10)) | {0: 1.0}
+    found = decide(Design(), lost, runs(np.random.default_rng(1), 0, 10))
+    assert (found.state, found.p, found.n_next) == ("continue", None, 20)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"looks": [20, 10]}, "looks must be rising numbers of seeds"),
+        ({"looks": []}, "looks must be rising"),
+        ({"looks": [3, 30]}, "looks must begin at 5 seeds or more, got 3"),
+        ({"alpha": 1.5}, "alpha must be between 0 and 1"),
+        ({"futility": 1.0}, "futility must be from 0 to below 1"),
+        ({"compare": ["ufm", "ufm"]}, "compare must name two methods"),
+        ({"look": [10]}, "sequential takes alpha, compare, futility, looks, got look"),
+    ],
+)
+def test_an_impossible_design_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Design.from_json(settings)
+
+
+def test_a_design_comes_back_from_a_manifest():
+    design = Design(looks=(10, 30), futility=0.2)
+    assert Design.from_json(design.to_json()) == design
+
+
+def test_looks_take_seeds_by_rising_number():
+    assert in_order([7, 3, 5], {7: 70.0, 3: 30.0}, ended=[5]) == {0: 30.0, 1: None, 2: 70.0}
+
+
+def test_a_sweep_may_ask_without_pandas_or_mlflow():
+    code = (
+        "import sys, analysis.sequential; print([n for n in ('pandas', 'mlflow', 'torch', 'ray') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+def test_two_thousand_null_experiments_keep_the_error_and_save_runs():
+    draws, design, n = np.random.default_rng(6), Design(), 2000
+    found = [decide(design, runs(draws, 0), runs(draws, 0)) for _ in range(n)]
+    claims = sum(decision.state == "significant" for decision in found)
+    assert claims / n <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / n)  # discrete p and futility make it smaller, never larger
+    assert claims / n > 0.03
+    saved = 1 - sum(decision.n_next for decision in found) / (n * design.looks[-1])
+    assert 0.15 < saved < 0.25  # measured: 0.20 of the runs of cells without a difference
+
+
+@pytest.mark.slow
+def test_a_clear_difference_keeps_its_power_and_saves_runs():
+    draws, design, n = np.random.default_rng(7), Design(), 500
+    pairs = [(runs(draws, 1.0), runs(draws, 0)) for _ in range(n)]
+    found = [decide(design, *pair) for pair in pairs]
+    fixed = [decide(Design(looks=(30,)), *pair) for pair in pairs]
+    power, most = (sum(d.state == "significant" for d in each) / n for each in (found, fixed))
+    assert power > most - 0.05
+    assert 1 - sum(decision.n_next for decision in found) / (n * 30) > 0.2

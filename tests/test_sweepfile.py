@@ -588,6 +588,11 @@ def test_a_folder_and_its_tars_are_the_same_images():
     ]
 
 
+def test_only_what_is_known_to_be_too_much_is_refused():
+    text = changed(data="{name: digits, samples_per_class: {'1': 90, '7': 90}, classes: ['1', '7']}")
+    assert len(keys(grid(text))) == 1  # 91 ones and 90 sevens: half of 182 and of 179, rounded up
+
+
 def test_other_images_are_another_run():
     images(Path("pets"), cat=3, dog=2)
     before = keys(grid(folder_block("pets")))

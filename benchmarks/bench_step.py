@@ -3,7 +3,8 @@
     python -m benchmarks.bench_step [--repeat 5] [--batch 50 128] [--method l2t_ww l2t_www] [--inner sgd published]
 
 All candidates of a case are timed in turn in one process, `--repeat` times; medians and ranges are printed and
-written as JSON. A plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format) in the same turns is the unit.
+written as JSON. The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format) in the
+same turns.
 """
 
 import argparse

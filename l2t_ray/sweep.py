@@ -7,6 +7,7 @@ Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wa
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -265,7 +266,7 @@ def _show_summary(state: State, *, as_json: bool, launched: Launched | None = No
 def _pages(ledger: Ledger) -> str:
     if ledger.uri.startswith("http"):
         return ledger.shown_uri
-    return f"mlflow ui --backend-store-uri {ledger.shown_uri!r}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(ledger.shown_uri)}"
 
 
 def _say(*lines: str) -> None:

@@ -143,6 +143,13 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert "2 runs wanted, 2 finished, nothing to train" in err
     assert finals(folder) == first
 
+    code, _, err = command("--where", "seed=1")
+    assert (code, err.splitlines()[0]) == (0, "tiny: 1 runs wanted, 1 finished, nothing to train")
+    manifests = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "manifest"]
+    text = (folder / "mlartifacts/tiny" / manifests[0].run_id / "artifacts/manifest.json").read_text()
+    assert len(manifests) == 1
+    assert len(json.loads(text)["runs"]) == 2  # all that the file wants, whatever part was launched
+
     write_sweep(folder, last=2)  # a seed more
     plan = json.loads(command("--plan", "--json")[1])
     assert plan["cells"][0]["n_to_train"] == 1
@@ -307,11 +314,8 @@ def test_a_killed_worker_costs_its_run_an_attempt_and_no_result(folder):
     write_sweep(folder, last=1, epochs=300)
     process = start(folder)
     wait_for_checkpoints(folder, process)
-    children = [
-        int(pid) for pid in descendants(process.pid) if "PackTrainable" in Path(f"/proc/{pid}/cmdline").read_text()
-    ]
-    assert children
-    os.kill(children[0], signal.SIGKILL)
+    workers = [pid for pid in descendants(process.pid) if "Trainable" in Path(f"/proc/{pid}/cmdline").read_text()]
+    os.kill(workers[0], signal.SIGKILL)
     _, err = process.communicate(timeout=250)
     assert process.returncode == 0, err
     assert len(finals(folder)) == 2

@@ -1,7 +1,20 @@
-"""Settings of the test run that every file shares."""
+"""What every test file shares: settings of hypothesis, and a registry that no test leaves changed."""
 
+import pytest
 from hypothesis import settings
+
+from l2t_ray import registry
 
 # the same examples every time, no folder of found ones, and no clock: the machine may be busy
 settings.register_profile("here", derandomize=True, database=None, deadline=None)
 settings.load_profile("here")
+
+
+@pytest.fixture(autouse=True)
+def _methods_of_one_test_alone():
+    """What a test registers is gone after it; the built-in methods are there in every test."""
+    registry.load()
+    before = dict(registry.METHODS)
+    yield
+    registry.METHODS.clear()
+    registry.METHODS.update(before)

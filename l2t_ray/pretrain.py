@@ -90,8 +90,8 @@ def pretrain(settings: Pretraining, data_dir: Path, *, download: bool = True, fo
     data = load_data(settings.data, data_dir, download=download)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _say(
-        f"training {settings.source.arch} (width {settings.source.width:g}) on {data.name}, {len(data.classes)} classes, "
-        f"{settings.training.epochs} epochs, on {device}, for {out}"
+        f"training {settings.source.arch} (width {settings.source.width:g}) on {data.name}, "
+        f"{len(data.classes)} classes, {settings.training.epochs} epochs, on {device}, for {out}"
     )
     printer = _Printer(settings.training.epochs)
     network, progress = train_source(settings, data, device=device, checkpoint=checkpoint, on_epoch=printer)
@@ -241,11 +241,9 @@ class _Printer:
             return
         self.last_s = time.monotonic()
         left_s = progress.wall_s / progress.epoch * (self.n_epochs - progress.epoch)
-        tested = progress.metrics.get("test_accuracy_percent", [(0, float("nan"))])[-1][1]
-        _say(
-            f"epoch {progress.epoch}/{self.n_epochs}: train_loss {progress.metrics['train_loss'][-1][1]:.4f}, "
-            f"test accuracy {tested:.2f} %, {left_s:.0f} s left"
-        )
+        tested = [f"test accuracy {value:.2f} %" for _, value in progress.metrics.get("test_accuracy_percent", [])]
+        told = [f"train_loss {progress.metrics['train_loss'][-1][1]:.4f}", *tested[-1:], f"{left_s:.0f} s left"]
+        _say(f"epoch {progress.epoch}/{self.n_epochs}: {', '.join(told)}")
 
 
 def _say(*lines: str) -> None:

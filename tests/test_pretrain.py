@@ -1,0 +1,312 @@
+"""Source networks: trained as a plain loop would, resumed bitwise, described by a card, never overwritten unasked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray import models, pretraining
+from l2t_ray.augment import epoch_draws, normalize
+from l2t_ray.config import Augment, Source
+from l2t_ray.data import load_data, stratified_subset
+from l2t_ray.errors import InputError
+from l2t_ray.pretrain import main, read_pretraining
+from l2t_ray.pretraining import Pretraining, SourceTraining, learning_rate, train_source
+from l2t_ray.streams import stream
+
+SWEEPS = Path(__file__).parents[1] / "sweeps"
+SMALL = {
+    "out": "weights/small source's.pt",
+    "source": {"arch": "resnet20", "width": 0.125},
+    "data": {"name": "digits", "classes": ["0", "1"], "samples_per_class": 20},
+    "training": {"epochs": 4, "batch_size": 16},
+    "augment": {"crop_padding": 2, "flip": True},
+    "seed": 3,
+}
+SMALL_SETTINGS = {**SMALL, "data": {**SMALL["data"], "classes": ("0", "1")}}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def launch(tmp_path, monkeypatch, data_dir):
+    """Writes the small file and runs the command on it in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    Path("source.yaml").write_text(yaml.safe_dump(SMALL))
+    return lambda *arguments: main(["source.yaml", "--data-dir", str(data_dir), *arguments])
+
+
+OUT, CARD = Path(SMALL["out"]), Path("weights/small source's.json")
+
+
+def slow_twin(settings, data):
+    """The recipe as one would write it first: one image at a time, SGD with momentum by its formula, float64."""
+    network = models.resnet(20, settings.source.width, len(data.classes))
+    models.initialise(network, stream(settings.seed, "init"))
+    network.double().train()
+    velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}
+    rows = stratified_subset(data.train_labels, data.classes, settings.data.samples_per_class, settings.seed)
+    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
+    std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
+    for epoch in range(settings.training.epochs):
+        order, offsets, flips = epoch_draws(settings.seed, epoch, len(rows), settings.augment)
+        for start in range(0, len(order), settings.training.batch_size):
+            images, labels = [], []
+            for place in order[start : start + settings.training.batch_size].tolist():
+                padded = F.pad(data.train_images[rows[place]], (2, 2, 2, 2))
+                top, left = offsets[place].tolist()
+                image = padded[:, top : top + 32, left : left + 32]
+                image = image.flip(2) if flips[place] else image
+                images.append((image.double() / 255 - mean) / std)
+                labels.append(data.train_labels[rows[place]])
+            loss = F.cross_entropy(network(torch.stack(images)), torch.stack(labels))
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            with torch.no_grad():
+                for (name, p), gradient in zip(network.named_parameters(), gradients, strict=True):
+                    velocity[name] = 0.9 * velocity[name] + gradient + 1e-4 * p
+                    p.sub_(0.1 * 0.1 ** [0, 0, 1, 2][epoch] * velocity[name])  # of 4 epochs: milestones at 2 and 3
+    return network.eval()
+
+
+def train(settings, folder, data_dir, on_epoch=lambda progress: None):
+    data = load_data(settings.data, data_dir)
+    return train_source(settings, data, device=CPU, checkpoint=folder / "checkpoint", on_epoch=on_epoch)
+
+
+def settings_with(**training):
+    return Pretraining(**{**SMALL_SETTINGS, "training": SourceTraining(**{**SMALL["training"], **training})})
+
+
+def test_training_is_what_a_plain_loop_does(tmp_path, data_dir):
+    """float64 throughout; what is left is the rounding of the weights to float32 at the end, 6e-8 of each."""
+    settings = settings_with(precision="float64")
+    network, _ = train(settings, tmp_path, data_dir)
+    expected = slow_twin(settings, load_data(settings.data, data_dir)).state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor.double(), expected[name].double(), rtol=1e-6, atol=1e-7)
+
+
+def test_the_rate_falls_tenfold_at_half_and_three_quarters():
+    """The published networks: 0.1, times 0.1 at 50 % and 75 % of 200 epochs."""
+    rates = [learning_rate(SourceTraining(), epoch) for epoch in (0, 99, 100, 149, 150, 199)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_defaults_are_the_published_recipe():
+    training = SourceTraining()
+    assert (training.epochs, training.batch_size, training.lr, training.momentum) == (200, 128, 0.1, 0.9)
+    assert (training.milestones, training.weight_decay) == ((0.5, 0.75), 1e-4)
+    assert Pretraining(out="x", data=SMALL_SETTINGS["data"]).augment == Augment(crop_padding=4, flip=True)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_training_that_was_stopped_continues_bitwise(tmp_path, data_dir, stop):
+    class StoppedError(Exception):
+        pass
+
+    def stop_at(progress):
+        if progress.epoch == stop:
+            raise StoppedError
+
+    settings = settings_with()
+    whole, undisturbed = train(settings, tmp_path / "a", data_dir)
+    with pytest.raises(StoppedError):
+        train(settings, tmp_path / "b", data_dir, stop_at)
+    epochs = []
+    resumed, progress = train(settings, tmp_path / "b", data_dir, lambda progress: epochs.append(progress.epoch))
+    assert epochs == list(range(stop + 1, 5))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert progress.metrics == undisturbed.metrics
+
+
+def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, data_dir):
+    train(settings_with(), tmp_path, data_dir)
+    epochs = []
+    train(settings_with(weight_decay=0.0), tmp_path, data_dir, lambda progress: epochs.append(progress.epoch))
+    assert epochs == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_every_precision_trains(tmp_path, data_dir, precision):
+    network, progress = train(settings_with(precision=precision, epochs=1), tmp_path, data_dir)
+    assert network.fc.weight.dtype == torch.float32
+    assert progress.metrics["train_loss"][0][1] == pytest.approx(0.69, abs=0.5)  # ln 2 = 0.69 at chance
+
+
+def test_the_seed_changes_the_weights(tmp_path, data_dir):
+    one, _ = train(settings_with(epochs=1), tmp_path / "a", data_dir)
+    two, _ = train(settings_with(epochs=1).model_copy(update={"seed": 4}), tmp_path / "b", data_dir)
+    assert not torch.equal(one.fc.weight, two.fc.weight)
+
+
+def test_the_command_writes_weights_that_a_sweep_can_read(launch, data_dir, capsys):
+    assert launch() == 0
+    card = json.loads(CARD.read_text())
+    network = models.load_source(Source(arch="resnet20", width=0.125, weights=str(OUT)))
+    data = load_data(read_pretraining(Path("source.yaml")).data, data_dir)
+    right = sum(  # one image at a time
+        int(network(normalize(image[None])).argmax()) == int(label)
+        for image, label in zip(data.test_images, data.test_labels, strict=True)
+    )
+    assert card["n_test"] == len(data.test_labels) == 89 + 91  # half of 178 zeros and 182 ones
+    assert card["test_accuracy_percent"] == pytest.approx(100 * right / 180, abs=1e-9)
+    assert card["classes"] == ["0", "1"]
+    assert card["data_sha256"] == data.sha256
+    assert [epoch for epoch, _ in card["metrics"]["train_loss"]] == [1, 2, 3, 4]
+    assert {"git", "versions", "wall_s", "arch", "width"} <= set(card)
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{OUT}: {card['test_accuracy_percent']:.2f} % of 180 test images of digits (2 classes)")
+    assert told.out.count("\n") == 1
+    assert "epoch 4/4" in told.err
+    assert sorted(path.name for path in Path("weights").iterdir()) == [CARD.name, OUT.name]  # no checkpoint is left
+
+
+def test_launching_again_trains_nothing(launch, monkeypatch, capsys):
+    assert launch() == 0
+    first, content = capsys.readouterr().out, OUT.read_bytes()
+    monkeypatch.setattr("l2t_ray.pretrain.train_source", None)
+    assert launch() == 0
+    told = capsys.readouterr()
+    assert told.out == first
+    assert "is there already" in told.err
+    assert OUT.read_bytes() == content
+
+
+def test_weights_of_other_settings_are_kept_unless_forced(launch, capsys):
+    assert launch() == 0
+    content = OUT.read_bytes()
+    assert launch("--set", "training.epochs=1", "--set", "augment.flip=false") == 2
+    told = capsys.readouterr().err
+    assert "holds weights of other settings: augment.flip is True, not False; training.epochs is 4, not 1; " in told
+    assert OUT.read_bytes() == content
+    assert launch("--set", "training.epochs=1", "--force") == 0
+    assert json.loads(CARD.read_text())["settings"]["training"]["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "law"),
+    [
+        (OUT, b"others", "must hold the weights that"),
+        (CARD, b"{", "must not be there, or have the card"),
+        (CARD, None, "must not be there, or have the card"),
+    ],
+    ids=["other-weights", "damaged-card", "no-card"],
+)
+def test_weights_that_are_not_what_their_card_says_are_kept(launch, capsys, file, content, law):
+    assert launch("--set", "training.epochs=1") == 0
+    file.unlink() if content is None else file.write_bytes(content)
+    before = OUT.read_bytes()
+    assert launch("--set", "training.epochs=1") == 2
+    assert f"{OUT}: {law}" in capsys.readouterr().err
+    assert OUT.read_bytes() == before
+
+
+def test_an_interrupted_command_exits_with_1_and_goes_on_when_launched_again(launch, monkeypatch, capsys):
+    real = pretraining.save_state
+
+    def save_and_interrupt(path, state):
+        real(path, state)
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "save_state", save_and_interrupt)
+    assert launch() == 1
+    assert not OUT.exists()
+    monkeypatch.setattr(pretraining, "save_state", real)
+    capsys.readouterr()
+    assert launch() == 0
+    assert "epoch 3/4" in capsys.readouterr().err.splitlines()[1]
+
+
+def test_a_loss_that_explodes_is_told_with_its_epoch(launch, capsys):
+    assert launch("--set", "training.lr=1e30") == 2
+    assert "training.lr must keep the loss finite, got 1e+30: train_loss is nan in epoch 1; lower it" in (
+        capsys.readouterr().err
+    )
+    assert not OUT.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_training(launch, monkeypatch, capsys):
+    monkeypatch.setattr("l2t_ray.pretrain.train_source", None)
+    Path("weights").write_text("a file where the folder should be")
+    assert launch() == 2
+    assert f"{OUT}: must be in a folder that can be written" in capsys.readouterr().err
+
+
+def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(
+        "source: {arch: resnet18, width: -1}\n"
+        "data: {name: digits, clases: [a]}\n"
+        "training:\n"
+        "  epochs: 0\n"
+        "  milestones: [0.5, 1.5]\n"
+        "  precision: float16\n"
+        "augment: 4\n"
+        "seed: 1.5\n"
+        "outt: x.pt\n"
+    )
+    with pytest.raises(InputError) as caught:
+        read_pretraining(path, overrides=["training.momentum=1", "nonsense"])
+    problems = "\n".join(caught.value.problems)
+    for told in (
+        'bad.yaml:1: source.arch must be one of resnet20, resnet32, resnet44, resnet56, got "resnet18"',
+        "bad.yaml:1: source.width must be > 0, got -1",
+        "bad.yaml:2: data.clases is no setting; did you mean classes?",
+        "bad.yaml:4: training.epochs must be >= 1, got 0",
+        "bad.yaml:5: training.milestones must be < 1, got 1.5",
+        'bad.yaml:6: training.precision must be one of float32, tf32, bf16, float64, got "float16"',
+        "bad.yaml:7: augment. must be a map of settings, got 4",
+        "bad.yaml:8: seed must be a whole number, got 1.5",
+        "bad.yaml:9: outt is no setting; did you mean out?",
+        "bad.yaml:1: out must be given; add it",
+        "--set training.momentum=1: training.momentum must be < 1, got 1",
+        "--set nonsense: must be dotted.key=VALUE",
+    ):
+        assert told in problems, problems
+    assert len(caught.value.problems) == 12
+
+
+def test_a_missing_file_is_told(tmp_path, capsys):
+    assert main([str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml: must be a file that can be read" in capsys.readouterr().err
+
+
+def test_what_an_image_folder_contains_is_part_of_the_settings(tmp_path):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        (tmp_path / "images" / split / "cat").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "images" / split / "cat" / "0.png")
+    path = tmp_path / "source.yaml"
+    path.write_text(yaml.safe_dump({"out": "x.pt", "data": {"name": "image_folder", "path": str(tmp_path / "images")}}))
+    settings = read_pretraining(path, data_dir=tmp_path)
+    assert len(settings.data.sha256) == 64
+    assert "path" not in settings.resolved()["data"]
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "images" / "train" / "cat" / "1.png")
+    assert read_pretraining(path, data_dir=tmp_path).data.sha256 != settings.data.sha256
+
+
+def test_the_quick_starts_source_is_the_one_its_sweep_names():
+    source = read_pretraining(SWEEPS / "quickstart_source.yaml")
+    run = yaml.safe_load((SWEEPS / "quickstart.yaml").read_text())["run"]
+    assert run["source"] == {"arch": source.source.arch, "width": source.source.width, "weights": source.out}
+    assert not set(run["data"]["classes"]) & set(source.data.classes)
+
+
+@pytest.mark.slow
+def test_the_quick_starts_source_learns_its_digits(tmp_path):
+    command = [sys.executable, "-m", "l2t_ray.pretrain", str(SWEEPS / "quickstart_source.yaml")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=True)
+    card = json.loads((tmp_path / "weights" / "quickstart_digits.json").read_text())
+    assert card["test_accuracy_percent"] > 97, done.stderr

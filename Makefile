@@ -28,7 +28,7 @@ quickstart: setup        ## train a source and four methods on digits, then prin
 check: lint test         ## what CI runs
 
 test: setup              ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-all: setup          ## the tests with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu'

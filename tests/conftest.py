@@ -1,5 +1,11 @@
 """What every test file shares: settings of hypothesis, and a registry that no test leaves changed."""
 
+import os
+
+# before torch is imported: on a busy machine OpenMP's threads spin
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import pytest
 from hypothesis import settings
 

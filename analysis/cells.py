@@ -7,7 +7,7 @@ from functools import cached_property
 
 from analysis.interval import Mean, mean_interval
 from analysis.results import METRIC, Gap, Results, did_you_mean
-from analysis.wanted import images, order
+from analysis.wanted import Wanted, images, order
 from l2t_ray.errors import InputError
 
 DEFAULT_PAIR = ("l2t_www", "l2t_ww")
@@ -25,7 +25,7 @@ class Condition:
         return "/".join(part for part in (self.data, self.samples_per_class, self.variant) if part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One cell's results.
 
@@ -36,6 +36,8 @@ class Cell:
         n_wanted: runs that must exist.
         gaps: those of them without a result.
         run_ids: seed to MLflow's run.
+        seeds: all wanted ones, rising.
+        sweep: the first that wants it.
     """
 
     condition: Condition
@@ -44,6 +46,18 @@ class Cell:
     n_wanted: int
     gaps: tuple[Gap, ...]
     run_ids: Mapping[int, str]
+    seeds: tuple[int, ...] = ()
+    sweep: str = ""
+
+    @property
+    def arm(self) -> str:
+        """The method, with the variant after a slash where there is one."""
+        return "/".join(part for part in (self.method, self.condition.variant) if part)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Data set and images a class."""
+        return (self.condition.data, self.condition.samples_per_class)
 
     @cached_property
     def mean(self) -> Mean:
@@ -66,15 +80,14 @@ def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
     Returns:
         Cells in the order of tables.
     """
+    wanted: dict[tuple[Condition, str], list[Wanted]] = defaultdict(list)
+    gaps: dict[tuple[Condition, str], list[Gap]] = defaultdict(list)
     values: dict[tuple[Condition, str], dict[int, float]] = defaultdict(dict)
     ids: dict[tuple[Condition, str], dict[int, str]] = defaultdict(dict)
-    wanted: dict[tuple[Condition, str], int] = defaultdict(int)
-    gaps: dict[tuple[Condition, str], list[Gap]] = defaultdict(list)
     for run in results.wanted:
-        wanted[Condition(run.data, run.samples_per_class, run.variant), run.method] += 1
+        wanted[_identity(run)].append(run)
     for gap in results.gaps:
-        run = gap.wanted
-        gaps[Condition(run.data, run.samples_per_class, run.variant), run.method].append(gap)
+        gaps[_identity(gap.wanted)].append(gap)
     if len(results.runs):
         names = ["data", "samples_per_class", "variant", "method", "seed", "run_id", metric]
         for data, samples, variant, method, seed, run_id, value in results.runs[names].itertuples(index=False):
@@ -83,11 +96,21 @@ def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
             ids[cell][int(seed)] = run_id
     return [
         Cell(
-            condition, method, dict(sorted(values[condition, method].items())), n,
-            tuple(gaps[condition, method]), ids[condition, method],
+            condition=condition,
+            method=method,
+            values=dict(sorted(values[condition, method].items())),
+            n_wanted=len(runs),
+            gaps=tuple(gaps[condition, method]),
+            run_ids=ids[condition, method],
+            seeds=tuple(sorted(run.seed for run in runs)),
+            sweep=runs[0].sweep,
         )
-        for (condition, method), n in sorted(wanted.items(), key=lambda item: sort_key(*item[0]))
-    ]  # fmt: skip
+        for (condition, method), runs in sorted(wanted.items(), key=lambda item: sort_key(*item[0]))
+    ]
+
+
+def _identity(run: Wanted) -> tuple[Condition, str]:
+    return Condition(run.data, run.samples_per_class, run.variant), run.method
 
 
 def sort_key(condition: Condition, method: str = "") -> tuple[object, ...]:

@@ -1,10 +1,20 @@
-"""Two methods against each other in every cell that both have."""
+"""Two methods against each other in every cell that both have: the tests, the sizes, and the claims they support."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from typing import Literal
 
 from analysis.cells import Cell, Condition, matched
-from analysis.hypothesis import Finding, mann_whitney
+from analysis.correction import benjamini_hochberg, by_family, holm
+from analysis.effect import Estimate, a12, hodges_lehmann, mean_difference, rank_biserial
+from analysis.equivalence import equivalence
+from analysis.hypothesis import Finding, brunner_munzel, mann_whitney, wilcoxon
+from analysis.power import needed_seeds
+from analysis.sequential import Decision
+
+Family = Literal["sweep", "data", "all"]
 
 
 @dataclass(frozen=True)
@@ -14,22 +24,107 @@ class Comparison:
     Attributes:
         a: the first cell.
         b: the second.
-        difference: of the means, a - b; None where one has no run.
-        test: Mann-Whitney.
+        test: Mann-Whitney, two-sided.
+        alpha: the threshold of a single test.
+        margin: the smallest difference that matters, in the metric's unit.
+        family: what p is corrected over.
+        p_holm: corrected over the family.
+        p_bh: the same.
+        decision: of a group-sequential design, where the sweep declared one.
     """
 
     a: Cell
     b: Cell
-    difference: float | None
     test: Finding
+    alpha: float
+    margin: float
+    family: tuple[str, ...] = ()
+    p_holm: float | None = None
+    p_bh: float | None = None
+    decision: Decision | None = None
 
     @property
     def condition(self) -> Condition:
         """Of the first cell."""
         return self.a.condition
 
+    @property
+    def difference(self) -> float | None:
+        """Of the means, a - b; None where one has no run."""
+        a, b = self.a.mean.mean, self.b.mean.mean
+        return None if a is None or b is None else a - b
 
-def compare(cells: Sequence[Cell], a: str, b: str, *, alpha: float = 0.05) -> list[Comparison]:
+    @property
+    def is_significant(self) -> bool:
+        """Whether this test by itself, or the declared design, finds a difference."""
+        if self.decision is not None:
+            return self.decision.state == "significant"
+        return self.test.p is not None and self.test.p < self.alpha
+
+    @property
+    def is_significant_in_family(self) -> bool:
+        """Whether the difference stands after Holm's correction."""
+        return self.p_holm is not None and self.p_holm < self.alpha
+
+    @property
+    def has_values(self) -> bool:
+        """Whether both cells have results."""
+        return bool(self.a.values and self.b.values)
+
+    @cached_property
+    def a12(self) -> Estimate:
+        """P(a beats b), ties counting half."""
+        return a12(*self._values)
+
+    @cached_property
+    def rank_biserial(self) -> Estimate:
+        """2 A12 - 1."""
+        return rank_biserial(*self._values)
+
+    @cached_property
+    def shift(self) -> Estimate:
+        """Hodges-Lehmann."""
+        return hodges_lehmann(*self._values)
+
+    @cached_property
+    def mean_difference(self) -> Estimate:
+        """With its BCa interval."""
+        return mean_difference(*self._values)
+
+    @cached_property
+    def wilcoxon(self) -> Finding:
+        """On equal seeds."""
+        return wilcoxon(self.a.values, self.b.values)
+
+    @cached_property
+    def brunner_munzel(self) -> Finding:
+        """Without the assumption of equal shapes."""
+        return brunner_munzel(*self._values)
+
+    @cached_property
+    def equivalence(self) -> Finding:
+        """Against the margin."""
+        return equivalence(*self._values, self.margin)
+
+    @property
+    def sds(self) -> tuple[float, float] | None:
+        """The spread of one run of each method; None below two runs."""
+        a, b = self.a.mean.sd, self.b.mean.sd
+        return None if a is None or b is None else (a, b)
+
+    @cached_property
+    def needed(self) -> int | None:
+        """Seeds a method that find a difference of the margin with 80 % power; None where more than 1,000."""
+        return None if self.sds is None else needed_seeds(self.margin, self.sds, alpha=self.alpha)
+
+    @property
+    def _values(self) -> tuple[list[float], list[float]]:
+        return [*self.a.values.values()], [*self.b.values.values()]
+
+
+def compare(
+    cells: Sequence[Cell], a: str, b: str, *, alpha: float = 0.05, margin: float = 1.0, family: Family = "sweep"
+) -> list[Comparison]:
     """Compares two methods under every condition that both have.
 
     Args:
@@ -37,14 +132,56 @@ def compare(cells: Sequence[Cell], a: str, b: str, *, alpha: float = 0.05) -> li
         a: the one expected to be better.
         b: the other.
         alpha: the threshold.
+        margin: the smallest difference that matters.
+        family: what p is corrected over: all cells of a sweep, of a data set, or all there are.
 
     Returns:
-        One comparison a condition.
+        One comparison a condition, p corrected over the family.
     """
-    return [_compare(left, right, alpha) for left, right in matched(cells, a, b)]
+    found = [_compare(left, right, alpha, margin) for left, right in matched(cells, a, b)]
+    return corrected([replace(item, family=_family(item, family)) for item in found])
 
 
-def _compare(a: Cell, b: Cell, alpha: float) -> Comparison:
-    mean_a, mean_b = a.mean.mean, b.mean.mean
-    difference = None if mean_a is None or mean_b is None else mean_a - mean_b
-    return Comparison(a, b, difference, mann_whitney([*a.values.values()], [*b.values.values()], alpha=alpha))
+def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
+    """Compares every two methods and variants under every data set and number of images.
+
+    Args:
+        cells: all.
+        alpha: the threshold.
+        margin: the smallest difference that matters.
+
+    Returns:
+        All pairs, the later in the tables' order first; p corrected over all of them.
+    """
+    places = dict.fromkeys(cell.place for cell in cells)
+    found: list[Comparison] = []
+    for place in places:
+        here = [cell for cell in cells if cell.place == place]
+        found.extend(_compare(b, a, alpha, margin) for a, b in combinations(here, 2))
+    return corrected([replace(item, family=("all",)) for item in found])
+
+
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Fills in the corrected p of each family.
+
+    Args:
+        comparisons: with their families.
+
+    Returns:
+        The same with `p_holm` and `p_bh`.
+    """
+    p, families = [item.test.p for item in comparisons], [item.family for item in comparisons]
+    strict, lenient = by_family(holm, p, families), by_family(benjamini_hochberg, p, families)
+    return [
+        replace(item, p_holm=one, p_bh=other) for item, one, other in zip(comparisons, strict, lenient, strict=True)
+    ]
+
+
+def _compare(a: Cell, b: Cell, alpha: float, margin: float) -> Comparison:
+    return Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()], alpha=alpha), alpha, margin)
+
+
+def _family(item: Comparison, family: Family) -> tuple[str, ...]:
+    if family == "all":
+        return ("all",)
+    return (item.a.sweep,) if family == "sweep" else (item.a.sweep, item.condition.data)

@@ -133,6 +133,8 @@ def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", fol
     Returns:
         The figure for the report.
     """
+    figure.draw_without_rendering()  # the layout, once: it costs as much as writing a format
+    figure.set_layout_engine("none")
     svg = _render(figure, "svg", {"Date": None, "Creator": None})
     if folder is not None:
         write_atomic(folder / f"{name}.svg", svg)

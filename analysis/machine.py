@@ -1,64 +1,134 @@
-"""The numbers for machines: what `--json` prints."""
+"""The numbers for machines: what `--json` prints, and the tidy tables of cells and comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from analysis.answer import answer
 from analysis.cells import Cell, Condition
 from analysis.comparison import Comparison
-from analysis.results import Gap, Results
+from analysis.effect import Estimate
+from analysis.evidence import Evidence
+from analysis.published import Reproduction
+from analysis.results import Gap
+
+Row = dict[str, Any]
 
 
-def summary_json(results: Results, cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> dict[str, Any]:
+def summary_json(evidence: Evidence) -> Row:
     """Everything that the tables show, unrounded.
 
     Args:
-        results: of the ledger.
-        cells: all.
-        comparisons: of one pair.
+        evidence: what was found.
 
     Returns:
         Plain values without nan.
     """
+    results = evidence.results
     return {
         "sweeps": list(results.sweeps),
+        "question": asdict(evidence.question),
+        "answer": answer(evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps)),
         "n_wanted": len(results.wanted),
         "n_finished": len(results.runs),
-        "cells": [_cell(cell) for cell in cells],
-        "comparisons": [_comparison(item) for item in comparisons],
-        "missing": [_gap(gap) for gap in results.gaps],
+        "n_spared": sum(len(item.seeds) for item in evidence.spared),
+        "cells": cell_rows(evidence.cells, values=True),
+        "comparisons": [_comparison(item) for item in evidence.comparisons],
+        "all_pairs": comparison_rows(evidence.all_pairs),
+        "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
+        "thesis": [_reproduction(row) for row in evidence.reproductions],
+        "missing": [_gap(gap) for gap in evidence.gaps],
         "notices": list(results.notices),
     }
 
 
-def _place(condition: Condition) -> dict[str, str]:
-    return {"data": condition.data, "samples_per_class": condition.samples_per_class, "variant": condition.variant}
+def cell_rows(cells: Sequence[Cell], *, values: bool = False) -> list[Row]:
+    """Cells as rows.
+
+    Args:
+        cells: any.
+        values: whether to add every seed's value.
+
+    Returns:
+        One row a cell.
+    """
+    found = []
+    for cell in cells:
+        mean = cell.mean
+        row = {
+            **_place(cell.condition), "method": cell.method, "n": mean.n, "n_wanted": cell.n_wanted, "mean": mean.mean,
+            "sd": mean.sd, "half_width_95": mean.half_width,
+        }  # fmt: skip
+        if values:
+            row["values"] = {str(seed): value for seed, value in cell.values.items()}
+        found.append(row)
+    return found
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    mean = cell.mean
-    return {
-        **_place(cell.condition),
-        "method": cell.method,
-        "n": mean.n,
-        "n_wanted": cell.n_wanted,
-        "mean": mean.mean,
-        "sd": mean.sd,
-        "half_width_95": mean.half_width,
-        "values": {str(seed): value for seed, value in cell.values.items()},
-    }
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
+    """Comparisons as rows.
+
+    Args:
+        comparisons: any.
+
+    Returns:
+        One row a comparison.
+    """
+    found = []
+    for item in comparisons:
+        a12 = item.a12 if item.has_values else None
+        found.append({
+            **_place(item.condition), "a": item.a.arm, "b": item.b.arm, "n_a": item.a.mean.n, "n_b": item.b.mean.n,
+            "difference": item.difference, "u": item.test.statistic, "p": item.test.p, "p_method": item.test.method,
+            "p_holm": item.p_holm, "p_bh": item.p_bh, "a12": a12 and a12.value, "a12_low": a12 and a12.low,
+            "a12_high": a12 and a12.high,
+        })  # fmt: skip
+    return found
 
 
-def _comparison(item: Comparison) -> dict[str, Any]:
-    return {
+def _comparison(item: Comparison) -> Row:
+    row: Row = {
         **_place(item.condition),
         "a": item.a.method,
         "b": item.b.method,
         "difference": item.difference,
         "mann_whitney": asdict(item.test),
+        "p_holm": item.p_holm,
+        "p_benjamini_hochberg": item.p_bh,
+        "family": list(item.family),
+        "decision": asdict(item.decision) if item.decision else None,
+    }
+    if item.has_values:
+        estimates: dict[str, Estimate] = {
+            "mean_difference": item.mean_difference, "hodges_lehmann": item.shift, "a12": item.a12,
+            "rank_biserial": item.rank_biserial,
+        }  # fmt: skip
+        row.update({name: asdict(estimate) for name, estimate in estimates.items()})
+        findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
+        row.update({name: asdict(finding) for name, finding in findings.items()})
+        row["needed_seeds"] = item.needed
+    return row
+
+
+def _reproduction(row: Reproduction) -> Row:
+    return {
+        **_place(row.cell.condition),
+        "method": row.cell.method,
+        "n": row.cell.mean.n,
+        "mean": row.cell.mean.mean,
+        "published_mean": row.published.mean,
+        "published_plus_minus": row.published.plus_minus,
+        "welch_p": row.p,
+        "equivalence_p": row.p_equivalent,
+        "margin": row.margin,
+        "verdict": row.verdict,
     }
 
 
-def _gap(gap: Gap) -> dict[str, Any]:
+def _place(condition: Condition) -> Row:
+    return {"data": condition.data, "samples_per_class": condition.samples_per_class, "variant": condition.variant}
+
+
+def _gap(gap: Gap) -> Row:
     run = gap.wanted
     return {"key": run.key, "cell": run.cell, "seed": run.seed, "state": gap.outcome, "reason": gap.reason}

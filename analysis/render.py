@@ -102,27 +102,29 @@ def to_csv(table: Table) -> str:
     return buffer.getvalue()
 
 
-def to_html(table: Table) -> str:
+def to_html(table: Table, *, notes: bool = True) -> str:
     """A table for the report page.
 
     Args:
         table: any.
+        notes: whether they follow as paragraphs.
 
     Returns:
-        A `table` element with its caption, and its notes as a paragraph.
+        A `table` element with its caption.
     """
 
     def line(texts: tuple[str, ...], kind: str) -> str:
         classes = [' class="number"' if index in table.numeric else "" for index in range(len(texts))]
         return "".join(f"<{kind}{name}>{html.escape(text)}</{kind}>" for name, text in zip(classes, texts, strict=True))
 
-    parts = [f"<table><caption>{html.escape(table.title)}</caption><thead><tr>{line(table.header, 'th')}</tr></thead>"]
-    parts.append("<tbody>")
+    caption, head = html.escape(table.title), line(table.header, "th")
+    parts = [f"<table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>"]
     for index, row in enumerate(table.rows):
-        rule = ' class="rule"' if index in table.rules else ""
-        parts.append(f"<tr{rule}>{line(row, 'td')}</tr>")
-    parts.append("</tbody></table>")
-    parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes)
+        if index in table.rules:  # each body is sorted by itself
+            parts.append("</tbody>\n<tbody>")
+        parts.append(f"<tr>{line(row, 'td')}</tr>")
+    parts.append("</tbody>\n</table>")
+    parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if notes)
     return "\n".join(parts) + "\n"
 
 

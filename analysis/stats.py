@@ -35,42 +35,43 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from analysis.cells import choose_pair, make_cells
-    from analysis.comparison import compare
+    from analysis.evidence import Question, gather
     from analysis.figure_accuracy import draw_accuracy
     from analysis.figures import file_name
     from analysis.machine import summary_json
     from analysis.render import print_table
-    from analysis.results import read_results
-    from analysis.tables import accuracy_tables, missing_table
+    from analysis.report import write_report
+    from analysis.tables import missing_table
 
-    results = read_results(arguments.sweeps, uri=arguments.tracking_uri, metric=arguments.metric)
+    pair = tuple(arguments.compare) if arguments.compare else None
+    question = Question(arguments.metric, pair, arguments.alpha, arguments.margin, arguments.family)
+    evidence = gather(arguments.sweeps, question, uri=arguments.tracking_uri)
+    results, code = evidence.results, 1 if evidence.gaps else 0
     print(f"{', '.join(results.sweeps)}: {len(results.runs)} of {len(results.wanted)} runs finished", file=sys.stderr)
-    cells = make_cells(results, arguments.metric)
-    pair = choose_pair(cells, arguments.compare)
-    comparisons = compare(cells, *pair, alpha=arguments.alpha) if pair else []
-    missing = missing_table(results.gaps)
-    code = 1 if results.gaps else 0
     if arguments.missing:
+        missing = missing_table(evidence.gaps)
         if missing:
             print_table(missing, sys.stdout)
         else:
             print("every wanted run has a result")
         return code
-    folder = arguments.out or Path("report", file_name("+".join(results.sweeps)))
-    drawings = draw_accuracy(cells, folder)
-    if arguments.json:
-        print(json.dumps(summary_json(results, cells, comparisons), indent=2, allow_nan=False))
+    if arguments.out:
+        page = write_report(evidence, arguments.out, mlflow_url=arguments.mlflow_url)
+        last = f"report: {page}"
     else:
-        for table in accuracy_tables(cells, comparisons):
-            print_table(table, sys.stdout)
-        if missing:
-            print_table(missing, sys.stdout)
-        for notice in results.notices:
-            print(f"note: {notice}")
-    stream = sys.stderr if arguments.json else sys.stdout
-    paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
-    print(f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet", file=stream)
+        folder = Path("report", file_name("+".join(results.sweeps)))
+        drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
+        paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
+        last = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
+    if arguments.json:
+        print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
+        print(last, file=sys.stderr)
+        return code
+    for table in evidence.main_tables():
+        print_table(table, sys.stdout)
+    for notice in results.notices:
+        print(f"note: {notice}")
+    print(last)
     return code
 
 
@@ -84,9 +85,26 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods; by default l2t_www l2t_ww")
     parser.add_argument("--metric", default=METRIC, help=f"whose last value counts; by default {METRIC}")
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
+    parser.add_argument(
+        "--margin", type=_positive, default=1.0, help="the smallest difference that matters, in points; by default 1"
+    )
+    parser.add_argument(
+        "--family",
+        choices=("sweep", "data", "all"),
+        default="sweep",
+        help="what p is corrected over, for the pair of methods: all cells of a sweep (default), of a data set, or all",
+    )
     parser.add_argument("--missing", action="store_true", help="list the runs without a result, and nothing else")
     parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow; by default MLFLOW_TRACKING_URI or mlflow.db")
+    parser.add_argument("--mlflow-url", metavar="URL", help="of MLflow's pages, for the report's links")
     return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be > 0, got {text}")
+    return value
 
 
 def _alpha(text: str) -> float:

@@ -4,13 +4,19 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.cells import Cell, Condition, methods_of, sort_key
+from analysis.cells import Cell, Condition
 from analysis.comparison import Comparison
+from analysis.effect import Estimate
 from analysis.hypothesis import seed_list
 from analysis.results import Gap
+from analysis.wanted import images, order
 
 NAMES = {"scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www"}
 NOTHING = "\N{EN DASH}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+MINUS = "\N{MINUS SIGN}"
+
+Place = tuple[str, str]  # data set, images a class
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Table:
         notes: what a reader must know, one sentence each.
         rules: row numbers before which a line is drawn.
         n_text: how many columns from the left are text; the others are numbers.
+        links: addresses behind rows, by (row, column).
     """
 
     name: str
@@ -41,46 +48,66 @@ class Table:
         return range(self.n_text, len(self.header))
 
 
-def accuracy_tables(cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> list[Table]:
+def accuracy_tables(
+    cells: Sequence[Cell],
+    comparisons: Sequence[Comparison],
+    *,
+    name: str = "accuracy",
+    what: str = "Mean test accuracy in %",
+    family: str = "all cells of the sweep",
+) -> list[Table]:
     """The thesis' Tables 1 to 3: methods by images a class.
 
     Args:
         cells: all.
         comparisons: of one pair of methods; none for a single method.
+        name: of the tables' files.
+        what: the number in the cells.
+        family: what p is corrected over, in words.
 
     Returns:
-        One table a data set and variant.
+        One table a data set.
     """
-    groups: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
-        groups[cell.condition.data, cell.condition.variant].append(cell)
-    return [_accuracy_table(data, variant, group, comparisons) for (data, variant), group in sorted(groups.items())]
+        groups[cell.condition.data].append(cell)
+    return [_accuracy_table(data, groups[data], comparisons, name, what, family) for data in sorted(groups)]
 
 
-def _accuracy_table(data: str, variant: str, cells: Sequence[Cell], comparisons: Sequence[Comparison]) -> Table:
-    conditions = sorted({cell.condition for cell in cells}, key=sort_key)
-    by_place = {(cell.method, cell.condition): cell for cell in cells}
-    here = {item.condition: item for item in comparisons if item.condition in conditions}
-    rows = [
-        (method_name(method), *(accuracy_text(by_place.get((method, condition))) for condition in conditions))
-        for method in methods_of(cells)
-    ]
-    rules: tuple[int, ...] = ()
-    notes = ["Mean test accuracy in % \N{PLUS-MINUS SIGN} 95 % half-width."]
-    if here:
-        rules = (len(rows),)
-        a, b = next(iter(here.values())).a, next(iter(here.values())).b
-        rows.append((f"{label(a)} \N{MINUS SIGN} {label(b)}", *_line(conditions, here, _difference)))
-        rows.append(("p (Mann-Whitney)", *_line(conditions, here, lambda item: p_text(item.test.p))))
-        notes.extend(sorted({f"{item.condition}: {item.test.note}." for item in here.values() if item.test.note}))
+def _accuracy_table(
+    data: str, cells: Sequence[Cell], comparisons: Sequence[Comparison], name: str, what: str, family: str
+) -> Table:
+    samples = sorted({cell.condition.samples_per_class for cell in cells}, key=images)
+    by_place = {(cell.arm, cell.condition.samples_per_class): cell for cell in cells}
+    rows = [(arm_name(arm), *(accuracy_text(by_place.get((arm, label))) for label in samples)) for arm in arms(cells)]
+    rules, notes = [], [f"{what} {PLUS_MINUS} 95 % half-width."]
+    groups: dict[tuple[str, str], dict[str, Comparison]] = defaultdict(dict)
+    for item in comparisons:
+        if item.condition.data == data:
+            groups[item.a.arm, item.b.arm][item.condition.samples_per_class] = item
+    for (a, b), here in groups.items():
+        rules.append(len(rows))
+        rows.append((
+            f"{arm_name(a)} {MINUS} {arm_name(b)}",
+            *_line(samples, here, lambda item: signed(item.difference)),
+        ))
+        rows.append(("p (Mann-Whitney)", *_line(samples, here, _single_p)))
+        rows.append(("p (Holm)", *_line(samples, here, lambda item: p_text(item.p_holm))))
+        rows.append((
+            "A12",
+            *_line(samples, here, lambda item: f"{item.a12.value:.2f}" if item.has_values else NOTHING),
+        ))
+        notes.extend(f"{item.condition}: {item.test.note}." for item in here.values() if item.test.note)
+        notes.extend(f"{item.condition}: {_decision(item)}." for item in here.values() if item.decision)
+    if groups:
+        notes.insert(1, f"p is two-sided, of one test; Holm's over {family}; A12 is how often the first method wins.")
     if any(not cell.is_complete for cell in cells):
-        notes.append("(k/n): k of n wanted runs have a result; what is missing is listed below.")
+        notes.append("(k/n): k of n wanted runs have a result.")
     else:
-        notes.append(f"{_counts(cells)} runs a cell.")
-    title = f"{data}: test accuracy by images a class" + (f", {variant}" if variant else "")
-    name = "_".join(["accuracy", data, *([variant] if variant else [])])
-    header = ("images a class", *(condition.samples_per_class for condition in conditions))
-    return Table(name, title, header, tuple(rows), tuple(notes), rules)
+        notes.append(f"{count_text(cells)} runs a cell.")
+    header = ("images a class", *samples)
+    return Table(f"{name}_{data}", f"{data}: {what[0].lower()}{what[1:]} by images a class", header, tuple(rows),
+                 tuple(dict.fromkeys(notes)), tuple(rules))  # fmt: skip
 
 
 def missing_table(gaps: Sequence[Gap]) -> Table | None:
@@ -106,29 +133,30 @@ def missing_table(gaps: Sequence[Gap]) -> Table | None:
     )
 
 
-def method_name(method: str) -> str:
-    """A method for people.
+def arms(cells: Sequence[Cell]) -> list[str]:
+    """The methods with their variants.
 
     Args:
-        method: its name in sweep files.
+        cells: any.
 
     Returns:
-        The thesis' name where it has one.
+        Arms in the order of tables.
     """
-    return NAMES.get(method, method)
+    found = {cell.arm: (order(cell.method), cell.condition.variant) for cell in cells}
+    return sorted(found, key=lambda arm: found[arm])
 
 
-def label(cell: Cell, *, variant: bool = False) -> str:
-    """A cell's method for people.
+def arm_name(arm: str) -> str:
+    """A method, perhaps with a variant, for people.
 
     Args:
-        cell: any.
-        variant: whether to tell its variant.
+        arm: "l2t_www" or "l2t_www/beta=0.1".
 
     Returns:
-        The method's name.
+        "L2T-www beta=0.1"
     """
-    return method_name(cell.method) + (f" {cell.condition.variant}" if variant and cell.condition.variant else "")
+    method, _, variant = arm.partition("/")
+    return f"{NAMES.get(method, method)} {variant}".strip()
 
 
 def accuracy_text(cell: Cell | None) -> str:
@@ -146,7 +174,7 @@ def accuracy_text(cell: Cell | None) -> str:
     counts = "" if cell.is_complete else f" ({mean.n}/{cell.n_wanted})"
     if mean.mean is None:
         return f"missing{counts}"
-    half = "" if mean.half_width is None else f" \N{PLUS-MINUS SIGN} {mean.half_width:.2f}"
+    half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
     return f"{mean.mean:.2f}{half}{counts}"
 
 
@@ -176,19 +204,66 @@ def signed(value: float | None, digits: int = 2) -> str:
     Returns:
         With its sign, a true minus.
     """
-    return NOTHING if value is None else f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return NOTHING if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
 
 
-def _difference(item: Comparison) -> str:
-    return signed(item.difference)
+def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
+    """An estimate and its interval for people.
+
+    Args:
+        estimate: any.
+        sign: whether positive numbers have a plus.
+
+    Returns:
+        "0.71 [0.57, 0.82]"
+    """
+
+    def text(value: float) -> str:
+        return signed(value) if sign else f"{value:.2f}".replace("-", MINUS)
+
+    if estimate.low is None or estimate.high is None:
+        return text(estimate.value)
+    return f"{text(estimate.value)} [{text(estimate.low)}, {text(estimate.high)}]"
 
 
-def _line(
-    conditions: Sequence[Condition], here: Mapping[Condition, Comparison], text: Callable[[Comparison], str]
-) -> list[str]:
-    return [text(here[condition]) if condition in here else NOTHING for condition in conditions]
+def count_text(cells: Sequence[Cell]) -> str:
+    """Runs a cell for people.
 
+    Args:
+        cells: any.
 
-def _counts(cells: Sequence[Cell]) -> str:
+    Returns:
+        "30", or "28 to 30".
+    """
     counts = sorted({cell.mean.n for cell in cells})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _single_p(item: Comparison) -> str:
+    if item.decision is not None and item.decision.p is not None:
+        return f"{p_text(item.decision.p)} (look {item.decision.look})"
+    return p_text(item.test.p)
+
+
+def _decision(item: Comparison) -> str:
+    decision = item.decision
+    if decision is None or not decision.look:
+        return "the declared design has taken no look yet"
+    level = "" if decision.level is None else f", level {decision.level:.4f}"
+    return f"{decision.state} at look {decision.look} after {decision.n[0]} and {decision.n[1]} seeds{level}"
+
+
+def _line(samples: Sequence[str], here: Mapping[str, Comparison], text: Callable[[Comparison], str]) -> list[str]:
+    return [text(here[label]) if label in here else NOTHING for label in samples]
+
+
+def condition_text(condition: Condition) -> tuple[str, str]:
+    """The first two columns of the tables that have a row for each comparison.
+
+    Args:
+        condition: of a comparison.
+
+    Returns:
+        Data set with its variant, images a class.
+    """
+    return f"{condition.data} {condition.variant}".strip(), condition.samples_per_class

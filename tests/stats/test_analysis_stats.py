@@ -27,7 +27,7 @@ def sweep(database):
 def test_tables_come_first_and_the_last_line_says_where_the_figure_is(sweep, capsys):
     assert main(["small"]) == 1  # one run is missing
     out = capsys.readouterr().out
-    assert "cifar10: test accuracy by images a class" in out
+    assert "cifar10: mean test accuracy in % by images a class" in out
     assert "(9/10)" in out
     assert "p (Mann-Whitney)" in out
     assert "cifar10/30/l2t_www" in out

@@ -1,0 +1,150 @@
+"""The answer in three sentences, written from the numbers; and each comparison as a sentence of its own."""
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from analysis.cells import Cell
+from analysis.comparison import Comparison
+from analysis.published import Reproduction, load_claims, plain
+from analysis.tables import arm_name, count_text, estimate_text, p_text, signed
+from analysis.tables_tests import pair_name
+
+THESIS_PAIR = ("l2t_www", "l2t_ww")
+
+
+def answer(
+    cells: Sequence[Cell], comparisons: Sequence[Comparison], reproductions: Sequence[Reproduction], n_missing: int
+) -> list[str]:
+    """What a reader wants to know first.
+
+    Args:
+        cells: all.
+        comparisons: of the main pair.
+        reproductions: against the thesis.
+        n_missing: wanted runs without a result.
+
+    Returns:
+        Three sentences.
+    """
+    tested = [item for item in comparisons if item.test.p is not None]
+    if not any(cell.values for cell in cells):
+        first, second = "No run has finished yet.", "So nothing can be compared."
+    elif not comparisons:
+        first = f"{_best(cells)}"
+        second = "Nothing is compared, because there is only one method or no two share a cell."
+    elif not tested:
+        first = f"{pair_name(comparisons)}: no cell has five seeds of both methods, so there is no test yet."
+        second = _best(cells)
+    else:
+        first, second = _found(tested), _size(tested)
+    return [first, second, _rest(tested, reproductions, n_missing)]
+
+
+def claim(item: Comparison, family: str) -> str:
+    """One comparison with its n, test and correction.
+
+    Args:
+        item: the comparison.
+        family: what p is corrected over, in words.
+
+    Returns:
+        A sentence.
+    """
+    a, b = (arm_name(cell.arm) for cell in (item.a, item.b))
+    where = f"{item.condition.data}, {item.condition.samples_per_class} images a class"
+    if not item.has_values:
+        return f"{where}: {a} and {b} cannot be compared, one has no finished run."
+    size = f"{estimate_text(item.mean_difference, sign=True)} points"
+    n = f"n = {item.a.mean.n} and {item.b.mean.n}"
+    if item.test.p is None:
+        return f"{where}: {a} differs from {b} by {size}; {item.test.note} ({n})."
+    if item.decision is not None and item.decision.look:
+        decision = item.decision
+        verdict = f"{decision.state} at look {decision.look} of the declared design"
+        test = f"p = {_p(decision.p)} against the look's level {decision.level or 0:.4f}"
+        n = f"n = {decision.n[0]} and {decision.n[1]}"
+    else:
+        verdict = "significant after correction" if item.is_significant_in_family else (
+            "significant by itself only" if item.is_significant else "not significant"
+        )  # fmt: skip
+        test = f"p = {_p(item.test.p)}, {item.test.method}; Holm over {family}: p = {_p(item.p_holm)}"
+    a12 = estimate_text(item.a12)
+    return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
+
+
+def _found(tested: Sequence[Comparison]) -> str:
+    better = [item for item in tested if item.is_significant and (item.shift.value or item.difference or 0) > 0]
+    worse = [item for item in tested if item.is_significant and item not in better]
+    strict = sum(item.is_significant_in_family for item in tested)
+    a, b = pair_name(tested).split(" against ")
+    parts = [f"{a} is better than {b} in {len(better)} of {len(tested)} cells{_list(better)}"]
+    parts.append(f"worse in {len(worse)}{_list(worse)}")
+    if all(item.decision is None for item in tested):
+        tail = (
+            f"two-sided Mann-Whitney at {tested[0].alpha:g}; after Holm's correction {strict} of the differences stand"
+        )
+    else:
+        tail = "by the declared group-sequential design at its adjusted levels"
+    n = count_text([cell for item in tested for cell in (item.a, item.b)])
+    return f"{' and '.join(parts)} ({tail}; {n} seeds a cell)."
+
+
+def _size(tested: Sequence[Comparison]) -> str:
+    largest = max(tested, key=lambda item: abs(item.difference or 0))
+    equivalent = sum((item.equivalence.p or 0) < item.alpha for item in tested if item.equivalence.p is not None)
+    middle = statistics.median(item.a12.value for item in tested)
+    return (
+        f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
+        f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
+        f"{middle:.2f}, and in {equivalent} cells the two are equivalent within {tested[0].margin:g} points."
+    )
+
+
+def _rest(tested: Sequence[Comparison], reproductions: Sequence[Reproduction], n_missing: int) -> str:
+    missing = "every wanted run has a result"
+    if n_missing:
+        one = n_missing == 1
+        missing = (
+            f"{n_missing} wanted {'run has' if one else 'runs have'} no result and {'is' if one else 'are'} listed"
+        )
+    if not reproductions:
+        return f"{missing[0].upper()}{missing[1:]}, and no cell has a counterpart in the thesis."
+    counts = Counter(row.verdict for row in reproductions)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in dict.fromkeys(row.verdict for row in reproductions))
+    same = _same_claims(tested)
+    return f"Of {len(reproductions)} cells that the thesis prints too, {told}{same}; {missing}."
+
+
+def _same_claims(tested: Sequence[Comparison]) -> str:
+    claims = {(claim.data, claim.samples_per_class): claim for claim in load_claims()}
+    common = [
+        (item, claims[plain(item.condition.data), item.condition.samples_per_class])
+        for item in tested
+        if (item.a.method, item.b.method) == THESIS_PAIR
+        and not item.condition.variant
+        and (plain(item.condition.data), item.condition.samples_per_class) in claims
+    ]
+    if not common:
+        return ""
+    agree = sum(item.is_significant == claim.claims_significance for item, claim in common)
+    return f", and its verdict on significance is found again in {agree} of {len(common)} comparisons"
+
+
+def _best(cells: Sequence[Cell]) -> str:
+    best = max((cell for cell in cells if cell.mean.mean is not None), key=lambda cell: cell.mean.mean or 0)
+    half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
+    return (
+        f"The highest mean is {best.mean.mean:.2f}{half} % by {arm_name(best.arm)} on {best.condition.data} with "
+        f"{best.condition.samples_per_class} images a class (n = {best.mean.n})."
+    )
+
+
+def _list(items: Sequence[Comparison]) -> str:
+    if not items or len(items) > 9:
+        return ""
+    return f" ({', '.join(str(item.condition) for item in items)})"
+
+
+def _p(p: float | None) -> str:
+    return p_text(p).replace("<", "< ")

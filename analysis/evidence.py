@@ -1,0 +1,176 @@
+"""Everything that the analysis of one or several sweeps computes, once, for the terminal, the files and the page."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.cells import Cell, choose_pair, make_cells
+from analysis.comparison import Comparison, Family, compare, compare_all
+from analysis.looks import Spared, apply_designs, read_designs, without_spared
+from analysis.minority import as_published, minority_cells
+from analysis.published import Reproduction, reproduce
+from analysis.results import METRIC, Gap, Results, read_results
+from analysis.sequential import Design
+from analysis.tables import Table, accuracy_tables, missing_table
+from analysis.tables_published import claims_table, reproduction_table
+from analysis.tables_tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
+
+FAMILIES: dict[Family, str] = {
+    "sweep": "all cells of the sweep for this pair of methods",
+    "data": "the cells of one data set for this pair of methods",
+    "all": "all cells of all sweeps for this pair of methods",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of the runs.
+
+    Attributes:
+        metric: whose last value counts.
+        pair: two methods, or None for the default.
+        alpha: of a single test.
+        margin: the smallest difference that matters, in the metric's unit.
+        family: what p is corrected over.
+    """
+
+    metric: str = METRIC
+    pair: tuple[str, str] | None = None
+    alpha: float = 0.05
+    margin: float = 1.0
+    family: Family = "sweep"
+
+    @property
+    def unit(self) -> str:
+        """The label of an axis that shows the metric."""
+        return (
+            "test accuracy (%)" if self.metric == METRIC else self.metric.replace("_percent", " (%)").replace("_", " ")
+        )
+
+    @property
+    def what(self) -> str:
+        """The metric at the head of a table."""
+        return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"
+
+    @property
+    def family_text(self) -> str:
+        """The family in words."""
+        return FAMILIES[self.family]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The numbers.
+
+    Attributes:
+        question: what was asked.
+        results: of the ledger.
+        cells: of the results.
+        comparisons: of the chosen pair; empty for a single method.
+        all_pairs: of every two methods.
+        designs: that were declared, by sweep.
+        spared: runs that a design made unnecessary.
+        gaps: wanted runs without a result, the spared ones left out.
+        minority: cells of imbalanced sets, with the smallest class' accuracy.
+        minority_comparisons: of the chosen pair among them.
+        reproductions: ours against the thesis'.
+    """
+
+    question: Question
+    results: Results
+    cells: tuple[Cell, ...]
+    comparisons: tuple[Comparison, ...]
+    all_pairs: tuple[Comparison, ...]
+    designs: dict[str, Design]
+    spared: tuple[Spared, ...]
+    gaps: tuple[Gap, ...]
+    minority: tuple[Cell, ...]
+    minority_comparisons: tuple[Comparison, ...]
+    reproductions: tuple[Reproduction, ...]
+
+    def main_tables(self) -> list[Table]:
+        """What the terminal shows.
+
+        Returns:
+            The thesis' layout for each data set, then what is missing.
+        """
+        question = self.question
+        found = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        found += self.minority_tables()
+        missing = missing_table(self.gaps)
+        return [*found, missing] if missing else found
+
+    def minority_tables(self) -> list[Table]:
+        """The thesis' Table 4.
+
+        Returns:
+            One table a data set with imbalanced runs that stored each class' accuracy.
+        """
+        what = "Mean accuracy on the smallest class in %"
+        return accuracy_tables(
+            self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
+        )
+
+    def detail_tables(self) -> dict[str, list[Table]]:
+        """All further tables.
+
+        Returns:
+            By the report's section.
+        """
+        found: dict[str, list[Table]] = {}
+        if self.comparisons:
+            found["tests"] = [hypothesis_table(self.comparisons, self.question.family_text)]
+            found["sizes"] = [effect_table(self.comparisons)]
+            found["power"] = [power_table(self.comparisons)]
+            design = design_table(self.comparisons, self.designs)
+            found["design"] = [design] if design else []
+        if self.all_pairs:
+            found["all"] = [all_pairs_table(self.all_pairs)]
+        thesis = reproduction_table(self.reproductions)
+        found["thesis"] = [*([thesis] if thesis else []), claims_table()]
+        return found
+
+
+def gather(
+    sweeps: Sequence[str] = (), question: Question | None = None, *, uri: str | None = None, folder: Path = Path()
+) -> Evidence:
+    """Reads the ledger and computes.
+
+    Args:
+        sweeps: their names; none for all in the ledger.
+        question: what is asked.
+        uri: of MLflow.
+        folder: the working folder.
+
+    Returns:
+        The evidence.
+    """
+    asked = question or Question()
+    results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
+    cells = make_cells(results, asked.metric)
+    pair = choose_pair(cells, asked.pair)
+
+    def paired(of: Sequence[Cell]) -> list[Comparison]:
+        if pair is None:
+            return []
+        return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
+
+    designs = read_designs(results)
+    comparisons, spared = apply_designs(paired(cells), designs)
+    minority = minority_cells(results, cells) if asked.metric == METRIC else []
+    reproductions: list[Reproduction] = []
+    if asked.metric == METRIC:
+        reproductions = reproduce([*cells, *map(as_published, minority)], asked.margin, asked.alpha)
+    return Evidence(
+        question=asked,
+        results=results,
+        cells=tuple(cells),
+        comparisons=tuple(comparisons),
+        all_pairs=tuple(compare_all(cells, alpha=asked.alpha, margin=asked.margin)),
+        designs=designs,
+        spared=tuple(spared),
+        gaps=without_spared(results.gaps, spared),
+        minority=tuple(minority),
+        minority_comparisons=tuple(paired(minority)),
+        reproductions=tuple(reproductions),
+    )

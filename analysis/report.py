@@ -1,0 +1,221 @@
+"""The report: one page that opens from disk without a network, and every table and figure as files beside it.
+
+The same ledger gives the same bytes: every resampling has a fixed seed, and no time or machine is written.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from analysis.answer import answer, claim
+from analysis.cells import Cell
+from analysis.evidence import Evidence
+from analysis.figure_accuracy import draw_accuracy, draw_seeds
+from analysis.figure_curves import draw_curves
+from analysis.figure_difference import draw_differences, draw_p, draw_power
+from analysis.figure_traces import draw_traces
+from analysis.figures import Drawing, file_name
+from analysis.machine import cell_rows, comparison_rows, summary_json
+from analysis.render import to_csv, to_html, to_latex, to_markdown
+from analysis.tables import Table, arm_name
+from l2t_ray.files import write_atomic
+
+PAGE = "index.html"
+LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+
+METHODS = (
+    "Mann-Whitney, two-sided: exact below 50 seeds without ties, else normal with tie and continuity correction; an "
+    "asymptotic p within a factor of 2 of the threshold is cross-checked by 100,000 permutations. Wilcoxon's "
+    "signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
+    "Intervals are 95 %: Student's t for means; BCa bootstrap of 9,999 resamples for differences of means; the "
+    "inverted Mann-Whitney test for the Hodges-Lehmann shift; Newcombe's method 5 for A12.",
+    "Every resampling has a fixed seed: the same ledger gives this report byte for byte.",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    name: str
+    title: str
+    texts: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Drawing] = ()
+    claims: Sequence[dict[str, Any]] = field(default_factory=list)
+
+
+def write_report(evidence: Evidence, folder: Path, *, mlflow_url: str | None = None) -> Path:
+    """Writes the page and all files.
+
+    Args:
+        evidence: what was found.
+        folder: where to; made if it is missing.
+        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
+
+    Returns:
+        The page.
+    """
+    figures = draw_all(evidence, folder / "figures")
+    sections = _sections(evidence, figures, mlflow_url)
+    for table in [table for section in sections for table in section.tables]:
+        name = file_name(table.name)
+        for kind, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv), ("html", to_html)):
+            write_atomic(folder / "tables" / f"{name}.{kind}", render(table).encode())
+    _write_numbers(evidence, folder)
+    write_atomic(folder / PAGE, _page(evidence, sections).encode())
+    return folder / PAGE
+
+
+def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]]:
+    """Every figure.
+
+    Args:
+        evidence: what was found.
+        folder: where to.
+
+    Returns:
+        By section.
+    """
+    unit, comparisons = evidence.question.unit, evidence.comparisons
+    balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
+    pair = [draw(comparisons, folder) for draw in (draw_differences, draw_p, draw_power)]
+    return {
+        "accuracy": draw_accuracy(balanced, folder, unit=unit),
+        "minority": draw_accuracy(
+            evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
+        ),
+        "seeds": draw_seeds(evidence.cells, folder, unit=unit),
+        "sizes": [figure for figure in pair[:1] if figure],
+        "power": [figure for figure in pair[1:] if figure],
+        "curves": draw_curves(evidence.results, evidence.cells, folder),
+        "traces": draw_traces(evidence.results, evidence.cells, folder),
+    }
+
+
+def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None) -> list[Section]:
+    tables = evidence.detail_tables()
+    main = [table for table in evidence.main_tables() if table.name.startswith("accuracy")]
+    missing = [table for table in evidence.main_tables() if table.name == "missing"]
+    sequential = [
+        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {item.cell.condition} were not needed."
+        for item in evidence.spared
+    ]
+    found = [
+        Section("results", "Results", tables=main, figures=figures["accuracy"]),
+        Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
+        Section("tests", "Tests", tables=tables.get("tests", ())),
+        Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ()), figures=figures["sizes"]),
+        Section("power", "Power and equivalence", tables=tables.get("power", ()), figures=figures["power"]),
+        Section("design", "The declared design", tables=tables.get("design", ()), texts=sequential),
+        Section("all", "All methods against all", tables=tables.get("all", ())),
+        Section("minority", "The imbalanced class", tables=evidence.minority_tables(), figures=figures["minority"]),
+        Section("thesis", "Against the published numbers", tables=tables["thesis"]),
+        Section("seeds", "Every seed", figures=figures["seeds"]),
+        Section("curves", "Learning curves", figures=figures["curves"]),
+        Section("traces", "Gamma and weights over training", figures=figures["traces"]),
+        Section("missing", "Runs without a result", tables=missing),
+        Section("methods", "How it was computed", texts=[*METHODS, *_provenance(evidence)]),
+    ]
+    kept = ("methods",)
+    return [s for s in found if s.tables or s.figures or s.claims or s.name in kept or (s.texts and s.name != "claims")]
+
+
+def _claims(evidence: Evidence, mlflow_url: str | None) -> list[dict[str, Any]]:
+    base = _base(evidence, mlflow_url)
+    experiments = {run_id: entry.experiment_id for run_id, entry in evidence.results.entries.items()}
+
+    def arm(cell: Cell) -> dict[str, Any]:
+        runs = [
+            {
+                "seed": seed,
+                "url": f"{base}/#/experiments/{quote(experiments[cell.run_ids[seed]])}/runs/{cell.run_ids[seed]}",
+            }
+            for seed in cell.values
+        ]
+        return {"name": arm_name(cell.arm), "runs": runs}
+
+    return [
+        {"text": claim(item, evidence.question.family_text), "arms": [arm(item.a), arm(item.b)]}
+        for item in evidence.comparisons
+    ]
+
+
+def _base(evidence: Evidence, mlflow_url: str | None) -> str:
+    uri = evidence.results.uri
+    served = uri.replace("***@", "") if uri.startswith("http") else LOCAL_MLFLOW
+    return (mlflow_url or served).rstrip("/")
+
+
+def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
+    base = _base(evidence, mlflow_url)
+    if mlflow_url or evidence.results.uri.startswith("http"):
+        return f"The runs behind each claim are linked into MLflow at {base}."
+    return f"The runs behind each claim are linked into MLflow at {base}: start it with `mlflow ui` beside mlflow.db."
+
+
+def _provenance(evidence: Evidence) -> list[str]:
+    runs = evidence.results.runs
+    found = []
+    for column, words in (("git", "Code"), ("versions", "Versions"), ("data_sha", "Data")):
+        if len(runs):
+            counts = runs.groupby(column, sort=True).size()
+            texts = [f"{value or 'unknown'} ({n} runs)" for value, n in counts.items()]
+            found.append(f"{words} of the runs: {'; '.join(texts[:10])}{'; ...' if len(texts) > 10 else ''}.")
+    return found
+
+
+def _write_numbers(evidence: Evidence, folder: Path) -> None:
+    import pandas as pd
+
+    runs = evidence.results.runs
+    buffer = io.BytesIO()
+    runs.to_parquet(buffer, index=False)
+    write_atomic(folder / "runs.parquet", buffer.getvalue())
+    for name, frame in (
+        ("runs", runs),
+        ("cells", pd.DataFrame(cell_rows(evidence.cells))),
+        ("comparisons", pd.DataFrame(comparison_rows(evidence.comparisons))),
+    ):
+        write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    write_atomic(
+        folder / "results.json", (json.dumps(summary_json(evidence), indent=2, allow_nan=False) + "\n").encode()
+    )
+
+
+def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
+    sources = {name: environment.loader.get_source(environment, f"report.{name}")[0] for name in ("css", "js")}  # type: ignore[union-attr]
+    shown = [
+        {
+            "name": section.name,
+            "title": section.title,
+            "texts": section.texts,
+            "claims": section.claims,
+            "tables": [
+                {"title": table.title, "html": Markup(to_html(table, notes=False)), "notes": table.notes}
+                for table in section.tables
+            ],
+            "figures": [
+                {"name": f.name, "caption": f.caption, "base64": base64.b64encode(f.svg.encode()).decode()}
+                for f in section.figures
+            ],
+        }
+        for section in sections
+    ]
+    page: str = environment.get_template("report.html.j2").render(
+        title=f"Report: {', '.join(evidence.results.sweeps)}",
+        answer=answer(evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps)),
+        notices=evidence.results.notices,
+        sections=shown,
+        **{name: Markup(text) for name, text in sources.items()},
+    )
+    return page

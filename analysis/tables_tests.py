@@ -1,0 +1,182 @@
+"""Tables with a row for each comparison: tests, sizes, equivalence and power, all methods against all."""
+
+from collections.abc import Mapping, Sequence
+
+from analysis.comparison import Comparison
+from analysis.hypothesis import Finding
+from analysis.sequential import Design
+from analysis.tables import MINUS, NOTHING, Table, arm_name, condition_text, estimate_text, p_text, signed
+
+PAIR = ("data set", "images a class")
+
+
+def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
+    """Every test of one pair of methods.
+
+    Args:
+        comparisons: of the pair.
+        family: what p is corrected over, in words.
+
+    Returns:
+        A row a condition.
+    """
+    rows = [
+        (
+            *condition_text(item.condition), f"{item.a.mean.n}, {item.b.mean.n}", p_text(item.test.p), item.test.method,
+            p_text(item.p_holm), p_text(item.p_bh), p_text(item.wilcoxon.p), str(item.wilcoxon.n[0]),
+            p_text(item.brunner_munzel.p),
+        )
+        for item in comparisons
+    ]  # fmt: skip
+    header = (*PAIR, "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p", "pairs",
+              "Brunner-Munzel p")  # fmt: skip
+    notes = [f"All p are two-sided; Holm and Benjamini-Hochberg correct Mann-Whitney's over {family}."]
+    notes.extend(_notes(comparisons))
+    return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=1)
+
+
+def effect_table(comparisons: Sequence[Comparison]) -> Table:
+    """How large the differences are.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        A row a condition.
+    """
+    rows = []
+    for item in comparisons:
+        texts = [NOTHING] * 4
+        if item.has_values:
+            texts = [
+                estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
+                estimate_text(item.a12), estimate_text(item.rank_biserial),
+            ]  # fmt: skip
+        rows.append((*condition_text(item.condition), *texts))
+    header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+    notes = (
+        "In points of the metric, with 95 % intervals: BCa bootstrap of 9,999 resamples; Mann-Whitney inverted; "
+        "Newcombe's method 5 for A12, the chance that a run of the first method beats one of the second.",
+    )
+    return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
+
+
+def power_table(comparisons: Sequence[Comparison]) -> Table:
+    """Equivalence, and the seeds that a difference of the margin needs.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        A row a condition.
+    """
+    rows = []
+    for item in comparisons:
+        p = item.equivalence.p if item.has_values else None
+        reading = "no p" if p is None else "equivalent" if p < item.alpha else "not shown"
+        needed = NOTHING if item.sds is None else ">1000" if item.needed is None else str(item.needed)
+        sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
+        rows.append((
+            *condition_text(item.condition),
+            f"{item.a.mean.n}, {item.b.mean.n}",
+            p_text(p),
+            reading,
+            sds,
+            needed,
+        ))
+    margin, alpha = comparisons[0].margin, comparisons[0].alpha
+    header = (*PAIR, "n", "equivalence p", f"within {margin:g} points", "spread of one run", "seeds needed")
+    notes = (
+        f"Equivalence: the larger p of two one-sided rank tests against {margin:g} points; below {alpha:g} the shift "
+        f"lies within. Seeds needed: a method, to find a difference of {margin:g} points with 80 % power at {alpha:g}, "
+        "by simulation from the observed spread (Noether's formula above 200).",
+    )
+    return Table(
+        "power", f"Equivalence and needed seeds, {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1
+    )
+
+
+def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
+    """All methods against all.
+
+    Args:
+        comparisons: of every pair.
+
+    Returns:
+        A row a pair and condition.
+    """
+    rows = [
+        (
+            item.condition.data, item.condition.samples_per_class,
+            f"{arm_name(item.a.arm)} {MINUS} {arm_name(item.b.arm)}",
+            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference), p_text(item.test.p), p_text(item.p_holm),
+            estimate_text(item.a12) if item.has_values else NOTHING,
+        )
+        for item in comparisons
+    ]  # fmt: skip
+    header = (*PAIR, "methods", "n", "difference", "Mann-Whitney p", "Holm p", "A12")
+    notes = (f"Holm's correction over all {len(comparisons)} tests of this table.",)
+    return Table("all_pairs", "All methods against all", header, tuple(rows), notes, n_text=3)
+
+
+def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> Table | None:
+    """What a declared group-sequential design decided.
+
+    Args:
+        comparisons: of one pair, decided.
+        designs: by sweep.
+
+    Returns:
+        A row a condition; None where no design was declared.
+    """
+    decided = [(item, item.decision) for item in comparisons if item.decision is not None]
+    if not decided:
+        return None
+    rows = [
+        (
+            *condition_text(item.condition), decision.state, str(decision.look or NOTHING),
+            f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, p_text(decision.p),
+            NOTHING if decision.level is None else f"{decision.level:.4f}", str(decision.n_next),
+        )
+        for item, decision in decided
+    ]  # fmt: skip
+    notes = []
+    for sweep in sorted({item.a.sweep for item, _ in decided}):
+        design = designs[sweep]
+        looks = ", ".join(
+            f"{n} seeds: p \N{LESS-THAN OR EQUAL TO} {level:.4f}"
+            for n, level in zip(design.looks, design.levels, strict=True)
+        )
+        notes.append(
+            f"{sweep}: looks after {looks}; O'Brien-Fleming-like spending of {design.alpha:g} (Lan and DeMets); "
+            f"futile where the predictive probability of a significant end is below {design.futility:g}."
+        )
+    header = (*PAIR, "state", "look", "n", "p", "level", "seeds needed")
+    return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=1)
+
+
+def pair_name(comparisons: Sequence[Comparison]) -> str:
+    """The two methods.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        "L2T-www against L2T-ww"
+    """
+    first = comparisons[0]
+    names = [arm_name(cell.method) for cell in (first.a, first.b)]
+    if names[0] == names[1]:
+        names = [arm_name(cell.arm) for cell in (first.a, first.b)]
+    return f"{names[0]} against {names[1]}"
+
+
+def _notes(comparisons: Sequence[Comparison]) -> list[str]:
+    found = []
+    for item in comparisons:
+        findings: list[Finding] = [item.test, item.wilcoxon, item.brunner_munzel]
+        for finding in findings:
+            text = f"{item.condition}, {finding.test}: {finding.note}."
+            if finding.note and not (finding is not item.test and item.test.p is None):
+                found.append(text)
+    return found

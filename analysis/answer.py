@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from analysis.cells import Cell
 from analysis.comparison import Comparison
 from analysis.published import Reproduction, load_claims, plain
-from analysis.tables import arm_name, count_text, estimate_text, p_text, signed
+from analysis.tables import arm_name, count_text, estimate_text, p_text, points, signed
 from analysis.tables_tests import pair_name
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
@@ -97,7 +97,7 @@ def _size(tested: Sequence[Comparison]) -> str:
     return (
         f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
         f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
-        f"{middle:.2f}, and in {equivalent} cells the two are equivalent within {tested[0].margin:g} points."
+        f"{middle:.2f}, and in {equivalent} cells the two are equivalent within {points(tested[0].margin)}."
     )
 
 
@@ -113,7 +113,7 @@ def _rest(tested: Sequence[Comparison], reproductions: Sequence[Reproduction], n
     counts = Counter(row.verdict for row in reproductions)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in dict.fromkeys(row.verdict for row in reproductions))
     same = _same_claims(tested)
-    return f"Of {len(reproductions)} cells that the thesis prints too, {told}{same}; {missing}."
+    return f"Of {len(reproductions)} cells that the thesis prints too: {told}{same}; {missing}."
 
 
 def _same_claims(tested: Sequence[Comparison]) -> str:

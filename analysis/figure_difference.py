@@ -10,6 +10,7 @@ from analysis.comparison import Comparison
 from analysis.figures import FURTHER, LOOKS, Drawing, drawing, save
 from analysis.hypothesis import MIN_SEEDS, mann_whitney
 from analysis.power import mann_whitney_power
+from analysis.tables import points
 from analysis.tables_tests import pair_name
 
 STYLES = (*LOOKS.values(), *FURTHER)
@@ -55,8 +56,8 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None) -> 
         ax.set_title(pair_name(shown), loc="left", fontsize=10)
         caption = (
             f"{pair_name(shown)}: difference of means with 95 % BCa intervals; filled diamonds are significant after "
-            f"Holm's correction at {shown[0].alpha:g}, open circles are not; the grey band is the margin of {margin:g} "
-            "points."
+            f"Holm's correction at {shown[0].alpha:g}, open circles are not; the grey band is the margin of "
+            f"{points(margin)}."
         )
         return save(figure, "difference", caption, pd.DataFrame(rows), folder)
 
@@ -129,7 +130,7 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
                 power = [mann_whitney_power(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
                 ax.plot(
                     POWER_AT, power, color=look.color, linestyle=look.line, marker=look.marker, markersize=4,
-                    label=f"{times * margin:g} points",
+                    label=points(times * margin),
                 )  # fmt: skip
                 rows.extend(
                     {"data": data, "difference": times * margin, "n": n, "power": value, "sd_a": sds[0], "sd_b": sds[1]}

@@ -1,31 +1,33 @@
-"""What single values did during training: gamma (the thesis' Figure 35), and weights under several methods (Figure 36).
+"""Single values over training: gamma (the thesis' Figure 35), weights under several methods (Figure 36), lambda."""
 
-Runs store traces as the artifact `traces.parquet`: columns `kind` (gamma, weight), `name` (which one), `epoch` (epochs
-done, fractions allowed) and `value`.
-"""
-
-import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.cells import Cell
 from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
-from l2t_ray.errors import InputError
+from analysis.traces import COLUMNS, Trace, read_traces
 
-ARTIFACT = "traces.parquet"
-COLUMNS = ("kind", "name", "epoch", "value")
-SEEDS_ASKED = 3  # of a cell: a server is asked for each
 MOST_LINES = 8
 MOST_PANELS = 6
+MOST_POINTS = 100  # epochs of a line or of a heat map; further ones are left out evenly, the last one stays
+SAME = 1e-6  # weights closer than this at the first epoch are one start
 STYLES = (*LOOKS.values(), *FURTHER)
+MEANING = {
+    "gamma": "weight of a pixel, 1 at the start",
+    "omega": "weight of a channel, all channels sum to 1",
+    "lambda": "weight of a pair of layers",
+}
 
 
 def draw_traces(results: Results, cells: Sequence[Cell], folder: Path | None) -> list[Drawing]:
-    """Figures 35 and 36, as far as runs have stored traces; of each cell, the lowest seed that has them.
+    """Figures 35 and 36 and the where-weights, as far as runs have stored traces.
 
     Args:
         results: of the ledger.
@@ -33,94 +35,138 @@ def draw_traces(results: Results, cells: Sequence[Cell], folder: Path | None) ->
         folder: where to.
 
     Returns:
-        A gamma figure for each cell that has it, a weights figure for each data set and number of images.
+        For each cell a figure of gamma, of omega and a map of lambda; for each data set and number of images one of
+        the target's weights under all methods of one seed.
     """
-    traces: dict[tuple[Cell, str], pd.DataFrame] = {}
-    for cell in cells:
-        for run_id in [cell.run_ids[seed] for seed in sorted(cell.run_ids)][:SEEDS_ASKED]:
-            found = _read(results, run_id)
-            if found is not None:
-                traces[cell, run_id] = found
-                break
-    drawings = []
-    for (cell, run_id), trace in traces.items():
-        gamma = trace[trace["kind"] == "gamma"]
-        if len(gamma):
-            drawings.append(_draw_gamma(cell, _seed(cell, run_id), gamma, folder))
-    for place in dict.fromkeys(cell.place for cell, _ in traces):
-        here = {c: (_seed(c, r), t[t["kind"] == "weight"]) for (c, r), t in traces.items() if c.place == place}
-        seeds = {seed for seed, weights in here.values() if len(weights)}
-        for seed in sorted(seeds):
-            together = {c: weights for c, (s, weights) in here.items() if s == seed and len(weights)}
-            drawings.append(_draw_weights(place, seed, together, folder))
-    return drawings
+    traces = read_traces(results, cells)
+    found = []
+    for trace in traces:
+        for kind in trace.kinds:
+            if kind == "lambda":
+                found.append(_draw_map(trace, folder))
+            elif kind != "theta":
+                found.append(_draw_lines(trace, kind, folder))
+    places = dict.fromkeys((trace.cell.place, trace.seed) for trace in traces if "theta" in trace.kinds)
+    for place, seed in places:
+        here = [t for t in traces if t.cell.place == place and t.seed == seed and "theta" in t.kinds]
+        found.append(_draw_weights(here, folder))
+    return found
 
 
-def _read(results: Results, run_id: str) -> pd.DataFrame | None:
-    content = results.reader.artifact(results.entries[run_id], ARTIFACT)
-    if content is None:
-        return None
-    try:
-        trace = pd.read_parquet(io.BytesIO(content))
-    except (OSError, ValueError) as error:
-        raise InputError(f"run {run_id}: {ARTIFACT} must be Parquet: {error}; remove the artifact") from error
-    absent = [name for name in COLUMNS if name not in trace]
-    if absent:
-        raise InputError(f"run {run_id}: {ARTIFACT} must have {', '.join(COLUMNS)}, lacks {', '.join(absent)}")
-    return trace.sort_values(["kind", "name", "epoch"], kind="stable")
-
-
-def _seed(cell: Cell, run_id: str) -> int:
-    return next(seed for seed, known in cell.run_ids.items() if known == run_id)
-
-
-def _draw_gamma(cell: Cell, seed: int, gamma: pd.DataFrame, folder: Path | None) -> Drawing:
-    names = [*dict.fromkeys(gamma["name"])][:MOST_LINES]
+def _draw_lines(trace: Trace, kind: str, folder: Path | None) -> Drawing:
+    values, cell = trace.of(kind), trace.cell
+    names = [*dict.fromkeys(values["series"])]
+    shown = _spread(names, MOST_LINES)
     with drawing() as (figure, axes):
         ax = axes[0, 0]
-        for name, look in zip(names, STYLES, strict=False):
-            mine = gamma[gamma["name"] == name]
+        for name, look in zip(shown, STYLES, strict=False):
+            mine = _thinned(values[values["series"] == name])
             ax.plot(
                 mine["epoch"], mine["value"], color=look.color, linestyle=look.line, marker=look.marker,
                 markevery=max(1, len(mine) // 8), markersize=3.5, label=name,
             )  # fmt: skip
         ax.set_xlabel("epoch")
-        ax.set_ylabel("gamma (weight of a pixel, 1 at the start)")
-        ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {seed}", loc="left", fontsize=10)
-        ax.legend(fontsize=7)
-        caption = f"{cell.condition}: some values of gamma over training, {arm_name(cell.arm)}, seed {seed}."
-        name = file_name("gamma", *cell.place, cell.method, cell.condition.variant)
-        return save(figure, name, caption, gamma[[*COLUMNS]], folder)
+        meaning = MEANING.get(kind)
+        ax.set_ylabel(f"{kind} ({meaning})" if meaning else kind)
+        ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
+        ax.legend(fontsize=7, title="source-target layer [entry]" if meaning else None, title_fontsize=7)
+        caption = (
+            f"{cell.condition}: {len(shown)} of {len(names)} traced values of {kind} over training, "
+            f"{arm_name(cell.arm)}, seed {trace.seed}."
+        )
+        return save(figure, _name(kind, cell), caption, values[[*COLUMNS]], folder)
 
 
-def _draw_weights(
-    place: tuple[str, str], seed: int, traces: Mapping[Cell, pd.DataFrame], folder: Path | None
-) -> Drawing:
-    names = [*dict.fromkeys(name for trace in traces.values() for name in trace["name"])][:MOST_PANELS]
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
-    starts = pd.DataFrame({
-        cell.arm: trace.groupby("name")["value"].first() for cell, trace in traces.items()
-    })  # fmt: skip
-    same = bool((starts.max(axis=1) - starts.min(axis=1) < 1e-6).all())
+def _draw_map(trace: Trace, folder: Path | None) -> Drawing:
+    values, cell = trace.of("lambda"), trace.cell
+    wide = values.assign(pair=values["name"].str.partition(".")[2]).pivot_table(
+        index="pair", columns="epoch", values="value", aggfunc="mean"
+    )
+    wide = wide.loc[sorted(wide.index, key=_pair)]
+    every = -(-wide.shape[1] // MOST_POINTS)
+    wide = wide.iloc[:, (wide.shape[1] - 1) % every :: every]
+    with drawing(height=1.0 + 0.2 * len(wide)) as (figure, axes):
+        ax = axes[0, 0]
+        mesh = ax.pcolormesh(_edges(wide.columns), np.arange(len(wide) + 1), wide.to_numpy(), cmap="cividis", vmin=0)
+        ax.set_yticks(np.arange(len(wide)) + 0.5, wide.index)
+        ax.invert_yaxis()
+        ax.grid(visible=False)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("source layer - target layer")
+        ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
+        figure.colorbar(mesh, ax=ax, label=f"lambda ({MEANING['lambda']})")
+        last = wide.iloc[:, -1]
+        caption = (
+            f"{cell.condition}: lambda of every pair of layers over training, {arm_name(cell.arm)}, seed {trace.seed}; "
+            f"at the end {last.idxmax()} has the largest, {last.max():.3g}."
+        )
+        return save(figure, _name("lambda", cell), caption, values[[*COLUMNS]], folder)
+
+
+def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
+    weights = {trace.cell: trace.of("theta") for trace in traces}
+    seed, place = traces[0].seed, traces[0].cell.place
+    names = [*dict.fromkeys(name for table in weights.values() for name in table["series"])]
+    shown = _spread(names, MOST_PANELS)
+    columns = min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    starts = pd.DataFrame({cell.arm: table.groupby("series")["value"].first() for cell, table in weights.items()})
+    same = bool((starts.max(axis=1) - starts.min(axis=1) < SAME).all())
     numbers = []
-    with drawing(columns, rows, width=max(4.6, 3.0 * columns), height=0.4 + 2.4 * rows, sharex=True) as (figure, axes):
-        for ax in axes.flat[len(names) :]:
+    layout: dict[str, Any] = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.4 * rows, "sharex": True}
+    with drawing(columns, rows, **layout) as (figure, axes):
+        for ax in axes.flat[len(shown) :]:
             ax.set_visible(False)
-        styles = looks(arms([*traces]))
-        for cell, trace in traces.items():
+        styles = looks(arms([*weights]))
+        for cell, table in weights.items():
             look = styles[cell.arm]
-            for ax, name in zip(axes.flat, names, strict=False):
-                mine = trace[trace["name"] == name]
+            for ax, name in zip(axes.flat, shown, strict=False):
+                mine = _thinned(table[table["series"] == name])
                 ax.plot(
                     mine["epoch"], mine["value"], color=look.color, linestyle=look.line, marker=look.marker,
                     markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(cell.arm),
                 )  # fmt: skip
                 ax.set_title(name, loc="left", fontsize=8)
                 ax.set_xlabel("epoch")
-            numbers.append(trace[[*COLUMNS]].assign(method=cell.method, variant=cell.condition.variant))
+            numbers.append(table[[*COLUMNS]].assign(method=cell.method, variant=cell.condition.variant))
         axes.flat[0].legend(fontsize=7)
-        axes.flat[0].set_ylabel("weight")
-        start = "from the same initial weights" if same else "whose initial weights DIFFER"
-        caption = f"{' '.join(place)}: paths of some weights of the target, seed {seed}, methods {start}."
+        for line in axes:
+            line[0].set_ylabel("weight")
+        if len(weights) == 1:
+            start = f"{arm_name(traces[0].cell.arm)} alone"
+        else:
+            start = f"methods {'from the same initial weights' if same else 'whose first stored weights DIFFER'}"
+        caption = (
+            f"{' '.join(place)}: paths of {len(shown)} of {len(names)} traced weights of the target, seed {seed}, "
+            f"{start}."
+        )
         return save(figure, file_name("weights", *place, f"seed{seed}"), caption, pd.concat(numbers), folder)
+
+
+def _name(kind: str, cell: Cell) -> str:
+    return file_name(kind, *cell.place, cell.method, cell.condition.variant)
+
+
+def _spread(names: Sequence[str], most: int) -> list[str]:
+    if len(names) <= most:
+        return [*names]
+    return [names[round(place * (len(names) - 1) / (most - 1))] for place in range(most)]
+
+
+def _thinned(values: pd.DataFrame) -> pd.DataFrame:
+    every = max(1, -(-len(values) // MOST_POINTS))
+    return values.iloc[(len(values) - 1) % every :: every] if len(values) else values
+
+
+def _pair(name: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", name))
+
+
+def _edges(epochs: "pd.Index[Any]") -> "np.ndarray[Any, Any]":
+    middle = np.asarray(epochs, dtype=float)
+    gaps = np.diff(middle) / 2 if len(middle) > 1 else np.array([0.5])
+    return np.concatenate([
+        [middle[0] - gaps[0]],
+        middle[:-1] + gaps if len(middle) > 1 else [],
+        [middle[-1] + gaps[-1]],
+    ])

@@ -9,7 +9,7 @@ from analysis.cells import Cell, Condition
 from analysis.comparison import Comparison
 from analysis.effect import Estimate
 from analysis.evidence import Evidence
-from analysis.published import Reproduction
+from analysis.published import READINGS, Reproduction, load_claims
 from analysis.results import Gap
 
 Row = dict[str, Any]
@@ -37,6 +37,10 @@ def summary_json(evidence: Evidence) -> Row:
         "all_pairs": comparison_rows(evidence.all_pairs),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],
+        "thesis_claims": [
+            {**asdict(claim), "claims_significance": claim.claims_significance, "holds": claim.holds(READINGS[0])}
+            for claim in load_claims()
+        ],
         "missing": [_gap(gap) for gap in evidence.gaps],
         "notices": list(results.notices),
     }

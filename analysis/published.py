@@ -15,6 +15,7 @@ from typing import Literal
 from scipy import stats
 
 from analysis.cells import Cell
+from analysis.correction import holm
 from analysis.hypothesis import MIN_SEEDS
 from analysis.interval import half_width, spread
 
@@ -63,6 +64,7 @@ class Claim:
         recomputed_difference: of the printed means.
         p_printed: "0.044", "0.000" or ">0.05".
         p: Welch's from means and +-, by reading.
+        p_holm: that of the reading taken, after Holm's correction over all 15.
     """
 
     data: str
@@ -71,6 +73,7 @@ class Claim:
     recomputed_difference: float
     p_printed: str
     p: dict[Reading, float]
+    p_holm: float
 
     @property
     def claims_significance(self) -> bool:
@@ -100,6 +103,7 @@ class Reproduction:
         p_equivalent: the larger p of two one-sided Welch tests against the margin.
         margin: in points.
         verdict: what follows.
+        alpha: the threshold of both tests.
     """
 
     cell: Cell
@@ -108,6 +112,7 @@ class Reproduction:
     p_equivalent: float | None
     margin: float
     verdict: Verdict
+    alpha: float = ALPHA
 
 
 @cache
@@ -134,13 +139,23 @@ def load_claims() -> tuple[Claim, ...]:
         One claim a cell.
     """
     table = {(cell.data, cell.samples_per_class, cell.method): cell for cell in load_published()}
-    found = []
-    for row in _rows("published_tests.csv"):
+    rows, p_values = _rows("published_tests.csv"), []
+    differences = []
+    for row in rows:
         data, samples = row["dataset"], row["samples_per_class"]
         a, b = (table[data, samples, name.strip()] for name in row["comparison"].split(" - "))
-        p = {reading: welch(a.mean, a.sd(reading), SEEDS, b.mean, b.sd(reading), SEEDS)[0] for reading in READINGS}
-        found.append(Claim(data, samples, float(row["difference_points"]), a.mean - b.mean, row["p_value"], p))
-    return tuple(found)
+        differences.append(a.mean - b.mean)
+        p_values.append({
+            reading: welch(a.mean, a.sd(reading), SEEDS, b.mean, b.sd(reading), SEEDS)[0] for reading in READINGS
+        })
+    strict = holm([p[READINGS[0]] for p in p_values])
+    return tuple(
+        Claim(
+            row["dataset"], row["samples_per_class"], float(row["difference_points"]), difference, row["p_value"], p,
+            1.0 if corrected is None else corrected,
+        )
+        for row, difference, p, corrected in zip(rows, differences, p_values, strict, strict=True)
+    )  # fmt: skip
 
 
 def readings() -> dict[Reading, int]:
@@ -222,12 +237,12 @@ def interval(published: Published) -> tuple[float, float]:
 def _reproduce(cell: Cell, published: Published, margin: float, alpha: float) -> Reproduction:
     mean = cell.mean
     if mean.n < MIN_SEEDS or mean.mean is None or mean.sd is None:
-        return Reproduction(cell, published, None, None, margin, "not enough seeds")
+        return Reproduction(cell, published, None, None, margin, "not enough seeds", alpha)
     p, error, degrees = welch(mean.mean, mean.sd, mean.n, published.mean, published.sd(), SEEDS)
     away = margin - abs(mean.mean - published.mean)
     p_equivalent = float(stats.t.sf(away / error, degrees)) if error else float(away <= 0)
     verdict: Verdict = "reproduced" if p_equivalent < alpha else "contradicted" if p < alpha else "compatible"
-    return Reproduction(cell, published, p, p_equivalent, margin, verdict)
+    return Reproduction(cell, published, p, p_equivalent, margin, verdict, alpha)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

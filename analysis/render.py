@@ -3,18 +3,21 @@
 import csv
 import html
 import io
+import json
 from typing import TextIO
 
 from analysis.tables import Table
 
 WIDE = 160  # characters of a line that goes to a file
+PAGE_ROWS = 40  # of a table that floats; a longer one breaks over pages
+LATIN = 0x180
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%_#${}"},
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
     "<": r"\textless{}", ">": r"\textgreater{}",
     "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MINUS SIGN}": r"$-$", "\N{MULTIPLICATION SIGN}": r"$\times$",
     "\N{EN DASH}": "--", "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
-    "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$", "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
+    "\N{SQUARE ROOT}": r"$\surd$", "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$", "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
 }  # fmt: skip
 
 
@@ -64,26 +67,33 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A table for a paper; needs the package booktabs.
+    """A table for a paper; needs the package booktabs, and longtable beyond 40 rows.
 
     Args:
         table: any.
 
     Returns:
-        A `table` environment.
+        A `table` or `longtable` environment, its notes below it.
     """
     columns = "".join("r" if index in table.numeric else "l" for index in range(len(table.header)))
-    caption = escape_latex(". ".join([table.title, " ".join(table.notes)]).strip())
-    lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
-        " & ".join(map(escape_latex, table.header)) + r" \\", r"\midrule",
-    ]  # fmt: skip
+    is_long = len(table.rows) > PAGE_ROWS
+    size = r"\scriptsize" if len(columns) > 6 else r"\small"
+    caption = rf"\caption{{{escape_latex(table.title)}}}\label{{tab:{table.name.replace('_', '-')}}}"
+    head = " & ".join(map(escape_latex, table.header)) + r" \\"
+    if is_long:
+        lines = [r"\begingroup", size, rf"\begin{{longtable}}{{{columns}}}", caption + r" \\", r"\toprule", head,
+                 r"\midrule", r"\endhead"]  # fmt: skip
+    else:
+        lines = [r"\begin{table}", r"\centering", size, caption, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head,
+                 r"\midrule"]  # fmt: skip
     for index, row in enumerate(table.rows):
         if index in table.rules:
             lines.append(r"\midrule")
         lines.append(" & ".join(map(escape_latex, row)) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+    lines += [r"\bottomrule", r"\end{longtable}" if is_long else r"\end{tabular}"]
+    if table.notes:
+        lines.append(rf"\par\medskip\footnotesize {' '.join(map(escape_latex, table.notes))}\par")
+    return "\n".join([*lines, r"\endgroup" if is_long else r"\end{table}"]) + "\n"
 
 
 def to_csv(table: Table) -> str:
@@ -100,6 +110,33 @@ def to_csv(table: Table) -> str:
     writer.writerow(table.header)
     writer.writerows(table.rows)
     return buffer.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """A table's texts as JSON.
+
+    Args:
+        table: any.
+
+    Returns:
+        Title, notes and a map from column to text for each row.
+    """
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    return json.dumps({"title": table.title, "notes": table.notes, "rows": rows}, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_text(table: Table) -> str:
+    """A table as a terminal shows it.
+
+    Args:
+        table: any.
+
+    Returns:
+        Plain text.
+    """
+    buffer = io.StringIO()
+    print_table(table, buffer)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def to_html(table: Table, *, notes: bool = True) -> str:
@@ -137,4 +174,9 @@ def escape_latex(text: str) -> str:
     Returns:
         The text with LaTeX's own characters escaped.
     """
-    return "".join(LATEX.get(letter, letter) for letter in text)
+
+    def escaped(letter: str) -> str:
+        # what pdflatex does not have in its default fonts is named instead of stopping it
+        return letter if ord(letter) < LATIN else rf"\texttt{{U+{ord(letter):04X}}}"
+
+    return "".join(LATEX.get(letter) or escaped(letter) for letter in text)

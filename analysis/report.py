@@ -6,7 +6,7 @@ The same ledger gives the same bytes: every resampling has a fixed seed, and no 
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from analysis.figure_difference import draw_differences, draw_p, draw_power
 from analysis.figure_traces import draw_traces
 from analysis.figures import Drawing, file_name
 from analysis.machine import cell_rows, comparison_rows, summary_json
-from analysis.render import to_csv, to_html, to_latex, to_markdown
+from analysis.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables import Table, arm_name
 from l2t_ray.files import write_atomic
 
 PAGE = "index.html"
+RENDERINGS: dict[str, Callable[[Table], str]] = {
+    "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
+}  # fmt: skip
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 METHODS = (
@@ -65,7 +68,7 @@ def write_report(evidence: Evidence, folder: Path, *, mlflow_url: str | None = N
     sections = _sections(evidence, figures, mlflow_url)
     for table in [table for section in sections for table in section.tables]:
         name = file_name(table.name)
-        for kind, render in (("md", to_markdown), ("tex", to_latex), ("csv", to_csv), ("html", to_html)):
+        for kind, render in RENDERINGS.items():
             write_atomic(folder / "tables" / f"{name}.{kind}", render(table).encode())
     _write_numbers(evidence, folder)
     write_atomic(folder / PAGE, _page(evidence, sections).encode())

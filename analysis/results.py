@@ -180,9 +180,10 @@ def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list
 
 
 def _gap(run: Wanted, attempts: Sequence[Entry], details: dict[str, Details]) -> Gap:
-    if not attempts:
-        return Gap(run, "missing")
-    last = attempts[-1]
+    ended = [entry for entry in attempts if entry.status != "KILLED"]  # a launch was killed while it wrote; no attempt
+    if not ended:
+        return Gap(run, "missing", details[attempts[-1].run_id].tags.get("reason", "") if attempts else "")
+    last = ended[-1]
     if last.status != "FAILED":
         return Gap(run, "running", f"MLflow says {last.status} of run {last.run_id}")
     tags = details[last.run_id].tags

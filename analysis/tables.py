@@ -207,6 +207,18 @@ def signed(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
 
 
+def points(margin: float) -> str:
+    """A margin for people.
+
+    Args:
+        margin: in points.
+
+    Returns:
+        "1 point", "2.5 points"
+    """
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
 def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
     """An estimate and its interval for people.
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from analysis.interval import half_width
-from analysis.published import READINGS, SEEDS, Reproduction, load_claims, readings
-from analysis.tables import NOTHING, PLUS_MINUS, Table, arm_name, p_text, signed
+from analysis.published import ALPHA, READINGS, SEEDS, Reproduction, load_claims, readings
+from analysis.tables import NOTHING, PLUS_MINUS, Table, arm_name, p_text, points, signed
 
 
 def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction") -> Table | None:
@@ -36,8 +36,8 @@ def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction")
     notes = (
         f"{len(rows)} cells: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
         f"p: Welch's t test from both summaries, {SEEDS} published seeds. Reproduced: equivalent within "
-        f"{rows[0].margin:g} points (two one-sided Welch tests); contradicted: p below 0.05 and not equivalent; "
-        "compatible: neither.",
+        f"{points(rows[0].margin)} (two one-sided Welch tests); contradicted: p below {rows[0].alpha:g} and not "
+        "equivalent; compatible: neither.",
     )
     header = ("data set", "images a class", "method", "verdict", "our n", "ours, %", "thesis, %", "difference",
               "Welch p", "equivalence p")  # fmt: skip
@@ -54,18 +54,21 @@ def claims_table() -> Table:
         (
             claim.data, claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
             signed(claim.difference), signed(claim.recomputed_difference), claim.p_printed,
-            *(p_text(claim.p[reading]) for reading in READINGS),
+            *(p_text(claim.p[reading]) for reading in READINGS), p_text(claim.p_holm),
         )
         for claim in load_claims()
     )  # fmt: skip
     counts = readings()
     told = ", ".join(f"{counts[reading]} if it is a {reading}" for reading in READINGS)
+    claimed = [claim for claim in load_claims() if claim.claims_significance]
     notes = (
         "A claim holds where Welch's p from the printed means and +- lies on the printed p's side of 0.05, the +- read "
         f"as a 95 % half-width. Of 15 claims hold: {told}. Only the first reading agrees with all, so it is the one "
         "taken: sd = half-width \N{MULTIPLICATION SIGN} \N{SQUARE ROOT}30 / 2.045.",
+        f"Holm's correction over all 15 is what the thesis does not print: of its {len(claimed)} significant "
+        f"differences {sum(claim.p_holm < ALPHA for claim in claimed)} stand.",
     )
     header = ("data set", "images a class", "claim", "difference", "of the means", "p printed",
-              *(f"p, {reading}" for reading in READINGS))  # fmt: skip
+              *(f"p, {reading}" for reading in READINGS), "Holm p")  # fmt: skip
     title = "The thesis' p-values from its own tables (L2T-www against L2T-ww)"
     return Table("thesis_claims", title, header, rows, notes, n_text=3)

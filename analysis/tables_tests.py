@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from analysis.comparison import Comparison
 from analysis.hypothesis import Finding
 from analysis.sequential import Design
-from analysis.tables import MINUS, NOTHING, Table, arm_name, condition_text, estimate_text, p_text, signed
+from analysis.tables import MINUS, NOTHING, Table, arm_name, condition_text, estimate_text, p_text, points, signed
 
 PAIR = ("data set", "images a class")
 
@@ -85,10 +85,10 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             needed,
         ))
     margin, alpha = comparisons[0].margin, comparisons[0].alpha
-    header = (*PAIR, "n", "equivalence p", f"within {margin:g} points", "spread of one run", "seeds needed")
+    header = (*PAIR, "n", "equivalence p", f"within {points(margin)}", "spread of one run", "seeds needed")
     notes = (
-        f"Equivalence: the larger p of two one-sided rank tests against {margin:g} points; below {alpha:g} the shift "
-        f"lies within. Seeds needed: a method, to find a difference of {margin:g} points with 80 % power at {alpha:g}, "
+        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha:g} the shift "
+        f"lies within. Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha:g}, "
         "by simulation from the observed spread (Noether's formula above 200).",
     )
     return Table(

@@ -56,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print("every wanted run has a result")
         return code
     if arguments.out:
+        _check_folder(arguments.out)
         page = write_report(evidence, arguments.out, mlflow_url=arguments.mlflow_url)
         last = f"report: {page}"
     else:
@@ -73,6 +74,17 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"note: {notice}")
     print(last)
     return code
+
+
+def _check_folder(folder: Path) -> None:
+    # before minutes of work, not after
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{folder}: --out must be a folder that can be written to, got {error.strerror!r}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""A ledger as the thesis' experiments would have left it: 60 cells of 30 seeds drawn to its printed means and intervals."""
+"""A ledger as the thesis' experiments would have left it: cells of 30 seeds drawn to its printed numbers."""
 
 import numpy as np
 from ledgers import Logged

@@ -1,0 +1,81 @@
+"""A headless Chromium, driven through chromedriver's own protocol: no further package is needed."""
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars",
+)  # fmt: skip
+
+
+class Browser:
+    """One window."""
+
+    def __init__(self, address: str):
+        self.address = address
+
+    def ask(self, path: str, **values):
+        """One command of the WebDriver protocol."""
+        content = json.dumps(values).encode()
+        request = urllib.request.Request(f"{self.address}{path}", content, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{path}: {json.load(error)['value']['message']}") from None
+
+    def open(self, address: str) -> None:
+        """Loads a page and waits for it."""
+        self.ask("/url", url=address)
+
+    def run(self, script: str):
+        """What a script returns."""
+        return self.ask("/execute/sync", script=script, args=[])
+
+    def console(self) -> list[str]:
+        """What the console said."""
+        return [f"{line['level']}: {line['message']}" for line in self.ask("/se/log", type="browser")]
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for."""
+        lines = [json.loads(line["message"])["message"] for line in self.ask("/se/log", type="performance")]
+        return [
+            line["params"]["request"]["url"] for line in lines if line["method"] == "Network.requestWillBeSent"
+        ]  # fmt: skip
+
+
+@contextlib.contextmanager
+def chromium(profile, width: int, height: int = 900):
+    """A browser whose window is that wide, also where that is narrower than a desktop's smallest."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    driver = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        browser = Browser(f"http://127.0.0.1:{port}")
+        for _ in range(100):
+            with contextlib.suppress(urllib.error.URLError, ConnectionError):
+                urllib.request.urlopen(f"{browser.address}/status", timeout=5).close()
+                break
+            time.sleep(0.1)
+        metrics = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}
+        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"], "mobileEmulation": metrics}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
+        session = browser.ask("/session", capabilities={"alwaysMatch": wanted})["sessionId"]
+        browser.address += f"/session/{session}"
+        try:
+            yield browser
+        finally:
+            urllib.request.urlopen(urllib.request.Request(browser.address, method="DELETE"), timeout=60).close()
+    finally:
+        driver.terminate()
+        driver.wait(30)

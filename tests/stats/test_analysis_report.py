@@ -1,0 +1,278 @@
+"""The report: golden bytes, a page that a browser opens without a network, figures and traces, hostile names."""
+
+import contextlib
+import io
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import CHROMIUM, DRIVER, chromium
+from golden import FIXTURES, REPORT, fill_golden, text_of
+from ledgers import Logged, fill
+
+from analysis.evidence import Question, gather
+from analysis.report import write_report
+from analysis.stats import main
+from l2t_ray.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory):
+    """The folder of the golden ledger's report."""
+    folder = tmp_path_factory.mktemp("golden")
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+        connection.executescript((FIXTURES / "ledger_schema.sql").read_text())
+    fill_golden(folder / "mlflow.db")
+    write_report(gather(uri=f"sqlite:///{folder}/mlflow.db"), folder / "report")
+    return folder / "report"
+
+
+def test_the_stored_ledger_gives_the_stored_report(golden):
+    # where a number or a word is meant to change: PYTHONPATH=. python tests/stats/golden.py
+    assert text_of(golden) == REPORT.read_text(encoding="utf-8")
+
+
+def test_the_same_ledger_gives_the_same_bytes_figures_included(golden, tmp_path):
+    code = "import sys; from analysis.stats import main; sys.exit(main(sys.argv[1:]))"
+    uri = f"sqlite:///{golden.parent}/mlflow.db"
+    command = [sys.executable, "-c", code, "--tracking-uri", uri, "--out", str(tmp_path / "again")]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7", "PATH": ""}, capture_output=True, check=False)
+    assert done.returncode == 1, done.stderr.decode()  # two runs have no result
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (golden, tmp_path / "again")
+    )
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_the_page_opens_with_three_sentences_written_from_the_numbers(golden):
+    page = (golden / "index.html").read_text()
+    answer = re.findall(r"<p>(.*?)</p>", page.split('id="answer">')[1].split("</div>")[0])
+    assert len(answer) == 3
+    assert answer[0].startswith("L2T-www is better than L2T-ww in 3 of 3 cells")
+    assert "2 wanted runs have no result" in answer[2]
+    assert json.loads((golden / "results.json").read_text())["answer"][1] == answer[1]
+
+
+def test_every_claim_has_its_n_test_correction_and_links(golden):
+    page = (golden / "index.html").read_text()
+    claims = re.findall(r"<li>(stl10.*?)</details>", page, re.DOTALL)
+    assert len(claims) == 3
+    for claim in claims:
+        for words in ("n = ", "two-sided Mann-Whitney, p = ", "Holm over ", "A12 "):
+            assert words in claim
+        assert len(re.findall(r'href="http://127.0.0.1:5000/#/experiments/\d+/runs/[0-9a-f]{32}"', claim)) >= 10
+
+
+def test_every_figure_is_vector_and_png_with_its_numbers(golden):
+    figures = golden / "figures"
+    names = {path.stem for path in figures.iterdir()}
+    assert {"accuracy_stl10", "seeds_stl10", "difference", "p_by_seeds", "power", "minority_stl10"} < names
+    assert {"gamma_stl10_10_l2t_www", "lambda_stl10_10_l2t_ww", "weights_stl10_10_seed0"} < names
+    for name in names:
+        assert (figures / f"{name}.svg").read_text().startswith("<?xml")
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert len(pd.read_csv(figures / f"{name}.csv")) > 0
+
+
+def test_tables_come_in_six_forms(golden):
+    names = {path.stem for path in (golden / "tables").iterdir()}
+    for name in names:
+        assert {path.suffix for path in (golden / "tables").glob(f"{name}.*")} == {
+            ".txt", ".md", ".tex", ".csv", ".html", ".json",
+        }  # fmt: skip
+
+
+def test_runs_come_back_from_parquet_with_their_bits(golden):
+    frame = pd.read_parquet(golden / "runs.parquet")
+    stored = json.loads((FIXTURES / "golden_ledger.json").read_text())["runs"]
+    assert sorted(frame["test_accuracy_percent"]) == sorted(run["accuracy"] for run in stored if run["accuracy"])
+
+
+def test_no_time_and_no_place_is_in_a_report(golden):
+    for path in golden.rglob("*"):
+        if path.is_file():
+            assert str(golden.parent).encode() not in path.read_bytes(), path
+
+
+def test_the_page_asks_for_nothing_from_outside(golden):
+    page = re.sub(r'base64,[^"]+', "", (golden / "index.html").read_text())
+    assert "default-src 'none'" in page
+    assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=\"(?!data:)", page)
+
+
+browsing = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="chromium or chromedriver is not installed")
+
+
+@browsing
+@pytest.mark.parametrize("width", [1280, 360], ids=["desk", "phone"])
+def test_a_browser_opens_the_page_without_an_error_or_a_request(golden, tmp_path, width):
+    with chromium(tmp_path / "profile", width) as browser:
+        browser.open((golden / "index.html").as_uri())
+        asked = [address for address in browser.requests() if not address.startswith(("data:", "chrome:"))]  # its own
+        assert asked == [(golden / "index.html").as_uri()]
+        assert browser.console() == []
+        assert browser.run("return innerWidth") == width
+        assert browser.run("return document.documentElement.scrollWidth") <= width  # wide tables scroll by themselves
+        loaded = browser.run("return [...document.images].map((image) => image.complete && image.naturalWidth > 0)")
+        assert loaded
+        assert all(loaded)
+        targets = browser.run(
+            "return [...document.querySelectorAll('nav a')].every((a) => document.querySelector(a.hash))"
+        )
+        assert targets
+
+
+@browsing
+def test_tables_are_sorted_by_a_click_on_a_title(golden, tmp_path):
+    table = "document.querySelector('#all table')"
+    click = f"{table}.querySelectorAll('thead button')[4].click();"
+    read = f"return [...{table}.tBodies[0].rows].map((r) => r.cells[4].textContent)"
+    with chromium(tmp_path / "profile", 1280) as browser:
+        browser.open((golden / "index.html").as_uri())
+        before = browser.run(read)
+        rising, falling = browser.run(click + read), browser.run(click + read)
+        assert browser.run(f"return {table}.querySelectorAll('th')[4].ariaSort") == "descending"
+    numbers = [float(text.replace("−", "-")) for text in rising]
+    assert numbers == sorted(numbers)
+    assert falling == rising[::-1]
+    assert sorted(before) == sorted(rising) != before
+
+
+def traced(values, **columns):
+    buffer = io.BytesIO()
+    pd.DataFrame({"epoch": range(len(values)), "name": "theta.conv3.weight", "index": "17", "value": values} | columns
+                 ).astype({"value": "float32"}).to_parquet(buffer, index=False)  # fmt: skip
+    return {"traces.parquet": buffer.getvalue()}
+
+
+def report_of(database, runs, **question):
+    fill(database, "s", runs)
+    return write_report(gather(question=Question(**question)), Path("report"))
+
+
+def test_paths_of_weights_say_whether_methods_start_alike(database):
+    runs = [Logged(method=m, artifacts=traced([0.1 + off, 0.2, 0.3])) for m, off in (("scratch", 0), ("l2t_ww", 0.01))]
+    page = report_of(database, runs).read_text()
+    assert "whose first stored weights DIFFER" in page
+
+
+def test_lambda_of_a_pair_is_averaged_and_ordered_by_layer(database):
+    table = {"name": ["lambda.0-10", "lambda.0-2", "lambda.0-10", "lambda.0-2"], "epoch": [0, 0, 1, 1], "index": ""}
+    run = Logged(method="l2t_ww", artifacts=traced([1.0, 1.0, 0.5, 2.0], **table))
+    page = report_of(database, [run]).read_text()
+    assert "at the end 0-2 has the largest, 2." in page
+    assert len(pd.read_csv("report/figures/lambda_cifar10_10_l2t_ww.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not parquet", "traces.parquet must be Parquet"),
+        (traced([1.0])["traces.parquet"][:-20], "traces.parquet must be Parquet"),
+        (traced([1.0], name=np.array(["x"]))["traces.parquet"].replace(b"index", b"xndex"), "traces.parquet must"),
+    ],
+    ids=["text", "cut off", "another column"],
+)
+def test_a_damaged_trace_is_told_with_its_run(database, content, message):
+    run = Logged(artifacts={"traces.parquet": content})
+    with pytest.raises(InputError, match=message) as error:
+        report_of(database, [run])
+    assert run.run_id in str(error.value)
+
+
+def test_learning_curves_have_the_mean_and_the_interval_of_each_epoch(database):
+    runs = [Logged(seed=i, curves={"train_loss": [(1, 2.0 + i), (2, 1.0)]}) for i in range(3)]
+    report_of(database, runs)
+    frame = pd.read_csv("report/figures/curves_train_loss_cifar10.csv")
+    assert frame["mean"].tolist() == [3.0, 1.0]
+    assert frame["half_width_95"][0] == pytest.approx(4.302652729911275 / 3**0.5)  # R: qt(.975, 2), sd of 2, 3, 4 is 1
+
+
+def test_hostile_names_stay_text_and_files_stay_in_the_folder(database):
+    variant = '<script>alert(1)</script>/../../x & "y"'
+    runs = [Logged(method=m, seed=i, variant=variant, accuracy=50 + i) for m in ("l2t_ww", "l2t_www") for i in range(5)]
+    page = report_of(database, runs).read_text()
+    assert "<script>alert" not in page
+    assert {path.name for path in Path().iterdir()} == {"mlflow.db", "mlartifacts", "report"}
+    assert all(".." not in path.name for path in Path("report").rglob("*"))
+
+
+@pytest.mark.parametrize("value", [50.0, None], ids=["all seeds equal", "nothing finished"])
+def test_a_report_of_almost_nothing_is_written(database, value):
+    outcome = "finished" if value else "failed"
+    runs = [Logged(method=m, seed=i, accuracy=value, outcome=outcome) for m in ("l2t_ww", "l2t_www") for i in range(6)]
+    page = report_of(database, runs).read_text()
+    assert ("p = 1.000" in page) == bool(value)
+    assert ("No run has finished yet." in page) == (not value)
+
+
+def test_ties_everywhere_are_corrected_for(database):
+    runs = [Logged(method=m, seed=i, accuracy=50.0 + i % 2 + (m == "l2t_www")) for m in ("l2t_ww", "l2t_www")
+            for i in range(10)]  # fmt: skip
+    assert "normal, tie and continuity correction" in report_of(database, runs).read_text()
+
+
+def test_one_method_or_one_run_has_a_report_too(database):
+    page = report_of(database, [Logged()]).read_text()
+    assert "Nothing is compared" in page
+
+
+def test_another_metric_has_no_counterpart_in_the_thesis(database, capsys):
+    runs = [Logged(data="stl10", seed=i, curves={"train_loss": [(1, 0.5 + i)]}) for i in range(6)]
+    fill(database, "s", runs)
+    assert main(["--metric", "train_loss", "--out", "report"]) == 0
+    assert "no cell has a counterpart in the thesis" in Path("report/index.html").read_text()
+    assert "Mean train loss" in capsys.readouterr().out
+
+
+def test_links_go_to_the_mlflow_that_is_named(database):
+    fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
+    main(["--out", "report", "--mlflow-url", "https://mlflow.example/"])
+    assert 'href="https://mlflow.example/#/experiments/1/runs/' in Path("report/index.html").read_text()
+
+
+def test_a_report_folder_that_is_a_file_is_refused(database, capsys):
+    fill(database, "s", [Logged()])
+    Path("report").write_text("mine")
+    assert main(["--out", "report"]) == 2
+    assert "report: --out must be a folder that can be written to" in capsys.readouterr().err
+    assert Path("report").read_text() == "mine"
+
+
+def test_package_data_is_declared():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["analysis"]
+    data = [path for path in (ROOT / "analysis").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    assert len(data) == 5
+    for path in data:
+        assert any(path.relative_to(ROOT / "analysis").match(pattern) for pattern in declared), path
+
+
+@pytest.mark.slow
+def test_an_installed_package_has_templates_and_tables(tmp_path):
+    source = tmp_path / "source"  # a build leaves its traces beside the code
+    for name in ("analysis", "l2t_ray"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = ["pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path), str(source)]
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    if done.returncode and "setuptools" in done.stderr:
+        pytest.skip("setuptools is not installed here")
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {f"analysis/templates/report.{kind}" for kind in ("html.j2", "css", "js")} < names
+    assert {f"analysis/published_{what}.csv" for what in ("accuracy", "tests")} < names

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-TAGS = ("kind", "key", "cell", "outcome", "reason", "shape", "device", "manifest_sha")  # without the prefix l2t.
+TAGS = (  # without the prefix l2t.
+    *("kind", "key", "cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha"),
+)
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent")
 
 _OURS = (

@@ -1,24 +1,91 @@
 """What Tune sees of a launch, told to the queue, the progress and the recorder."""
 
+import math
 import pickle
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from l2t_ray.progress import Progress
-from l2t_ray.queue import DriverOnly, Queue
+from l2t_ray.queue import DriverOnly, Pack, Queue
 from l2t_ray.recorder import Recorder
 from l2t_ray.trainable import PackFailedError
+from l2t_ray.usage import Usage
+
+LEAST_S, PATIENCE = 300.0, 30.0  # an epoch hangs after five minutes and thirty times what it should take
+LOOK_S = 1.0
 
 REASON_UNKNOWN = "the worker process died (killed, or out of memory)"
 
 
-class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Tune's callback."""
+@dataclass
+class Watched:
+    """A trial whose epochs are watched."""
 
-    def __init__(self, queue: Queue, progress: Progress, recorder: Recorder) -> None:
-        self._queue, self._progress, self._recorder = queue, progress, recorder
+    trial: Any
+    since: float  # when it last got on
+    epoch: int = -1
+    longest_s: float = 0.0  # of its epochs so far
+
+    def saw(self, epoch: int, now: float) -> None:
+        """Notes a report of the worker.
+
+        Args:
+            epoch: done so far.
+            now: the clock.
+        """
+        if epoch > self.epoch:
+            if self.epoch >= 0:
+                self.longest_s = max(self.longest_s, (now - self.since) / (epoch - self.epoch))
+            self.epoch, self.since = epoch, now
+
+    def limit_s(self, expected_s: float | None) -> float:
+        """How long the next epoch may take.
+
+        Args:
+            expected_s: of an epoch, where something tells.
+
+        Returns:
+            Seconds, generously: another process may have taken the device. Infinity where nothing tells.
+        """
+        known = max(self.longest_s, expected_s or 0.0)
+        if not known:
+            return math.inf
+        return LEAST_S + PATIENCE * known
+
+
+class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
+    """Tune's callback.
+
+    Args:
+        queue: of the launch.
+        progress: of the launch.
+        recorder: of the launch.
+        usage: of the launch's devices, if anybody wants to know.
+        limit_s: how long a pack's epoch may take, or None while nothing tells.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        progress: Progress,
+        recorder: Recorder,
+        *,
+        usage: Usage | None = None,
+        limit_s: Callable[[Pack], float | None] = lambda pack: None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue, self._progress, self._recorder, self._usage = queue, progress, recorder, usage
+        self._limit_s, self._now = limit_s, now
+        self._watched: dict[str, Watched] = {}
+        self._hung: dict[str, str] = {}
+        self._look_at = 0.0
         self._error: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -35,8 +102,23 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         if self._error is not None:
             raise self._error
         self._recorder.retry()
-        self._progress.n_running = sum(len(pack) for pack in self._queue.live.values())
+        self._progress.n_running = sum(len(pack.runs) for pack in self._queue.live.values() if pack.started)
         self._progress.tick()
+        if self._usage is not None:
+            self._usage.tick()
+        self._kill_hung()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A pack has its device.
+
+        Args:
+            iteration: unused.
+            trials: unused.
+            trial: Tune's trial.
+            **info: unused.
+        """
+        self._queue.started(trial.trial_id)
+        self._watched[trial.trial_id] = Watched(trial, self._now())
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -50,8 +132,11 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             result: of `PackTrainable.step`.
             **info: unused.
         """
-        if result.get("epochs"):  # 0 until the pack is decoded
-            for run in self._queue.live.get(trial.trial_id, ()):
+        watched, pack = self._watched.get(trial.trial_id), self._queue.live.get(trial.trial_id)
+        if watched is not None:
+            watched.saw(result.get("epoch", -1), self._now())
+        if result.get("epochs") and pack is not None:  # 0 until the pack is decoded
+            for run in pack.runs:
                 self._progress.reached(run.key, result["epoch"] / result["epochs"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -63,6 +148,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             trial: Tune's trial.
             **info: unused.
         """
+        self._watched.pop(trial.trial_id, None)
         try:
             # taken out, because Tune keeps every trial in memory
             self._queue.complete(trial.trial_id, trial.last_result.pop("outcomes"), trial.last_result["device"])
@@ -78,24 +164,53 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             trial: Tune's trial.
             **info: unused.
         """
-        reason, hopeless = failure(trial)
-        self._queue.fail(trial.trial_id, reason, hopeless=hopeless)
+        self._watched.pop(trial.trial_id, None)
+        reason, hopeless, memory = failure(trial)
+        hung = self._hung.pop(trial.trial_id, None)
+        try:
+            self._queue.fail(trial.trial_id, hung or reason, hopeless=hopeless, memory=memory and hung is None)
+        except Exception as error:
+            self._error = error  # as above
+
+    def _kill_hung(self) -> None:
+        """Ends the processes whose packs have not got on for too long; Tune then reports an error of the trial."""
+        now = self._now()
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_S
+        for trial_id, watched in self._watched.items():
+            pack = self._queue.live.get(trial_id)
+            if pack is None or trial_id in self._hung:
+                continue
+            limit_s = watched.limit_s(self._limit_s(pack))
+            if now - watched.since > limit_s:
+                where = "before its first epoch" if watched.epoch < 1 else f"after epoch {watched.epoch}"
+                self._hung[trial_id] = f"no epoch within {limit_s:.0f} s, {where}: its process hung and was ended"
+                _kill(watched.trial)
 
 
-def failure(trial: Any) -> tuple[str, bool]:
+def _kill(trial: Any) -> None:
+    actor = trial.temporary_state.ray_actor
+    if actor is not None:
+        ray.kill(actor)
+
+
+def failure(trial: Any) -> tuple[str, bool, bool]:
     """Why a trial ended without a result.
 
     Args:
         trial: Tune's.
 
     Returns:
-        The reason, and whether another attempt must end the same way.
+        The reason, whether another attempt must end the same way, and whether memory was short.
     """
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # written by this process a moment ago
     except (OSError, TypeError, pickle.UnpicklingError):
-        return REASON_UNKNOWN, False
+        return REASON_UNKNOWN, False, False
     cause = getattr(error, "cause", None)
     if isinstance(cause, PackFailedError):
-        return cause.reason, cause.hopeless
-    return f"{REASON_UNKNOWN}: {' '.join(str(error).split())[:300]}", False
+        return cause.reason, cause.hopeless, cause.memory
+    text = " ".join(str(error).split())
+    memory = "OutOfMemoryError" in type(error).__name__ or "running low on memory" in text  # Ray's own watch
+    return f"{REASON_UNKNOWN}: {text[:300]}", False, memory

@@ -1,6 +1,7 @@
 """One launch: Ray, one Tuner that takes packs from the queue, and the results' way into the ledger."""
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ from typing import Any
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.placement import Share, Times, make_packs, shapes
+from l2t_ray.fleet import Group, cluster_fleet
+from l2t_ray.lanes import Lanes
 from l2t_ray.progress import Progress
 from l2t_ray.recorder import Recorder
 from l2t_ray.tracking import Ledger
@@ -33,6 +35,8 @@ ENVIRONMENT = {  # ours unless the user has set them; all but the first three ar
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
 
+LOOK_S = 180.0  # for a node's worker to start
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,6 +47,9 @@ class Launched:
     n_left: int  # runs that have not ended, because it was interrupted
     n_spooled: int  # results that the ledger does not have yet
     wall_s: float
+    predicted_s: float | None = None  # for the runs that have ended, where the plan could tell
+    spent_s: float = 0.0  # of training, all workers added up
+    usage: dict[str, Any] | None = None  # of this machine's devices over time
 
 
 def launch(
@@ -52,8 +59,7 @@ def launch(
     data_sha: Mapping[str, str],
     ledger: Ledger,
     work: Work,
-    share: Share,
-    known: Times,
+    lanes: Lanes,
     retries: int,
     progress_file: Path,
     storage: Path,
@@ -66,8 +72,7 @@ def launch(
         data_sha: key to what the images are.
         ledger: open.
         work: how packs are trained.
-        share: what a trial gets.
-        known: durations, for the order and the time left.
+        lanes: the devices, with each shape's share of them.
         retries: further attempts for a run that raised.
         progress_file: for `--status`.
         storage: a folder for Tune, emptied afterwards.
@@ -79,33 +84,42 @@ def launch(
 
     from l2t_ray import checkpoint
     from l2t_ray.events import Events
-    from l2t_ray.queue import Ended, Queue
+    from l2t_ray.queue import Ended, Pack, Queue
     from l2t_ray.trainable import PackTrainable
+    from l2t_ray.usage import Usage
 
     begun = time.monotonic()
-    shape_of = shapes(runs, cells)
-    expected = {key: (name, known.get((name, share.device))) for key, name in shape_of.items()}
+    shape_of, first = lanes.shape_of, lanes.groups[0]
+    expected = {key: (name, lanes.run_s(name, first)[0]) for key, name in shape_of.items()}
+    n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
     unfinished = set(shape_of)
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(share.slots)  # a searcher gets one at a time otherwise
+    spent_s, predicted_s = 0.0, [0.0]
+    # a searcher gets one at a time otherwise; further ones wait, so that a process is kept for them
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * n_slots)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it counts failed trials at the end; we have told each
     storage.mkdir(parents=True, exist_ok=True)
+    usage = Usage()
 
     with (
-        Progress(expected, share.slots, progress_file) as progress,
+        Progress(expected, n_slots, progress_file) as progress,
         Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
         _terminate_as_interrupt(),
     ):
 
-        def on_end(run: Run, ended: Ended, device: str) -> None:
-            tags = {"shape": shape_of[run.key], "device": device or share.device}
+        def on_end(run: Run, ended: Ended, pack: Pack, device: str) -> None:
+            nonlocal spent_s
+            tags = {"shape": pack.shape, "device": device or pack.share.device}
+            tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
             recorder.add(run, ended, cells[run.key], data_sha[run.key], tags)
             progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
             unfinished.discard(run.key)
+            if ended.status == "finished":
+                spent_s += ended.wall_s
+                predicted_s.append(expected[run.key][1] or math.nan)
 
-        packs = make_packs(runs, shape_of, share.pack, known, share.device)
-        queue = Queue(packs, work, slots=share.slots, retries=retries, on_end=on_end)
+        queue = Queue(runs, lanes, work, retries=retries, on_end=on_end)
         tuner = tune.Tuner(
-            tune.with_resources(PackTrainable, {"cpu": share.cpus, "gpu": share.gpus}),
+            tune.with_resources(PackTrainable, _resources),
             tune_config=tune.TuneConfig(
                 search_alg=queue,
                 num_samples=-1,
@@ -116,7 +130,15 @@ def launch(
             run_config=tune.RunConfig(
                 name=f"launch-{os.getpid()}",
                 storage_path=str(storage),
-                callbacks=[Events(queue, progress, recorder)],
+                callbacks=[
+                    Events(
+                        queue,
+                        progress,
+                        recorder,
+                        usage=usage,
+                        limit_s=lambda pack: lanes.epoch_s(pack.shape, pack.group),
+                    )
+                ],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the workers write their own
                 verbose=0,
             ),
@@ -127,11 +149,19 @@ def launch(
             pass
         finally:
             shutil.rmtree(storage, ignore_errors=True)
-    return Launched(n_left=len(unfinished), n_spooled=recorder.n_left, wall_s=time.monotonic() - begun)
+    total_s = sum(predicted_s)
+    return Launched(
+        n_left=len(unfinished),
+        n_spooled=recorder.n_left,
+        wall_s=time.monotonic() - begun,
+        predicted_s=None if math.isnan(total_s) else total_s,
+        spent_s=spent_s,
+        usage=usage.to_json(),
+    )
 
 
 @contextmanager
-def cluster(address: str | None, *, n_cores: int) -> Iterator[None]:
+def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     """Ray, started on this machine alone or joined; used as it is where it runs already in this process.
 
     Args:
@@ -139,7 +169,7 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[None]:
         n_cores: of a cluster of our own.
 
     Yields:
-        Nothing.
+        Whether it is of our own, so that its devices are this machine's.
 
     Raises:
         InputError: if there is no cluster at the address.
@@ -150,7 +180,7 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        yield
+        yield False
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -168,9 +198,49 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[None]:
     except ConnectionError as error:
         raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
     try:
-        yield
+        yield not address
     finally:
         ray.shutdown()
+
+
+def joined_fleet() -> list[Group]:
+    """The devices of the cluster that this process has joined; one worker on each node looks.
+
+    Returns:
+        A group for each kind.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    seen = {}
+    nodes = ray.nodes()
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        n_gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
+        options = {"num_cpus": 0, "num_gpus": n_gpus, "max_calls": 1, "scheduling_strategy": on_node}
+        look = ray.remote(**options)(_look)
+        seen[node["NodeManagerAddress"]] = look.remote()
+    found = {}
+    for address, answer in seen.items():
+        try:
+            found[address] = ray.get(answer, timeout=LOOK_S)
+        except ray.exceptions.RayError as error:
+            logger.warning("%s: what its devices are cannot be found out: %s", address, error)
+    return cluster_fleet(nodes, found)
+
+
+def _look() -> tuple[str, int]:
+    """In a worker: its device's name, and the memory of one."""
+    import torch
+
+    from l2t_ray.fleet import memory_bytes
+    from l2t_ray.trainable import device_name
+
+    if torch.cuda.is_available():
+        return device_name(), int(torch.cuda.get_device_properties(0).total_memory)
+    return device_name(), memory_bytes()
 
 
 @contextmanager
@@ -184,6 +254,14 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _resources(config: Mapping[str, Any]) -> Any:
+    from ray import tune
+
+    share = config["share"]
+    bundle = {"CPU": share["cpus"], "GPU": share["gpus"], **dict(share["marks"])}
+    return tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
 
 
 def _trial_id(trial: Any) -> str:

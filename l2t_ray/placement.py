@@ -1,59 +1,59 @@
-"""What trains where: a run's share of a device, packs of equal shape, and what a sweep will cost, by measured times.
+"""What trains where: runs of equal shape, and each shape's share of a device, by measured speed and memory.
 
-Times come from finished runs of the same shape on the same device in the ledger. Where there is none, the plan says so.
+Notation: K runs a pack, k processes a device, D devices.
 """
 
 import hashlib
-import os
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from l2t_ray.config import Execution, Run
 from l2t_ray.entries import Entry
+from l2t_ray.figures import Figure, Speed
+from l2t_ray.fleet import Group
 
-GPU_SHARE = 0.25  # until memory and speed are measured
+PROCESSES = 4  # on a card, until speed and memory are measured
+CARD_MEMORY, MACHINE_MEMORY = 0.92, 0.8  # what processes may fill; the rest is for others
+CORES_A_PROCESS = 0.5  # fewer leave a card waiting for its processes
+WORTH = 1.03  # a larger pack or a further process has to be this much faster
 Times = Mapping[tuple[str, str], float]  # (shape, device) -> mean seconds of a run
+Habits = Mapping[tuple[str, str], tuple[int, int]]  # (shape, device) -> (K, k) of its last finished run
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets, and how many of them run at once."""
+    """What one trial gets, and how many of them run at once.
+
+    Attributes:
+        cpus: cores, for Ray.
+        gpus: 1 / k of a card, or 0.
+        threads: of torch.
+        pack: K at the most.
+        slots: k D.
+        device: as `trainable.device_name` calls it.
+        processes: k.
+        fraction: of a card's memory, for its allocator.
+        marks: further resources of Ray.
+        basis: why: measured, shipped, estimate, ledger, or default.
+    """
 
     cpus: float
     gpus: float
     threads: int
     pack: int
     slots: int
-    device: str  # as `trainable.device_name` calls it
+    device: str
+    processes: int = 1
+    fraction: float = 1.0
+    marks: tuple[tuple[str, float], ...] = ()
+    basis: str = "default"
 
     def __str__(self) -> str:
-        each = f"1/{round(1 / self.gpus)} of {self.device}" if self.gpus else f"{self.threads} CPU thread(s)"
-        return f"{self.slots} at once, {each} each"
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """One cell of a plan."""
-
-    cell: str
-    n_wanted: int
-    n_finished: int
-    n_to_train: int
-    run_s: float | None  # None: never measured on this device
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a launch would do."""
-
-    cells: tuple[CellPlan, ...]
-    share: Share
-    n_unmeasured: int
-    work_s: float  # of all measured runs, one after another
-    wall_s: float | None  # None while something is unmeasured
-    price: float | None  # None without a price per hour, or while something is unmeasured
+        each = f"1/{self.processes} of {self.device}" if self.gpus else f"{self.threads} CPU thread(s)"
+        packs = f", packs of {self.pack}" if self.pack > 1 else ""
+        return f"{self.slots} at once, {each} each{packs}"
 
 
 def shape(run: Run) -> str:
@@ -90,42 +90,129 @@ def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def cores() -> int:
-    """The CPU cores that this process may use, by its affinity and its control group.
-
-    Returns:
-        At least 1.
-    """
-    n_cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        n_cores = min(n_cores, int(quota) // int(period))
-    except (OSError, ValueError):  # no control group, or "max"
-        pass
-    return max(1, n_cores)
-
-
-def choose_share(execution: Execution, *, n_cores: float, n_gpus: float, device: str) -> Share:
-    """Divides devices among trials; with GPUs every trial gets a fraction 1/k of one.
+def speed_shape(run: Run) -> str:
+    """What decides how long an epoch takes: the shape, whatever the number of epochs and evaluations.
 
     Args:
-        execution: of the sweep file.
-        n_cores: in all.
-        n_gpus: in all.
-        device: the name of what trains.
+        run: the run.
+
+    Returns:
+        12 hex digits.
+    """
+    training = run.training.model_copy(update={"epochs": 1})
+    record = run.record.model_copy(update={"evaluations": 0})
+    return shape(run.model_copy(update={"training": training, "record": record}))
+
+
+def choose_share(
+    execution: Execution,
+    group: Group,
+    figure: Figure | None = None,
+    *,
+    run: Run | None = None,
+    habit: tuple[int, int] | None = None,
+    n_runs: int | None = None,
+) -> Share:
+    """The pack and the share with which most runs finish an hour, within memory, cores and what the sweep file says.
+
+    Args:
+        execution: of the sweep file; its numbers win.
+        group: the devices.
+        figure: what is known of the shape on them.
+        run: one of the shape, needed with a figure.
+        habit: (K, k) with which the shape was trained before, for want of a figure.
+        n_runs: of the whole sweep: no pack is so large that a device has nothing.
 
     Returns:
         The share.
     """
     threads = execution.threads if isinstance(execution.threads, int) else 1
-    pack = execution.pack if isinstance(execution.pack, int) else 1
-    if not n_gpus:
-        slots = max(1, int(n_cores // threads))
-        return Share(float(min(threads, n_cores)), 0.0, threads, pack, slots, device)
-    asked = execution.gpu_share if isinstance(execution.gpu_share, int | float) else GPU_SHARE
-    share = asked if asked >= 1 else 1 / round(1 / asked)  # another fraction would leave a rest that nobody can use
-    slots = max(1, round(n_gpus // share))
-    return Share(min(1.0, n_cores / slots), share, threads, pack, slots, device)
+    ks = _processes(execution, group, figure, habit, threads)
+    best = (habit[0] if habit else 1, ks[0], 0.0)
+    if figure is not None and figure.speeds and run is not None:
+        asked = execution.pack if isinstance(execution.pack, int) else None
+        speeds = figure.speeds if asked is None else (_scaled(figure, asked),)
+        rates = [
+            (rate(figure, speed, run, k, group), speed.pack, k)
+            for k in ks
+            for speed in speeds
+            if _fits(figure, speed, k, group)
+            if asked is not None or speed.pack <= _most_pack(figure, group, k, n_runs)
+        ]
+        # the smallest K k that is about as fast as the fastest: less memory, shorter tails
+        fastest = max((found[0] for found in rates), default=0.0)
+        good = [(pack, k, found) for found, pack, k in rates if found * WORTH >= fastest]
+        smallest = speeds[0].pack
+        best = min(good, key=lambda item: (item[0] * item[1], item[0]), default=(smallest, min(ks), 0.0))
+    pack, k = best[0], best[1]
+    if isinstance(execution.pack, int):
+        pack = execution.pack
+    elif figure is not None and figure.most_pack:
+        pack = min(pack, figure.most_pack)
+    basis = figure.basis if figure is not None and figure.speeds else ("ledger" if habit else "default")
+    slots = max(1, k * group.n_devices)
+    if not group.is_gpu:
+        n_cores = group.cores * group.n_devices
+        cpus = float(min(threads, n_cores))
+        return Share(cpus, 0.0, threads, pack, slots, group.device, k, marks=group.marks, basis=basis)
+    context = figure.context_bytes / group.memory_bytes if figure is not None and group.memory_bytes else 0.0
+    fraction = max(0.05, min(1.0, 1 / k - context))
+    cpus = min(1.0, group.cores / k)
+    return Share(cpus, 1 / k, threads, pack, slots, group.device, k, fraction, group.marks, basis)
+
+
+def rate(figure: Figure, speed: Speed, run: Run, processes: int, group: Group) -> float:
+    """Finished runs a second on one device.
+
+    Args:
+        figure: of the shape on it.
+        speed: of one K.
+        run: of the shape.
+        processes: k.
+        group: the devices.
+
+    Returns:
+        k K / (the time of a pack, among k processes).
+    """
+    return processes * speed.pack / max(1e-9, figure.pack_s(speed, run) * slowdown(figure, processes, group))
+
+
+def slowdown(figure: Figure, processes: int, group: Group) -> float:
+    """How much longer a pack takes among k processes than alone.
+
+    Args:
+        figure: of the shape on the device.
+        processes: k.
+        group: the devices.
+
+    Returns:
+        The measured factor; where k was not measured, that of the next smaller one, and beyond it no gain. Processes on
+        cores of their own count as independent.
+    """
+    if (found := figure.slowdown(processes)) is not None:
+        return found
+    if not group.is_gpu:
+        return 1.0
+    below = max((crowd.processes for crowd in figure.crowds if crowd.processes < processes), default=1)
+    return (figure.slowdown(below) or 1.0) * processes / below
+
+
+def run_s(figure: Figure, run: Run, share: Share, group: Group) -> float | None:
+    """What a figure says of a run's time, as the ledger counts it: that of its pack by K.
+
+    Args:
+        figure: of the shape on the device.
+        run: of the shape.
+        share: with which it is trained.
+        group: the devices.
+
+    Returns:
+        Seconds; None where the figure holds no speed.
+    """
+    if not figure.speeds:
+        return None
+    speed = max((s for s in figure.speeds if s.pack <= share.pack), key=lambda s: s.pack, default=figure.speeds[0])
+    return figure.pack_s(speed, run) / speed.pack * slowdown(figure, share.processes, group)
 
 
 def times(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
@@ -144,71 +231,60 @@ def times(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
     return {name: sum(values) / len(values) for name, values in found.items()}
 
 
-def make_packs(
-    runs: Iterable[Run], shape_of: Mapping[str, str], size: int, known: Times, device: str
-) -> list[tuple[Run, ...]]:
-    """Groups runs of equal shape; the longest come first, and before them those of unknown length.
+def habits(entries: Iterable[Entry]) -> dict[tuple[str, str], tuple[int, int]]:
+    """How each shape was trained last on each device.
 
     Args:
-        runs: to train.
-        shape_of: key to shape.
-        size: runs a pack at most.
-        known: durations.
-        device: what trains.
+        entries: of the ledger, oldest first.
 
     Returns:
-        The packs.
+        (shape, device) to (K, k).
     """
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[shape_of[run.key]].append(run)
-    order = sorted(groups, key=lambda name: -known.get((name, device), float("inf")))  # stable
-    return [tuple(groups[name][start : start + size]) for name in order for start in range(0, len(groups[name]), size)]
+    found = {}
+    for entry in entries:
+        numbers = [entry.tags.get(name, "") for name in ("pack", "processes")]
+        if entry.status == "FINISHED" and "shape" in entry.tags and all(number.isdigit() for number in numbers):
+            found[entry.tags["shape"], entry.tags.get("device", "")] = (int(numbers[0]), int(numbers[1]))
+    return found
 
 
-def make_plan(
-    runs: Mapping[str, Run],
-    cells: Mapping[str, str],
-    done: Iterable[str],
-    to_train: Sequence[str],
-    share: Share,
-    known: Times,
-    price_per_hour: float | None,
-) -> Plan:
-    """What a launch would do, cell by cell.
+def _processes(
+    execution: Execution, group: Group, figure: Figure | None, habit: tuple[int, int] | None, threads: int
+) -> list[int]:
+    """The k that may be chosen."""
+    if not group.is_gpu:
+        by_cores = max(1, int(group.cores // threads))
+        if figure is not None and figure.most_processes:
+            by_cores = min(by_cores, figure.most_processes)
+        if figure is None or not figure.speeds or not group.memory_bytes:
+            return [by_cores]
+        by_memory = int(MACHINE_MEMORY * group.memory_bytes // max(1, figure.speeds[0].peak_bytes))
+        return [max(1, min(by_cores, by_memory))]
+    if isinstance(execution.gpu_share, int | float):
+        return [round(1 / execution.gpu_share)]
+    if figure is None or not figure.speeds:
+        asked = habit[1] if habit else PROCESSES
+        most = figure.most_processes if figure is not None and figure.most_processes else asked
+        return [min(asked, most)]
+    by_cores = max(1, math.floor(group.cores / CORES_A_PROCESS))
+    most = min(by_cores, figure.most_processes or by_cores)
+    return sorted({1, *(crowd.processes for crowd in figure.crowds if crowd.processes <= most)})
 
-    Args:
-        runs: wanted, by key.
-        cells: key to cell.
-        done: keys of finished runs.
-        to_train: keys.
-        share: of a trial.
-        known: durations.
-        price_per_hour: of the whole machine or cluster, if given.
 
-    Returns:
-        The plan.
-    """
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for key in runs:
-        wanted[cells[key]].append(key)
-    finished, training = set(done), set(to_train)
-    shape_of = shapes(runs.values(), cells)
-    durations = {key: known.get((shape_of[key], share.device)) for key in to_train}
-    rows = []
-    for cell, keys in wanted.items():
-        ours = [duration for key in keys if (duration := durations.get(key)) is not None]
-        rows.append(
-            CellPlan(
-                cell=cell,
-                n_wanted=len(keys),
-                n_finished=sum(key in finished for key in keys),
-                n_to_train=sum(key in training for key in keys),
-                run_s=sum(ours) / len(ours) if ours else None,
-            )
-        )
-    measured = [duration for duration in durations.values() if duration is not None]
-    n_unmeasured = len(durations) - len(measured)
-    wall_s = None if n_unmeasured else max(sum(measured) / share.slots, max(measured, default=0.0))
-    price = None if wall_s is None or price_per_hour is None else wall_s / 3600 * price_per_hour
-    return Plan(tuple(rows), share, n_unmeasured, sum(measured), wall_s, price)
+def _scaled(figure: Figure, pack: int) -> Speed:
+    """The speed of a K that was not measured: the next smaller one's, by the number of runs."""
+    below = max((s for s in figure.speeds if s.pack <= pack), key=lambda s: s.pack, default=figure.speeds[0])
+    factor = pack / below.pack
+    return Speed(pack, below.epoch_s * factor, below.evaluation_s * factor, int(below.peak_bytes * factor))
+
+
+def _fits(figure: Figure, speed: Speed, processes: int, group: Group) -> bool:
+    if not group.memory_bytes:
+        return True
+    limit = (CARD_MEMORY if group.is_gpu else MACHINE_MEMORY) * group.memory_bytes
+    return processes * (speed.peak_bytes + figure.context_bytes) <= limit
+
+
+def _most_pack(figure: Figure, group: Group, processes: int, n_runs: int | None) -> int:
+    most = 10**9 if n_runs is None else max(1, n_runs // (processes * group.n_devices))
+    return min(most, figure.most_pack or most)

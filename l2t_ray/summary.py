@@ -6,11 +6,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from l2t_ray.config import Run
+from l2t_ray.detectable import Detectable
 from l2t_ray.entries import Entry, failures, finished
-from l2t_ray.placement import Plan
+from l2t_ray.plan import Plan
 from l2t_ray.progress import duration
 
-REASONS_SHOWN = 20
+REASONS_SHOWN, CELLS_SHOWN = 20, 200
+BASES = {
+    "ledger": "as in the ledger",
+    "measured": "as measured here",
+    "shipped": "as measured elsewhere and shipped",
+    "estimate": "ESTIMATED by arithmetic, not measured",
+}
 
 
 @dataclass(frozen=True)
@@ -113,26 +120,50 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
         print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
 
 
-def print_plan(plan: Plan, stream: TextIO) -> None:
+def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
     """The plan as a table.
 
     Args:
         plan: of a launch.
+        power: what the seeds can show.
         stream: where to.
     """
-    table = _table(stream, "cell", "wanted", "finished", "to train", "a run takes")
-    for row in plan.cells:
-        run = "unknown" if row.run_s is None else duration(row.run_s)
+    titles = ("cell", "wanted", "finished", "to train", "a run takes", "known from", "memory", "pack", "a device")
+    table = _table(stream, *titles)
+    for row in plan.cells[:CELLS_SHOWN]:
         counts = [str(number) for number in (row.n_wanted, row.n_finished, row.n_to_train)]
-        table.add_row(row.cell, *counts, run if row.n_to_train else "")
+        if not row.n_to_train:
+            table.add_row(row.cell, *counts)
+            continue
+        run = "unknown" if row.run_s is None else duration(row.run_s)
+        memory = "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.1f} GiB"
+        table.add_row(row.cell, *counts, run, row.basis, memory, str(row.pack), str(row.processes))
     _print(table, stream)
-    print(f"placement: {plan.share}", file=stream)
+    if len(plan.cells) > CELLS_SHOWN:
+        print(f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all", file=stream)
+    print(f"devices: {plan.fleet}", file=stream)
+    for share, n_runs in plan.shares.items():
+        print(f"placement of {n_runs} runs: {share}", file=stream)
     if plan.wall_s is None:
         print(f"time: unknown, {plan.n_unmeasured} runs are of shapes never measured on this device", file=stream)
-    else:
-        print(f"time: {duration(plan.wall_s)} ({duration(plan.work_s)} of training)", file=stream)
+    elif plan.device_hours is not None:
+        told = ", ".join(f"{n_runs} runs {BASES[basis]}" for basis, n_runs in plan.bases.items())
+        hours = f"{plan.device_hours:.3g} device-hours"
+        print(f"time: {duration(plan.wall_s)}, {hours}, {duration(plan.work_s)} of training ({told})", file=stream)
     if plan.price is not None:
         print(f"price: {plan.price:.2f}", file=stream)
+    if power is not None:
+        print(_told(power), file=stream)
+
+
+def _told(power: Detectable) -> str:
+    family = f"{power.n_seeds} seeds, {power.n_comparisons} comparisons, alpha {power.alpha:.2g} each"
+    if power.a12 is None or power.sds is None:
+        return f"power: {family}: too few seeds to find any difference 4 times in 5"
+    points = f"{power.sds:.2f} standard deviations of a run"
+    if power.accuracy_points is not None:
+        points = f"{power.accuracy_points:.2f} accuracy points ({points}, {power.sd_percent:.2f})"
+    return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
 
 
 def _table(stream: TextIO, *columns: str) -> Any:

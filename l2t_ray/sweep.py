@@ -9,18 +9,22 @@ import json
 import logging
 import shlex
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.entries import Entry, failures, finished
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.launch import Launched, cluster, launch
+from l2t_ray.figures import Figures
+from l2t_ray.fleet import Group, cores, local_fleet, parse_fleet
+from l2t_ray.lanes import Lanes
+from l2t_ray.launch import Launched, cluster, joined_fleet, launch
 from l2t_ray.lock import Lock
-from l2t_ray.placement import Share, choose_share, cores, make_plan, times
+from l2t_ray.placement import habits, times
+from l2t_ray.plan import Plan, make_plan
 from l2t_ray.progress import duration, read_progress
 from l2t_ray.summary import print_plan, print_summary, summarize
 from l2t_ray.tracking import Ledger
@@ -93,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.plan or arguments.status:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
         if arguments.plan:
-            return _show_plan(state, as_json=arguments.json)
+            return _show_plan(state, arguments)
         holder, running = lock.holder(), read_progress(progress_file)
         _say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
         if holder and running:
@@ -106,14 +110,14 @@ def _run(arguments: argparse.Namespace) -> int:
             ledger.open()
             ledger.flush()
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
-        share = _local_share(sweep)
-        _say(_announcement(state, share))
+        lanes = _lanes(state, local_fleet())
+        _say(_announcement(state, _plan(state, lanes, arguments)))
         whole = read_sweep(arguments.file, overrides=arguments.set) if arguments.where else sweep
         ledger.write_manifest(whole, state.entries)
         launched = None
         if state.to_train:
             ledger.open()
-            launched = _train(state, share, arguments, progress_file)
+            launched = _train(state, lanes, arguments, progress_file)
             if launched.n_spooled:
                 _say(
                     f"{launched.n_spooled} results wait in {ledger.spool.folder}, because {ledger.shown_uri} "
@@ -131,7 +135,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return code
 
 
-def _train(state: State, share: Share, arguments: argparse.Namespace, progress_file: Path) -> Launched:
+def _train(state: State, lanes: Lanes, arguments: argparse.Namespace, progress_file: Path) -> Launched:
     sweep = state.sweep
     execution = sweep.execution
     runs = [sweep.runs[key] for key in state.to_train]
@@ -142,29 +146,28 @@ def _train(state: State, share: Share, arguments: argparse.Namespace, progress_f
         data_dir=str(Path(execution.data_dir).resolve()),
         download=execution.download and not arguments.no_download,
         checkpoint_s=execution.checkpoint_s,
-        threads=share.threads,
         methods=tuple(str(path) for path in sweep.methods),
         trainer=arguments.trainer,
     )
     _tidy(storage / "checkpoints", state.done)
     data_sha = _prepare(runs, work)
-    with cluster(arguments.address, n_cores=cores()):
-        if arguments.address:
-            import ray
+    with cluster(arguments.address, n_cores=cores()) as is_ours:
+        if not is_ours:
+            lanes = _lanes(state, joined_fleet())
+            _say(f"on the cluster: {_plan(state, lanes, arguments).fleet}")
+        if not arguments.no_probe:
+            from l2t_ray.probe import probe
 
-            found = ray.cluster_resources()
-            share = choose_share(
-                execution, n_cores=found.get("CPU", 1), n_gpus=found.get("GPU", 0), device=share.device
-            )
-            _say(f"on the cluster at {arguments.address}: {share}")
+            counts = Counter(lanes.shape_of[run.key] for run in runs)
+            if probe(lanes, counts, lanes.figures, work, _say):
+                _say(_announcement(state, _plan(state, lanes, arguments)))
         return launch(
             runs,
             sweep.cells,
             data_sha=data_sha,
             ledger=state.ledger,
-            work=replace(work, threads=share.threads),
-            share=share,
-            known=times(state.entries),
+            work=work,
+            lanes=lanes,
             retries=execution.retries,
             progress_file=progress_file,
             storage=storage / "tune",
@@ -217,39 +220,49 @@ def _prepare(runs: Iterable[Run], work: Work) -> dict[str, str]:
     return digests
 
 
-def _local_share(sweep: "Sweep") -> Share:
-    import torch
+def _lanes(state: State, groups: Sequence[Group], *, estimates: bool = False) -> Lanes:
+    sweep = state.sweep
+    return Lanes(
+        sweep.execution,
+        groups,
+        Figures(HOME / "probe.json", sweep.methods),
+        [sweep.runs[key] for key in state.to_train],
+        sweep.cells,
+        known=times(state.entries),
+        habits=habits(state.entries),
+        estimates=estimates,
+    )
 
-    n_gpus = torch.cuda.device_count()
-    device = torch.cuda.get_device_name() if n_gpus else "cpu"
-    return choose_share(sweep.execution, n_cores=cores(), n_gpus=n_gpus, device=device)
 
-
-def _announcement(state: State, share: Share) -> str:
+def _announcement(state: State, plan: Plan) -> str:
     counts = f"{len(state.sweep.runs)} runs wanted, {len(state.done)} finished"
     if state.lost:
         counts += f", {len(state.lost)} failed or diverged"
         counts += " (--retry-failed trains them again)" if not set(state.lost) & set(state.to_train) else ""
     if not state.to_train:
         return f"{state.sweep.name}: {counts}, nothing to train"
-    plan = _plan(state, share)
     wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
-    return f"{state.sweep.name}: {counts}, {len(state.to_train)} to train, {share}, {wall}"
+    return f"{state.sweep.name}: {counts}, {len(state.to_train)} to train, {next(iter(plan.shares))}, {wall}"
 
 
-def _plan(state: State, share: Share) -> Any:
-    sweep = state.sweep
-    known = times(state.entries)
-    return make_plan(sweep.runs, sweep.cells, state.done, state.to_train, share, known, sweep.execution.price_per_hour)
+def _plan(state: State, lanes: Lanes, arguments: argparse.Namespace) -> Plan:
+    sweep, price = state.sweep, arguments.price_per_hour
+    price = sweep.execution.price_per_hour if price is None else price
+    return make_plan(sweep.runs, sweep.cells, state.done, state.to_train, lanes, price)
 
 
-def _show_plan(state: State, *, as_json: bool) -> int:
-    share = _local_share(state.sweep)
-    _say(_announcement(state, share))
-    if as_json:
-        print(json.dumps({"sweep": state.sweep.name, **asdict(_plan(state, share))}, indent=2))
+def _show_plan(state: State, arguments: argparse.Namespace) -> int:
+    from l2t_ray.detectable import detectable
+
+    groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
+    plan = _plan(state, _lanes(state, groups, estimates=bool(arguments.fleet)), arguments)
+    _say(_announcement(state, plan))
+    power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
+    if arguments.json:
+        content = {"sweep": state.sweep.name, **asdict(plan), "power": asdict(power) if power else None}
+        print(json.dumps(content, indent=2))
     else:
-        print_plan(_plan(state, share), sys.stdout)
+        print_plan(plan, power, sys.stdout)
     return 0
 
 
@@ -278,6 +291,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m l2t_ray.sweep", description="Train what a sweep file wants.")
     parser.add_argument("file", type=Path, help="the sweep file (YAML)")
     parser.add_argument("--plan", action="store_true", help="say what would be trained, and how long it takes")
+    parser.add_argument("--fleet", metavar="KIND:N,...", help="with --plan: on these devices (h200:8, cpu:64, ...)")
+    parser.add_argument("--price-per-hour", type=float, metavar="P", help="of all devices, for the plan's price")
+    parser.add_argument(
+        "--no-probe", action="store_true", help="train at once, with what earlier launches have measured"
+    )
     parser.add_argument("--status", action="store_true", help="say what is finished, also while a launch is running")
     parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting of every run")

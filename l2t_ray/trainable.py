@@ -11,6 +11,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,15 @@ class PackFailedError(RuntimeError):
     Attributes:
         reason: what was raised, and where.
         hopeless: whether another attempt must end the same way.
+        memory: whether memory was short.
     """
 
-    def __init__(self, reason: str, *, hopeless: bool = False) -> None:
-        super().__init__(reason, hopeless)
-        self.reason, self.hopeless = reason, hopeless
+    def __init__(self, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
+        super().__init__(reason, hopeless, memory)
+        self.reason, self.hopeless, self.memory = reason, hopeless, memory
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(PackFailedError, hopeless=self.hopeless), (self.reason,)
+        return functools.partial(PackFailedError, hopeless=self.hopeless, memory=self.memory), (self.reason,)
 
 
 class StoppedError(Exception):
@@ -56,9 +58,11 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """Takes the first pack.
 
         Args:
-            config: {"work": ..., "pack": ...}
+            config: {"work": ..., "pack": ..., "share": ...}
         """
-        self._work, self._pack = Work.from_json(config["work"]), config["pack"]
+        share = config["share"]
+        self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
+        limit_memory(share["fraction"])
         self._thread: threading.Thread | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
         self._epoch, self._epochs, self._outcomes = 0, 0, ""
@@ -91,7 +95,8 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if not self._ended.wait(self._work.report_s):
             return {"epoch": self._epoch, "epochs": self._epochs}
         if self._error is not None:
-            raise PackFailedError(describe(self._error), hopeless=isinstance(self._error, InputError)) from self._error
+            hopeless, memory = isinstance(self._error, InputError), is_out_of_memory(self._error)
+            raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from self._error
         return {"done": True, "outcomes": self._outcomes, "device": device_name()}
 
     def cleanup(self) -> None:
@@ -156,16 +161,70 @@ def train_pack(
             raise StoppedError
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module, name = work.trainer.split(":")
-    outcomes = getattr(importlib.import_module(module), name)(
+    data, source = inputs(work, runs[0])
+    outcomes = trainer(work)(
         runs,
-        _load_data(whole(runs[0].data).model_dump_json(), work.data_dir, download=work.download),
-        _load_source(runs[0].source.model_dump_json(), runs[0].training.precision) if _reads_source(runs[0]) else None,
+        data,
+        source,
         device=torch.device(device),
         states=[item["state"] for item in saved] if saved else None,
         on_epoch=on_epoch,
     )
     return [outcome.to_json() for outcome in outcomes]
+
+
+def trainer(work: Work) -> Callable[..., list[Any]]:
+    """What trains a pack: `training.train`, unless a benchmark has set another.
+
+    Args:
+        work: the launch's settings.
+
+    Returns:
+        A function with the signature of `training.train`.
+    """
+    module, name = work.trainer.split(":")
+    found: Callable[..., list[Any]] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def inputs(work: Work, run: Run) -> tuple[Any, ResNet | None]:
+    """The data set and the source network of a run; the last two of each stay in memory.
+
+    Args:
+        work: the launch's settings.
+        run: one of a pack.
+
+    Returns:
+        Both on the CPU; no network for a method that reads none.
+    """
+    data = _load_data(whole(run.data).model_dump_json(), work.data_dir, download=work.download)
+    source = _load_source(run.source.model_dump_json(), run.training.precision) if _reads_source(run) else None
+    return data, source
+
+
+def limit_memory(fraction: float) -> None:
+    """Caps what this process' allocator takes of its card, so that no pack takes its neighbours' memory.
+
+    Args:
+        fraction: of the card's memory; without a card nothing is capped.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what the pack before held
+        torch.cuda.set_per_process_memory_fraction(fraction)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was short.
+
+    Args:
+        error: that the training raised.
+
+    Returns:
+        True for torch's and Python's own, and for what the CPU's allocator raises.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def describe(error: BaseException) -> str:

@@ -1,12 +1,14 @@
 """One pack in a worker: resumed bitwise, its failures in one line."""
 
+import pickle
+
 import pytest
 import torch
 
 from l2t_ray import checkpoint, registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.trainable import PackTrainable, StoppedError, describe, train_pack
+from l2t_ray.trainable import PackFailedError, PackTrainable, StoppedError, describe, is_out_of_memory, train_pack
 from l2t_ray.work import Work, encode
 
 registry.load()
@@ -83,7 +85,8 @@ def test_a_place_that_takes_no_checkpoint_costs_the_checkpoint_alone(work, tmp_p
 def test_tune_sees_progress_and_then_the_outcomes(work):
     runs = [make_run(0)]
     trainable = PackTrainable.__new__(PackTrainable)  # Tune's constructor wants a cluster's storage
-    trainable.setup({"work": work.to_json().replace('"report_s": 2.0', '"report_s": 0.05'), "pack": encode(runs)})
+    text = work.to_json().replace('"report_s": 2.0', '"report_s": 0.05')
+    trainable.setup({"work": text, "pack": encode(runs), "share": {"threads": 1, "fraction": 1.0}})
     results = [trainable.step()]
     while "done" not in results[-1]:
         results.append(trainable.step())
@@ -91,6 +94,22 @@ def test_tune_sees_progress_and_then_the_outcomes(work):
     assert results[-1]["done"] is True
     assert runs[0].key in results[-1]["outcomes"]
     trainable.cleanup()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("shapes differ"), False),
+    ],
+    ids=repr,
+)
+def test_shortage_of_memory_is_told_from_other_errors_also_by_the_driver(error, expected):
+    assert is_out_of_memory(error) is expected
+    told = pickle.loads(pickle.dumps(PackFailedError("why", hopeless=not expected, memory=expected)))
+    assert (told.reason, told.hopeless, told.memory) == ("why", not expected, expected)
 
 
 def test_a_failure_is_one_line_with_its_place():

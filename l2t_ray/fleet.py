@@ -1,0 +1,169 @@
+"""Devices: those of this machine, of a Ray cluster, or of a fleet that is only named (`--fleet 'h200:8,cpu:64'`)."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2t_ray.errors import InputError
+
+GIB = 2**30
+CORES_A_GPU = 8.0  # of a fleet that is only named
+CPU = "cpu"
+KNOWN = {  # what a fleet may name: torch's name of the card, and its memory as the maker states it
+    "h200": ("NVIDIA H200", 141e9),
+    "h100": ("NVIDIA H100 80GB HBM3", 80e9),
+    "a100": ("NVIDIA A100-SXM4-80GB", 80e9),
+    "a100-40": ("NVIDIA A100-SXM4-40GB", 40e9),
+    "l40s": ("NVIDIA L40S", 48e9),
+    "rtx4090": ("NVIDIA GeForce RTX 4090", 24e9),
+    "rtx3090": ("NVIDIA GeForce RTX 3090", 24e9),
+    "t4": ("Tesla T4", 16e9),
+    CPU: (CPU, 0.0),
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Devices of one kind; each kind gets its own packs and shares.
+
+    Attributes:
+        device: what `trainable.device_name` calls it.
+        n_devices: graphics cards; of CPUs, machines.
+        memory_bytes: of one device; 0 where it is unknown.
+        cores: CPU cores for one device.
+        is_gpu: whether Ray counts it as GPUs.
+        marks: further resources of Ray by which a trial gets onto this kind alone.
+    """
+
+    device: str
+    n_devices: int
+    memory_bytes: int
+    cores: float
+    is_gpu: bool
+    marks: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.n_devices} x {self.device}" if self.is_gpu else f"{self.cores * self.n_devices:g} CPU cores"
+
+
+def cores() -> int:
+    """The CPU cores that this process may use, by its affinity and its control group.
+
+    Returns:
+        At least 1.
+    """
+    n_cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        n_cores = min(n_cores, int(quota) // int(period))
+    except (OSError, ValueError):  # no control group, or "max"
+        pass
+    return max(1, n_cores)
+
+
+def memory_bytes() -> int:
+    """The memory that is free for trainings on this machine, within its control group.
+
+    Returns:
+        Bytes.
+    """
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())
+        free = min(free, limit - int((folder / "memory.current").read_text()))
+    except (OSError, ValueError):  # no control group, or "max"
+        pass
+    return max(0, free)
+
+
+def local_fleet() -> list[Group]:
+    """This machine's devices.
+
+    Returns:
+        One group: its graphics cards, or its CPU. Ray cannot tell two kinds of card in one machine apart, so they count
+        as one kind with the memory of the smallest.
+    """
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    if not n_gpus:
+        return [Group(CPU, 1, memory_bytes(), cores(), is_gpu=False)]
+    cards = [torch.cuda.get_device_properties(index) for index in range(n_gpus)]
+    smallest = min(card.total_memory for card in cards)
+    return [Group(str(cards[0].name), n_gpus, int(smallest), cores() / n_gpus, is_gpu=True)]
+
+
+def cluster_fleet(nodes: Iterable[Mapping[str, Any]], seen: Mapping[str, tuple[str, int]]) -> list[Group]:
+    """The kinds of device of a Ray cluster.
+
+    Machines without a card are used where no machine has one. Beside cards they would train so slowly that the sweep
+    waited for them; a launch on them alone can go on at the same time under another sweep's name.
+
+    Args:
+        nodes: of `ray.nodes()`.
+        seen: what a worker on a node found, by the node's address: its device's name, and the memory of one.
+
+    Returns:
+        A group for each kind of card, or one of all CPUs.
+    """
+    alive = [node for node in nodes if node["Alive"]]
+    with_gpus = [node for node in alive if node["Resources"].get("GPU", 0) >= 1]
+    kinds: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for node in with_gpus or alive:
+        kinds[accelerator(node["Resources"]) if with_gpus else CPU].append(node)
+    groups = []
+    for kind, members in kinds.items():
+        found = [seen[address] for node in members if (address := node["NodeManagerAddress"]) in seen]
+        name, memory = min(found, key=lambda item: item[1]) if found else (kind, 0)
+        n_cores = sum(node["Resources"].get("CPU", 0.0) for node in members)
+        n_devices = int(sum(node["Resources"]["GPU"] for node in members)) if with_gpus else len(members)
+        marks = ((kind, 0.001),) if len(kinds) > 1 and kind else ()
+        groups.append(Group(name, n_devices, memory, n_cores / n_devices, is_gpu=bool(with_gpus), marks=marks))
+    return groups
+
+
+def accelerator(resources: Mapping[str, float]) -> str:
+    """The resource by which Ray tells kinds of card apart.
+
+    Args:
+        resources: of a node.
+
+    Returns:
+        "accelerator_type:H200"; empty where Ray does not know the kind.
+    """
+    return next((name for name in sorted(resources) if name.startswith("accelerator_type:")), "")
+
+
+def parse_fleet(text: str) -> list[Group]:
+    """A fleet in words.
+
+    Args:
+        text: kinds and their numbers (`h200:8,rtx4090:2`); of `cpu` the number is that of cores.
+
+    Returns:
+        One group a kind.
+
+    Raises:
+        InputError: if a kind or number is none.
+    """
+    groups = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*([\w.-]+)\s*:\s*(\d+)\s*", part)
+        if found is None or int(found[2]) < 1 or found[1].lower() not in KNOWN:
+            raise InputError(
+                f"--fleet must be KIND:NUMBER,... with KIND one of {', '.join(KNOWN)}, got {part!r}; "
+                "write e.g. --fleet h200:8"
+            )
+        device, memory = KNOWN[found[1].lower()]
+        if device == CPU:
+            groups.append(Group(CPU, 1, 0, float(found[2]), is_gpu=False))
+        else:
+            groups.append(Group(device, int(found[2]), int(memory), CORES_A_GPU, is_gpu=True))
+    return groups

@@ -94,10 +94,11 @@ def _size(tested: Sequence[Comparison]) -> str:
     largest = max(tested, key=lambda item: abs(item.difference or 0))
     equivalent = sum((item.equivalence.p or 0) < item.alpha for item in tested if item.equivalence.p is not None)
     middle = statistics.median(item.a12.value for item in tested)
+    cells = f"{equivalent} cell{'' if equivalent == 1 else 's'}"
     return (
         f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
         f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
-        f"{middle:.2f}, and in {equivalent} cells the two are equivalent within {points(tested[0].margin)}."
+        f"{middle:.2f}, and in {cells} the two are equivalent within {points(tested[0].margin)}."
     )
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from analysis.cells import Cell
 from analysis.figure_accuracy import by_data, samples_of
-from analysis.figures import Drawing, drawing, file_name, looks, save
+from analysis.figures import Drawing, drawing, file_name, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
 
@@ -84,7 +84,7 @@ def _draw(
                     markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(arm),
                 )  # fmt: skip
             ax.set_title(f"{data}, {label} images a class", loc="left", fontsize=9)
-            ax.set_xlabel("epoch")
+            label_epochs(ax)
         axes.flat[0].legend(fontsize=7)
         for line in axes:
             line[0].set_ylabel(unit)

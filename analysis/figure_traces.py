@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import Cell
-from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, looks, save
+from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
 from analysis.traces import COLUMNS, Trace, read_traces
@@ -22,7 +22,7 @@ STYLES = (*LOOKS.values(), *FURTHER)
 MEANING = {
     "gamma": "weight of a pixel, 1 at the start",
     "omega": "weight of a channel, all channels sum to 1",
-    "lambda": "weight of a pair of layers",
+    "lambda": "weight of a pair of layers, source-target",
 }
 
 
@@ -65,7 +65,7 @@ def _draw_lines(trace: Trace, kind: str, folder: Path | None) -> Drawing:
                 mine["epoch"], mine["value"], color=look.color, linestyle=look.line, marker=look.marker,
                 markevery=max(1, len(mine) // 8), markersize=3.5, label=name,
             )  # fmt: skip
-        ax.set_xlabel("epoch")
+        label_epochs(ax)
         meaning = MEANING.get(kind)
         ax.set_ylabel(f"{kind} ({meaning})" if meaning else kind)
         ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
@@ -85,19 +85,19 @@ def _draw_map(trace: Trace, folder: Path | None) -> Drawing:
     wide = wide.loc[sorted(wide.index, key=_pair)]
     every = -(-wide.shape[1] // MOST_POINTS)
     wide = wide.iloc[:, (wide.shape[1] - 1) % every :: every]
-    with drawing(height=1.0 + 0.2 * len(wide)) as (figure, axes):
+    with drawing(height=1.4 + 0.2 * len(wide)) as (figure, axes):
         ax = axes[0, 0]
         mesh = ax.pcolormesh(_edges(wide.columns), np.arange(len(wide) + 1), wide.to_numpy(), cmap="cividis", vmin=0)
         ax.set_yticks(np.arange(len(wide)) + 0.5, wide.index)
         ax.invert_yaxis()
         ax.grid(visible=False)
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("source layer - target layer")
+        label_epochs(ax)
+        ax.set_ylabel("source-target")
         ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
-        figure.colorbar(mesh, ax=ax, label=f"lambda ({MEANING['lambda']})")
+        figure.colorbar(mesh, ax=ax, label="lambda")
         last = wide.iloc[:, -1]
         caption = (
-            f"{cell.condition}: lambda of every pair of layers over training, {arm_name(cell.arm)}, seed {trace.seed}; "
+            f"{cell.condition}: lambda ({MEANING['lambda']}) over training, {arm_name(cell.arm)}, seed {trace.seed}; "
             f"at the end {last.idxmax()} has the largest, {last.max():.3g}."
         )
         return save(figure, _name("lambda", cell), caption, values[[*COLUMNS]], folder)
@@ -127,7 +127,7 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
                     markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(cell.arm),
                 )  # fmt: skip
                 ax.set_title(name, loc="left", fontsize=8)
-                ax.set_xlabel("epoch")
+                label_epochs(ax)
             numbers.append(table[[*COLUMNS]].assign(method=cell.method, variant=cell.condition.variant))
         axes.flat[0].legend(fontsize=7)
         for line in axes:

@@ -120,6 +120,18 @@ def drawing(
         yield figure, figure.subplots(rows, columns, squeeze=False, **layout)
 
 
+def label_epochs(ax: Any) -> None:
+    """Names the horizontal axis; ticks stand at whole epochs.
+
+    Args:
+        ax: of matplotlib.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+
+
 def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", folder: Path | None) -> Drawing:
     """Writes a figure and its numbers; called inside `drawing`.
 

@@ -6,6 +6,7 @@ The same ledger gives the same bytes: every resampling has a fixed seed, and no 
 import base64
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from analysis.tables import Table, arm_name
 from l2t_ray.files import write_atomic
 
 PAGE = "index.html"
+REM_AN_INCH = 8.0  # so that every figure's letters are of one size
 RENDERINGS: dict[str, Callable[[Table], str]] = {
     "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
 }  # fmt: skip
@@ -121,7 +123,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
         Section("thesis", "Against the published numbers", tables=tables["thesis"]),
         Section("seeds", "Every seed", figures=figures["seeds"]),
         Section("curves", "Learning curves", figures=figures["curves"]),
-        Section("traces", "Gamma and weights over training", figures=figures["traces"]),
+        Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
         Section("missing", "Runs without a result", tables=missing),
         Section("methods", "How it was computed", texts=[*METHODS, *_provenance(evidence)]),
     ]
@@ -191,6 +193,11 @@ def _write_numbers(evidence: Evidence, folder: Path) -> None:
     )
 
 
+def _inches(figure: Drawing) -> float:
+    found = re.search(r'width="([\d.]+)pt"', figure.svg)
+    return float(found[1]) / 72 if found else 6.4
+
+
 def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -208,7 +215,12 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
                 for table in section.tables
             ],
             "figures": [
-                {"name": f.name, "caption": f.caption, "base64": base64.b64encode(f.svg.encode()).decode()}
+                {
+                    "name": f.name,
+                    "caption": f.caption,
+                    "width_rem": f"{_inches(f) * REM_AN_INCH:.1f}",
+                    "base64": base64.b64encode(f.svg.encode()).decode(),
+                }
                 for f in section.figures
             ],
         }

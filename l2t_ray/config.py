@@ -218,6 +218,7 @@ class Execution(Frozen):
         "auto", description="1 / k: trials side by side on one GPU"
     )
     pack: Literal["auto"] | Count = Field("auto", description="runs trained together in one process")
+    mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service, by which processes share a card")
     threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
     retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised")
     storage: str = Field(".l2t", description="folder of checkpoints; all machines must see it", min_length=1)

@@ -91,7 +91,7 @@ def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def speed_shape(run: Run) -> str:
-    """What decides how long an epoch takes: the shape, whatever the number of epochs and evaluations.
+    """What decides how long an epoch takes: the shape, whatever the number of epochs and what the source has learned.
 
     Args:
         run: the run.
@@ -101,7 +101,8 @@ def speed_shape(run: Run) -> str:
     """
     training = run.training.model_copy(update={"epochs": 1})
     record = run.record.model_copy(update={"evaluations": 0})
-    return shape(run.model_copy(update={"training": training, "record": record}))
+    source = run.source.model_copy(update={"sha256": None})
+    return shape(run.model_copy(update={"training": training, "record": record, "source": source}))
 
 
 def choose_share(

@@ -83,12 +83,11 @@ def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float,
     work = replace(work, threads=share.threads)
     run = lanes.example[shape]
     runs = encode([run.model_copy(update={"seed": seed}) for seed in range(most)])
-    begun = time.monotonic()
     before = lanes.figure(shape, group)
     with _actors(work, runs, group, 1) as (prober,):
         try:
             ready = ray.get(prober.ready.remote(), timeout=START_S)
-            speeds = _speeds(prober, group, most, begun + budget_s)
+            speeds = _speeds(prober, group, most, time.monotonic() + budget_s)
         except ray.exceptions.RayError:
             return None
     if not speeds:

@@ -7,8 +7,10 @@ Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wa
 import argparse
 import json
 import logging
+import os
 import shlex
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ from l2t_ray.fleet import Group, cores, local_fleet, parse_fleet
 from l2t_ray.lanes import Lanes
 from l2t_ray.launch import Launched, cluster, joined_fleet, launch
 from l2t_ray.lock import Lock
+from l2t_ray.mps import on_every_node
 from l2t_ray.placement import habits, times
 from l2t_ray.plan import Plan, make_plan
 from l2t_ray.progress import duration, read_progress
@@ -148,10 +151,11 @@ def _train(state: State, lanes: Lanes, arguments: argparse.Namespace, progress_f
         checkpoint_s=execution.checkpoint_s,
         methods=tuple(str(path) for path in sweep.methods),
         trainer=arguments.trainer,
+        mps=f"{os.getpid()}-{time.time_ns()}",
     )
     _tidy(storage / "checkpoints", state.done)
     data_sha = _prepare(runs, work)
-    with cluster(arguments.address, n_cores=cores()) as is_ours:
+    with cluster(arguments.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps):
         if not is_ours:
             lanes = _lanes(state, joined_fleet())
             _say(f"on the cluster: {_plan(state, lanes, arguments).fleet}")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from l2t_ray import checkpoint, registry
+from l2t_ray import checkpoint, mps, registry
 from l2t_ray.config import Data, Run, Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
@@ -62,6 +62,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         """
         share = config["share"]
         self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
+        mps.join(self._work.mps)
         limit_memory(share["fraction"])
         self._thread: threading.Thread | None = None
         self._stop, self._ended = threading.Event(), threading.Event()

@@ -25,6 +25,7 @@ class Work:
     report_s: float = 2.0
     methods: tuple[str, ...] = ()  # files of the user's methods
     trainer: str = TRAINER
+    mps: str = ""  # the launch's name where NVIDIA's service may run
 
     def to_json(self) -> str:
         """This as text.

@@ -1,0 +1,81 @@
+"""Measures the shapes of sweep files on this machine's device and writes them as the figures that the project ships.
+
+    python -m benchmarks.ship_figures sweeps/quickstart.yaml [--pack 1 2 4] [--idle]
+
+Each shape gets a process of its own. The figures carry the hardware, the versions and whether the machine was idle.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.figures import Figure, Speed
+from l2t_ray.placement import speed_shape
+from l2t_ray.prober import Prober
+from l2t_ray.sweepfile import read_sweep
+from l2t_ray.trainable import device_name
+from l2t_ray.work import Work, encode
+
+OUT = Path(__file__).parents[1] / "l2t_ray" / "shipped.json"
+
+
+def measure(work: str, runs: str, packs: list[int], begun: float) -> dict[str, Any]:
+    """One shape, in a process of its own."""
+    prober = Prober(work, runs, begun)
+    ready = prober.ready()
+    return {**ready, "speeds": [found for pack in packs if (found := prober.speed(pack)) is not None]}
+
+
+def processor() -> str:
+    """The CPU's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--idle", action="store_true", help="nothing else was running")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    shapes: dict[str, Run] = {}
+    work = Work(folder=str(Path.cwd()), checkpoints=".l2t/probe", data_dir=str(Path("data").resolve()))
+    for file in arguments.files:
+        try:
+            for run in read_sweep(file).runs.values():
+                shapes.setdefault(speed_shape(run), run)
+        except InputError as error:
+            print(f"{file} is left out: {error}")
+    device = device_name()
+    hardware = processor() if device == "cpu" else device
+    state = "idle" if arguments.idle else "busy with other work"
+    note = f"{hardware}, 1 thread, torch {torch.__version__}, n = 1, the machine was {state}"
+    content = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    for name, run in shapes.items():
+        runs = encode([run.model_copy(update={"seed": seed}) for seed in range(max(arguments.pack))])
+        begun = time.time()
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found = pool.apply(measure, (work.to_json(), runs, arguments.pack, begun))
+        speeds = tuple(Speed(**values) for values in found["speeds"])
+        figure = Figure(speeds, context_bytes=found["context_bytes"], start_s=found["start_s"], note=note)
+        content[f"{name}|{device}"] = asdict(replace(figure, basis="shipped"))
+        told = ", ".join(f"K = {speed.pack}: {speed.epoch_s:.3f} s" for speed in speeds)
+        print(f"{run.data.name}, {run.data.samples_per_class} images a class, {run.method}: {told}")
+    arguments.out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Starting and stopping NVIDIA's service, with a stand-in for its control program; its use needs a card."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from l2t_ray import launch, mps
+from l2t_ray.errors import InputError
+
+FOLDER = mps.folder_of(f"test-{os.getpid()}")
+STAND_IN = """#!/bin/sh
+if [ "$1" = "-d" ]; then
+    [ -n "$REFUSE" ] && { echo "no such device" >&2; exit 1; }
+    echo "start $CUDA_MPS_PIPE_DIRECTORY" >> "$CALLS"
+else
+    read command
+    echo "$command $CUDA_MPS_PIPE_DIRECTORY" >> "$CALLS"
+fi
+"""
+
+
+@pytest.fixture
+def calls(tmp_path, monkeypatch):
+    """A stand-in on the PATH, and what it was asked to do."""
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    control = folder / mps.CONTROL
+    control.write_text(STAND_IN)
+    control.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.delenv(mps.PIPE, raising=False)
+
+    def read():
+        file = tmp_path / "calls"
+        return [line.split(" ", 1) for line in file.read_text().splitlines()] if file.exists() else []
+
+    return read
+
+
+@pytest.mark.parametrize("wish", ["auto", "on"])
+def test_it_runs_in_its_own_folder_while_the_launch_lasts_and_leaves_nothing(calls, wish):
+    with mps.service(wish, n_gpus=1, folder=FOLDER) as environment:
+        pipe = environment[mps.PIPE]
+        assert Path(pipe).is_dir()
+        assert Path(environment[mps.LOG]).is_dir()
+        assert len(pipe) < 80
+        assert calls() == [["start", pipe]]
+    assert calls() == [["start", pipe], ["quit", pipe]]
+    assert not Path(pipe).parent.exists()
+
+
+def test_it_ends_with_a_launch_that_raises(calls):
+    with pytest.raises(KeyboardInterrupt), mps.service("auto", n_gpus=1, folder=FOLDER):
+        raise KeyboardInterrupt
+    assert [call[0] for call in calls()] == ["start", "quit"]
+
+
+def test_it_ends_with_a_launch_that_is_killed(calls):
+    block = "with mps.service('on', n_gpus=1, folder=mps.folder_of('killed')):\n  print(flush=True)\n  time.sleep(99)"
+    code = f"import time\nfrom l2t_ray import mps\n{block}"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    pipe = calls()[0][1]
+    end = time.monotonic() + 30
+    while Path(pipe).parent.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert calls() == [["start", pipe], ["quit", pipe]]
+    assert not Path(pipe).parent.exists()
+
+
+@pytest.mark.parametrize(("wish", "n_gpus"), [("off", 1), ("auto", 0)])
+def test_it_does_not_start_unasked_or_without_a_card(calls, wish, n_gpus):
+    with mps.service(wish, n_gpus=n_gpus, folder=FOLDER) as environment:
+        assert environment == {}
+    assert calls() == []
+
+
+def test_a_service_that_runs_already_is_left_alone(calls, monkeypatch):
+    monkeypatch.setenv(mps.PIPE, "/somewhere")
+    with mps.service("auto", n_gpus=1, folder=FOLDER) as environment:
+        assert environment == {}
+    assert calls() == []
+
+
+def test_a_service_that_does_not_start_is_done_without_unless_it_must_be_on(calls, monkeypatch, caplog):
+    monkeypatch.setenv("REFUSE", "1")
+    with mps.service("auto", n_gpus=1, folder=FOLDER) as environment:
+        assert environment == {}
+    assert "no such device" in caplog.text
+    with pytest.raises(InputError, match=r"execution\.mps: the service must start, got 'no such device'"):
+        mps.service("on", n_gpus=1, folder=FOLDER).__enter__()
+
+
+def test_where_it_must_be_on_it_must_be_there(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(mps.PIPE, raising=False)
+    with pytest.raises(InputError, match=f"no {mps.CONTROL} on the PATH, got on"):
+        mps.service("on", n_gpus=1, folder=FOLDER).__enter__()
+    with pytest.raises(InputError, match="where there is no card, got on"):
+        mps.service("on", n_gpus=0, folder=FOLDER).__enter__()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls):
+    import ray
+
+    with launch.cluster(None, n_cores=1):
+        pass  # sets the environment
+    ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    name = f"nodes-{os.getpid()}"
+
+    def joined():
+        mps.join(name)
+        return os.environ[mps.PIPE]
+
+    try:
+        with mps.on_every_node("auto", name) as n_nodes:
+            assert n_nodes == 1
+            assert calls() == [["start", str(mps.folder_of(name) / "pipe")]]
+            environment = ray.get(ray.remote(joined).remote())
+            assert environment == str(mps.folder_of(name) / "pipe")
+        assert calls()[1:] == [["quit", str(mps.folder_of(name) / "pipe")]]
+        assert not mps.folder_of(name).exists()
+    finally:
+        ray.shutdown()

@@ -28,7 +28,7 @@ class Question:
 
     Attributes:
         metric: whose last value counts.
-        pair: two methods, or None for the default.
+        pair: two methods, or None for those of a declared design, else the default.
         alpha: of a single test.
         margin: the smallest difference that matters, in the metric's unit.
         family: what p is corrected over.
@@ -148,14 +148,15 @@ def gather(
     asked = question or Question()
     results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
     cells = make_cells(results, asked.metric)
-    pair = choose_pair(cells, asked.pair)
+    designs = read_designs(results)
+    declared = next((design.compare for design in designs.values()), None)
+    pair = choose_pair(cells, asked.pair or declared)
 
     def paired(of: Sequence[Cell]) -> list[Comparison]:
         if pair is None:
             return []
         return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
 
-    designs = read_designs(results)
     comparisons, spared = apply_designs(paired(cells), designs)
     minority = minority_cells(results, cells) if asked.metric == METRIC else []
     reproductions: list[Reproduction] = []

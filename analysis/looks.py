@@ -33,11 +33,11 @@ def read_designs(results: Results) -> dict[str, Design]:
         InputError: if a manifest holds an impossible design.
     """
     found = {}
-    for sweep, values in results.sequential.items():
+    for sweep, values in results.designs.items():
         try:
             found[sweep] = Design.from_json(values)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{sweep}: the manifest's sequential design is impossible: {error}") from error
+            raise InputError(f"{sweep}: the manifest's design is impossible: {error}") from error
     return found
 
 

@@ -43,7 +43,7 @@ class Results:
         wanted: every run that must exist.
         gaps: the wanted ones without a result.
         notices: what does not fit together, one sentence each.
-        sequential: the group-sequential design that a sweep declared before its start, by sweep.
+        designs: the group-sequential design that a sweep declared before its start, by sweep.
         uri: of the ledger, without its password.
         reader: the ledger, for curves and traces.
         entries: MLflow's entry of every row, by run id.
@@ -54,7 +54,7 @@ class Results:
     wanted: tuple[Wanted, ...]
     gaps: tuple[Gap, ...]
     notices: tuple[str, ...]
-    sequential: dict[str, dict[str, Any]]
+    designs: dict[str, dict[str, Any]]
     uri: str
     reader: Reader
     entries: dict[str, Entry]
@@ -147,7 +147,7 @@ def read_results(
         wanted=tuple(wanted),
         gaps=tuple(gaps),
         notices=tuple(notices),
-        sequential={sweep: found["sequential"] for sweep, found in manifests.items() if found.get("sequential")},
+        designs={sweep: found["design"] for sweep, found in manifests.items() if found.get("design")},
         uri=shown,
         reader=reader,
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},

@@ -48,6 +48,13 @@ class Design:
     compare: tuple[str, str] = ("l2t_www", "l2t_ww")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.looks, tuple) or not all(type(n) is int for n in self.looks):
+            raise ValueError(f"looks must be a list of whole numbers, got {self.looks!r}")
+        for name, number in (("alpha", self.alpha), ("futility", self.futility)):
+            if type(number) not in {int, float}:
+                raise ValueError(f"{name} must be a number, got {number!r}")
+        if not isinstance(self.compare, tuple) or not all(isinstance(name, str) for name in self.compare):
+            raise ValueError(f"compare must be a list of two methods, got {self.compare!r}")
         if not self.looks or any(a >= b for a, b in zip(self.looks, self.looks[1:], strict=False)):
             raise ValueError(f"looks must be rising numbers of seeds, got {list(self.looks)}")
         if self.looks[0] < MIN_SEEDS:
@@ -74,7 +81,7 @@ class Design:
         """
         unknown = sorted(values.keys() - KEYS)
         if unknown:
-            raise ValueError(f"sequential takes {', '.join(sorted(KEYS))}, got {', '.join(unknown)}")
+            raise ValueError(f"{unknown[0]} must be one of {', '.join(sorted(KEYS))}")
         pairs: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**pairs)
 

@@ -15,6 +15,19 @@ SEED_RANGE = {
     "required": ["from", "to"],
     "additionalProperties": False,
 }
+DESIGN = {
+    "type": "object",
+    "description": "a group-sequential design: a cell's two methods are compared at each look, and decided cells stop",
+    "properties": {
+        "looks": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 5},
+                  "description": "seeds a method at each look, rising; the last is all of them"},
+        "alpha": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.05},
+        "futility": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.1,
+                     "description": "stop where the predictive probability of a significant end is below"},
+        "compare": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"}},
+    },
+    "additionalProperties": False,
+}  # fmt: skip
 
 
 def sweep_schema() -> Schema:
@@ -49,6 +62,7 @@ def sweep_schema() -> Schema:
         "additionalProperties": False,
     }
     schema["properties"]["run"] = {"$ref": "#/$defs/Settings", "description": "settings of every block"}
+    schema["properties"]["design"] = DESIGN
     schema["properties"]["grid"]["items"] = {"$ref": "#/$defs/Block"}
     return schema
 

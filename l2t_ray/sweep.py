@@ -34,6 +34,7 @@ from l2t_ray.tracking import Ledger
 from l2t_ray.work import TRAINER, Work, whole
 
 if TYPE_CHECKING:
+    from l2t_ray.looks import Held
     from l2t_ray.sweepfile import Sweep
 
 HOME = Path(".l2t")  # locks, spools and progress, in the working folder
@@ -72,6 +73,7 @@ class State:
     done: dict[str, Entry]
     lost: dict[str, tuple[str, str]]
     to_train: list[str]
+    held: "Held | None" = None  # by a declared design
 
     @classmethod
     def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
@@ -88,7 +90,10 @@ class State:
         entries = ledger.entries()
         done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
         skipped = set(done) if retry_failed else {*done, *lost}
-        return cls(sweep, ledger, entries, done, lost, [key for key in sweep.runs if key not in skipped])
+        held = sweep.looks.held(entries, retry_failed=retry_failed) if sweep.looks else None
+        if held:
+            skipped |= held.waiting | held.spared
+        return cls(sweep, ledger, entries, done, lost, [key for key in sweep.runs if key not in skipped], held)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -118,7 +123,8 @@ def _run(arguments: argparse.Namespace) -> int:
         whole = read_sweep(arguments.file, overrides=arguments.set) if arguments.where else sweep
         ledger.write_manifest(whole, state.entries)
         launched = None
-        if state.to_train:
+        while state.to_train:  # once; or once for every look of a declared design
+            trained = {*state.to_train}
             ledger.open()
             launched = _train(state, lanes, arguments, progress_file)
             if launched.n_spooled:
@@ -133,6 +139,10 @@ def _run(arguments: argparse.Namespace) -> int:
             except LedgerUnavailableError as error:
                 _say(str(error))
                 return 1
+            if state.held:
+                _say(f"{sweep.name}: {state.held}")
+            if launched.n_left or launched.n_spooled or trained & {*state.to_train}:
+                break
         code = _show_summary(state, as_json=arguments.json, launched=launched)
         _say(f"result: python -m analysis.stats {sweep.name}    pages: {_pages(ledger)}")
         return code

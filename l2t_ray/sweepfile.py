@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l2t_ray import registry
 from l2t_ray.blocks import Block, Leaves, flatten, read_block
@@ -17,8 +18,11 @@ from l2t_ray.selection import select
 from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown, suggest
 from l2t_ray.yaml_lines import Item, load_yaml
 
+if TYPE_CHECKING:
+    from l2t_ray.looks import Looks
+
 MAX_RUNS = 1_000_000
-PARTS = ("sweep", "methods", "run", "grid", "execution")
+PARTS = ("sweep", "methods", "run", "grid", "design", "execution")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Sweep:
         cells: key to cell: runs that differ in their seed alone.
         execution: how they are trained.
         methods: files with methods of the user's own, which are loaded already in this process.
+        looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Sweep:
     cells: Mapping[str, str]
     execution: Execution
     methods: tuple[Path, ...]
+    looks: "Looks | None" = None
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -79,6 +85,11 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
         raise InputError(_in_order(problems))
     cells = read_cells(blocks, laws, problems)
+    looks = None
+    if "design" in parts:
+        from l2t_ray.looks import read_looks
+
+        looks = read_looks(parts["design"], cells, problems)
     if problems:
         raise InputError(_in_order(problems))
     runs: dict[str, Run] = {}
@@ -87,7 +98,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         for run in cell.run.with_seeds(cell.seeds):
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods)
+    return Sweep(name, path, runs, named, execution, methods, looks)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -351,7 +351,7 @@ def manifest(sweep: Wanted) -> dict[str, Any]:
         sweep: the whole sweep.
 
     Returns:
-        {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}
+        {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}, and `design` where one is declared
     """
     runs = [
         {
@@ -365,4 +365,5 @@ def manifest(sweep: Wanted) -> dict[str, Any]:
         }
         for key, run in sweep.runs.items()
     ]
-    return {"sweep": sweep.name, "runs": runs}
+    looks = getattr(sweep, "looks", None)
+    return {"sweep": sweep.name, "runs": runs, **({"design": looks.design.to_json()} if looks else {})}

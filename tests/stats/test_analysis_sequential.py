@@ -108,7 +108,13 @@ def test_too_few_values_at_a_look_go_on():
         ({"alpha": 1.5}, "alpha must be between 0 and 1"),
         ({"futility": 1.0}, "futility must be from 0 to below 1"),
         ({"compare": ["ufm", "ufm"]}, "compare must name two methods"),
-        ({"look": [10]}, "sequential takes alpha, compare, futility, looks, got look"),
+        ({"look": [10]}, "look must be one of alpha, compare, futility, looks"),
+        ({"looks": "10, 20"}, "looks must be a list of whole numbers, got '10, 20'"),
+        ({"looks": [10.5, 20]}, "looks must be a list of whole numbers"),
+        ({"looks": None}, "looks must be a list of whole numbers, got None"),
+        ({"alpha": "small"}, "alpha must be a number, got 'small'"),
+        ({"futility": True}, "futility must be a number"),
+        ({"compare": "ufm"}, "compare must be a list of two methods"),
     ],
 )
 def test_an_impossible_design_is_refused(settings, message):

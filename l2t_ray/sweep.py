@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,7 +175,9 @@ def _train(state: State, lanes: Lanes, arguments: argparse.Namespace, progress_f
             counts = Counter(lanes.shape_of[run.key] for run in runs)
             if probe(lanes, counts, lanes.figures, work, _say):
                 _say(_announcement(state, _plan(state, lanes, arguments)))
-        return launch(
+        plan = _plan(state, lanes, arguments)
+        started_ms = time.time_ns() // 1_000_000
+        launched = launch(
             runs,
             sweep.cells,
             data_sha=data_sha,
@@ -186,6 +188,22 @@ def _train(state: State, lanes: Lanes, arguments: argparse.Namespace, progress_f
             progress_file=progress_file,
             storage=storage / "tune",
         )
+    content = {
+        "started_ms": started_ms,
+        "n_runs": len(runs),
+        "fleet": plan.fleet,
+        "shares": plan.shares,
+        "bases": plan.bases,
+        "predicted_wall_s": plan.wall_s,
+        **asdict(launched),
+    }
+    try:
+        state.ledger.write_launch(content)
+    except LedgerUnavailableError as error:  # the results wait in the spool; this is told now and not kept
+        _say(f"what the launch took is not kept: {error}")
+    if plan.wall_s is not None and not launched.n_left:
+        _say(f"predicted {duration(plan.wall_s)}, took {duration(launched.wall_s)}")
+    return replace(launched, usage=None)
 
 
 def _tidy(checkpoints: Path, done: Iterable[str]) -> None:

@@ -235,6 +235,21 @@ class Ledger:
             self._client.set_tag(run_id, "l2t.manifest_sha", digest)
             self._client.set_terminated(run_id, "FINISHED")
 
+    def write_launch(self, content: Mapping[str, Any]) -> None:
+        """Keeps what a launch was predicted to take, what it took, and how busy its devices were.
+
+        Args:
+            content: plain values with `started_ms`; the manifest run gets it as `launch.json`, the latest launch, and
+                below `launches/`.
+        """
+        with _Reaching(self.uri):
+            query = "tags.`l2t.kind` = 'manifest'"
+            found = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
+            if found:
+                text = json.dumps(content)
+                for name in ("launch.json", f"launches/{content['started_ms']}.json"):
+                    self._client.log_text(found[0].info.run_id, text, name)
+
     def _write(self, record: Record) -> None:
         from mlflow.entities import Metric, Param
 

@@ -1,0 +1,144 @@
+"""What the system costs beside the training: runs of a method that does nothing, and reconciling with a full ledger.
+
+    python -m benchmarks.bench_overhead [--runs 2000] [--pack 1 10] [--finished 20000] [--out FILE]
+
+Every figure is the wall time of the whole command line, its start (imports, Ray, MLflow's schema) included, by the
+number of runs. The machine's load before is written down with it: n = 1.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from l2t_ray.config import Run
+from l2t_ray.placement import shape
+from l2t_ray.sweepfile import read_sweep
+from l2t_ray.tracking import Ledger
+from l2t_ray.training import Outcome
+
+ROOT = Path(__file__).parents[1]
+EPOCHS = 10
+SWEEP = """
+sweep: overhead
+run:
+  data: {{name: digits, samples_per_class: 4}}
+  target: {{width: 0.125}}
+  training: {{epochs: {epochs}}}
+grid:
+  - {{method: scratch, seed: {{from: 0, to: {last}}}}}
+execution: {{pack: {pack}}}
+"""
+
+
+def nothing(runs: Sequence[Run], *_: Any, **__: Any) -> list[Outcome]:
+    """A trainer that does not train, and returns as many numbers as a real one."""
+    losses = [(epoch, 1.0) for epoch in range(1, EPOCHS + 1)]
+    metrics = {"train_loss": losses, "train_accuracy_percent": losses, "test_accuracy_percent": [(EPOCHS, 50.0)]}
+    return [Outcome(run.key, "finished", "", metrics, 0.001, 1) for run in runs]
+
+
+def command(folder: Path, *arguments: str) -> tuple[float, float, str]:
+    """Runs the command line; wall seconds, CPU seconds of it and its children, stdout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    words = [sys.executable, "-m", "l2t_ray.sweep", "overhead.yaml", *arguments]
+    done = subprocess.run(words, cwd=folder, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    wall_s, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+
+
+def train_nothing(n_runs: int, pack: str) -> dict[str, Any]:
+    """Runs of nothing through plan, Tune and ledger."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack=pack))
+        wall_s, cpu_s, out = command(folder, "--json", "--trainer", "benchmarks.bench_overhead:nothing")
+        told = json.loads(out)
+        assert told["n_finished"] == n_runs
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child so far: the driver
+    row = {"runs": n_runs, "pack": pack, "wall_s": wall_s, "driver_cpu_s": cpu_s, "peak_mib": peak}
+    return {**row, "ms_a_run": 1000 * wall_s / n_runs, "launch_ms_a_run": 1000 * told["launch"]["wall_s"] / n_runs}
+
+
+def reconcile(n_runs: int) -> dict[str, Any]:
+    """Planning when all runs are in the ledger."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
+        Ledger("overhead", folder=folder).open()
+        fill(folder / "mlflow.db", list(read_sweep(folder / "overhead.yaml").runs.values()))
+        plan_s, _, out = command(folder, "--plan", "--json")
+        assert json.loads(out)["cells"][0]["n_finished"] == n_runs
+        launch_s, _, _ = command(folder, "--json")
+    return {"finished": n_runs, "plan_s": plan_s, "launch_of_nothing_s": launch_s}
+
+
+def fill(database: Path, runs: Sequence[Run]) -> None:
+    """Writes finished runs into MLflow's tables, as the ledger would have, without its 30 ms a run."""
+    params = {"seed": "0", **{f"section.setting{n}": str(n) for n in range(25)}}
+    with sqlite3.connect(database) as connection:
+        experiment = connection.execute("SELECT experiment_id FROM experiments WHERE name = 'overhead'").fetchone()[0]
+        name = shape(runs[0])
+        for run in runs:
+            run_id = uuid.uuid4().hex
+            connection.execute(
+                "INSERT INTO runs (run_uuid, name, source_type, user_id, status, start_time, end_time, "
+                "lifecycle_stage, experiment_id, artifact_uri) "
+                "VALUES (?, 'r', 'UNKNOWN', 'u', 'FINISHED', 1, 2, 'active', ?, '')",
+                (run_id, experiment),
+            )
+            tags = {"kind": "run", "key": run.key, "cell": "c", "outcome": "finished", "shape": name, "device": "cpu"}
+            connection.executemany(
+                "INSERT INTO tags (run_uuid, key, value) VALUES (?, ?, ?)",
+                [(run_id, f"l2t.{key}", value) for key, value in tags.items()],
+            )
+            connection.executemany(
+                "INSERT INTO params (run_uuid, key, value) VALUES (?, ?, ?)",
+                [(run_id, key, value) for key, value in params.items()],
+            )
+            connection.executemany(
+                "INSERT INTO latest_metrics (run_uuid, key, value, timestamp, step, is_nan) VALUES (?, ?, ?, 1, 10, 0)",
+                [(run_id, key, 1.0) for key in ("wall_s", "peak_bytes", "test_accuracy_percent", "train_loss")],
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--pack", nargs="*", default=["1", "10"])
+    parser.add_argument("--finished", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=Path("report/bench_overhead.json"))
+    arguments = parser.parse_args()
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{cores} cores, load before {load:.1f}, n = 1")
+    rows: list[dict[str, Any]] = []
+    for pack in arguments.pack:
+        rows.append(train_nothing(arguments.runs, pack))
+        print(
+            "{runs} runs, pack {pack}: {ms_a_run:.0f} ms a run ({launch_ms_a_run:.0f} without the start), "
+            "{driver_cpu_s:.0f} s of CPU, at most {peak_mib:.0f} MiB in a process".format(**rows[-1]),
+            flush=True,
+        )
+    if arguments.finished:
+        rows.append(reconcile(arguments.finished))
+        print(
+            "{finished} runs, all finished: plan {plan_s:.1f} s, launch {launch_of_nothing_s:.1f} s".format(**rows[-1])
+        )
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({"cores": cores, "load_before": load, "rows": rows}, indent=1) + "\n")
+    print(f"written to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -94,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="names; by default every sweep in the ledger")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report there")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods; by default those of a design, else l2t_www l2t_ww")
+    chosen = "two methods; by default those of a declared design, else l2t_www l2t_ww"
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=chosen)
     parser.add_argument("--metric", default=METRIC, help=f"whose last value counts; by default {METRIC}")
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
     parser.add_argument(

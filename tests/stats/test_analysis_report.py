@@ -239,6 +239,54 @@ def test_another_metric_has_no_counterpart_in_the_thesis(database, capsys):
     assert "Mean train loss" in capsys.readouterr().out
 
 
+DESIGN = {"looks": [10, 20, 30], "alpha": 0.05, "futility": 0.1, "compare": ["l2t_www", "l2t_ww"]}
+
+
+def designed(shift, n, samples):
+    """The first n of 30 seeds of two methods, and the rest."""
+    runs = [
+        Logged(method=m, samples=samples, seed=i, accuracy=50 + i * 7 % 30 / 10 + shift * (m == "l2t_www"))
+        for m in ("l2t_ww", "l2t_www")
+        for i in range(30)
+    ]
+    return [run for run in runs if run.seed < n], [run for run in runs if run.seed >= n]
+
+
+def test_a_declared_design_is_stated_with_its_levels_and_what_it_spared(database):
+    parts = [designed(5, 10, "10"), designed(0.0, 20, "30"), designed(0.9, 10, "50")]
+    fill(database, "s", [run for done, _ in parts for run in done], wanted=[run for _, rest in parts for run in rest],
+         further={"design": DESIGN})  # fmt: skip
+    evidence = gather()
+    state = {item.condition.samples_per_class: item.decision.state for item in evidence.comparisons}
+    assert state == {"10": "significant", "30": "futile", "50": "continue"}
+    assert {gap.wanted.samples_per_class for gap in evidence.gaps} == {"50"}  # the others are not needed
+    assert sum(len(item.seeds) for item in evidence.spared) == 40 + 20
+    page = write_report(evidence, Path("report")).read_text()
+    for words in (
+        "looks after 10 seeds: p ≤ 0.0002, 20 seeds: p ≤ 0.0120, 30 seeds: p ≤ 0.0463",
+        "significant at look 1 of the declared design",
+        "against the look&#39;s level 0.0002",
+        "20 runs of L2T-www on cifar10/10 were not needed.",
+        "by the declared group-sequential design at its adjusted levels",
+    ):
+        assert words in page, words
+
+
+def test_a_manifest_with_an_impossible_design_is_refused(database, capsys):
+    fill(database, "s", [Logged()], further={"design": {**DESIGN, "looks": [30, 10]}})
+    assert main([]) == 2
+    assert "s: the manifest's design is impossible: looks must be rising" in capsys.readouterr().err
+
+
+def test_a_sweep_that_is_still_running_has_a_report_that_lists_what_is_to_come(database):
+    runs = [Logged(method=m, seed=i, accuracy=50.0 + i) for m in ("l2t_ww", "l2t_www") for i in range(6)]
+    going = Logged(method="l2t_www", seed=6, outcome="running", accuracy=None)
+    fill(database, "s", [*runs, going], wanted=[Logged(method="l2t_www", seed=7)])
+    page = write_report(gather(), Path("report")).read_text()
+    assert "2 wanted runs have no result and are listed" in page
+    assert "MLflow says RUNNING" in page
+
+
 def test_links_go_to_the_mlflow_that_is_named(database):
     fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
     main(["--out", "report", "--mlflow-url", "https://mlflow.example/"])

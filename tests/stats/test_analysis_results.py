@@ -1,7 +1,9 @@
 """Finished runs of a ledger as one tidy table, and everything that is not as it should be."""
 
+import contextlib
 import json
 import math
+import sqlite3
 import subprocess
 import sys
 import time
@@ -81,6 +83,15 @@ def test_a_failed_attempt_before_a_finished_one_is_no_gap(database):
     results = read_results()
     assert results.gaps == ()
     assert [*results.runs["test_accuracy_percent"]] == [12.0]
+
+
+def test_a_run_whose_launch_was_killed_while_it_wrote_is_missing(database):
+    fill(database, "small", [Logged(outcome="lost", reason="its launch was killed", accuracy=None)])
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE runs SET status = 'KILLED' WHERE status = 'FAILED'")
+        connection.commit()
+    (gap,) = read_results().gaps
+    assert (gap.outcome, gap.reason) == ("missing", "its launch was killed")
 
 
 @pytest.mark.parametrize("value", [float("nan"), math.inf, None], ids=["nan", "infinity", "absent"])

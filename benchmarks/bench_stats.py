@@ -1,0 +1,98 @@
+"""Does the report find the thesis' conclusions in runs drawn from its printed numbers, and how long does it take?
+
+    python -m benchmarks.bench_stats [--draws 200] [--time]
+
+Without `--time`: the 30 cells behind the thesis' 15 p-values are drawn `--draws` times, 30 seeds each, and the 15
+Mann-Whitney tests of each draw are compared with the thesis' verdicts. Twice: *exact* draws have the printed mean and half-width in every cell, *free* draws have them
+as their expectation, which is what a repetition of the whole study would be.
+With `--time`: a ledger of 2,000 runs with learning curves of 200 epochs is read, and its report is written.
+"""
+
+import argparse
+import json
+import platform
+import resource
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from analysis.hypothesis import mann_whitney
+from analysis.published import ALPHA, load_claims, load_published
+
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path.insert(0, str(TESTS / "stats"))
+from thesis import draw, thesis_runs  # noqa: E402  # the ledgers of the tests
+
+
+def count_verdicts(n_draws: int, *, exact: bool, seed: int = 0) -> dict[str, object]:
+    """How often tests of drawn runs say what the thesis says."""
+    table = {(cell.data, cell.samples_per_class, cell.method): cell for cell in load_published()}
+    claims, draws = load_claims(), np.random.default_rng(seed)
+    significant = np.zeros((n_draws, len(claims)), dtype=bool)
+    for row in significant:
+        for place, claim in enumerate(claims):
+            cells = (table[claim.data, claim.samples_per_class, method] for method in ("l2t_www", "l2t_ww"))
+            p = mann_whitney(*(draw(cell, draws, exact=exact) for cell in cells)).p
+            row[place] = p is not None and p < ALPHA
+    said = np.array([claim.claims_significance for claim in claims])
+    agrees = significant == said
+    return {
+        "draws": n_draws,
+        "all_15_verdicts": float(agrees.all(axis=1).mean()),
+        "mean_verdicts_of_15": float(agrees.sum(axis=1).mean()),
+        "mean_significant_of_the_7": float(significant[:, said].sum(axis=1).mean()),
+        "mean_significant_of_the_8": float(significant[:, ~said].sum(axis=1).mean()),
+        "by_cell": {
+            f"{claim.data}/{claim.samples_per_class} (thesis {claim.p_printed})": float(share)
+            for claim, share in zip(claims, significant.mean(axis=0), strict=True)
+        },
+    }
+
+
+def time_report() -> dict[str, object]:
+    """Seconds to read 2,000 runs and to write their report."""
+    from ledgers import fill
+
+    from analysis.evidence import gather
+    from analysis.report import write_report
+    from analysis.results import read_results
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
+            connection.executescript((TESTS / "fixtures" / "ledger_schema.sql").read_text())
+        runs = thesis_runs(0, n_epochs=200, further=110, minority=True)
+        fill(folder / "mlflow.db", "thesis", runs)
+        uri = f"sqlite:///{folder}/mlflow.db"
+        begun = time.perf_counter()
+        read_results(uri=uri)
+        read = time.perf_counter()
+        write_report(gather(uri=uri), folder / "report")
+        written = time.perf_counter()
+        page = (folder / "report" / "index.html").stat().st_size
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "runs": len(runs), "read_s": read - begun, "report_s": written - read, "page_bytes": page, "peak_bytes": peak,
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--time", action="store_true")
+    arguments = parser.parse_args()
+    found: dict[str, object] = {"python": platform.python_version(), "machine": platform.processor() or "unknown"}
+    if arguments.time:
+        found |= time_report()
+    else:
+        found |= {name: count_verdicts(arguments.draws, exact=name == "exact") for name in ("exact", "free")}
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

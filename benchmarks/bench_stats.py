@@ -3,8 +3,8 @@
     python -m benchmarks.bench_stats [--draws 200] [--time]
 
 Without `--time`: the 30 cells behind the thesis' 15 p-values are drawn `--draws` times, 30 seeds each, and the 15
-Mann-Whitney tests of each draw are compared with the thesis' verdicts. Twice: *exact* draws have the printed mean and half-width in every cell, *free* draws have them
-as their expectation, which is what a repetition of the whole study would be.
+Mann-Whitney tests of each draw are compared with the thesis' verdicts. Twice: *exact* draws have the printed mean and
+half-width in every cell, *free* draws have them as their expectation, as a repetition of the whole study would.
 With `--time`: a ledger of 2,000 runs with learning curves of 200 epochs is read, and its report is written.
 """
 

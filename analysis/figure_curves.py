@@ -8,7 +8,7 @@ from scipy import stats
 
 from analysis.cells import Cell
 from analysis.figure_accuracy import by_data, samples_of
-from analysis.figures import Drawing, drawing, file_name, label_epochs, looks, save
+from analysis.figures import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
 
@@ -66,8 +66,7 @@ def _draw(
     rows = -(-len(labels) // columns)
     layout = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.5 * rows, "sharex": True, "sharey": True}
     with drawing(columns, rows, **layout) as (figure, axes):
-        for ax in axes.flat[len(labels) :]:
-            ax.set_visible(False)
+        hide_rest(axes, len(labels))
         for ax, label in zip(axes.flat, labels, strict=False):
             for arm, look in looks(arms(cells)).items():
                 mine = bands[(bands["images_per_class"] == label) & (bands["arm"] == arm)]

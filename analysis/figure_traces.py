@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.cells import Cell
-from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, label_epochs, looks, save
+from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
 from analysis.traces import COLUMNS, Trace, read_traces
@@ -115,8 +115,7 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
     numbers = []
     layout: dict[str, Any] = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.4 * rows, "sharex": True}
     with drawing(columns, rows, **layout) as (figure, axes):
-        for ax in axes.flat[len(shown) :]:
-            ax.set_visible(False)
+        hide_rest(axes, len(shown))
         styles = looks(arms([*weights]))
         for cell, table in weights.items():
             look = styles[cell.arm]

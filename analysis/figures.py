@@ -132,6 +132,21 @@ def label_epochs(ax: Any) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
 
 
+def hide_rest(axes: Any, n_used: int) -> None:
+    """Hides the axes of a grid that show nothing; those above them get the ticks' labels that they share.
+
+    Args:
+        axes: a two-dimensional array.
+        n_used: axes with content, row by row.
+    """
+    columns = axes.shape[1]
+    for place, ax in enumerate(axes.flat):
+        if place >= n_used:
+            ax.set_visible(False)
+            if place >= columns:
+                axes.flat[place - columns].tick_params(labelbottom=True)
+
+
 def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", folder: Path | None) -> Drawing:
     """Writes a figure and its numbers; called inside `drawing`.
 

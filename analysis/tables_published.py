@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.interval import half_width
-from analysis.published import ALPHA, READINGS, SEEDS, Reproduction, load_claims, readings
+from analysis.published import ALPHA, MINORITY, READINGS, SEEDS, Reproduction, load_claims, readings
 from analysis.tables import NOTHING, PLUS_MINUS, Table, arm_name, p_text, points, signed
 
 
@@ -25,8 +25,9 @@ def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction")
         ours = NOTHING if mean.mean is None else f"{mean.mean:.2f}"
         half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
         difference = None if mean.mean is None else mean.mean - theirs.mean
+        data = "stl10, smallest class" if theirs.data == MINORITY else theirs.data
         texts.append((
-            theirs.data, theirs.samples_per_class, arm_name(theirs.method), row.verdict, str(mean.n), ours + half,
+            data, theirs.samples_per_class, arm_name(theirs.method), row.verdict, str(mean.n), ours + half,
             f"{theirs.mean:.2f} {PLUS_MINUS} {half_width(theirs.sd(), SEEDS):.2f}", signed(difference), p_text(row.p),
             p_text(row.p_equivalent),
         ))  # fmt: skip

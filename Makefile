@@ -21,7 +21,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 setup: $(BIN)/.ready           ## build .venv from nothing (about 5.5 GB with CUDA's libraries)
 
 quickstart: setup        ## train a source and four methods on digits, then print the statistics
-	$(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml  # so narrow a network: one thread is the fastest
 	$(BIN)/python -m l2t_ray.sweep sweeps/quickstart.yaml
 	$(BIN)/python -m analysis.stats quickstart --out report/quickstart
 

@@ -129,7 +129,8 @@ class Figures:
     """
 
     def __init__(self, file: Path, methods: Sequence[Path] = ()) -> None:
-        self._file, self._version = file, code_version(methods)
+        self._file = file
+        self._versions = f"torch {metadata.version('torch')}|code {code_version(methods)}"
         self._own = _read(file)
 
     def get(self, shape: str, device: str) -> Figure | None:
@@ -175,7 +176,7 @@ class Figures:
         self.put(shape, device, learned)
 
     def _name(self, shape: str, device: str) -> str:
-        return f"{shape}|{device}|torch {metadata.version('torch')}|code {self._version}"
+        return f"{shape}|{device}|{self._versions}"
 
 
 def code_version(methods: Iterable[Path] = ()) -> str:

@@ -9,10 +9,12 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,13 +113,16 @@ def _run(arguments: argparse.Namespace) -> int:
         if holder and running:
             _say(running["line"])
         return _show_summary(state, as_json=arguments.json)
-    with lock:
+    with lock, ExitStack() as stack:
         n_waiting = len(ledger.spool)
-        if n_waiting:
-            _say(f"{n_waiting} results of an earlier launch are written to {ledger.shown_uri} first")
-            ledger.open()
-            ledger.flush()
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if n_waiting or state.to_train:
+            stack.enter_context(ledger.writing(on_lost=_interrupt))
+            if n_waiting:
+                _say(f"{n_waiting} results of an earlier launch are written to {ledger.shown_uri} first")
+                ledger.flush()
+            ledger.settle()
+            state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
         lanes = _lanes(state, local_fleet())
         _say(_announcement(state, _plan(state, lanes, arguments)))
         whole = read_sweep(arguments.file, overrides=arguments.set) if arguments.where else sweep
@@ -125,7 +130,6 @@ def _run(arguments: argparse.Namespace) -> int:
         launched = None
         while state.to_train:  # once; or once for every look of a declared design
             trained = {*state.to_train}
-            ledger.open()
             launched = _train(state, lanes, arguments, progress_file)
             if launched.n_spooled:
                 _say(
@@ -312,6 +316,11 @@ def _pages(ledger: Ledger) -> str:
     if ledger.uri.startswith("http"):
         return ledger.shown_uri
     return f"mlflow ui --backend-store-uri {shlex.quote(ledger.shown_uri)}"
+
+
+def _interrupt(reason: str) -> None:
+    _say(reason)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _say(*lines: str) -> None:

@@ -20,6 +20,7 @@ from l2t_ray import provenance
 from l2t_ray.config import Run
 from l2t_ray.entries import METRICS, TAGS, Entry, failures, finished, select_entries
 from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.lease import Lease
 from l2t_ray.spool import Record, Series, Spool, dotted
 from l2t_ray.uri import database_file, is_database, mask, tracking_uri
 
@@ -94,6 +95,7 @@ class Ledger:
         self.uri = tracking_uri(uri, folder)
         self.spool = Spool(self.folder / ".l2t" / sweep / "spool")
         self._attempted: set[str] = {path.stem for path in self.spool.paths()}  # may lie in MLflow already, in part
+        self._lease: Lease | None = None
 
     @property
     def shown_uri(self) -> str:
@@ -150,6 +152,55 @@ class Ledger:
                 f"`mlflow experiments restore --experiment-id {self._experiment.experiment_id}`, or rename the sweep"
             )
 
+    @contextlib.contextmanager
+    def writing(self, on_lost: Callable[[str], None] = lambda reason: None) -> Iterator[Lease]:
+        """Makes this process the experiment's only writer, also among hosts; makes database and experiment.
+
+        Args:
+            on_lost: told, in another thread, when another process has taken over.
+
+        Yields:
+            The lease.
+
+        Raises:
+            InputError: if another process is the writer, or the experiment was deleted.
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        self.open()
+        with contextlib.ExitStack() as stack:
+            with _Reaching(self.uri):
+                lease = Lease(self._client, self._experiment.experiment_id, self.sweep, on_lost=on_lost)
+                self._lease = stack.enter_context(lease)
+            try:
+                yield lease
+            finally:
+                self._lease = None
+
+    def settle(self) -> int:
+        """Ends the runs that a killed writer left RUNNING and whose results are not in the spool here.
+
+        Only for the experiment's one writer. Should such a result turn up in another host's spool, it is completed.
+
+        Returns:
+            How many there were; they are trained again.
+
+        Raises:
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        waiting = {path.stem for path in self.spool.paths()}
+        left = [
+            entry
+            for entry in self.entries()
+            if entry.kind == "run" and entry.status == "RUNNING" and entry.experiment == self.sweep
+            if entry.key not in waiting
+        ]
+        with _Reaching(self.uri):
+            for entry in left:
+                self._client.set_tag(entry.run_id, "l2t.outcome", "lost")
+                self._client.set_tag(entry.run_id, "l2t.reason", "its launch was killed while it wrote this run")
+                self._client.set_terminated(entry.run_id, "KILLED")
+        return len(left)
+
     def record(
         self, run: Run, result: Result, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
     ) -> Record:
@@ -196,8 +247,12 @@ class Ledger:
             How many are left because MLflow refuses them; the reason is logged.
 
         Raises:
-            LedgerUnavailableError: if the ledger does not answer; the results stay in the spool.
+            LedgerUnavailableError: if the ledger does not answer, or another process is its writer by now; the results
+                stay in the spool.
         """
+        if self._lease is not None:
+            with _Reaching(self.uri):
+                self._lease.check()
         for record in self.spool.records():
             with _Reaching(self.uri):
                 try:
@@ -262,7 +317,10 @@ class Ledger:
                 for double in set(begun) - set(whole):  # begun here, and finished by another sweep meanwhile
                     client.delete_run(double)
                 return
-            run_id = begun[0] if begun else ""
+            if begun:
+                run_id = begun[0]
+                for name in ("outcome", "reason"):  # `settle` may have called it lost
+                    client.set_tag(run_id, f"l2t.{name}", {"outcome": record.outcome, **record.tags}[name])
         self._attempted.add(record.key)
         if not run_id:
             tags = {"kind": "run", "key": record.key, "sweep": record.sweep, "outcome": record.outcome, **record.tags}
@@ -292,6 +350,7 @@ class Ledger:
     @functools.cached_property
     def _client(self) -> "MlflowClient":
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is the result's
         os.environ.setdefault(
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
         )  # the spool waits; 7 tries would block for minutes

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 CORE = ("operators", "chain", "matching", "meta", "optim", "hypergrad", "models", "learner", "training", "methods")
 ORDER = (
     *("errors", "files", "streams", "registry", "config", "data", "operators", "chain", "models", "matching", "meta"),
-    *("optim", "hypergrad", "methods", "learner", "training", "tracking", "trainable", "sweep"),
+    *("optim", "hypergrad", "methods", "learner", "training", "tracking", "trainable"),
+    *("fleet", "placement", "lanes", "plan", "queue", "events", "launch", "state", "session", "sweep"),
 )
 
 

@@ -1,0 +1,75 @@
+"""Before workers start: the folder of checkpoints is tidied, every data set is loaded once and checked."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.work import Work, whole
+
+
+def prepare_checkpoints(folder: Path, done: Iterable[str]) -> None:
+    """Makes the folder, and removes what killed launches left: parts of files, checkpoints of recorded runs.
+
+    Args:
+        folder: of the sweep's checkpoints.
+        done: keys of finished runs.
+
+    Raises:
+        InputError: if it cannot be written to.
+    """
+    from l2t_ray import checkpoint
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for part in folder.glob(".*"):
+            part.unlink()
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"{folder}: execution.storage must be a folder that can be written to, got {error.strerror!r}"
+        ) from error
+    finished = set(done)
+    for file in folder.glob("*.ckpt*"):
+        key = file.name.split(".")[0]
+        if key in finished:
+            checkpoint.remove_state(folder / f"{key}.ckpt")
+
+
+def prepare_data(runs: Iterable[Run], work: Work) -> dict[str, str]:
+    """Downloads, decodes and checks every data set once, before many processes want it.
+
+    Args:
+        runs: to train.
+        work: how packs are trained.
+
+    Returns:
+        Key to what the run's images are.
+
+    Raises:
+        InputError: with a line for every data set that cannot be had, or has too few images.
+    """
+    from l2t_ray.data import count_samples, load_data
+
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[whole(run.data).model_dump_json()].append(run)
+    problems: list[str] = []
+    digests = {}
+    for group in groups.values():
+        try:
+            data = load_data(whole(group[0].data), Path(work.data_dir), download=work.download)
+            wanted = {json.dumps(run.data.samples_per_class): run.data.samples_per_class for run in group}
+            for samples in wanted.values():
+                count_samples(data.train_labels, data.classes, samples, name=data.name)
+        except InputError as error:
+            problems.extend(error.problems)
+        else:
+            digests.update({run.key: data.sha256 for run in group})
+    if problems:
+        raise InputError(problems)
+    return digests

@@ -1,0 +1,104 @@
+"""One launch's training, from preparing the data to keeping what it took: a cluster, measurements, then all packs."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from l2t_ray.errors import LedgerUnavailableError
+from l2t_ray.fleet import cores
+from l2t_ray.lanes import Lanes
+from l2t_ray.launch import Launched, cluster, joined_fleet, launch
+from l2t_ray.mps import on_every_node
+from l2t_ray.prepare import prepare_checkpoints, prepare_data
+from l2t_ray.progress import duration
+from l2t_ray.state import State
+from l2t_ray.work import TRAINER, Work
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of a launch.
+
+    Attributes:
+        address: of a running Ray cluster; None for this machine.
+        download: whether data sets may be fetched.
+        probe: whether shapes are measured first.
+        trainer: what trains a pack.
+    """
+
+    address: str | None = None
+    download: bool = True
+    probe: bool = True
+    trainer: str = TRAINER
+
+
+def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say: Callable[[str], None]) -> Launched:
+    """Trains what is to be trained.
+
+    Args:
+        state: of the sweep; this process is its writer.
+        lanes: of this machine's devices.
+        options: of the command line.
+        progress_file: for `--status`.
+        say: is told what happens.
+
+    Returns:
+        What the launch came to; its usage is in the ledger alone.
+    """
+    sweep, runs = state.sweep, state.runs
+    execution = sweep.execution
+    storage = (Path(execution.storage) / sweep.name).resolve()
+    work = Work(
+        folder=str(Path.cwd()),
+        checkpoints=str(storage / "checkpoints"),
+        data_dir=str(Path(execution.data_dir).resolve()),
+        download=execution.download and options.download,
+        checkpoint_s=execution.checkpoint_s,
+        methods=tuple(str(path) for path in sweep.methods),
+        trainer=options.trainer,
+        mps=f"{os.getpid()}-{time.time_ns()}",
+    )
+    prepare_checkpoints(storage / "checkpoints", state.done)
+    data_sha = prepare_data(runs, work)
+    with cluster(options.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps):
+        if not is_ours:
+            lanes = state.lanes(joined_fleet())
+            say(f"on the cluster: {state.plan(lanes).fleet}")
+        if options.probe:
+            from l2t_ray.probe import probe
+
+            counts = Counter(lanes.shape_of[run.key] for run in runs)
+            if probe(lanes, counts, lanes.figures, work, say):
+                say(state.announce(state.plan(lanes)))
+        plan = state.plan(lanes)
+        started_ms = time.time_ns() // 1_000_000
+        launched = launch(
+            runs,
+            sweep.cells,
+            data_sha=data_sha,
+            ledger=state.ledger,
+            work=work,
+            lanes=lanes,
+            retries=execution.retries,
+            progress_file=progress_file,
+            storage=storage / "tune",
+        )
+    content = {
+        "started_ms": started_ms,
+        "n_runs": len(runs),
+        "fleet": plan.fleet,
+        "shares": plan.shares,
+        "bases": plan.bases,
+        "predicted_wall_s": plan.wall_s,
+        **asdict(launched),
+    }
+    try:
+        state.ledger.write_launch(content)
+    except LedgerUnavailableError as error:  # the results wait in the spool; this is told now and not kept
+        say(f"what the launch took is not kept: {error}")
+    if plan.wall_s is not None and not launched.n_left:
+        say(f"predicted {duration(plan.wall_s)}, took {duration(launched.wall_s)}")
+    return replace(launched, usage=None)

@@ -1,0 +1,122 @@
+"""A sweep against its ledger: what is finished, what is lost, what is to be trained, and how that would be done."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from l2t_ray.config import Run
+from l2t_ray.entries import Entry, failures, finished
+from l2t_ray.figures import Figures
+from l2t_ray.fleet import Group
+from l2t_ray.lanes import Lanes
+from l2t_ray.placement import habits, times
+from l2t_ray.plan import Plan, make_plan
+from l2t_ray.progress import duration
+from l2t_ray.tracking import Ledger
+
+if TYPE_CHECKING:
+    from l2t_ray.looks import Held
+    from l2t_ray.sweepfile import Sweep
+
+HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the working folder
+
+
+@dataclass(frozen=True)
+class State:
+    """A sweep against its ledger.
+
+    Attributes:
+        sweep: what is wanted.
+        ledger: what is there.
+        entries: of the ledger, of all sweeps.
+        done: finished runs among the wanted, by key.
+        lost: key to (outcome, reason) of runs that ended without a result.
+        to_train: keys, in the file's order.
+        held: by a declared design.
+    """
+
+    sweep: "Sweep"
+    ledger: Ledger
+    entries: list[Entry]
+    done: dict[str, Entry]
+    lost: dict[str, tuple[str, str]]
+    to_train: list[str]
+    held: "Held | None" = None
+
+    @classmethod
+    def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
+        """Compares what is wanted with what is there.
+
+        Args:
+            sweep: what is wanted.
+            ledger: what is there.
+            retry_failed: whether diverged and failed runs are to be trained again.
+
+        Returns:
+            The difference.
+        """
+        entries = ledger.entries()
+        done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
+        skipped = set(done) if retry_failed else {*done, *lost}
+        held = sweep.looks.held(entries, retry_failed=retry_failed) if sweep.looks else None
+        if held:
+            skipped |= held.waiting | held.spared
+        return cls(sweep, ledger, entries, done, lost, [key for key in sweep.runs if key not in skipped], held)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs to train."""
+        return [self.sweep.runs[key] for key in self.to_train]
+
+    def lanes(self, groups: Sequence[Group], *, estimates: bool = False) -> Lanes:
+        """Shares of devices for the runs to train, by what was measured and what the ledger knows.
+
+        Args:
+            groups: the devices.
+            estimates: whether arithmetic may stand in where nothing was measured.
+
+        Returns:
+            The devices' lanes.
+        """
+        return Lanes(
+            self.sweep.execution,
+            groups,
+            Figures(HOME / "probe.json", self.sweep.methods),
+            self.runs,
+            self.sweep.cells,
+            known=times(self.entries),
+            habits=habits(self.entries),
+            estimates=estimates,
+        )
+
+    def plan(self, lanes: Lanes) -> Plan:
+        """What a launch on these devices would do.
+
+        Args:
+            lanes: of the devices.
+
+        Returns:
+            The plan.
+        """
+        price = self.sweep.execution.price_per_hour
+        return make_plan(self.sweep.runs, self.sweep.cells, self.done, self.to_train, lanes, price)
+
+    def announce(self, plan: Plan) -> str:
+        """A launch's first line.
+
+        Args:
+            plan: of the launch.
+
+        Returns:
+            What it will do.
+        """
+        counts = f"{len(self.sweep.runs)} runs wanted, {len(self.done)} finished"
+        if self.lost:
+            counts += f", {len(self.lost)} failed or diverged"
+            counts += " (--retry-failed trains them again)" if not set(self.lost) & set(self.to_train) else ""
+        if not self.to_train:
+            return f"{self.sweep.name}: {counts}, nothing to train"
+        wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
+        shares = next(iter(plan.shares)) + ("" if len(plan.shares) == 1 else ", ...")
+        return f"{self.sweep.name}: {counts}, {len(self.to_train)} to train, {shares}, {wall}"

@@ -119,7 +119,9 @@ class Record(Frozen):
     """What is measured on the way."""
 
     evaluations: Annotated[int, Field(ge=0)] = Field(10, description="points on the way; the last epoch is always one")
-    per_class: bool = Field(False, description="test accuracy of every class")
+    per_class: bool = Field(
+        False, description="every class' test accuracy at each point; at the last, up to 20 classes have it anyway"
+    )
 
 
 class Run(Frozen):

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.calibration import Bins
 from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
 from l2t_ray.models import ResNet
 
 EVALUATION_BATCH = 500
+FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
 Metrics = dict[str, list[tuple[int, float]]]
 OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]
 _SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
@@ -158,7 +160,7 @@ class _Pack:
         measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
         finite = self.learner.finite() & loss.isfinite()
         if epoch + 1 in self.evaluated:
-            measured |= self._evaluate()
+            measured |= self._evaluate(epoch + 1)
         self.n_done = epoch + 1
         for k, ok in enumerate(finite.tolist()):
             if not ok and not self.reasons[k]:
@@ -204,17 +206,18 @@ class _Pack:
         x: Tensor = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _evaluate(self) -> dict[str, Tensor]:
-        """Test accuracy in percent, and of every class where asked for, [K] each."""
+    def _evaluate(self, epoch: int) -> dict[str, Tensor]:
+        """Test accuracy, calibration error and, in the end or where asked for, every class' accuracy; [K] percents."""
         labels, n_classes = self.data.test_labels, len(self.data.classes)
-        right = torch.zeros(len(self.runs), n_classes, device=self.device)
+        right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)
         for start in range(0, len(labels), EVALUATION_BATCH):
             images = normalize(self.data.test_images[start : start + EVALUATION_BATCH], self.learner.dtype)
             batch = labels[start : start + EVALUATION_BATCH]
-            hits = self.learner.predict(images.contiguous(memory_format=torch.channels_last)).argmax(-1) == batch
-            right.index_add_(1, batch, hits.to(right.dtype))
-        measured = {"test_accuracy_percent": 100 * right.sum(1) / len(labels)}
-        if self.runs[0].record.per_class:
+            logits = self.learner.predict(images.contiguous(memory_format=torch.channels_last))
+            right.index_add_(1, batch, (logits.argmax(-1) == batch).to(right.dtype))
+            bins.add(logits, batch)
+        measured = {"test_accuracy_percent": 100 * right.sum(1) / len(labels), "test_ece_percent": bins.error_percent()}
+        if self.runs[0].record.per_class or (epoch == self.n_epochs and n_classes <= FEW_CLASSES):
             counts = torch.bincount(labels, minlength=n_classes)
             for index, name in enumerate(self.data.classes):
                 measured[f"test_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]

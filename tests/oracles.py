@@ -3,6 +3,8 @@
 They follow the paper's formulas (method.md, sections 2 to 4) and share but the parameters' names with `l2t_ray`.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
@@ -118,3 +120,18 @@ class Problem:
         phi = {name: p.detach().requires_grad_() for name, p in phi.items()}
         gradients = torch.autograd.grad(self.outer(theta, phi, **rule), list(phi.values()))
         return dict(zip(phi, gradients, strict=True))
+
+
+def calibration_error_percent(logits: Tensor, labels: Tensor, n_bins: int = 15) -> float:
+    """The expected calibration error of one network (Guo et al. 2017, eq. 3), image by image; logits [B, N]."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for scores, label in zip(logits.double().tolist(), labels.tolist(), strict=True):
+        exponentials = [math.exp(score - max(scores)) for score in scores]
+        confidence = max(exponentials) / sum(exponentials)
+        bins.setdefault(math.ceil(confidence * n_bins), []).append((confidence, scores.index(max(scores)) == label))
+    gaps = []
+    for members in bins.values():
+        accuracy = sum(right for _, right in members) / len(members)
+        confidence = sum(confidence for confidence, _ in members) / len(members)
+        gaps.append(len(members) / len(labels) * abs(accuracy - confidence))
+    return 100 * sum(gaps)

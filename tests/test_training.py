@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from l2t_ray import registry
+from l2t_ray.augment import normalize
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
 from l2t_ray.data import load_data
+from l2t_ray.learner import Learner
 from l2t_ray.models import initialise, resnet
 from l2t_ray.streams import stream
 from l2t_ray.training import Outcome, evaluation_epochs, learning_rate, pack_shape, train
+from tests.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")
 CLASSES = ("0", "1", "2")
@@ -56,6 +59,38 @@ def test_metrics_have_the_ledger_names_and_epochs(digits):
     mean = sum(a * n for a, n in zip(by_class, counts, strict=True)) / sum(counts)
     assert outcome.metrics["test_accuracy_percent"][-1][1] == pytest.approx(mean, rel=1e-5)
     assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_the_last_evaluation_has_every_class_and_each_one_where_asked_for(digits, per_class):
+    wanted = run()
+    wanted = wanted.model_copy(update={"record": wanted.record.model_copy(update={"per_class": per_class})})
+    (outcome,) = train([wanted], digits, None, device=CPU)
+    for name in CLASSES:
+        points = outcome.metrics[f"test_accuracy_class_{name}_percent"]
+        assert [epoch for epoch, _ in points] == ([2, 3] if per_class else [3])
+    errors = [error for _, error in outcome.metrics["test_ece_percent"]]
+    assert len(errors) == 2
+    assert all(0 <= error <= 100 for error in errors)
+
+
+def test_of_many_classes_only_those_asked_for_are_measured(digits, monkeypatch):
+    monkeypatch.setattr("l2t_ray.training.FEW_CLASSES", 2)
+    wanted = run()
+    wanted = wanted.model_copy(update={"record": wanted.record.model_copy(update={"per_class": False})})
+    (outcome,) = train([wanted], digits, None, device=CPU)
+    assert not [name for name in outcome.metrics if "class" in name]
+
+
+def test_the_logged_calibration_error_is_that_of_the_final_network(digits):
+    snapshots = []
+    (outcome,) = train([run()], digits, None, device=CPU, on_epoch=lambda epoch, snapshot: snapshots.append(snapshot()))
+    learner = Learner([run()], len(CLASSES), None, CPU)
+    learner.restore(snapshots[-1])
+    with torch.no_grad():
+        (logits,) = learner.predict(normalize(digits.test_images, torch.float32))
+    expected = calibration_error_percent(logits, digits.test_labels)
+    assert outcome.metrics["test_ece_percent"][-1][1] == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("method", ["scratch", "l2t_www"])

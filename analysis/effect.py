@@ -108,7 +108,8 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
             return Estimate(value, None, None, "too few values for an interval")
     else:
         method = "normal, Mann-Whitney inverted"
-        _, counts = np.unique(both, return_counts=True)
+        # between two differences x - y, shifted samples have no tie in common: only those within each are left
+        counts = np.concatenate([np.unique(sample, return_counts=True)[1] for sample in (x, y)])
         total = m + n
         variance = m * n / 12 * (total + 1 - (counts**3 - counts).sum() / (total * (total - 1)))
         # the k-th difference is where U, with continuity correction, crosses the quantile

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from analysis.correction import benjamini_hochberg, by_family, holm
 from analysis.effect import a12, hodges_lehmann, mean_difference, rank_biserial, u_distribution
@@ -32,6 +33,25 @@ def test_hodges_lehmann_with_ties_is_as_in_r():
     found = hodges_lehmann(TIED_X, TIED_Y)
     ours = (found.value, found.low, found.high)
     assert ours == pytest.approx((1.3000479306, 0.1999897848674394, 2.4999868876266840), abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(values, values)
+def test_the_interval_of_tied_values_is_where_the_test_does_not_reject(x, y):
+    found = hodges_lehmann(x, y)
+    steps = np.unique(np.subtract.outer(x, y))
+    between = [steps[0] - 1, *(steps[1:] + steps[:-1]) / 2, steps[-1] + 1]
+    kept = [d for d in between if stats.mannwhitneyu(np.subtract(x, d), y, method="asymptotic").pvalue >= 0.05]
+    if len(np.unique([*x, *y])) < len(x) + len(y) and found.low is not None:
+        assert kept == [d for d in between if found.low < d < found.high]
+
+
+def test_the_interval_of_accuracies_on_few_test_images_is_as_in_r():
+    # one image in 50 is 2 points. R 4.2.2: wilcox.test(x, y, conf.int = TRUE): -1.99996 to 5.99998
+    x = [58, 60, 60, 58, 66, 60, 66, 64, 58, 64]
+    y = [62, 56, 56, 58, 56, 60, 60, 62, 60, 60]
+    found = hodges_lehmann(x, y)
+    assert (found.low, found.high) == (-2.0, 6.0)
 
 
 @pytest.mark.parametrize(("m", "n"), [(5, 7), (30, 30)])

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-from analysis.ledger import Details, Entry, History, unavailable
+from analysis.ledger import Details, Entry, History
 from analysis.server import download
 from l2t_ray.errors import InputError
-from l2t_ray.uri import database_file, mask
+from l2t_ray.uri import database_file, mask, unavailable
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine

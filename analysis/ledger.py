@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.errors import InputError
 from l2t_ray.uri import database_file, is_database, mask, tracking_uri
 
 History = list[tuple[str, int, float]]  # run id, step, value
@@ -79,20 +79,3 @@ def open_ledger(uri: str | None = None, folder: Path = Path()) -> tuple[Reader, 
             "or name another with --tracking-uri or MLFLOW_TRACKING_URI"
         )
     return (Database(chosen) if is_database(chosen) else Server(chosen)), mask(chosen)
-
-
-def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
-    """What is raised where MLflow, its database or the network fail; without secrets.
-
-    Args:
-        uri: of MLflow.
-        error: what was raised.
-
-    Returns:
-        The error to raise.
-    """
-    first_line = (str(error).splitlines() or [""])[0]
-    return LedgerUnavailableError(
-        f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
-        "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
-    )

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from analysis.ledger import Details, Entry, History, unavailable
+from analysis.ledger import Details, Entry, History
+from l2t_ray.uri import unavailable
 
 RUNS_A_PAGE = 5_000
 THREADS = 8

@@ -8,7 +8,8 @@ from typing import Self
 
 from l2t_ray.config import Run
 from l2t_ray.errors import LedgerUnavailableError
-from l2t_ray.tracking import Ledger, Result
+from l2t_ray.spool import Result
+from l2t_ray.tracking import Ledger
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between tries while the ledger is away
 

@@ -7,13 +7,46 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
+from l2t_ray import provenance
+from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
+from l2t_ray.uri import mask
 
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
 
+REASON_CHARACTERS = 1000
+
 logger = logging.getLogger(__name__)
+
+
+class Result(Protocol):
+    """How a run ended: `training.Outcome`, or what the queue makes of a run that raised."""
+
+    @property
+    def key(self) -> str:
+        """The run's key."""
+
+    @property
+    def status(self) -> str:
+        """finished, diverged or failed."""
+
+    @property
+    def reason(self) -> str:
+        """Empty when finished."""
+
+    @property
+    def metrics(self) -> Series:
+        """Name to (epoch, value), epochs from 1."""
+
+    @property
+    def wall_s(self) -> float:
+        """Of all sessions."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of memory."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +63,40 @@ class Record:
     wall_s: float
     peak_bytes: int
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
+
+    @classmethod
+    def of(cls, run: Run, result: Result, sweep: str, cell: str, *, data_sha: str, tags: Mapping[str, str]) -> Self:
+        """How a run ended, with everything by which it is found again.
+
+        Args:
+            run: the run.
+            result: how it ended.
+            sweep: MLflow's experiment.
+            cell: the cell's name in this sweep.
+            data_sha: what the images were, if not a settings' entry.
+            tags: further ones, without the prefix `l2t.`.
+
+        Returns:
+            The record.
+        """
+        return cls(
+            key=run.key,
+            sweep=sweep,
+            name=f"{cell} seed {run.seed}",
+            outcome=result.status,
+            params=dotted(run.resolved()),
+            tags={
+                **tags,
+                "cell": cell,
+                "reason": mask(result.reason)[:REASON_CHARACTERS],
+                "git": provenance.commit(),
+                "versions": provenance.versions(),
+                "data_sha": data_sha or run.data.sha256 or "",
+            },
+            metrics={name: [*series] for name, series in result.metrics.items()},
+            wall_s=result.wall_s,
+            peak_bytes=result.peak_bytes,
+        )
 
     @property
     def start_ms(self) -> int:

@@ -2,6 +2,7 @@
 
 Runs are written through `MlflowClient` with explicit ids by one process. Through a server they are read by MLflow's own
 search; a database at hand is read by SQL, because that search loads every param, metric and tag of every run.
+One object in one long file: reading, writing, the lease and the manifest share a client and an experiment.
 """
 
 import contextlib
@@ -14,70 +15,24 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from l2t_ray import provenance
 from l2t_ray.config import Run
-from l2t_ray.entries import METRICS, TAGS, Entry, failures, finished, select_entries
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.entries import Entry, failures, finished, search_entries, select_entries
+from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
-from l2t_ray.spool import Record, Series, Spool, dotted
-from l2t_ray.uri import database_file, is_database, mask, tracking_uri
+from l2t_ray.manifest import Wanted, manifest
+from l2t_ray.spool import Record, Result, Spool
+from l2t_ray.uri import database_file, is_database, mask, reaching, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
-RUNS_A_PAGE = 5000
-REASON_CHARACTERS = 1000
 # refusals of a value; everything else may pass when it is tried again
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"})
 
 logger = logging.getLogger(__name__)
-
-
-class Result(Protocol):
-    """How a run ended: `training.Outcome`, or what the queue makes of a run that raised."""
-
-    @property
-    def key(self) -> str:
-        """The run's key."""
-
-    @property
-    def status(self) -> str:
-        """finished, diverged or failed."""
-
-    @property
-    def reason(self) -> str:
-        """Empty when finished."""
-
-    @property
-    def metrics(self) -> Series:
-        """Name to (epoch, value), epochs from 1."""
-
-    @property
-    def wall_s(self) -> float:
-        """Of all sessions."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """Of memory."""
-
-
-class Wanted(Protocol):
-    """A sweep, as far as the ledger knows it: `sweepfile.Sweep`."""
-
-    @property
-    def name(self) -> str:
-        """The experiment."""
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        """By key."""
-
-    @property
-    def cells(self) -> Mapping[str, str]:
-        """Key to cell."""
 
 
 class Ledger:
@@ -111,11 +66,14 @@ class Ledger:
         Raises:
             LedgerUnavailableError: if the ledger does not answer.
         """
-        with _Reaching(self.uri):
+        with reaching(self.uri):
             file = database_file(self.uri)
             if file is not None and not file.exists():
                 return []
-            found = list(select_entries(self.uri) if is_database(self.uri) else self._search())
+            if is_database(self.uri):
+                found = [*select_entries(self.uri)]
+            else:
+                found = [*search_entries(self._client, {one.experiment_id: one.name for one in self._experiments()})]
         return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
 
     def finished(self, keys: Iterable[str]) -> dict[str, str]:
@@ -168,7 +126,7 @@ class Ledger:
         """
         self.open()
         with contextlib.ExitStack() as stack:
-            with _Reaching(self.uri):
+            with reaching(self.uri):
                 lease = Lease(self._client, self._experiment.experiment_id, self.sweep, on_lost=on_lost)
                 self._lease = stack.enter_context(lease)
             try:
@@ -194,7 +152,7 @@ class Ledger:
             if entry.kind == "run" and entry.status == "RUNNING" and entry.experiment == self.sweep
             if entry.key not in waiting
         ]
-        with _Reaching(self.uri):
+        with reaching(self.uri):
             for entry in left:
                 self._client.set_tag(entry.run_id, "l2t.outcome", "lost")
                 self._client.set_tag(entry.run_id, "l2t.reason", "its launch was killed while it wrote this run")
@@ -216,24 +174,7 @@ class Ledger:
         Returns:
             What was spooled.
         """
-        record = Record(
-            key=run.key,
-            sweep=self.sweep,
-            name=f"{cell} seed {run.seed}",
-            outcome=result.status,
-            params=dotted(run.resolved()),
-            tags={
-                **(tags or {}),
-                "cell": cell,
-                "reason": mask(result.reason)[:REASON_CHARACTERS],
-                "git": provenance.commit(),
-                "versions": provenance.versions(),
-                "data_sha": data_sha or run.data.sha256 or "",
-            },
-            metrics={name: [*series] for name, series in result.metrics.items()},
-            wall_s=result.wall_s,
-            peak_bytes=result.peak_bytes,
-        )
+        record = Record.of(run, result, self.sweep, cell, data_sha=data_sha, tags=tags or {})
         self.spool.put(record)
         return record
 
@@ -251,10 +192,10 @@ class Ledger:
                 stay in the spool.
         """
         if self._lease is not None:
-            with _Reaching(self.uri):
+            with reaching(self.uri):
                 self._lease.check()
         for record in self.spool.records():
-            with _Reaching(self.uri):
+            with reaching(self.uri):
                 try:
                     self._write(record)
                 except Exception as error:
@@ -281,7 +222,7 @@ class Ledger:
                 if entry.tags.get("manifest_sha") == digest:
                     return
                 run_id = entry.run_id
-        with _Reaching(self.uri):
+        with reaching(self.uri):
             if not run_id:
                 tags = {"l2t.kind": "manifest", "l2t.sweep": self.sweep}
                 created = self._client.create_run(self._experiment.experiment_id, tags=tags, run_name="manifest")
@@ -297,7 +238,7 @@ class Ledger:
             content: plain values with `started_ms`; the manifest run gets it as `launch.json`, the latest launch, and
                 below `launches/`.
         """
-        with _Reaching(self.uri):
+        with reaching(self.uri):
             query = "tags.`l2t.kind` = 'manifest'"
             found = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
             if found:
@@ -363,7 +304,7 @@ class Ledger:
 
     @functools.cached_property
     def _experiment(self) -> Any:
-        with _Reaching(self.uri):
+        with reaching(self.uri):
             found = self._client.get_experiment_by_name(self.sweep)
             if found is None:
                 location = None
@@ -384,60 +325,3 @@ class Ledger:
             yield from page
             if not (token := page.token):
                 return
-
-    def _search(self) -> Iterator[Entry]:
-        names = {experiment.experiment_id: experiment.name for experiment in self._experiments()}
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [*names], "tags.`l2t.kind` LIKE '%'", max_results=RUNS_A_PAGE, page_token=token
-            )
-            for run in page:
-                tags = {name: run.data.tags[f"l2t.{name}"] for name in TAGS if f"l2t.{name}" in run.data.tags}
-                metrics = {name: run.data.metrics[name] for name in METRICS if name in run.data.metrics}
-                experiment = names[run.info.experiment_id]
-                yield Entry(run.info.run_id, experiment, run.info.status, run.info.start_time or 0, tags, metrics)
-            if not (token := page.token):
-                return
-
-
-class _Reaching:
-    """Turns whatever MLflow, its database or the network raise into a LedgerUnavailableError without secrets."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, InputError | LedgerUnavailableError):
-            first_line = (str(error).splitlines() or [""])[0]
-            raise LedgerUnavailableError(
-                f"{mask(self.uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
-                "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
-            ) from None
-
-
-def manifest(sweep: Wanted) -> dict[str, Any]:
-    """What a report has to know of the wanted runs.
-
-    Args:
-        sweep: the whole sweep.
-
-    Returns:
-        {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}, and `design` where one is declared
-    """
-    runs = [
-        {
-            "key": key,
-            "cell": sweep.cells[key],
-            "seed": run.seed,
-            "data": run.data.title or run.data.name,
-            "samples_per_class": run.data.samples_per_class,
-            "method": run.method,
-            "epochs": run.training.epochs,
-        }
-        for key, run in sweep.runs.items()
-    ]
-    looks = getattr(sweep, "looks", None)
-    return {"sweep": sweep.name, "runs": runs, **({"design": looks.design.to_json()} if looks else {})}

@@ -1,10 +1,12 @@
 """The address of the ledger: where MLflow is looked for, and how that is told without its password."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, LedgerUnavailableError
 
 SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVER_SCHEMES = ("http://", "https://")
@@ -69,3 +71,38 @@ def mask(text: str) -> str:
     """
     text = re.sub(r"(?<=://)[^/\s]*@", "***@", text)
     return re.sub(r"(?i)([?&]\w*(?:password|token|secret)=)[^&\s]+", r"\1***", text)
+
+
+def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
+    """What is raised where MLflow, its database or the network fail; without secrets.
+
+    Args:
+        uri: of MLflow.
+        error: what was raised.
+
+    Returns:
+        The error to raise.
+    """
+    first_line = (str(error).splitlines() or [""])[0]
+    return LedgerUnavailableError(
+        f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
+        "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
+    )
+
+
+@contextlib.contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Turns whatever MLflow, its database or the network raise in the block into `unavailable`.
+
+    Args:
+        uri: of MLflow.
+
+    Raises:
+        unavailable: a LedgerUnavailableError.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError | LedgerUnavailableError):
+            raise
+        raise unavailable(uri, error) from None

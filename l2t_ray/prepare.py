@@ -1,4 +1,4 @@
-"""Before workers start: the folder of checkpoints is tidied, every data set is loaded once and checked."""
+"""Before workers start: the checkpoints' folder is tidied; every data set and source network is loaded and checked."""
 
 import json
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.work import Work, whole
+from l2t_ray.work import Work, reads_source, whole
 
 
 def prepare_checkpoints(folder: Path, done: Iterable[str]) -> None:
@@ -40,8 +40,8 @@ def prepare_checkpoints(folder: Path, done: Iterable[str]) -> None:
             checkpoint.remove_state(folder / f"{key}.ckpt")
 
 
-def prepare_data(runs: Iterable[Run], work: Work) -> dict[str, str]:
-    """Downloads, decodes and checks every data set once, before many processes want it.
+def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
+    """Downloads, decodes and checks what the runs read, once, before many processes want it.
 
     Args:
         runs: to train.
@@ -51,14 +51,24 @@ def prepare_data(runs: Iterable[Run], work: Work) -> dict[str, str]:
         Key to what the run's images are.
 
     Raises:
-        InputError: with a line for every data set that cannot be had, or has too few images.
+        InputError: with a line for every data set that cannot be had or has too few images, and for every file of
+            weights that is damaged.
     """
+    runs = list(runs)
+    problems: list[str] = []
+    digests = _load_data(runs, work, problems)
+    _load_sources(runs, problems)
+    if problems:
+        raise InputError(problems)
+    return digests
+
+
+def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str, str]:
     from l2t_ray.data import count_samples, load_data
 
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[whole(run.data).model_dump_json()].append(run)
-    problems: list[str] = []
     digests = {}
     for group in groups.values():
         try:
@@ -70,6 +80,14 @@ def prepare_data(runs: Iterable[Run], work: Work) -> dict[str, str]:
             problems.extend(error.problems)
         else:
             digests.update({run.key: data.sha256 for run in group})
-    if problems:
-        raise InputError(problems)
     return digests
+
+
+def _load_sources(runs: Iterable[Run], problems: list[str]) -> None:
+    from l2t_ray.models import load_source
+
+    for source in {run.source.model_dump_json(): run.source for run in runs if reads_source(run)}.values():
+        try:
+            load_source(source)
+        except InputError as error:
+            problems.extend(error.problems)

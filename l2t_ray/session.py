@@ -12,7 +12,7 @@ from l2t_ray.fleet import cores
 from l2t_ray.lanes import Lanes
 from l2t_ray.launch import Launched, cluster, joined_fleet, launch
 from l2t_ray.mps import on_every_node
-from l2t_ray.prepare import prepare_checkpoints, prepare_data
+from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
 from l2t_ray.state import State
 from l2t_ray.work import TRAINER, Work
@@ -62,7 +62,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         mps=f"{os.getpid()}-{time.time_ns()}",
     )
     prepare_checkpoints(storage / "checkpoints", state.done)
-    data_sha = prepare_data(runs, work)
+    data_sha = prepare_inputs(runs, work)
     with cluster(options.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps):
         if not is_ours:
             lanes = state.lanes(joined_fleet())

@@ -23,7 +23,7 @@ from l2t_ray.config import Data, Run, Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
 from l2t_ray.models import ResNet, load_source
-from l2t_ray.work import Work, decode, whole
+from l2t_ray.work import Work, decode, reads_source, whole
 
 STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
 
@@ -199,7 +199,7 @@ def inputs(work: Work, run: Run) -> tuple[Any, ResNet | None]:
         Both on the CPU; no network for a method that reads none.
     """
     data = _load_data(whole(run.data).model_dump_json(), work.data_dir, download=work.download)
-    source = _load_source(run.source.model_dump_json(), run.training.precision) if _reads_source(run) else None
+    source = _load_source(run.source.model_dump_json(), run.training.precision) if reads_source(run) else None
     return data, source
 
 
@@ -252,10 +252,6 @@ def device_name() -> str:
         The graphics card's name, or "cpu".
     """
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def _reads_source(run: Run) -> bool:
-    return any(name.split(".")[0] == "source" for name in registry.METHODS[run.method].uses)
 
 
 @functools.lru_cache(maxsize=2)

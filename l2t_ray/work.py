@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from l2t_ray import registry
 from l2t_ray.config import Data, Run
 from l2t_ray.errors import InputError
 
@@ -106,3 +107,15 @@ def whole(settings: Data) -> Data:
         Settings that are equal where the loaded data set is.
     """
     return settings.model_copy(update={"samples_per_class": 1})
+
+
+def reads_source(run: Run) -> bool:
+    """Whether a run needs its source network.
+
+    Args:
+        run: any.
+
+    Returns:
+        True where the method reads a setting of the source.
+    """
+    return any(name.split(".")[0] == "source" for name in registry.METHODS[run.method].uses)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray.matching import Matching
-from l2t_ray.models import ResNet
+from l2t_ray.models import Backbone
 
 Tensors = Mapping[str, Tensor]
 
@@ -70,7 +70,9 @@ class Meta(nn.Module):
 class Rival:
     """One run of l2t_ww or l2t_www on modules and autograd."""
 
-    def __init__(self, source: ResNet, target: Vgg9, meta: Meta, pairs: Matching, *, inner: str, n_steps: int) -> None:
+    def __init__(
+        self, source: Backbone, target: Vgg9, meta: Meta, pairs: Matching, *, inner: str, n_steps: int
+    ) -> None:
         self.source, self.target, self.meta, self.pairs = source, target, meta, pairs
         self.inner, self.n_steps, self.beta, self.lr = inner, n_steps, 0.5, 0.1
         self.sgd = torch.optim.SGD(target.parameters(), self.lr, momentum=0.9, weight_decay=1e-4)

@@ -55,11 +55,15 @@ class Values:
 
 @dataclass
 class Adjoints:
-    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient and mean(u gy)."""
+    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient and mean(u gy).
+
+    A network without convolutions of its own (`models.traced`) keeps the gradients that it was given.
+    """
 
     white: dict[int, Tensor] = field(default_factory=dict)
     kernel: dict[int, Tensor] = field(default_factory=dict)
     overlap: dict[int, Tensor] = field(default_factory=dict)
+    features: Sequence[Tensor | None] = ()
     logits: Tensor | None = None
 
 

@@ -11,9 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from l2t_ray import registry
+from l2t_ray.architectures import Arch, missing_level
 
 KEY_DIGITS = 16
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -36,7 +45,8 @@ def _unit_fraction(share: float) -> float:
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]
-Pair = tuple[Annotated[int, Field(ge=0, le=2)], Annotated[int, Field(ge=0, le=4)]]
+Level = Annotated[int, Field(ge=0)]
+Pair = tuple[Level, Level]
 PairList = Annotated[
     tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
 ]
@@ -54,8 +64,8 @@ class Frozen(BaseModel):
 class Source(Frozen):
     """The frozen network that teaches."""
 
-    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56"] = "resnet32"
-    width: Positive = Field(1.0, description="factor on the channels, 16/32/64 at 1")
+    arch: Arch = "resnet32"
+    width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
     weights: str | None = Field(None, description="file of weights, relative to the working folder")
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
 
@@ -63,8 +73,8 @@ class Source(Frozen):
 class Target(Frozen):
     """The network that is trained."""
 
-    arch: Literal["vgg9"] = "vgg9"
-    width: Positive = Field(1.0, description="factor on the channels, 64 to 512 at 1")
+    arch: Arch = "vgg9"
+    width: Positive = Field(1.0, description="factor on the channels; a VGG has 64 to 512 at 1")
 
 
 class Data(Frozen):
@@ -158,6 +168,13 @@ class Run(Frozen):
                 raise ValueError(f"{name} is no option of {info.data['method']}")
             options[name] = like_default(value, options[name])
         return options
+
+    @model_validator(mode="after")
+    def _check_levels(self) -> Self:
+        wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch)
+        if wrong and {"transfer", "transfer.pairs"} & registry.METHODS[self.method].uses:
+            raise ValueError(f"transfer.pairs {wrong}")
+        return self
 
     def __copy__(self) -> Self:
         """A copy without what was computed: `model_copy` is about to change a setting."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray import registry
-from l2t_ray.blocks import Block, Choice
-from l2t_ray.config import like_default
+from l2t_ray.architectures import missing_level
+from l2t_ray.blocks import Block, Choice, reads
+from l2t_ray.config import Source, Target, like_default
 from l2t_ray.data_sets import CLASSES, TRAIN_IMAGES_PER_CLASS
 from l2t_ray.digests import Contents, Digests
 from l2t_ray.errors import InputError
@@ -52,6 +53,7 @@ class Laws:
             *self._check_methods(block),
             *self._check_weights(block, methods),
             *self._check_options(block, described),
+            *_check_pairs(block, described),
             *self._check_data(block),
         ]
 
@@ -159,6 +161,17 @@ def _check_pin(pinned: Choice, found: str, path: str) -> Iterator[str]:
     if pinned.value not in {None, found}:
         law = f"sha256 must be that of {path}, {found}"
         yield f"{pinned.item.place}: {law}, got {pinned.value!r}; correct it, remove it, or restore the file"
+
+
+def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[str]:
+    """Pairs of levels against the levels that the networks have."""
+    if not any(reads(method, "transfer.pairs") for method in methods):
+        return
+    for pairs in block.values("transfer.pairs"):
+        for source in block.values("source.arch") or [Choice(Source().arch, pairs.item)]:
+            for target in block.values("target.arch") or [Choice(Target().arch, pairs.item)]:
+                if wrong := missing_level(pairs.value, source.value, target.value):
+                    yield f"{pairs.item.place}: transfer.pairs {wrong}; correct the list"
 
 
 def _reads_source(method: registry.Described) -> bool:

@@ -12,11 +12,10 @@ from l2t_ray.config import Run
 from l2t_ray.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes
-from l2t_ray.models import ResNet, initial_theta, target_chain
+from l2t_ray.models import Backbone, build_target
 from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
 from l2t_ray.streams import stream
 
-IMAGE_SIZE = 32
 RunState = dict[str, Any]
 _TENSORS = ("theta", "buffers", "phi", "moments")
 
@@ -31,26 +30,27 @@ class Learner:
         device: where everything lives.
     """
 
-    def __init__(self, runs: Sequence[Run], n_classes: int, source: ResNet | None, device: torch.device) -> None:
+    def __init__(self, runs: Sequence[Run], n_classes: int, source: Backbone | None, device: torch.device) -> None:
         first = runs[0]
         self.runs, self.source, self.device, self.n_runs = runs, source, device, len(runs)
         self.dtype = torch.float64 if first.training.precision == "float64" else torch.float32
         method = registry.METHODS[first.method]
         assert isinstance(method, Method)
         self.method = method
-        self.network = target_chain(first.target, n_classes)
-        n_levels = len(self.network.levels)
+        self.network = build_target(first.target, n_classes)
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
-            source_sizes=tuple(IMAGE_SIZE >> m for m in range(3)) if source is not None else (),
+            source_sizes=source.sizes if source is not None else (),
             target_channels=self.network.feature_channels,
-            target_sizes=tuple(IMAGE_SIZE >> n for n in range(n_levels)),
+            target_sizes=self.network.feature_sizes,
             n_classes=n_classes,
         )
         self.pairs = method.matching(first, self.shapes) if isinstance(method, FeatureMatching) else None
         self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
-        self.theta = self._stack([self._initial_theta(run) for run in runs])
-        self.extra_names = [name for name in self.theta if name.split(".")[0] not in {"conv", "bn", "fc"}]
+        of_network = [self.network.initial_theta(stream(run.seed, "init")) for run in runs]
+        of_method = [method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer")) for run in runs]
+        self.theta = self._stack([{**one, **other} for one, other in zip(of_network, of_method, strict=True)])
+        self.extra_names = [*of_method[0]]
         self.buffers = {name: torch.zeros_like(p) for name, p in self.theta.items()}
         self.statistics = self.network.initial_statistics(self.n_runs, self.theta["fc.bias"])
         self.phi = self._stack([self._initial_phi(run) for run in runs])
@@ -181,10 +181,6 @@ class Learner:
         if self.runs[0].transfer.inner == "published":
             return Inner(lr, self.beta, self.momentum, self.weight_decay)
         return Inner(lr, torch.ones_like(self.beta))
-
-    def _initial_theta(self, run: Run) -> dict[str, Tensor]:
-        theta = initial_theta(self.network, stream(run.seed, "init"))
-        return theta | self.method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
 
     def _initial_phi(self, run: Run) -> dict[str, Tensor]:
         if self.pairs is None or not self.networks:

@@ -18,10 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from l2t_ray.config import Pairs
 from l2t_ray.operators import convolve, convolve_transposed, kernel_gradient
-
-N_SOURCE_LEVELS, N_TARGET_LEVELS = 3, 5
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,6 @@ class Matching:
     def channels(self, level: int) -> int:
         """C_n."""
         return sum(self.source_channels[m] for m in self.sources_of(level))
-
-
-def resolve_pairs(pairs: Pairs) -> tuple[tuple[int, int], ...]:
-    """The pairs (m, n) behind a name.
-
-    Args:
-        pairs: "all" (15), "one_to_one" (equal sizes: 32, 16, 8 pixels), "single" (the last of each), or a list.
-
-    Returns:
-        The pairs, ascending and unique.
-    """
-    if pairs == "all":
-        return tuple((m, n) for m in range(N_SOURCE_LEVELS) for n in range(N_TARGET_LEVELS))
-    if pairs == "one_to_one":
-        return tuple((m, m) for m in range(N_SOURCE_LEVELS))
-    if pairs == "single":
-        return ((N_SOURCE_LEVELS - 1, N_TARGET_LEVELS - 1),)
-    return tuple(sorted({(m, n) for m, n in pairs}))
 
 
 def initial_projections(matching: Matching, generator: torch.Generator) -> dict[str, Tensor]:

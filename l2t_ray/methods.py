@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from l2t_ray.architectures import resolve_pairs
 from l2t_ray.config import Run
-from l2t_ray.matching import Matching, initial_projections, resolve_pairs
+from l2t_ray.matching import Matching, initial_projections
 from l2t_ray.registry import Scalar, register
 
 
@@ -95,7 +96,8 @@ class FeatureMatching(Method):
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
         """The pairs of a run and their channels."""
-        return Matching(resolve_pairs(run.transfer.pairs), shapes.source_channels, shapes.target_channels)
+        pairs = resolve_pairs(run.transfer.pairs, shapes.source_sizes, shapes.target_sizes)
+        return Matching(pairs, shapes.source_channels, shapes.target_channels)
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """The projections r_theta."""

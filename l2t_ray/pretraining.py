@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import models
+from l2t_ray.architectures import Arch
 from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.checkpoint import load_state, save_state
 from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
@@ -35,8 +36,8 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class SourceNetwork(Frozen):
     """What is trained: a source's settings without its weights."""
 
-    arch: Literal["resnet20", "resnet32", "resnet44", "resnet56"] = Source().arch
-    width: Positive = Field(1.0, description="factor on the channels, 16/32/64 at 1")
+    arch: Arch = Source().arch
+    width: Positive = Field(1.0, description="factor on the channels")
 
 
 class SourceData(Data):
@@ -114,7 +115,7 @@ def train_source(
     device: torch.device,
     checkpoint: Path,
     on_epoch: Callable[[Progress], None],
-) -> tuple[models.ResNet, Progress]:
+) -> tuple[models.Backbone, Progress]:
     """Trains a source network, from its checkpoint on where there is one of the same settings.
 
     Args:
@@ -133,7 +134,7 @@ def train_source(
     training, resolved = settings.training, settings.resolved()
     _set_precision(training.precision)
     dtype = torch.float64 if training.precision == "float64" else torch.float32
-    network = models.resnet(int(settings.source.arch.removeprefix("resnet")), settings.source.width, len(data.classes))
+    network = models.build(settings.source.arch, settings.source.width, len(data.classes))
     models.initialise(network, stream(settings.seed, "init"))
     network.to(device, dtype).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
@@ -173,7 +174,7 @@ def train_source(
 
 def _train_epoch(
     settings: Pretraining,
-    network: models.ResNet,
+    network: models.Backbone,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
@@ -201,7 +202,7 @@ def _train_epoch(
 
 
 @torch.no_grad()
-def compute_accuracy_percent(network: models.ResNet, images: Tensor, labels: Tensor) -> float:
+def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: Tensor) -> float:
     """How many images a network classifies right, with running statistics.
 
     Args:

@@ -22,7 +22,7 @@ from l2t_ray import checkpoint, mps, registry
 from l2t_ray.config import Data, Run, Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
-from l2t_ray.models import ResNet, load_source
+from l2t_ray.models import Backbone, load_source
 from l2t_ray.work import Work, decode, reads_source, whole
 
 STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
@@ -188,7 +188,7 @@ def trainer(work: Work) -> Callable[..., list[Any]]:
     return found
 
 
-def inputs(work: Work, run: Run) -> tuple[Any, ResNet | None]:
+def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
     """The data set and the source network of a run; the last two of each stay in memory.
 
     Args:
@@ -260,5 +260,5 @@ def _load_data(settings: str, data_dir: str, *, download: bool) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _load_source(settings: str, precision: str) -> ResNet:  # the training casts it in place: one for each precision
+def _load_source(settings: str, precision: str) -> Backbone:  # the training casts it in place: one for each precision
     return load_source(Source.model_validate_json(settings))

@@ -16,7 +16,7 @@ from l2t_ray.calibration import Bins
 from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
-from l2t_ray.models import ResNet
+from l2t_ray.models import Backbone
 
 EVALUATION_BATCH = 500
 FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
@@ -88,7 +88,7 @@ def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
 def train(
     runs: Sequence[Run],
     data: DataSet,
-    source: ResNet | None,
+    source: Backbone | None,
     *,
     device: torch.device,
     states: Sequence[RunState | None] | None = None,
@@ -124,7 +124,7 @@ def train(
 class _Pack:
     """The loop's state: the learner, the images on the device, and what has been measured."""
 
-    def __init__(self, runs: Sequence[Run], data: DataSet, source: ResNet | None, device: torch.device) -> None:
+    def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
         _set_precision(runs[0].training.precision)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)

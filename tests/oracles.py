@@ -80,6 +80,67 @@ def wfm_loss(projected: dict, source: list[Tensor], weights: dict) -> Tensor:
     return total
 
 
+def resnet(theta: Dict, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """He et al. 2016, CIFAR: a level is a stage's last output; with batch statistics."""
+
+    def norm(name: str, z: Tensor) -> Tensor:
+        return F.batch_norm(z, None, None, theta[f"{name}.weight"], theta[f"{name}.bias"], training=True)
+
+    x = F.relu(norm("bn1", F.conv2d(x, theta["conv1.weight"], theta["conv1.bias"], padding=1)))
+    features = []
+    for stage in range(3):
+        block = 0
+        while (name := f"stages.{stage}.{block}") + ".conv1.weight" in theta:
+            stride = 2 if stage > 0 and block == 0 else 1
+            y = F.relu(norm(f"{name}.bn1", F.conv2d(x, theta[f"{name}.conv1.weight"], stride=stride, padding=1)))
+            y = norm(f"{name}.bn2", F.conv2d(y, theta[f"{name}.conv2.weight"], padding=1))
+            if f"{name}.downsample.0.weight" in theta:
+                x = norm(f"{name}.downsample.1", F.conv2d(x, theta[f"{name}.downsample.0.weight"], stride=stride))
+            x = F.relu(x + y)
+            block += 1
+        features.append(x)
+    return features, F.linear(x.mean((2, 3)), theta["fc.weight"], theta["fc.bias"])
+
+
+def vit(theta: Dict, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Dosovitskiy et al. 2021 with 4 x 4 patches and three heads, image by image, patch by patch, head by head."""
+    n_channels = len(theta["norm.weight"])
+    n_head = n_channels // 3
+
+    def linear(name: str, t: Tensor) -> Tensor:
+        return t @ theta[f"{name}.weight"].T + theta[f"{name}.bias"]
+
+    def norm(name: str, t: Tensor) -> Tensor:
+        centred = t - t.mean(-1, keepdim=True)
+        return (
+            centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * theta[f"{name}.weight"]
+            + theta[f"{name}.bias"]
+        )
+
+    maps: list[list[Tensor]] = []
+    logits = []
+    kernel = theta["patch.weight"].flatten(1)
+    for image in x:
+        patches = [image[:, r : r + 4, c : c + 4].flatten() for r in range(0, 32, 4) for c in range(0, 32, 4)]
+        tokens = torch.stack([kernel @ p for p in patches]) + theta["patch.bias"] + theta["position.weight"]
+        mine = []
+        for block in range(6):
+            name = f"blocks.{block}"
+            mixed = linear(f"{name}.qkv", norm(f"{name}.norm1", tokens))
+            heads = []
+            for head in range(3):
+                q, k, v = (mixed[:, i * n_channels + head * n_head :][:, :n_head] for i in range(3))
+                heads.append(torch.softmax(q @ k.T / n_head**0.5, 1) @ v)
+            tokens = tokens + linear(f"{name}.out", torch.cat(heads, 1))
+            hidden = linear(f"{name}.up", norm(f"{name}.norm2", tokens))
+            gelu = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+            tokens = tokens + linear(f"{name}.down", gelu)
+            mine.append(tokens.T.reshape(n_channels, 8, 8))
+        maps.append(mine)
+        logits.append(linear("fc", norm("norm", tokens).mean(0)))
+    return [torch.stack(level) for level in zip(*maps, strict=True)], torch.stack(logits)
+
+
 class Problem:
     """One run's losses as functions of theta and phi."""
 
@@ -88,13 +149,17 @@ class Problem:
         self.images, self.labels, self.source = images, labels, source
         self.sizes = [images.shape[-1] // 2**n for n in range(len(levels))]
 
+    def outputs(self, theta: Dict) -> tuple[list[Tensor], Tensor]:
+        """T^n(x) and logits."""
+        return target(self.levels, theta, self.images)
+
     def org(self, theta: Dict) -> Tensor:
         """L_org."""
-        return F.cross_entropy(target(self.levels, theta, self.images)[1], self.labels)
+        return F.cross_entropy(self.outputs(theta)[1], self.labels)
 
     def wfm(self, theta: Dict, phi: Dict) -> Tensor:
         """L_wfm."""
-        features, _ = target(self.levels, theta, self.images)
+        features, _ = self.outputs(theta)
         projected = project(theta, features, self.pairs, self.channels)
         return wfm_loss(projected, self.source, weights(phi, self.source, self.pairs, self.sizes))
 

@@ -7,8 +7,9 @@ import torch
 from oracles import Problem
 
 from l2t_ray import hypergrad, matching, meta
+from l2t_ray.architectures import resolve_pairs
 from l2t_ray.chain import Adjoints, Chain, Values
-from l2t_ray.matching import Matching, resolve_pairs
+from l2t_ray.matching import Matching
 from l2t_ray.models import initial_theta
 
 LEVELS = ((4,), (5,), (6, 6), (7, 7), (8, 8))

@@ -23,9 +23,9 @@ def test_source_features_have_the_paper_shapes():
 
 
 def test_target_has_the_paper_channels_and_as_many_multiply_adds():
-    chain = models.target_chain(Target(), 10)
+    chain = models.build_target(Target(), 10)
     assert chain.feature_channels == (64, 128, 256, 512, 512)
-    theta = {name: p[None] for name, p in models.initial_theta(chain, stream(0, "init")).items()}
+    theta = {name: p[None] for name, p in chain.initial_theta(stream(0, "init")).items()}
     values = chain.forward(theta, torch.zeros(2, 3, 32, 32))
     assert [f.shape[-1] for f in values.features] == [32, 16, 8, 4, 2]
     kernels = [theta[f"conv.{i}.weight"].numel() * x.shape[-1] ** 2 for i, x in enumerate(values.inputs)]
@@ -33,7 +33,7 @@ def test_target_has_the_paper_channels_and_as_many_multiply_adds():
 
 
 def test_initial_weights_have_the_stated_spread():
-    theta = models.initial_theta(models.target_chain(Target(), 10), stream(3, "init"))
+    theta = models.build_target(Target(), 10).initial_theta(stream(3, "init"))
     assert float(theta["conv.3.weight"].std()) == pytest.approx((2 / (9 * 256)) ** 0.5, rel=0.01)
     assert float(theta["fc.weight"].std()) == pytest.approx(0.01, rel=0.03)
     assert float(theta["fc.bias"].abs().max()) == 0

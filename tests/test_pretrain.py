@@ -136,6 +136,18 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, data_dir):
     assert epochs == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("arch", "width"), [("vgg9", 0.1), ("vgg11", 0.1), ("vit", 0.1)])
+def test_every_architecture_trains_and_comes_back(tmp_path, data_dir, arch, width):
+    source = pretraining.SourceNetwork(arch=arch, width=width)
+    network, progress = train(settings_with(epochs=1).model_copy(update={"source": source}), tmp_path, data_dir)
+    assert progress.metrics["train_loss"][0][1] == pytest.approx(0.69, abs=0.5)  # ln 2 = 0.69 at chance
+    torch.save(models.source_state(network), tmp_path / "own.pt")
+    loaded = models.load_source(Source(arch=arch, width=width, weights=str(tmp_path / "own.pt")))
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(loaded(x), network(x))
+    assert [f.shape[-1] for f in loaded.features(x)] == list(loaded.sizes)
+
+
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_every_precision_trains(tmp_path, data_dir, precision):
     network, progress = train(settings_with(precision=precision, epochs=1), tmp_path, data_dir)
@@ -260,7 +272,8 @@ def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
         read_pretraining(path, overrides=["training.momentum=1", "nonsense"])
     problems = "\n".join(caught.value.problems)
     for told in (
-        'bad.yaml:1: source.arch must be one of resnet20, resnet32, resnet44, resnet56, got "resnet18"',
+        "bad.yaml:1: source.arch must be one of vgg9, vgg11, resnet20, resnet32, resnet44, resnet56, vit, "
+        'got "resnet18"',
         "bad.yaml:1: source.width must be > 0, got -1",
         "bad.yaml:2: data.clases is no setting; did you mean classes?",
         "bad.yaml:4: training.epochs must be >= 1, got 0",

@@ -122,7 +122,8 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         "sweep.yaml:9: method must be one of scratch, ufm, l2t_ww, l2t_www, got 'l2t_wwww'",
         'sweep.yaml:10: seed must have from <= to, got {"from": 29, "to": 0}',
         "sweep.yaml:12: transfer.beta must be >= 0, got -1",
-        "sweep.yaml:13: transfer.pairs must be <= 2, got 3",
+        "sweep.yaml:13: transfer.pairs must name source levels 0 to 2 of resnet32 and target levels 0 to 4 of vgg9, "
+        "got [3, 4]",
         "sweep.yaml:14: 'sample_per_class' must be a setting of data",
         "sweep.yaml:17: a cell's runs must differ in their seed alone, got digits/5/scratch as at sweep.yaml:14 "
         "but with training.lr 0.01, not 0.1",

@@ -1,0 +1,23 @@
+"""Networks: one file a family, each usable as source and as target."""
+
+from l2t_ray.models.backbone import Backbone, initialise
+from l2t_ray.models.build import build, build_target
+from l2t_ray.models.resnet import ResNet, resnet
+from l2t_ray.models.traced import Traced
+from l2t_ray.models.vgg import VGG9, VggTarget, initial_theta
+from l2t_ray.models.weights import load_source, source_state
+
+__all__ = [
+    "VGG9",
+    "Backbone",
+    "ResNet",
+    "Traced",
+    "VggTarget",
+    "build",
+    "build_target",
+    "initial_theta",
+    "initialise",
+    "load_source",
+    "resnet",
+    "source_state",
+]

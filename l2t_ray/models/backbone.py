@@ -1,0 +1,111 @@
+"""What every network is made of: levels of feature maps and a classifier, and how its weights are drawn."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (the name every reader of torch code expects)
+
+from l2t_ray.architectures import SIZES
+
+
+class Backbone(nn.Module):
+    """A network with levels; `features` and `classify` are its architecture's, the last layer is always `fc`.
+
+    Args:
+        arch: its name.
+        width: factor on the channels.
+        n_classes: outputs of the last layer.
+        channels: of every level's maps.
+    """
+
+    fc: nn.Linear
+    linear_std = 0.01  # of the initial weights of linear layers and embeddings
+
+    def __init__(self, arch: str, width: float, n_classes: int, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.arch, self.width, self.n_classes, self.channels = arch, width, n_classes, tuple(channels)
+        self.classes: tuple[str, ...] | None = None  # their names, where a file of weights tells them
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """H = W of every level's maps."""
+        return SIZES[self.arch]
+
+    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+        """The maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, 32, 32]."""
+        raise NotImplementedError
+
+    def classify(self, last: Tensor) -> Tensor:
+        """Logits [B, n_classes] from the last level's maps."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, n_classes] of images [B, 3, 32, 32]."""
+        return self.classify(self.features(x)[-1])
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """torch.nn.BatchNorm2d that can leave its running statistics to others.
+
+    Attributes:
+        is_pure: in training, note the batch's statistics and change nothing.
+        noted: the last batch's mean and unbiased variance, [C] each, where `is_pure`.
+    """
+
+    is_pure = False
+    noted: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """X [B, C, H, W], normalised."""
+        if not (self.is_pure and self.training):
+            return super().forward(x)
+        y, mean, rstd = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
+        n = x.shape[0] * x.shape[2] * x.shape[3]
+        self.noted = mean, (rstd.pow(-2) - self.eps) * (n / (n - 1))
+        return y
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions with batch norm and an identity or 1 x 1 shortcut."""
+
+    def __init__(self, n_inputs: int, n_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_inputs, n_channels, 3, stride, 1, bias=False)
+        self.bn1 = BatchNorm(n_channels)
+        self.conv2 = nn.Conv2d(n_channels, n_channels, 3, 1, 1, bias=False)
+        self.bn2 = BatchNorm(n_channels)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or n_inputs != n_channels:
+            shortcut = nn.Conv2d(n_inputs, n_channels, 1, stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, BatchNorm(n_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output [B, n_channels, H / stride, W / stride]."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        residual: Tensor = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(residual + shortcut)
+
+
+def initialise(module: nn.Module, generator: torch.Generator) -> None:
+    """Draws a module's weights from a generator: He (fan-out) convolutions, normal linear layers, zero biases.
+
+    Args:
+        module: changed in place; `linear_std` is the linear layers' standard deviation, 0.01 if it has none.
+        generator: a CPU generator.
+    """
+    linear_std = getattr(module, "linear_std", Backbone.linear_std)
+    with torch.no_grad():
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d):
+                fan_out = layer.out_channels * layer.kernel_size[0] * layer.kernel_size[1]
+                layer.weight.copy_((2 / fan_out) ** 0.5 * torch.randn(layer.weight.shape, generator=generator))
+            elif isinstance(layer, nn.Linear | nn.Embedding):
+                layer.weight.copy_(linear_std * torch.randn(layer.weight.shape, generator=generator))
+            if isinstance(layer, nn.Conv2d | nn.Linear) and layer.bias is not None:
+                layer.bias.zero_()
+
+
+def scaled(width: float, n_channels: int) -> int:
+    """Channels at a width, at least one."""
+    return max(1, round(width * n_channels))

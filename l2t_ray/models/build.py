@@ -1,0 +1,41 @@
+"""Networks by name: the module that is a source, and the target with its passes."""
+
+from l2t_ray.config import Target
+from l2t_ray.models.backbone import Backbone
+from l2t_ray.models.resnet import ResNet
+from l2t_ray.models.traced import Traced
+from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, vgg_levels
+from l2t_ray.models.vit import Vit
+
+
+def build(arch: str, width: float, n_classes: int) -> Backbone:
+    """A network by the name of its architecture, with PyTorch's default initialisation; see `initialise`.
+
+    Args:
+        arch: one of `architectures.SIZES`.
+        width: factor on the channels.
+        n_classes: outputs of the last layer.
+
+    Returns:
+        The module.
+    """
+    if arch in LEVELS:
+        return Vgg(arch, width, n_classes)
+    if arch == "vit":
+        return Vit(width, n_classes)
+    return ResNet(int(arch.removeprefix("resnet")), width, n_classes)
+
+
+def build_target(target: Target, n_classes: int) -> VggTarget | Traced:
+    """The target network: a VGG as a chain with passes of its own, any other through `torch.func`.
+
+    Args:
+        target: architecture and width.
+        n_classes: classes of the data set.
+
+    Returns:
+        The network; both kinds have the same passes.
+    """
+    if target.arch in LEVELS:
+        return VggTarget(vgg_levels(target.arch, target.width), n_classes)
+    return Traced(build(target.arch, target.width, n_classes))

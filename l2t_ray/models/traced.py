@@ -1,0 +1,227 @@
+"""Any module as a target: the passes of `hypergrad.Network` by `torch.func`, for K runs at once.
+
+The chain has its passes written out; here a gradient is a vjp, a tangent a jvp, and the tangent of a gradient a jvp of
+a vjp, which computes the forward pass again. Batch norm whitens by the batch's statistics, which `forward` can note.
+"""
+
+import copy
+import functools
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from l2t_ray.chain import BN_MOMENTUM, Adjoints, Tangents, Values
+from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
+
+Tensors = Mapping[str, Tensor]
+Outputs = tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]  # maps, logits (none or one), batch norms'
+
+
+@dataclass
+class TracedValues(Values):
+    """What a forward pass leaves: the images, the outputs with their graph, and the parameters it starts from."""
+
+    leaves: dict[str, Tensor] = field(default_factory=dict)
+    outputs: list[Tensor] = field(default_factory=list)  # maps, then the logits
+
+
+class Traced:
+    """A module's passes as pure functions of its parameters, [K, ...] each.
+
+    Args:
+        module: the network; its own parameters are never read.
+    """
+
+    def __init__(self, module: Backbone) -> None:
+        _load_forward_mode()
+        self.module = module
+        self.names = [name for name, _ in module.named_parameters()]
+        self._training, self._evaluating = _Both(copy.deepcopy(module)).train(), _Both(copy.deepcopy(module)).eval()
+        self._norms = {
+            name: norm for name, norm in self._training.network.named_modules() if isinstance(norm, BatchNorm)
+        }
+        for norm in self._norms.values():
+            norm.is_pure = True
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of T^n(x)."""
+        return self.module.channels
+
+    @property
+    def feature_sizes(self) -> tuple[int, ...]:
+        """H = W of T^n(x)."""
+        return self.module.sizes
+
+    def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """One run's initial parameters, without the axis K.
+
+        Args:
+            generator: a CPU generator, stream "init".
+
+        Returns:
+            float32 tensors under the module's names.
+        """
+        module = copy.deepcopy(self.module)
+        initialise(module, generator)
+        return {name: p.detach() for name, p in module.named_parameters()}
+
+    def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
+        """Running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
+        means = {f"mean.{name}": like.new_zeros(n_runs * norm.num_features) for name, norm in self._norms.items()}
+        return means | {f"var.{name}": like.new_ones(n_runs * n.num_features) for name, n in self._norms.items()}
+
+    def values_of(self, module: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A module's parameters and statistics under this target's names.
+
+        Args:
+            module: of the same architecture.
+
+        Returns:
+            theta, and running means and variances.
+        """
+        norms = {name: norm for name, norm in module.named_modules() if isinstance(norm, BatchNorm)}
+        means = {f"mean.{name}": norm.running_mean for name, norm in norms.items()}
+        variances = {f"var.{name}": norm.running_var for name, norm in norms.items()}
+        statistics = {name: s for name, s in (means | variances).items() if s is not None}
+        return {name: p.detach() for name, p in module.named_parameters()}, statistics
+
+    def forward(
+        self, theta: Tensors, x: Tensor, *, statistics: Tensors | None = None, n_levels: int | None = None
+    ) -> TracedValues:
+        """The network's values with batch statistics; see `Chain.forward`."""
+        with torch.enable_grad():
+            leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
+            maps, logits, noted = self._outputs(leaves, x, n_levels)
+        if statistics is not None:
+            for name, (mean, variance) in zip(self._norms, noted, strict=True):
+                statistics[f"mean.{name}"].lerp_(mean.detach().flatten(), BN_MOMENTUM)
+                statistics[f"var.{name}"].lerp_(variance.detach().flatten(), BN_MOMENTUM)
+        return TracedValues(
+            inputs=[x],
+            features=[m.detach() for m in maps],
+            logits=logits[0].detach() if logits else None,
+            leaves=leaves,
+            outputs=[*maps, *logits],
+        )
+
+    def backward(
+        self,
+        theta: Tensors,
+        values: Values,
+        feature_gradients: Sequence[Tensor | None],
+        logit_gradient: Tensor | None = None,
+        adjoints: Adjoints | None = None,
+    ) -> dict[str, Tensor]:
+        """The gradient at theta; see `Chain.backward`. A forward pass's values serve it once."""
+        assert isinstance(values, TracedValues)
+        if adjoints is not None:
+            adjoints.features, adjoints.logits = feature_gradients, logit_gradient
+        given = [*feature_gradients[: len(values.features)], logit_gradient]
+        reached = [(out, g) for out, g in zip(values.outputs, given, strict=False) if g is not None]
+        leaves = list(values.leaves.values())
+        found = torch.autograd.grad([o for o, _ in reached], leaves, [g for _, g in reached], allow_unused=True)
+        values.outputs.clear()  # their graph has served
+        return {name: g for name, g in zip(values.leaves, found, strict=True) if g is not None}
+
+    def tangent(
+        self,
+        theta: Tensors,
+        direction: Tensors,
+        values: Values,
+        *,
+        adjoints: Adjoints | None = None,
+        n_levels: int | None = None,
+    ) -> Tangents:
+        """Derivatives of features and logits along a direction; see `Chain.tangent`."""
+        (x,) = values.inputs
+        maps, logits = torch.func.jvp(
+            lambda own: self._outputs(own, x, n_levels)[:2], (self._own(theta),), (self._own(direction),)
+        )[1]
+        return Tangents(features=maps, logits=logits[0] if logits else None)
+
+    def backward_tangent(
+        self,
+        theta: Tensors,
+        direction: Tensors,
+        values: Values,
+        adjoints: Adjoints,
+        tangents: Tangents,
+        feature_tangents: Sequence[Tensor | None],
+        logit_tangent: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The derivative of `backward`'s result along a direction; see `Chain.backward_tangent`."""
+        (x,) = values.inputs
+        n_levels = len(values.features) if logit_tangent is None else None
+        places = [n for n, gradient in enumerate(adjoints.features) if gradient is not None]
+        gradients = [gradient for gradient in (*adjoints.features, adjoints.logits) if gradient is not None]
+        moves = [tangent for tangent in (*feature_tangents, logit_tangent) if tangent is not None]
+
+        def gradient(own: dict[str, Tensor], at_outputs: list[Tensor]) -> dict[str, Tensor]:
+            def reached(own: dict[str, Tensor]) -> list[Tensor]:
+                maps, logits, _ = self._outputs(own, x, n_levels)
+                return [*(maps[n] for n in places), *logits]
+
+            pull = torch.func.vjp(reached, own)[1]
+            return dict(pull(at_outputs)[0])
+
+        return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
+
+    def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
+        """Logits [K, B, N] with running statistics; see `Chain.predict`."""
+        state = self._own(theta)
+        n_runs = state[self.names[0]].shape[0]
+        for name in self._norms:
+            state[f"{name}.running_mean"] = statistics[f"mean.{name}"].view(n_runs, -1)
+            state[f"{name}.running_var"] = statistics[f"var.{name}"].view(n_runs, -1)
+
+        def one(state: dict[str, Tensor], x: Tensor) -> Tensor:
+            return self._evaluating.outputs(state, x)[1][0]
+
+        return torch.vmap(one, in_dims=(0, 1))(state, x.unflatten(1, (n_runs, 3)))
+
+    def _own(self, tensors: Tensors) -> dict[str, Tensor]:
+        return {name: tensors[name] for name in self.names}
+
+    def _outputs(self, own: dict[str, Tensor], x: Tensor, n_levels: int | None) -> Outputs:
+        """Maps [B, K*C, H, W], logits [K, B, N] and the noted statistics [K, C] of all runs."""
+        n_runs = own[self.names[0]].shape[0]
+
+        def one(own: dict[str, Tensor], x: Tensor) -> Outputs:
+            maps, logits = self._training.outputs(own, x, n_levels)
+            noted = [norm.noted for norm in self._norms.values() if norm.noted is not None]
+            for norm in self._norms.values():
+                norm.noted = None  # the levels of the next pass may be fewer
+            return maps, logits, noted
+
+        maps, logits, noted = torch.vmap(one, in_dims=(0, 1), out_dims=(1, 0, 0))(own, x.unflatten(1, (n_runs, 3)))
+        return [m.flatten(1, 2) for m in maps], logits, noted
+
+
+class _Both(nn.Module):
+    """A network that gives maps and logits at once, as `functional_call` wants it."""
+
+    def __init__(self, network: Backbone) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, n_levels: int | None) -> tuple[list[Tensor], list[Tensor]]:
+        maps = self.network.features(x, n_levels)
+        return maps, [self.network.classify(maps[-1])] if n_levels is None else []
+
+    def outputs(self, state: Tensors, x: Tensor, n_levels: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """What `forward` gives with these parameters and statistics."""
+        named = {f"network.{name}": tensor for name, tensor in state.items()}
+        maps, logits = torch.func.functional_call(self, named, (x, n_levels))
+        return maps, logits
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """The first jvp of a process compiles torch's decompositions, which warns of what torch itself still uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script.*", FutureWarning)
+        torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))

@@ -1,0 +1,117 @@
+"""VGGs with batch norm and one linear layer: as a chain of explicit passes (target), and as a module (source).
+
+A level is the activation just before a max-pool. The numbers count convolutions and the linear layer, as the thesis'
+VGG-9 does: VGG-11 here has the ten convolutions of Simonyan and Zisserman's (2015) configuration B.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray.architectures import SIZES
+from l2t_ray.chain import Chain
+from l2t_ray.models.backbone import Backbone, BatchNorm, scaled
+
+VGG9 = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # one tuple a level; a 2 x 2 max-pool ends each
+VGG11 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
+LEVELS: Mapping[str, tuple[tuple[int, ...], ...]] = {"vgg9": VGG9, "vgg11": VGG11}
+
+
+class Vgg(Backbone):
+    """The module; its parameters have the chain's names.
+
+    Args:
+        arch: "vgg9" or "vgg11".
+        width: factor on the channels.
+        n_classes: outputs of the last layer.
+    """
+
+    def __init__(self, arch: str, width: float, n_classes: int) -> None:
+        self.levels = vgg_levels(arch, width)
+        super().__init__(arch, width, n_classes, [level[-1] for level in self.levels])
+        outputs = [n for level in self.levels for n in level]
+        self.conv = nn.ModuleList(
+            nn.Conv2d(before, after, 3, padding=1, bias=False)
+            for before, after in zip([3, *outputs], outputs, strict=False)
+        )
+        self.bn = nn.ModuleList(BatchNorm(n) for n in outputs)
+        self.fc = nn.Linear(outputs[-1], n_classes)
+
+    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+        """[B, C_n, 32 / 2^n, 32 / 2^n] for n = 0 to 4, for x [B, 3, 32, 32]."""
+        layers = zip(self.conv, self.bn, strict=True)
+        outputs: list[Tensor] = []
+        for level in self.levels[:n_levels]:
+            x = F.max_pool2d(x, 2) if outputs else x
+            for _ in level:
+                convolution, norm = next(layers)
+                x = F.relu(norm(convolution(x)))
+            outputs.append(x)
+        return outputs
+
+    def classify(self, last: Tensor) -> Tensor:
+        """The last max-pool, global average pool and the linear layer."""
+        logits: Tensor = self.fc(F.max_pool2d(last, 2).mean((2, 3)))
+        return logits
+
+
+@dataclass(frozen=True)
+class VggTarget(Chain):
+    """The chain as a target: what training needs of it besides its passes."""
+
+    @property
+    def feature_sizes(self) -> tuple[int, ...]:
+        """H = W of T^n(x)."""
+        return SIZES["vgg9"]
+
+    def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """`initial_theta`."""
+        return initial_theta(self, generator)
+
+    def values_of(self, module: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """A module's parameters and statistics under this target's names.
+
+        Args:
+            module: a `Vgg` of the same levels.
+
+        Returns:
+            theta, and running means and variances.
+        """
+        state = module.state_dict()
+        theta = {name: p for name, p in state.items() if "running" not in name and "num_batches" not in name}
+        pairs = (("mean", "running_mean"), ("var", "running_var"))
+        indices = range(len(self.channels))
+        return theta, {f"{ours}.{i}": state[f"bn.{i}.{theirs}"] for ours, theirs in pairs for i in indices}
+
+
+def vgg_levels(arch: str, width: float) -> tuple[tuple[int, ...], ...]:
+    """Output channels of the convolutions, by level."""
+    return tuple(tuple(scaled(width, n) for n in level) for level in LEVELS[arch])
+
+
+def initial_theta(chain: Chain, generator: torch.Generator) -> dict[str, Tensor]:
+    """The target's initial parameters: He (fan-out) convolutions, N(0, 0.01) linear layer, batch norm at identity.
+
+    Convolutions carry no bias: batch norm follows each, which cancels it.
+
+    Args:
+        chain: the target network.
+        generator: a CPU generator, stream "init".
+
+    Returns:
+        float32 tensors: conv.<l>.weight [O, I, 3, 3], bn.<l>.weight, bn.<l>.bias [O], fc.weight [N, C], fc.bias [N].
+    """
+    theta: dict[str, Tensor] = {}
+    n_inputs = 3
+    for index, n_outputs in enumerate(chain.channels):
+        scale = (2 / (9 * n_outputs)) ** 0.5
+        theta[f"conv.{index}.weight"] = scale * torch.randn(n_outputs, n_inputs, 3, 3, generator=generator)
+        theta[f"bn.{index}.weight"] = torch.ones(n_outputs)
+        theta[f"bn.{index}.bias"] = torch.zeros(n_outputs)
+        n_inputs = n_outputs
+    theta["fc.weight"] = 0.01 * torch.randn(chain.n_classes, n_inputs, generator=generator)
+    theta["fc.bias"] = torch.zeros(chain.n_classes)
+    return theta

@@ -1,0 +1,76 @@
+"""A small vision transformer (Dosovitskiy et al. 2021), whose blocks' outputs are reshaped to maps.
+
+Patches of 4 x 4 pixels give 64 tokens, so every block's output is a map of 8 x 8; blocks normalise first, positions are
+learned, and the mean over the tokens is classified. There is no class token, so a map has every token's features.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray.architectures import VIT_BLOCKS, VIT_PATCHES
+from l2t_ray.models.backbone import Backbone
+
+N_CHANNELS, N_HEADS, MLP_RATIO = 192, 3, 2  # at width 1; ViT-Tiny's channels and heads (Touvron et al. 2021)
+PATCH = 32 // VIT_PATCHES
+
+
+class Block(nn.Module):
+    """Self-attention and a two-layer perceptron, each after a layer norm and added to its input."""
+
+    def __init__(self, n_channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(n_channels), nn.LayerNorm(n_channels)
+        self.qkv, self.out = nn.Linear(n_channels, 3 * n_channels), nn.Linear(n_channels, n_channels)
+        self.up, self.down = (
+            nn.Linear(n_channels, MLP_RATIO * n_channels),
+            nn.Linear(MLP_RATIO * n_channels, n_channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [B, P, C] to tokens."""
+        q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, N_HEADS, -1)).permute(2, 0, 3, 1, 4)
+        # written out: the fused attention has no forward-mode derivative
+        attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
+        x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
+        tokens: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
+        return tokens
+
+
+class Vit(Backbone):
+    """The network; a level is a block.
+
+    Args:
+        width: factor on the channels, 192 at 1; rounded to a multiple of the three heads.
+        n_classes: outputs of the last layer.
+    """
+
+    linear_std = 0.02  # the papers'
+
+    def __init__(self, width: float, n_classes: int) -> None:
+        n_channels = N_HEADS * max(1, round(width * N_CHANNELS / N_HEADS))
+        super().__init__("vit", width, n_classes, [n_channels] * VIT_BLOCKS)
+        self.patch = nn.Conv2d(3, n_channels, PATCH, PATCH)
+        self.position = nn.Embedding(VIT_PATCHES**2, n_channels)
+        self.blocks = nn.ModuleList(Block(n_channels) for _ in range(VIT_BLOCKS))
+        self.norm = nn.LayerNorm(n_channels)
+        self.fc = nn.Linear(n_channels, n_classes)
+
+    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+        """[B, C, 8, 8] after each block, for x [B, 3, 32, 32]."""
+        tokens = self.patch(x).flatten(2).mT + self.position.weight
+        outputs = []
+        for block in self.blocks[:n_levels]:
+            tokens = block(tokens)
+            outputs.append(_maps(tokens))
+        return outputs
+
+    def classify(self, last: Tensor) -> Tensor:
+        """Layer norm, the mean over the tokens and the linear layer."""
+        logits: Tensor = self.fc(self.norm(last.flatten(2).mT).mean(1))
+        return logits
+
+
+def _maps(tokens: Tensor) -> Tensor:
+    """[B, P, C] as [B, C, 8, 8]."""
+    maps: Tensor = tokens.mT.unflatten(2, (VIT_PATCHES, VIT_PATCHES))
+    return maps

@@ -92,6 +92,10 @@ class Data(Frozen):
     samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1)] = Field(
         description="training images of each class; a map of class to number for imbalance, '*' for all others"
     )
+    validation_per_class: Count | None = Field(
+        None,
+        description="further training images of each class, held out: the run is measured on them, not on the test set",
+    )
 
 
 class Training(Frozen):
@@ -197,6 +201,8 @@ class Run(Frozen):
                 settings[section] = kept
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
+        if self.data.validation_per_class is None:  # younger than the first keys, which stay as they are
+            settings["data"].pop("validation_per_class")
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @cached_property

@@ -7,7 +7,7 @@ from typing import Any
 TAGS = (  # without the prefix l2t.
     *("kind", "key", "cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha"),
 )
-METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent")
+METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
 
 _OURS = (

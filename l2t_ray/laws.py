@@ -189,6 +189,23 @@ def _check_images(block: Block, name: str, n_train: Mapping[str, int] | None) ->
         classes = list(chosen.value or every)
         for samples in block.values("data.samples_per_class"):
             yield from _check_samples(samples, name, classes, n_train)
+            for held in block.values("data.validation_per_class"):
+                yield from _check_held_out(held, samples, name, classes, n_train)
+
+
+def _check_held_out(
+    held: Choice, samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None
+) -> Iterator[str]:
+    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    left = []
+    for title in classes or [OTHERS]:
+        there = n_train.get(title) if n_train else _images(name, [title])
+        number = wanted.get(title, wanted.get(OTHERS))
+        if there is not None and number is not None:
+            left.append(there - number)
+    if held.value is not None and left and held.value > min(left):
+        law = f"data.validation_per_class must be <= {max(min(left), 0)}, which {name} has beside those trained on"
+        yield f"{held.item.place}: {law}, got {held.value}; ask for fewer"
 
 
 def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None) -> Iterator[str]:

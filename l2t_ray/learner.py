@@ -90,8 +90,16 @@ class Learner:
         return result
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits [K, B, N] of images [B, 3, 32, 32], the same for every run, with running statistics."""
-        return self.network.predict(self.theta, self.statistics, images.repeat(1, self.n_runs, 1, 1))
+        """Logits [K, B, N] with running statistics.
+
+        Args:
+            images: [B, 3, 32, 32], the same for every run, or [B, K*3, 32, 32].
+
+        Returns:
+            One distribution's logits for each run and image.
+        """
+        n_repeats = 3 * self.n_runs // images.shape[1]
+        return self.network.predict(self.theta, self.statistics, images.repeat(1, n_repeats, 1, 1))
 
     def finite(self) -> Tensor:
         """Whether every parameter of each run is finite, [K]."""

@@ -1,6 +1,5 @@
 """Before workers start: the checkpoints' folder is tidied; every data set and source network is loaded and checked."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,7 +63,8 @@ def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
 
 
 def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str, str]:
-    from l2t_ray.data import count_samples, load_data
+    from l2t_ray.data import load_data
+    from l2t_ray.validation import count_held_out
 
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -73,9 +73,8 @@ def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str
     for group in groups.values():
         try:
             data = load_data(whole(group[0].data), Path(work.data_dir), download=work.download)
-            wanted = {json.dumps(run.data.samples_per_class): run.data.samples_per_class for run in group}
-            for samples in wanted.values():
-                count_samples(data.train_labels, data.classes, samples, name=data.name)
+            for settings in {run.data.model_dump_json(): run.data for run in group}.values():
+                count_held_out(data.train_labels, data.classes, settings, name=data.name)
         except InputError as error:
             problems.extend(error.problems)
         else:

@@ -44,6 +44,7 @@ class SourceData(Data):
     """Which images; all of them, if not said otherwise."""
 
     samples_per_class: Count | dict[str, Count] | None = None  # type: ignore[assignment]  # `load_data` takes None
+    validation_per_class: None = None  # a source is measured on the test set
 
 
 class SourceTraining(Frozen):
@@ -77,6 +78,7 @@ class Pretraining(Frozen):
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
+        settings["data"].pop("validation_per_class")
         return settings
 
 

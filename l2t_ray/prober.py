@@ -47,7 +47,8 @@ class Prober:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         runs_given = decode(runs)
         data, self.source = inputs(self.work, runs_given[0])
-        self.n_test = len(data.test_labels)
+        validating = runs_given[0].data.validation_per_class is not None
+        self.n_test = EVALUATION_BATCH if validating else len(data.test_labels)  # validation images are probed whole
         counted = count_samples(data.train_labels, data.classes, runs_given[0].data.samples_per_class, name=data.name)
         self.n_images = int(sum(counted))
         self.runs = [_smaller(run, self.n_images, len(data.classes)) for run in runs_given]

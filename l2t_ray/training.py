@@ -17,6 +17,7 @@ from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
 from l2t_ray.models import Backbone
+from l2t_ray.validation import validation_subset
 
 EVALUATION_BATCH = 500
 FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
@@ -74,7 +75,7 @@ def pack_shape(run: Run) -> str:
 
 
 def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
-    """The epochs, counted from 1, after which the test set is classified: evenly spread points and the last."""
+    """The epochs, counted from 1, after which the run is measured: evenly spread points and the last."""
     points = (math.ceil(n_epochs * i / (n_evaluations + 1)) for i in range(1, n_evaluations + 1))
     return frozenset(points) | {n_epochs}
 
@@ -137,6 +138,14 @@ class _Pack:
         samples = [stratified_subset(data.train_labels, data.classes, r.data.samples_per_class, r.seed) for r in runs]
         subsets = torch.stack(samples).to(device)
         self.images, self.labels = self.data.train_images[subsets], self.data.train_labels[subsets]
+        self.measured_on = "test"
+        self.judged_images, self.judged_labels = self.data.test_images, self.data.test_labels
+        if runs[0].data.validation_per_class is not None:
+            self.measured_on = "validation"
+            held = torch.stack([validation_subset(data.train_labels, data.classes, r.data, r.seed) for r in runs])
+            held = held.to(device)
+            self.judged_images = self.data.train_images[held].transpose(0, 1)  # [M, K, 3, 32, 32]
+            self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
         self.rows = torch.arange(len(runs), device=device)[:, None]
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
@@ -207,20 +216,22 @@ class _Pack:
         return x.contiguous(memory_format=torch.channels_last)
 
     def _evaluate(self, epoch: int) -> dict[str, Tensor]:
-        """Test accuracy, calibration error and, in the end or where asked for, every class' accuracy; [K] percents."""
-        labels, n_classes = self.data.test_labels, len(self.data.classes)
+        """Accuracy on test or validation images, calibration error and, in the end or where asked for, by class."""
+        labels, n_classes = self.judged_labels, len(self.data.classes)
         right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)
         for start in range(0, len(labels), EVALUATION_BATCH):
-            images = normalize(self.data.test_images[start : start + EVALUATION_BATCH], self.learner.dtype)
+            images = normalize(self.judged_images[start : start + EVALUATION_BATCH], self.learner.dtype)
+            images = images.flatten(1, -3)  # validation images are each run's own: [B, K*3, 32, 32]
             batch = labels[start : start + EVALUATION_BATCH]
             logits = self.learner.predict(images.contiguous(memory_format=torch.channels_last))
             right.index_add_(1, batch, (logits.argmax(-1) == batch).to(right.dtype))
             bins.add(logits, batch)
-        measured = {"test_accuracy_percent": 100 * right.sum(1) / len(labels), "test_ece_percent": bins.error_percent()}
+        measured = {f"{self.measured_on}_accuracy_percent": 100 * right.sum(1) / len(labels)}
+        measured[f"{self.measured_on}_ece_percent"] = bins.error_percent()
         if self.runs[0].record.per_class or (epoch == self.n_epochs and n_classes <= FEW_CLASSES):
             counts = torch.bincount(labels, minlength=n_classes)
             for index, name in enumerate(self.data.classes):
-                measured[f"test_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]
+                measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]
         return measured
 
 

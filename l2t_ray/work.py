@@ -106,7 +106,7 @@ def whole(settings: Data) -> Data:
     Returns:
         Settings that are equal where the loaded data set is.
     """
-    return settings.model_copy(update={"samples_per_class": 1})
+    return settings.model_copy(update={"samples_per_class": 1, "validation_per_class": None})
 
 
 def reads_source(run: Run) -> bool:

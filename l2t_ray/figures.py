@@ -16,8 +16,20 @@ from typing import Any, Literal, Self
 from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
 
-CORE = (
-    *("augment", "chain", "hypergrad", "learner", "matching", "meta", "methods", "models", "operators", "optim"),
+CORE = (  # modules or packages
+    *(
+        "architectures",
+        "augment",
+        "chain",
+        "hypergrad",
+        "learner",
+        "matching",
+        "meta",
+        "methods",
+        "models",
+        "operators",
+        "optim",
+    ),
     "training",
 )
 DIGITS = 12
@@ -189,7 +201,9 @@ def code_version(methods: Iterable[Path] = ()) -> str:
         12 hex digits.
     """
     digest = hashlib.sha256()
-    for path in (*(Path(__file__).with_name(f"{name}.py") for name in CORE), *sorted(methods)):
+    places = [Path(__file__).with_name(name) for name in CORE]
+    core = [file for place in places for file in sorted([place.with_suffix(".py"), *place.glob("*.py")])]
+    for path in (*(file for file in core if file.is_file()), *sorted(methods)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:DIGITS]
 

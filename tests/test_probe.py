@@ -2,11 +2,12 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 import ray
 
-from l2t_ray import launch, prober, registry
+from l2t_ray import figures, launch, prober, registry
 from l2t_ray.config import Execution, Run
 from l2t_ray.estimate import estimate, n_images
 from l2t_ray.figures import Crowd, Figure, Figures, Speed, code_version, shipped
@@ -104,6 +105,11 @@ def test_a_figure_comes_back_until_torch_or_the_code_changes(tmp_path, monkeypat
     assert code_version([method]) != before
     monkeypatch.setattr("importlib.metadata.version", lambda name: "99")
     assert Figures(tmp_path / "f.json").get("s", "H200") is None
+
+
+def test_every_module_of_the_core_is_part_of_the_codes_version():
+    here = Path(figures.__file__).parent
+    assert [name for name in figures.CORE if not (here / f"{name}.py").exists() and not (here / name).is_dir()] == []
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{nonsense"], ids=["empty", "a list", "cut off"])

@@ -9,6 +9,7 @@ from analysis.cells import Cell, Condition
 from analysis.comparison import Comparison
 from analysis.effect import Estimate
 from analysis.evidence import Evidence
+from analysis.launches import launch_rows
 from analysis.published import READINGS, Reproduction, load_claims
 from analysis.results import Gap
 
@@ -42,6 +43,7 @@ def summary_json(evidence: Evidence) -> Row:
             for claim in load_claims()
         ],
         "missing": [_gap(gap) for gap in evidence.gaps],
+        "launches": launch_rows(results.launches),
         "notices": list(results.notices),
     }
 

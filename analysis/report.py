@@ -1,6 +1,7 @@
 """The report: one page that opens from disk without a network, and every table and figure as files beside it.
 
-The same ledger gives the same bytes: every resampling has a fixed seed, and no time or machine is written.
+The same ledger gives the same bytes: every resampling has a fixed seed, and no time or machine is written but those of
+the launches in it.
 """
 
 import base64
@@ -21,9 +22,11 @@ from analysis.figure_curves import draw_curves
 from analysis.figure_difference import draw_differences, draw_p, draw_power
 from analysis.figure_traces import draw_traces
 from analysis.figures import Drawing, file_name
+from analysis.launches import usage_rows
 from analysis.machine import cell_rows, comparison_rows, summary_json
 from analysis.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables import Table, arm_name
+from analysis.tables_launches import launches_tables
 from l2t_ray.files import write_atomic
 
 PAGE = "index.html"
@@ -125,6 +128,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
         Section("curves", "Learning curves", figures=figures["curves"]),
         Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
         Section("missing", "Runs without a result", tables=missing),
+        Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
         Section("methods", "How it was computed", texts=[*METHODS, *_provenance(evidence)]),
     ]
     kept = ("methods",)
@@ -188,6 +192,9 @@ def _write_numbers(evidence: Evidence, folder: Path) -> None:
         ("comparisons", pd.DataFrame(comparison_rows(evidence.comparisons))),
     ):
         write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+    if samples := usage_rows(evidence.results.launches):
+        frame = pd.DataFrame(samples)
+        write_atomic(folder / "usage.csv", frame.to_csv(index=False, lineterminator="\n").encode())
     write_atomic(
         folder / "results.json", (json.dumps(summary_json(evidence), indent=2, allow_nan=False) + "\n").encode()
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.launches import Launch, read_launches
 from analysis.ledger import Details, Entry, Reader, open_ledger
 from analysis.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError
@@ -47,6 +48,7 @@ class Results:
         uri: of the ledger, without its password.
         reader: the ledger, for curves and traces.
         entries: MLflow's entry of every row, by run id.
+        launches: that have trained the sweeps.
     """
 
     sweeps: tuple[str, ...]
@@ -58,6 +60,7 @@ class Results:
     uri: str
     reader: Reader
     entries: dict[str, Entry]
+    launches: tuple[Launch, ...]
 
     def histories(self, metric: str) -> "pd.DataFrame":
         """Every value that a metric took on the way.
@@ -140,6 +143,8 @@ def read_results(
         known = sorted({name for run_id in ids for name in details[run_id].metrics})
         raise InputError(f"--metric must be what runs have logged, got {metric!r}; {did_you_mean(metric, known)}")
     notices.extend(_mixed(rows))
+    launches, unreadable = read_launches(chosen, entries, reader)
+    notices.extend(unreadable)
     frame = pd.DataFrame(rows, columns=[*IDENTITY] if not rows else None)
     return Results(
         sweeps=tuple(chosen),
@@ -151,6 +156,7 @@ def read_results(
         uri=shown,
         reader=reader,
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
+        launches=tuple(launches),
     )
 
 

@@ -1,6 +1,7 @@
 """What was measured of a shape on a device: seconds and bytes for each size of pack, and how processes share a device.
 
-Figures are cached in one JSON file by shape, device, versions of torch and of the code; some are shipped with us.
+Figures are cached in one JSON file by shape, device, versions of torch and of the code, and whether MPS shares the
+card; some are shipped with us.
 Notation: K runs a pack, k processes a device.
 """
 
@@ -138,11 +139,15 @@ class Figures:
     Args:
         file: JSON; it need not exist. Another version's figures stay in it and are not used.
         methods: the user's files of methods, which are code too.
+        served: whether NVIDIA's service shares the cards: figures with and without it are kept apart.
+
+    Attributes:
+        served: as given.
     """
 
-    def __init__(self, file: Path, methods: Sequence[Path] = ()) -> None:
-        self._file = file
-        self._versions = f"torch {metadata.version('torch')}|code {code_version(methods)}"
+    def __init__(self, file: Path, methods: Sequence[Path] = (), *, served: bool = False) -> None:
+        self._file, self.served = file, served
+        self._versions = f"torch {metadata.version('torch')}|code {code_version(methods)}{'|mps' if served else ''}"
         self._own = _read(file)
 
     def get(self, shape: str, device: str) -> Figure | None:
@@ -182,10 +187,11 @@ class Figures:
         figure = self.get(shape, device) or Figure(speeds=())
         packs = [n for n in (pack, figure.most_pack) if n is not None]
         crowds = [n for n in (processes, figure.most_processes) if n is not None]
-        learned = replace(
-            figure, most_pack=min(packs, default=None), most_processes=min(crowds, default=None), basis="measured"
+        self.put(
+            shape,
+            device,
+            replace(figure, most_pack=min(packs, default=None), most_processes=min(crowds, default=None)),
         )
-        self.put(shape, device, learned)
 
     def _name(self, shape: str, device: str) -> str:
         return f"{shape}|{device}|{self._versions}"

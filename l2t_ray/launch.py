@@ -49,7 +49,7 @@ class Launched:
     wall_s: float
     predicted_s: float | None = None  # for the runs that have ended, where the plan could tell
     spent_s: float = 0.0  # of training, all workers added up
-    usage: dict[str, Any] | None = None  # of this machine's devices over time
+    usage: dict[str, Any] | None = None  # of every device over time
 
 
 def launch(
@@ -84,6 +84,7 @@ def launch(
 
     from l2t_ray import checkpoint
     from l2t_ray.events import Events
+    from l2t_ray.meters import on_other_nodes
     from l2t_ray.queue import Ended, Pack, Queue
     from l2t_ray.trainable import PackTrainable
     from l2t_ray.usage import Usage
@@ -91,6 +92,7 @@ def launch(
     begun = time.monotonic()
     shape_of, first = lanes.shape_of, lanes.groups[0]
     expected = {key: (name, lanes.run_s(name, first)[0]) for key, name in shape_of.items()}
+    promised = {(name, group): lanes.run_s(name, group)[0] for name in lanes.example for group in lanes.groups}
     n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
     unfinished = set(shape_of)
     spent_s, predicted_s = 0.0, [0.0]
@@ -104,6 +106,7 @@ def launch(
         Progress(expected, n_slots, progress_file) as progress,
         Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
         _terminate_as_interrupt(),
+        on_other_nodes() as others,
     ):
 
         def on_end(run: Run, ended: Ended, pack: Pack, device: str) -> None:
@@ -115,7 +118,8 @@ def launch(
             unfinished.discard(run.key)
             if ended.status == "finished":
                 spent_s += ended.wall_s
-                predicted_s.append(expected[run.key][1] or math.nan)
+                found_s = promised[pack.shape, pack.group]
+                predicted_s.append(math.nan if found_s is None else found_s)
 
         queue = Queue(runs, lanes, work, retries=retries, on_end=on_end)
         tuner = tune.Tuner(
@@ -149,6 +153,8 @@ def launch(
             pass
         finally:
             shutil.rmtree(storage, ignore_errors=True)
+        busy = usage.to_json()
+        busy["devices"] |= others()
     total_s = sum(predicted_s)
     return Launched(
         n_left=len(unfinished),
@@ -156,7 +162,7 @@ def launch(
         wall_s=time.monotonic() - begun,
         predicted_s=None if math.isnan(total_s) else total_s,
         spent_s=spent_s,
-        usage=usage.to_json(),
+        usage=busy,
     )
 
 

@@ -50,6 +50,18 @@ def folder_of(launch: str) -> Path:
     return Path(tempfile.gettempdir()) / f"l2t-mps-{launch}"
 
 
+def is_expected(wish: Wish) -> bool:
+    """Whether the service would run on this machine, as far as can be told without starting it.
+
+    Args:
+        wish: `execution.mps`.
+
+    Returns:
+        True where it is wanted and its control program is on the PATH, or somebody runs one for us already.
+    """
+    return PIPE in os.environ or (wish != "off" and shutil.which(CONTROL) is not None)
+
+
 def join(launch: str) -> None:
     """Has this process use the daemon of its node, if there is one; called before it sees a card.
 
@@ -61,7 +73,7 @@ def join(launch: str) -> None:
 
 
 @contextlib.contextmanager
-def on_every_node(wish: Wish, launch: str) -> Iterator[int]:
+def on_every_node(wish: Wish, launch: str) -> Iterator[bool]:
     """Runs the service on every node with a card of the Ray that runs.
 
     Args:
@@ -69,7 +81,7 @@ def on_every_node(wish: Wish, launch: str) -> Iterator[int]:
         launch: a name of its own.
 
     Yields:
-        On how many nodes it runs.
+        Whether processes share cards by it: ours, or one that somebody runs for us.
 
     Raises:
         InputError: if it must be on and cannot.
@@ -91,7 +103,7 @@ def on_every_node(wish: Wish, launch: str) -> Iterator[int]:
             raise InputError(problem)
         for told in {problem for problem in problems if problem and CONTROL not in problem}:
             logger.warning("without NVIDIA MPS: %s", told)
-        yield problems.count("")
+        yield "" in problems or (bool(nodes) and PIPE in os.environ)
     finally:
         with contextlib.suppress(ray.exceptions.RayError):  # a node that is gone has no daemon
             ray.get([keeper.stop.remote() for keeper in keepers], timeout=2 * ANSWER_S)

@@ -63,10 +63,12 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
     )
     prepare_checkpoints(storage / "checkpoints", state.done)
     data_sha = prepare_inputs(runs, work)
-    with cluster(options.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps):
+    with cluster(options.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps) as served:
         if not is_ours:
-            lanes = state.lanes(joined_fleet())
+            lanes = state.lanes(joined_fleet(), served=served)
             say(f"on the cluster: {state.plan(lanes).fleet}")
+        elif served != lanes.figures.served:
+            lanes = state.lanes(lanes.groups, served=served)
         if options.probe:
             from l2t_ray.probe import probe
 

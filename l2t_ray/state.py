@@ -10,6 +10,7 @@ from l2t_ray.entries import Entry, failures, finished
 from l2t_ray.figures import Figures
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
+from l2t_ray.mps import is_expected
 from l2t_ray.placement import habits, times
 from l2t_ray.plan import Plan, make_plan
 from l2t_ray.progress import duration
@@ -69,20 +70,23 @@ class State:
         """The runs to train."""
         return [self.sweep.runs[key] for key in self.to_train]
 
-    def lanes(self, groups: Sequence[Group], *, estimates: bool = False) -> Lanes:
+    def lanes(self, groups: Sequence[Group], *, estimates: bool = False, served: bool | None = None) -> Lanes:
         """Shares of devices for the runs to train, by what was measured and what the ledger knows.
 
         Args:
             groups: the devices.
             estimates: whether arithmetic may stand in where nothing was measured.
+            served: whether NVIDIA's service shares the cards; by default, whether it is to be expected.
 
         Returns:
             The devices' lanes.
         """
+        if served is None:
+            served = is_expected(self.sweep.execution.mps)
         return Lanes(
             self.sweep.execution,
             groups,
-            Figures(HOME / "probe.json", self.sweep.methods),
+            Figures(HOME / "probe.json", self.sweep.methods, served=served),
             self.runs,
             self.sweep.cells,
             known=times(self.entries),

@@ -235,16 +235,16 @@ class Ledger:
         """Keeps what a launch was predicted to take, what it took, and how busy its devices were.
 
         Args:
-            content: plain values with `started_ms`; the manifest run gets it as `launch.json`, the latest launch, and
-                below `launches/`.
+            content: plain values with `started_ms`; the manifest run gets it as `launches/STARTED_MS.json`, and a tag
+                `l2t.launch.STARTED_MS` with that name.
         """
         with reaching(self.uri):
             query = "tags.`l2t.kind` = 'manifest'"
             found = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
             if found:
-                text = json.dumps(content)
-                for name in ("launch.json", f"launches/{content['started_ms']}.json"):
-                    self._client.log_text(found[0].info.run_id, text, name)
+                name, run_id = f"launches/{content['started_ms']}.json", found[0].info.run_id
+                self._client.log_text(run_id, json.dumps(content), name)
+                self._client.set_tag(run_id, f"l2t.launch.{content['started_ms']}", name)
 
     def _write(self, record: Record) -> None:
         from mlflow.entities import Metric, Param

@@ -111,7 +111,8 @@ def test_runs_that_run_out_of_memory_finish_with_more_of_it_and_the_plan_learns(
     entries = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "run"]
     assert {entry.tags["processes"] for entry in entries} <= {"4", "2", "1"}
     (manifest,) = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "manifest"]
-    kept = json.loads((folder / "mlartifacts/tiny" / manifest.run_id / "artifacts/launch.json").read_bytes())
+    (file,) = (folder / "mlartifacts/tiny" / manifest.run_id / "artifacts/launches").iterdir()
+    kept = json.loads(file.read_bytes())
     assert (kept["n_runs"], kept["n_left"], kept["predicted_wall_s"]) == (6, 0, None)
     assert kept["spent_s"] == summary["launch"]["spent_s"] > 0
     assert 0 <= kept["usage"]["devices"]["cpu"]["mean_percent"] <= 100

@@ -109,6 +109,12 @@ def test_where_it_must_be_on_it_must_be_there(monkeypatch, tmp_path):
         mps.service("on", n_gpus=0, folder=FOLDER).__enter__()
 
 
+def test_it_is_expected_where_its_program_is_and_nobody_forbids_it(calls, monkeypatch, tmp_path):
+    assert [mps.is_expected(wish) for wish in ("auto", "on", "off")] == [True, True, False]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not mps.is_expected("auto")
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -125,8 +131,8 @@ def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls):
         return os.environ[mps.PIPE]
 
     try:
-        with mps.on_every_node("auto", name) as n_nodes:
-            assert n_nodes == 1
+        with mps.on_every_node("auto", name) as served:
+            assert served is True
             assert calls() == [["start", str(mps.folder_of(name) / "pipe")]]
             environment = ray.get(ray.remote(joined).remote())
             assert environment == str(mps.folder_of(name) / "pipe")

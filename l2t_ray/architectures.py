@@ -18,6 +18,7 @@ SIZES: Mapping[str, tuple[int, ...]] = {  # H = W of every level's maps, for ima
     "resnet56": (32, 16, 8),
     "vit": (VIT_PATCHES,) * VIT_BLOCKS,
 }
+BF16_TARGETS = ("vgg9", "vgg11")  # targets that can round what their convolutions multiply
 
 Levels = Sequence[tuple[int, int]]
 

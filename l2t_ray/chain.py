@@ -87,10 +87,13 @@ class Chain:
     Attributes:
         levels: output channels of each level's convolutions.
         n_classes: outputs of the linear layer.
+        operands: type in which convolutions multiply (bfloat16); the parameters' if None. Everything else, sums
+            included, stays in the parameters' type.
     """
 
     levels: tuple[tuple[int, ...], ...]
     n_classes: int
+    operands: torch.dtype | None = None
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -125,8 +128,9 @@ class Chain:
         for level in self.levels[:n_levels]:
             for _ in level:
                 g, b = channels(theta[f"bn.{index}.weight"]), channels(theta[f"bn.{index}.bias"])
+                x = x.to(self.operands or x.dtype)  # once, for every product with it
                 values.inputs.append(x)
-                z = convolve(x, theta[f"conv.{index}.weight"])
+                z = convolve(x, theta[f"conv.{index}.weight"], self.operands)
                 running = (
                     (None, None) if statistics is None else (statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 )
@@ -183,14 +187,14 @@ class Chain:
                 w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
                 s = theta[f"bn.{index}.weight"] * values.rstd[index].view_as(theta[f"bn.{index}.weight"])
                 a, gg, gb = whiten(torch.ops.aten.threshold_backward(gy, values.outputs[index], 0), u)
-                kernel = kernel_gradient(a, x, w)
+                kernel = kernel_gradient(a, x, w, self.operands)
                 gradients[f"conv.{index}.weight"] = scale(kernel, s)
                 gradients[f"bn.{index}.weight"] = gg.view_as(s)
                 gradients[f"bn.{index}.bias"] = gb.view_as(s)
                 if adjoints is not None:
                     adjoints.white[index], adjoints.kernel[index] = a, kernel
                     adjoints.overlap[index] = gg / count(u)
-                gy = convolve_transposed(a, x, scale(w, s)) if index > 0 else None
+                gy = convolve_transposed(a, x, scale(w, s), self.operands) if index > 0 else None
             g_pool = gy
         return gradients
 
@@ -221,9 +225,9 @@ class Chain:
             for _ in self.levels[level]:
                 g, dg = theta[f"bn.{index}.weight"], direction[f"bn.{index}.weight"]
                 db, u, rstd = direction[f"bn.{index}.bias"], values.normal[index], values.rstd[index]
-                dz = convolve(values.inputs[index], direction[f"conv.{index}.weight"])
+                dz = convolve(values.inputs[index], direction[f"conv.{index}.weight"], self.operands)
                 if dx is not None:
-                    dz += convolve(dx, theta[f"conv.{index}.weight"])
+                    dz += convolve(dx, theta[f"conv.{index}.weight"], self.operands)
                 white, stretch, _ = whiten(dz, u)
                 tangents.inputs.append(dx)
                 tangents.white.append(white)
@@ -298,14 +302,14 @@ class Chain:
                 da.addcmul_(u, -channels(mean_a_dz))
                 products[f"bn.{index}.weight"] = (dgg + mean_a_dz * count(u)).view_as(g)
                 products[f"bn.{index}.bias"] = dgb.view_as(g)
-                kernel = kernel_gradient(da, x, w)
+                kernel = kernel_gradient(da, x, w, self.operands)
                 if dx is not None:
-                    kernel = kernel + kernel_gradient(a, dx, w)
+                    kernel = kernel + kernel_gradient(a, dx, w, self.operands)
                 products[f"conv.{index}.weight"] = scale(kernel, s) + scale(adjoints.kernel[index], ds)
                 dgy = None
                 if index > 0:
-                    dgy = convolve_transposed(a, x, scale(w, ds) + scale(dw, s))
-                    dgy += convolve_transposed(da, x, scale(w, s))
+                    dgy = convolve_transposed(a, x, scale(w, ds) + scale(dw, s), self.operands)
+                    dgy += convolve_transposed(da, x, scale(w, s), self.operands)
             dg_pool = dgy
         return products
 
@@ -323,7 +327,7 @@ class Chain:
         index = 0
         for level in self.levels:
             for _ in level:
-                x = convolve(x, theta[f"conv.{index}.weight"])
+                x = convolve(x, theta[f"conv.{index}.weight"], self.operands)
                 x = F.batch_norm(
                     x,
                     statistics[f"mean.{index}"],

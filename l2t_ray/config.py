@@ -106,7 +106,9 @@ class Training(Frozen):
     lr: Positive = Field(0.1, description="alpha at the first epoch; cosine to 0")
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NonNegative = 1e-4
-    precision: Literal["float32", "tf32", "float64"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "float64"] = Field(
+        "float32", description="tf32, bf16: of convolutions' operands alone; sums and all else are float32"
+    )
 
 
 class Augment(Frozen):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray import registry
-from l2t_ray.architectures import missing_level
+from l2t_ray.architectures import BF16_TARGETS, missing_level
 from l2t_ray.blocks import Block, Choice, reads
 from l2t_ray.config import Source, Target, like_default
 from l2t_ray.data_sets import CLASSES, TRAIN_IMAGES_PER_CLASS
@@ -54,6 +54,7 @@ class Laws:
             *self._check_weights(block, methods),
             *self._check_options(block, described),
             *_check_pairs(block, described),
+            *_check_precision(block),
             *self._check_data(block),
         ]
 
@@ -172,6 +173,15 @@ def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[st
             for target in block.values("target.arch") or [Choice(Target().arch, pairs.item)]:
                 if wrong := missing_level(pairs.value, source.value, target.value):
                     yield f"{pairs.item.place}: transfer.pairs {wrong}; correct the list"
+
+
+def _check_precision(block: Block) -> Iterator[str]:
+    """bf16 against the targets whose passes round their operands themselves."""
+    for target in block.values("target.arch"):
+        for precision in block.values("training.precision"):
+            if precision.value == "bf16" and target.value not in BF16_TARGETS:
+                law = f"training.precision must be float32, tf32 or float64 for {target.value}, got bf16"
+                yield f"{precision.item.place}: {law}; leave it out, or take {' or '.join(BF16_TARGETS)}"
 
 
 def _reads_source(method: registry.Described) -> bool:

@@ -14,6 +14,7 @@ from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes
 from l2t_ray.models import Backbone, build_target
 from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
+from l2t_ray.precision import operand_type, parameter_type
 from l2t_ray.streams import stream
 
 RunState = dict[str, Any]
@@ -33,11 +34,11 @@ class Learner:
     def __init__(self, runs: Sequence[Run], n_classes: int, source: Backbone | None, device: torch.device) -> None:
         first = runs[0]
         self.runs, self.source, self.device, self.n_runs = runs, source, device, len(runs)
-        self.dtype = torch.float64 if first.training.precision == "float64" else torch.float32
+        self.dtype = parameter_type(first.training.precision)
         method = registry.METHODS[first.method]
         assert isinstance(method, Method)
         self.method = method
-        self.network = build_target(first.target, n_classes)
+        self.network = build_target(first.target, n_classes, operand_type(first.training.precision))
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
             source_sizes=source.sizes if source is not None else (),
@@ -105,6 +106,11 @@ class Learner:
         """Whether every parameter of each run is finite, [K]."""
         sums = [p.flatten(1).sum(1) for p in (*self.theta.values(), *self.phi.values())]
         return torch.stack(sums).isfinite().all(0)
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that a step changes, in place."""
+        groups = [getattr(self, group) for group in (*_TENSORS, "statistics")]
+        return [*(tensor for group in groups for tensor in group.values()), self.meta_step]
 
     def state(self, run: int) -> RunState:
         """One run's tensors, on the CPU, as `restore` takes them."""

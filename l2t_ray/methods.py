@@ -60,11 +60,14 @@ class Method:
         name: what a sweep file calls it.
         uses: the optional settings that can change its result: "source", "transfer", or single ones ("transfer.beta").
         options: settings of its own, with defaults; a run's `options:` overrides them.
+        capturable: whether a step may be recorded as a CUDA graph: `loss` then makes no tensor from Python numbers,
+            draws nothing, and asks for no value on the host.
     """
 
     name: str
     uses: frozenset[str] = frozenset()
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    capturable: bool = False
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """Parameters trained with the target, by name, for one run: none by default."""
@@ -93,6 +96,7 @@ class FeatureMatching(Method):
     """
 
     networks: frozenset[str] = frozenset()
+    capturable: bool = True
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
         """The pairs of a run and their channels."""
@@ -106,7 +110,7 @@ class FeatureMatching(Method):
 
 _FIXED = frozenset({"source", "transfer.beta", "transfer.pairs"})
 
-register(Method("scratch"))
+register(Method("scratch", capturable=True))
 register(FeatureMatching("ufm", uses=_FIXED))
 register(FeatureMatching("l2t_ww", uses=frozenset({"source", "transfer"}), networks=frozenset({"what", "where"})))
 register(

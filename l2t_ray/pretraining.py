@@ -22,6 +22,7 @@ from l2t_ray.checkpoint import load_state, save_state
 from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.errors import InputError
+from l2t_ray.precision import allow_tf32, parameter_type
 from l2t_ray.streams import stream
 from l2t_ray.training import EVALUATION_BATCH, evaluation_epochs
 
@@ -134,8 +135,8 @@ def train_source(
         InputError: if the loss is not finite.
     """
     training, resolved = settings.training, settings.resolved()
-    _set_precision(training.precision)
-    dtype = torch.float64 if training.precision == "float64" else torch.float32
+    allow_tf32(training.precision)
+    dtype = parameter_type(training.precision)
     network = models.build(settings.source.arch, settings.source.width, len(data.classes))
     models.initialise(network, stream(settings.seed, "init"))
     network.to(device, dtype).to(memory_format=torch.channels_last)
@@ -242,8 +243,3 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = 
         elif here != there:
             found.append(f"{prefix}{name} is {here}, not {there}")
     return found
-
-
-def _set_precision(precision: str) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"

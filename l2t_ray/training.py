@@ -16,7 +16,10 @@ from l2t_ray.calibration import Bins
 from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
+from l2t_ray.memory import keep_freed_memory
 from l2t_ray.models import Backbone
+from l2t_ray.precision import allow_tf32
+from l2t_ray.replay import Replay
 from l2t_ray.validation import validation_subset
 
 EVALUATION_BATCH = 500
@@ -126,9 +129,12 @@ class _Pack:
     """The loop's state: the learner, the images on the device, and what has been measured."""
 
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
-        _set_precision(runs[0].training.precision)
+        allow_tf32(runs[0].training.precision)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+            torch.backends.cudnn.benchmark = True  # shapes do not change: let it choose by measurement
+        else:
+            keep_freed_memory()
         self.runs, self.device, self.data = runs, device, data.to(device)
         self.n_epochs, self.n_done = runs[0].training.epochs, 0
         learner_source = None if source is None else source.to(device)
@@ -147,6 +153,8 @@ class _Pack:
             self.judged_images = self.data.train_images[held].transpose(0, 1)  # [M, K, 3, 32, 32]
             self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
         self.rows = torch.arange(len(runs), device=device)[:, None]
+        graphs = device.type == "cuda" and self.learner.method.capturable
+        self.step = Replay(self._step, self.learner.tensors(), captured=graphs)
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
         self.reasons = ["" for _ in runs]
@@ -162,8 +170,7 @@ class _Pack:
         loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
         for start in range(0, n_images, batch_size):
             rows = order[:, start : start + batch_size]
-            images = self._batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
-            batch_loss, batch_right = self.learner.step(images, self.labels[self.rows, rows], lr)
+            batch_loss, batch_right = self.step(rows, offsets, flips, lr)
             loss += batch_loss * rows.shape[1]
             n_right += batch_right
         measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
@@ -208,6 +215,11 @@ class _Pack:
             for run, reason, metrics in zip(self.runs, self.reasons, self.metrics, strict=True)
         ]
 
+    def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on the images at `rows` [K, B] of each subset, with an epoch's draws; `Learner.step`'s result."""
+        images = self._batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
+        return self.learner.step(images, self.labels[self.rows, rows], lr)
+
     def _batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
         """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
         chosen = self.images[self.rows, rows].flatten(0, 1)
@@ -233,11 +245,6 @@ class _Pack:
             for index, name in enumerate(self.data.classes):
                 measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]
         return measured
-
-
-def _set_precision(precision: str) -> None:
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -180,6 +180,10 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         (changed(transfer="{beta: '0.5'}"), "remove the quotes"),
         (changed(transfer="{pairs: diagonal}"), "must be one of all, one_to_one, single or a list"),
         (changed(transfer="{pairs: [0, 1]}"), "transfer.pairs must be a list, got 0"),
+        (
+            changed(target="{arch: vit}", training="{precision: bf16}"),
+            "precision must be float32, tf32 or float64 for vit",
+        ),
         (changed(augment="{flip: yes}"), 'augment.flip must be true or false, got "yes"'),
         (changed(variant="a/b"), "variant must match"),
         (changed(data="{name: 1, samples_per_class: 5}"), "data.name must be one of"),

@@ -1,5 +1,7 @@
 """Networks by name: the module that is a source, and the target with its passes."""
 
+import torch
+
 from l2t_ray.config import Target
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.resnet import ResNet
@@ -26,16 +28,18 @@ def build(arch: str, width: float, n_classes: int) -> Backbone:
     return ResNet(int(arch.removeprefix("resnet")), width, n_classes)
 
 
-def build_target(target: Target, n_classes: int) -> VggTarget | Traced:
+def build_target(target: Target, n_classes: int, operands: torch.dtype | None = None) -> VggTarget | Traced:
     """The target network: a VGG as a chain with passes of its own, any other through `torch.func`.
 
     Args:
         target: architecture and width.
         n_classes: classes of the data set.
+        operands: type in which its convolutions multiply; the parameters' if None. A VGG's alone can differ.
 
     Returns:
         The network; both kinds have the same passes.
     """
     if target.arch in LEVELS:
-        return VggTarget(vgg_levels(target.arch, target.width), n_classes)
+        return VggTarget(vgg_levels(target.arch, target.width), n_classes, operands)
+    assert operands is None, "laws.py refuses bf16 for other targets"
     return Traced(build(target.arch, target.width, n_classes))

@@ -1,0 +1,66 @@
+"""A function of tensors as a CUDA graph: its kernels are recorded once for each shape, then started by one launch.
+
+A bilevel step is about 2,000 kernels; at small batches a card waits for their launches and not for their arithmetic.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 3  # before a capture libraries choose their algorithms and make their workspaces
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Replay:
+    """Calls a function as it is, or, on a card, replays what it did.
+
+    Args:
+        function: of tensors on one device, which it does not keep; it may change `state` in place. To be captured it
+            must not wait for the device, move data to it, or draw random numbers.
+        state: every tensor that the function changes.
+        captured: whether to capture; without a card False.
+    """
+
+    def __init__(self, function: Function, state: Sequence[Tensor], *, captured: bool) -> None:
+        self._function, self._state, self._captured = function, state, captured
+        self._graphs: dict[tuple[torch.Size, ...], _Captured] = {}
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the function gives; where it is captured, in tensors that the next call of this shape overwrites."""
+        if not self._captured:
+            return self._function(*inputs)
+        shapes = tuple(x.shape for x in inputs)
+        if shapes not in self._graphs:
+            self._graphs[shapes] = self._capture(inputs)
+        found = self._graphs[shapes]
+        for own, given in zip(found.inputs, inputs, strict=True):
+            own.copy_(given)
+        found.graph.replay()
+        return found.outputs
+
+    def _capture(self, inputs: Sequence[Tensor]) -> _Captured:
+        own = tuple(x.clone() for x in inputs)
+        before = [tensor.clone() for tensor in self._state]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                self._function(*own)
+        torch.cuda.current_stream().wait_stream(side)
+        for tensor, kept in zip(self._state, before, strict=True):
+            tensor.copy_(kept)
+        del before
+        graph = torch.cuda.CUDAGraph()
+        # the training has a thread of its own: what others ask of the card must not spoil the capture
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = self._function(*own)
+        return _Captured(graph, own, outputs)

@@ -16,7 +16,7 @@ from typing import Any
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.fleet import Group, cluster_fleet
+from l2t_ray.joined import runtime_environment
 from l2t_ray.lanes import Lanes
 from l2t_ray.progress import Progress
 from l2t_ray.recorder import Recorder
@@ -34,10 +34,6 @@ ENVIRONMENT = {  # ours unless the user has set them; all but the first three ar
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
-
-LOOK_S = 180.0  # for a node's worker to start
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,10 +186,9 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT if name.startswith("RAY_CHDIR")}}
     try:
         if address:
-            ray.init(address=address, runtime_env=environment, **quiet)
+            ray.init(address=address, runtime_env=runtime_environment(), **quiet)
         else:
             ray.init(
                 address="local",
@@ -207,46 +202,6 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
         yield not address
     finally:
         ray.shutdown()
-
-
-def joined_fleet() -> list[Group]:
-    """The devices of the cluster that this process has joined; one worker on each node looks.
-
-    Returns:
-        A group for each kind.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    seen = {}
-    nodes = ray.nodes()
-    for node in nodes:
-        if not node["Alive"]:
-            continue
-        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        n_gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
-        options = {"num_cpus": 0, "num_gpus": n_gpus, "max_calls": 1, "scheduling_strategy": on_node}
-        look = ray.remote(**options)(_look)
-        seen[node["NodeManagerAddress"]] = look.remote()
-    found = {}
-    for address, answer in seen.items():
-        try:
-            found[address] = ray.get(answer, timeout=LOOK_S)
-        except ray.exceptions.RayError as error:
-            logger.warning("%s: what its devices are cannot be found out: %s", address, error)
-    return cluster_fleet(nodes, found)
-
-
-def _look() -> tuple[str, int]:
-    """In a worker: its device's name, and the memory of one."""
-    import torch
-
-    from l2t_ray.fleet import memory_bytes
-    from l2t_ray.trainable import device_name
-
-    if torch.cuda.is_available():
-        return device_name(), int(torch.cuda.get_device_properties(0).total_memory)
-    return device_name(), memory_bytes()
 
 
 @contextmanager

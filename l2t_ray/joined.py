@@ -12,7 +12,8 @@ from l2t_ray.fleet import Group, cluster_fleet
 
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
-LOOK_AGAIN_S = 2.0
+LOOK_AGAIN_S = 1.0
+AUTOSCALER_S = 60.0  # until a fresh one has told what it may start
 
 logger = logging.getLogger(__name__)
 
@@ -71,16 +72,27 @@ def _await_card(say: Callable[[str], None]) -> None:
     from ray._private.state import state  # as Ray's own libraries ask what the autoscaler may start
     from ray.autoscaler.sdk import request_resources
 
-    def has_card() -> bool:
-        return any(node["Resources"].get("GPU", 0) >= 1 for node in ray.nodes() if node["Alive"])
+    def has(kind: str) -> bool:
+        return any(node["Resources"].get(kind, 0) >= 1 for node in ray.nodes() if node["Alive"])
 
-    if has_card() or (state.get_max_resources_from_cluster_config() or {}).get("GPU", 0) < 1:
+    def is_in_reach() -> bool:
+        return bool((state.get_max_resources_from_cluster_config() or {}).get("GPU", 0))
+
+    end = time.monotonic() + AUTOSCALER_S
+    while not (has("CPU") or has("GPU") or is_in_reach()):
+        if time.monotonic() > end:
+            raise InputError(
+                "--address must lead to a cluster with a CPU or a card, or that can start one, got none; "
+                "`ray status` on its head tells what there is"
+            )
+        time.sleep(LOOK_AGAIN_S)
+    if has("GPU") or not is_in_reach():
         return
     say("no machine with a card runs yet; the cluster is asked for one")
     end = time.monotonic() + CARD_S
     request_resources(bundles=[{"GPU": 1}])
     try:
-        while not has_card():
+        while not has("GPU"):
             if time.monotonic() > end:
                 raise InputError(
                     f"--address must lead to a cluster that starts a card within {CARD_S / 60:.0f} minutes, got none; "

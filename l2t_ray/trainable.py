@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from l2t_ray import checkpoint, depot, mps, registry
+from l2t_ray import checkpoint, depot, mps, notice, registry
 from l2t_ray.config import Data, Run, Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
@@ -146,12 +146,12 @@ def train_pack(
     saved = checkpoint.load_together(files, by="epoch")
     epochs = max(run.training.epochs for run in runs)
     watch(saved[0]["epoch"] if saved else 0, epochs)
-    clock = checkpoint.Clock(work.checkpoint_s)
+    clock, warned = checkpoint.Clock(work.checkpoint_s), notice.Watch()
 
     def on_epoch(epoch: int, snapshot: Callable[[], list[dict[str, Any]]]) -> None:
         watch(epoch, epochs)
         stopping = stop()
-        if epoch < epochs and (stopping or clock.is_due()):
+        if epoch < epochs and (stopping or clock.is_due() or warned.is_urgent()):
             with clock:
                 try:
                     for file, run, state in zip(files, runs, snapshot(), strict=True):

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,9 +176,7 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     Raises:
         InputError: if there is no cluster at the address.
     """
-    for name, value in ENVIRONMENT.items():
-        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
-            os.environ.setdefault(name, value)
+    prepare_environment()
     import ray
 
     if ray.is_initialized():
@@ -199,9 +197,24 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     except ConnectionError as error:
         raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
     try:
+        close_token()
         yield not address
     finally:
         ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """Sets what Ray and Tune read, where the user has not."""
+    for name, value in ENVIRONMENT.items():
+        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
+            os.environ.setdefault(name, value)
+
+
+def close_token() -> None:
+    """Takes from others the right to read Ray's token, which Ray's own `ray.init` leaves readable."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with suppress(OSError):  # there is none, or it is somebody else's
+        token.chmod(0o600)
 
 
 @contextmanager

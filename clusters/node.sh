@@ -36,6 +36,10 @@ die() {
   exit 2
 }
 
+root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
 install() {
   if [ -n "${L2T_VENV:-}" ]; then
     [ -x "$venv/bin/python" ] || die "L2T_VENV must hold an environment, got $venv without bin/python"
@@ -93,11 +97,11 @@ alive() { # pid file, word of the command line: a number may have gone to anothe
 attach() {
   local device=${1:-}
   [ -b "$device" ] || die "mount must be given a block device, got '$device'"
-  sudo mkdir -p "$L2T_KEPT"
+  root mkdir -p "$L2T_KEPT"
   mountpoint -q "$L2T_KEPT" && return 0
-  [ -n "$(sudo blkid -o value -s TYPE "$device")" ] || sudo mkfs.ext4 -q "$device" # never over a file system
-  sudo mount "$device" "$L2T_KEPT"
-  sudo chown "$(id -u):$(id -g)" "$L2T_KEPT"
+  [ -n "$(root blkid -o value -s TYPE "$device")" ] || root mkfs.ext4 -q "$device" # never over a file system
+  root mount "$device" "$L2T_KEPT"
+  root chown "$(id -u):$(id -g)" "$L2T_KEPT"
 }
 
 notice() {
@@ -156,7 +160,7 @@ programs() { # of the newest PostgreSQL
 
 postgres() { # of ours: no port, a socket in a folder that nobody else may enter
   local folder=$L2T_KEPT/postgres bin as=()
-  [ -n "$(programs)" ] || sudo apt-get install -y -qq postgresql
+  [ -n "$(programs)" ] || root apt-get install -y -qq postgresql
   bin=$(programs)
   if [ "$(id -u)" = 0 ]; then as=(runuser -u postgres --); fi
   if [ ! -f "$folder/cluster/PG_VERSION" ]; then

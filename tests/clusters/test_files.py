@@ -290,3 +290,50 @@ def test_the_node_script_is_clean_and_refuses_what_it_must(tmp_path):
     assert "L2T_VENV must hold an environment" in refused("install", L2T_VENV="/nowhere")
     assert "mount must be given a block device, got '/dev/null'" in refused("mount", "/dev/null")
     assert "nvidia-cuda-mps-control" in refused("mps", L2T_MPS="on", PATH="/usr/bin:/bin")
+
+
+def test_mps_is_started_once_on_a_node_and_every_process_of_ray_is_told(tmp_path):
+    called = tmp_path / "called"
+    control = tmp_path / "bin" / "nvidia-cuda-mps-control"
+    control.parent.mkdir()
+    control.write_text(f"""#!/bin/sh
+if [ "$1" = -d ]; then echo "$CUDA_MPS_PIPE_DIRECTORY" >> {called}; exit 0; fi
+test -f {called}  # asked for its servers: is it there?
+""")
+    control.chmod(0o755)
+    environment = {"HOME": str(tmp_path), "L2T_VENV": sys.prefix, "PATH": f"{control.parent}:{os.environ['PATH']}"}
+    script = str(ROOT / "clusters" / "node.sh")
+    for command, wish in (("mps", "off"), ("mps", "on"), ("mps", "on"), ("install", "on")):
+        subprocess.run([script, command], env={**environment, "L2T_MPS": wish}, check=True)
+    (folder,) = called.read_text().split()
+    shell = (tmp_path / ".l2t_shell").read_text()
+    assert f"export CUDA_MPS_PIPE_DIRECTORY={folder} " in shell
+    assert Path(folder).parent.stat().st_mode & 0o077 == 0
+    assert (tmp_path / ".bashrc").read_text().count("l2t_shell") == 2  # one line
+
+
+@pytest.mark.slow
+def test_the_kept_volume_gets_a_file_system_once_and_keeps_what_it_holds(tmp_path):
+    """A real block device and a real mount, in a mount namespace of its own."""
+    if os.geteuid() != 0 or subprocess.run(["losetup", "-f"], capture_output=True, check=False).returncode:
+        pytest.skip("needs to be root, and loop devices")
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(64 << 20))
+    device = subprocess.run(
+        ["losetup", "-f", "--show", image], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    steps = f"""
+export HOME={tmp_path} L2T_KEPT={tmp_path}/kept
+{ROOT}/clusters/node.sh mount {device} && echo one > $L2T_KEPT/ledger
+{ROOT}/clusters/node.sh mount {device} && cat $L2T_KEPT/ledger
+umount $L2T_KEPT && ! test -e $L2T_KEPT/ledger
+{ROOT}/clusters/node.sh mount {device} && cat $L2T_KEPT/ledger
+umount $L2T_KEPT
+"""
+    try:
+        told = subprocess.run(
+            ["unshare", "-m", "bash", "-ec", steps], capture_output=True, text=True, timeout=60, check=False
+        )
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+    assert (told.returncode, told.stdout) == (0, "one\none\n"), told.stderr

@@ -13,7 +13,6 @@ from l2t_ray.fleet import Group, cluster_fleet
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
 LOOK_AGAIN_S = 1.0
-AUTOSCALER_S = 60.0  # until a fresh one has told what it may start
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +34,8 @@ def runtime_environment() -> dict[str, Any]:
 def joined_fleet(say: Callable[[str], None] = lambda line: None) -> list[Group]:
     """The devices of the cluster that this process has joined; one worker on each node looks.
 
-    Where no node has a card and the autoscaler can start one, it is asked for one first. The packs that wait then ask
-    for more, and an idle node goes when the cluster's time-out is over.
+    Where there is neither a CPU nor a card (a head that trains nothing, all others gone), the autoscaler is asked for a
+    card first. The packs that wait then ask for more, and an idle node goes when the cluster's time-out is over.
 
     Args:
         say: is told when there is something to wait for.
@@ -69,34 +68,22 @@ def joined_fleet(say: Callable[[str], None] = lambda line: None) -> list[Group]:
 
 def _await_card(say: Callable[[str], None]) -> None:
     import ray
-    from ray._private.state import state  # as Ray's own libraries ask what the autoscaler may start
     from ray.autoscaler.sdk import request_resources
 
     def has(kind: str) -> bool:
         return any(node["Resources"].get(kind, 0) >= 1 for node in ray.nodes() if node["Alive"])
 
-    def is_in_reach() -> bool:
-        return bool((state.get_max_resources_from_cluster_config() or {}).get("GPU", 0))
-
-    end = time.monotonic() + AUTOSCALER_S
-    while not (has("CPU") or has("GPU") or is_in_reach()):
-        if time.monotonic() > end:
-            raise InputError(
-                "--address must lead to a cluster with a CPU or a card, or that can start one, got none; "
-                "`ray status` on its head tells what there is"
-            )
-        time.sleep(LOOK_AGAIN_S)
-    if has("GPU") or not is_in_reach():
+    if has("CPU") or has("GPU"):
         return
-    say("no machine with a card runs yet; the cluster is asked for one")
+    say("no machine that can train runs yet; the cluster is asked for one with a card")
     end = time.monotonic() + CARD_S
     request_resources(bundles=[{"GPU": 1}])
     try:
         while not has("GPU"):
             if time.monotonic() > end:
                 raise InputError(
-                    f"--address must lead to a cluster that starts a card within {CARD_S / 60:.0f} minutes, got none; "
-                    "`ray status` on its head tells why"
+                    f"--address must lead to a cluster that has a CPU or a card, or starts one in {CARD_S / 60:.0f} "
+                    "minutes, got neither; `ray status` on its head tells why"
                 )
             time.sleep(LOOK_AGAIN_S)
     finally:

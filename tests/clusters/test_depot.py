@@ -73,6 +73,7 @@ def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
         ray.get(elsewhere(work, tmp_path / "cache").remote("mine.py"))
 
 
+@pytest.mark.slow
 def test_a_machine_without_the_images_trains_on_the_decoded_set(work, tmp_path, ray_cluster):
     run = Run.model_validate({"data": {"name": "digits", "samples_per_class": 4}, "method": "scratch", "seed": 0})
     data = load_data(run.data, Path(work.data_dir))

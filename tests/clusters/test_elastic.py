@@ -24,7 +24,7 @@ def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
         found = json.loads(next(line for line in told.splitlines() if line.startswith('{"seen"')))
     assert found["code"] == 0, found["err"]
     assert len(found["seen"][0]) == 1  # the head alone
-    assert "no machine with a card runs yet; the cluster is asked for one" in found["err"]
+    assert "no machine that can train runs yet; the cluster is asked for one with a card" in found["err"]
     assert json.loads(found["out"])["n_finished"] == 10
     most = {kind: max(count.get(kind, 0) for count in found["seen"]) for count in found["seen"] for kind in count}
     assert most["gpu_spot"] == 2, found["seen"]  # the packs that waited asked for the second

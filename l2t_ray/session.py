@@ -71,7 +71,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         if not is_ours:
             work = replace(work, files=listed(runs, work), depot=f"l2t-depot-{work.mps}")
             stack.enter_context(serving(work))
-            groups = joined_fleet(say)
+            groups = tuple(joined_fleet(say))
         served = stack.enter_context(on_every_node(execution.mps, work.mps))
         if not is_ours or served != lanes.figures.served:
             lanes = state.lanes(groups, served=served)

@@ -1,8 +1,8 @@
 """Cells: the runs that differ in their seed alone, and which two of them are compared."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from analysis.interval import Mean, mean_interval
@@ -36,7 +36,7 @@ class Cell:
         n_wanted: runs that must exist.
         gaps: those of them without a result.
         run_ids: seed to MLflow's run.
-        seeds: all wanted ones, rising.
+        seeds: the wanted ones by sweep, rising.
         sweep: the first that wants it.
     """
 
@@ -46,7 +46,7 @@ class Cell:
     n_wanted: int
     gaps: tuple[Gap, ...]
     run_ids: Mapping[int, str]
-    seeds: tuple[int, ...] = ()
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sweep: str = ""
 
     @property
@@ -68,6 +68,18 @@ class Cell:
     def is_complete(self) -> bool:
         """Whether every wanted run has a result."""
         return not self.gaps
+
+    def without(self, seeds: Collection[int]) -> "Cell":
+        """The cell with fewer wanted runs.
+
+        Args:
+            seeds: of runs without a result that need not exist.
+
+        Returns:
+            The same results.
+        """
+        gaps = tuple(gap for gap in self.gaps if gap.wanted.seed not in seeds)
+        return replace(self, gaps=gaps, n_wanted=self.n_wanted - (len(self.gaps) - len(gaps)))
 
 
 def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
@@ -102,7 +114,10 @@ def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
             n_wanted=len(runs),
             gaps=tuple(gaps[condition, method]),
             run_ids=ids[condition, method],
-            seeds=tuple(sorted(run.seed for run in runs)),
+            seeds={
+                sweep: tuple(sorted(run.seed for run in runs if sweep in run.sweeps))
+                for sweep in dict.fromkeys(sweep for run in runs for sweep in run.sweeps)
+            },
             sweep=runs[0].sweep,
         )
         for (condition, method), runs in sorted(wanted.items(), key=lambda item: sort_key(*item[0]))

@@ -25,7 +25,7 @@ class Comparison:
         a: the first cell.
         b: the second.
         test: Mann-Whitney, two-sided.
-        alpha: the threshold of a single test.
+        alpha: the threshold of a single test; the error over all looks where a design was declared.
         margin: the smallest difference that matters, in the metric's unit.
         family: what p is corrected over.
         p_holm: corrected over the family.
@@ -53,6 +53,11 @@ class Comparison:
         """Of the means, a - b; None where one has no run."""
         a, b = self.a.mean.mean, self.b.mean.mean
         return None if a is None or b is None else a - b
+
+    @property
+    def p(self) -> float | None:
+        """What a claim rests on: the test's p; where a design was declared, the one adjusted for its looks."""
+        return self.test.p if self.decision is None else self.decision.p_adjusted
 
     @property
     def is_significant(self) -> bool:
@@ -105,6 +110,12 @@ class Comparison:
     def equivalence(self) -> Finding:
         """Against the margin."""
         return equivalence(*self._values, self.margin)
+
+    @cached_property
+    def shown_within(self) -> float | None:
+        """The smallest margin within which the two would be equivalent: the larger end of a 1 - 2 alpha interval."""
+        found = hodges_lehmann(*self._values, 1 - 2 * self.alpha)
+        return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
 
     @property
     def sds(self) -> tuple[float, float] | None:
@@ -170,7 +181,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     Returns:
         The same with `p_holm` and `p_bh`.
     """
-    p, families = [item.test.p for item in comparisons], [item.family for item in comparisons]
+    p, families = [item.p for item in comparisons], [item.family for item in comparisons]
     strict, lenient = by_family(holm, p, families), by_family(benjamini_hochberg, p, families)
     return [
         replace(item, p_holm=one, p_bh=other) for item, one, other in zip(comparisons, strict, lenient, strict=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from analysis.cells import Cell, choose_pair, make_cells
 from analysis.comparison import Comparison, Family, compare, compare_all
-from analysis.looks import Spared, apply_designs, read_designs, without_spared
+from analysis.looks import Spared, apply_designs, find_spared, read_designs, without_spared
 from analysis.minority import as_published, minority_cells
 from analysis.published import Reproduction, reproduce
 from analysis.results import METRIC, Gap, Results, read_results
@@ -65,7 +65,7 @@ class Evidence:
     Attributes:
         question: what was asked.
         results: of the ledger.
-        cells: of the results.
+        cells: of the results, without what a design has spared.
         comparisons: of the chosen pair; empty for a single method.
         all_pairs: of every two methods.
         designs: that were declared, by sweep.
@@ -147,8 +147,10 @@ def gather(
     """
     asked = question or Question()
     results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
-    cells = make_cells(results, asked.metric)
     designs = read_designs(results)
+    cells = make_cells(results, asked.metric)
+    spared = find_spared(cells, designs)
+    cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)
     pair = choose_pair(cells, asked.pair or declared)
 
@@ -157,7 +159,8 @@ def gather(
             return []
         return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
 
-    comparisons, spared = apply_designs(paired(cells), designs)
+    comparisons = apply_designs(paired(cells), designs)
+    all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), designs)
     minority = minority_cells(results, cells) if asked.metric == METRIC else []
     reproductions: list[Reproduction] = []
     if asked.metric == METRIC:
@@ -167,10 +170,10 @@ def gather(
         results=results,
         cells=tuple(cells),
         comparisons=tuple(comparisons),
-        all_pairs=tuple(compare_all(cells, alpha=asked.alpha, margin=asked.margin)),
+        all_pairs=tuple(all_pairs),
         designs=designs,
         spared=tuple(spared),
-        gaps=without_spared(results.gaps, spared),
+        gaps=tuple(gap for cell in cells for gap in cell.gaps),
         minority=tuple(minority),
         minority_comparisons=tuple(paired(minority)),
         reproductions=tuple(reproductions),

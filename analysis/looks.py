@@ -1,11 +1,11 @@
 """A sweep's declared group-sequential design, applied to its finished runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.cells import Cell
-from analysis.comparison import Comparison
-from analysis.results import Gap, Results
+from analysis.comparison import Comparison, compare, corrected
+from analysis.results import Results
 from analysis.sequential import Decision, Design, decide, in_order
 from l2t_ray.errors import InputError
 
@@ -41,56 +41,79 @@ def read_designs(results: Results) -> dict[str, Design]:
     return found
 
 
-def apply_designs(
-    comparisons: Sequence[Comparison], designs: dict[str, Design]
-) -> tuple[list[Comparison], list[Spared]]:
-    """Decides every comparison that a design is about.
+def apply_designs(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> list[Comparison]:
+    """Decides every comparison that a design is about, and corrects again with the p that are adjusted for its looks.
 
     Args:
-        comparisons: of one pair of methods.
+        comparisons: with their families.
         designs: by sweep.
 
     Returns:
-        The comparisons with their decisions, and the runs that are spared by them.
+        The comparisons, with their decisions.
     """
-    found, spared = [], []
+    found = []
     for item in comparisons:
-        design = designs.get(item.a.sweep)
-        if design is None or {item.a.method, item.b.method} != set(design.compare):
+        sweep = _declared_by(item, designs)
+        if sweep is None:
             found.append(item)
-            continue
-        decision = _decide(design, item.a, item.b)
-        found.append(replace(item, decision=decision))
-        if decision.is_decided:
-            for cell in (item.a, item.b):
-                beyond = set(cell.seeds[decision.n_next :])
-                seeds = tuple(g.wanted.seed for g in cell.gaps if g.outcome == "missing" and g.wanted.seed in beyond)
-                if seeds:
-                    spared.append(Spared(cell, seeds))
-    return found, spared
+        else:
+            decision = _decide(designs[sweep], sweep, item)
+            found.append(replace(item, decision=decision, alpha=designs[sweep].alpha))
+    return corrected(found)
 
 
-def without_spared(gaps: Sequence[Gap], spared: Sequence[Spared]) -> tuple[Gap, ...]:
-    """The gaps that are really missing.
+def find_spared(cells: Sequence[Cell], designs: Mapping[str, Design]) -> list[Spared]:
+    """The runs that need not exist, because a design has decided their cells.
 
     Args:
-        gaps: all.
-        spared: runs that need not exist.
+        cells: all.
+        designs: by sweep.
 
     Returns:
-        The rest.
+        Cells with such runs; a run that another sweep wants too is missing, whatever this one's design says.
     """
-    keys = {
-        gap.wanted.key
-        for item in spared
-        for gap in item.cell.gaps
-        if gap.outcome == "missing" and gap.wanted.seed in item.seeds
-    }
-    return tuple(gap for gap in gaps if gap.wanted.key not in keys)
+    found = []
+    for sweep, design in designs.items():
+        for item in apply_designs(compare(cells, *design.compare), {sweep: design}):
+            if item.decision is None or not item.decision.is_decided:
+                continue
+            for cell in (item.a, item.b):
+                beyond = cell.seeds[sweep][item.decision.n_next :]
+                seeds = tuple(
+                    gap.wanted.seed
+                    for gap in cell.gaps
+                    if gap.outcome == "missing" and gap.wanted.seed in beyond and gap.wanted.sweeps == (sweep,)
+                )
+                if seeds:
+                    found.append(Spared(cell, seeds))
+    return found
 
 
-def _decide(design: Design, a: Cell, b: Cell) -> Decision:
+def without_spared(cells: Sequence[Cell], spared: Sequence[Spared]) -> list[Cell]:
+    """The cells, without the runs that need not exist.
+
+    Args:
+        cells: all.
+        spared: of `find_spared`.
+
+    Returns:
+        The same cells, with fewer wanted runs.
+    """
+    seeds = {item.cell: item.seeds for item in spared}
+    return [cell.without(seeds[cell]) if cell in seeds else cell for cell in cells]
+
+
+def _declared_by(item: Comparison, designs: Mapping[str, Design]) -> str | None:
+    methods = {item.a.method, item.b.method}
+    if item.a.condition != item.b.condition:
+        return None
+    both = (sweep for sweep in item.a.seeds if sweep in item.b.seeds and sweep in designs)
+    return next((sweep for sweep in both if set(designs[sweep].compare) == methods), None)
+
+
+def _decide(design: Design, sweep: str, item: Comparison) -> Decision:
     values = [
-        in_order(cell.seeds, cell.values, [g.wanted.seed for g in cell.gaps if g.outcome in ENDED]) for cell in (a, b)
+        in_order(cell.seeds[sweep], cell.values, [gap.wanted.seed for gap in cell.gaps if gap.outcome in ENDED])
+        for cell in (item.a, item.b)
     ]
     return decide(design, *values)

@@ -86,7 +86,8 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
         found.append({
             **_place(item.condition), "a": item.a.arm, "b": item.b.arm, "n_a": item.a.mean.n, "n_b": item.b.mean.n,
             "difference": item.difference, "u": item.test.statistic, "p": item.test.p, "p_method": item.test.method,
-            "p_holm": item.p_holm, "p_bh": item.p_bh, "a12": a12 and a12.value, "a12_low": a12 and a12.low,
+            "p_adjusted": item.decision and item.decision.p_adjusted, "p_holm": item.p_holm, "p_bh": item.p_bh,
+            "a12": a12 and a12.value, "a12_low": a12 and a12.low,
             "a12_high": a12 and a12.high,
         })  # fmt: skip
     return found
@@ -112,6 +113,7 @@ def _comparison(item: Comparison) -> Row:
         row.update({name: asdict(estimate) for name, estimate in estimates.items()})
         findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
         row.update({name: asdict(finding) for name, finding in findings.items()})
+        row["shown_within"] = item.shown_within
         row["needed_seeds"] = item.needed
     return row
 
@@ -127,6 +129,7 @@ def _reproduction(row: Reproduction) -> Row:
         "welch_p": row.p,
         "equivalence_p": row.p_equivalent,
         "margin": row.margin,
+        "shown_within": row.shown_within,
         "verdict": row.verdict,
     }
 

@@ -5,29 +5,21 @@ DeMets 1983) keeps the chance of a false claim over all looks at alpha. A cell s
 the look's boundary, and for futility where a significant end has become unlikely; futility is non-binding: the error
 rate is kept whether or not it is obeyed.
 
-| symbol | meaning |
-| --- | --- |
-| t_k = n_k / n_K | information at look k |
-| alpha(t) = 4 (1 - Phi(z_(alpha/4) / sqrt t)) | two-sided error spent up to t |
-| c_k | boundary of the standard normal z at look k |
-
 Pure functions of numbers: no pandas, no MLflow, so that a sweep may ask between two packs.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, special
+from scipy import special
 
+from analysis.boundaries import boundaries, smallest_alpha
 from analysis.hypothesis import MIN_SEEDS, mann_whitney
 
 State = Literal["continue", "significant", "futile", "not significant"]
-N_NODES = 400  # of the Gauss-Legendre rule between two boundaries; 1e-9 is reached with a tenth
 KEYS = {"looks", "alpha", "futility", "compare"}
 
 
@@ -95,10 +87,15 @@ class Design:
             "looks": list(self.looks), "alpha": self.alpha, "futility": self.futility, "compare": list(self.compare)
         }  # fmt: skip
 
+    @property
+    def information(self) -> tuple[float, ...]:
+        """t_k of every look."""
+        return tuple(n / self.looks[-1] for n in self.looks)
+
     @cached_property
     def bounds(self) -> tuple[float, ...]:
         """c_k of every look."""
-        return boundaries(tuple(n / self.looks[-1] for n in self.looks), self.alpha)
+        return boundaries(self.information, self.alpha)
 
     @cached_property
     def levels(self) -> tuple[float, ...]:
@@ -117,6 +114,8 @@ class Decision:
         p: Mann-Whitney's at the last look.
         level: the p that would have been significant there.
         n_next: seeds a method that the next look needs; those of the last look where the cell is decided.
+        p_adjusted: for the looks taken so far: at or below the design's alpha where and only where the state is
+            significant; None before there is a p.
     """
 
     state: State
@@ -125,6 +124,7 @@ class Decision:
     p: float | None
     level: float | None
     n_next: int
+    p_adjusted: float | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -153,6 +153,10 @@ def decide(design: Design, x: Mapping[int, float | None], y: Mapping[int, float 
             return decision
         left, right = ([v for seed in range(n) if (v := values[seed]) is not None] for values in (x, y))
         p = mann_whitney(left, right, alpha=level).p
+        adjusted = decision.p_adjusted
+        if p is not None:
+            here = smallest_alpha(design.information[:look], p)
+            adjusted = here if adjusted is None else min(adjusted, here)
         is_last = look == len(design.looks)
         state: State = "not significant" if is_last else "continue"
         if p is not None and p <= level:
@@ -162,77 +166,10 @@ def decide(design: Design, x: Mapping[int, float | None], y: Mapping[int, float 
         ):
             state = "futile"
         n_next = n if state != "continue" else design.looks[look]
-        decision = Decision(state, look, (len(left), len(right)), p, level, n_next)
+        decision = Decision(state, look, (len(left), len(right)), p, level, n_next, adjusted)
         if decision.is_decided:
             return decision
     return decision
-
-
-@cache
-def boundaries(information: tuple[float, ...], alpha: float = 0.05) -> tuple[float, ...]:
-    """The boundaries c_k of |z|, by recursive numerical integration (Armitage, McPherson and Rowe 1969).
-
-    Args:
-        information: t_k, rising to 1.
-        alpha: two-sided error over all looks.
-
-    Returns:
-        One boundary a look.
-    """
-    spent = [spending(t, alpha) for t in information]
-    found: list[float] = []
-    nodes = density = np.empty(0)
-    before = 0.0
-    for k, t in enumerate(information):
-        target = spent[k] - (spent[k - 1] if k else 0.0)
-        if k == 0:
-            bound = float(-special.ndtri(target / 2))
-        else:
-            step = math.sqrt(t - before)
-            bound = float(optimize.brentq(_crossing, 0.0, 12.0, args=(t, step, nodes, density, target), xtol=1e-12))
-        found.append(bound)
-        if k + 1 == len(information):
-            break
-        # the density of the score b = z sqrt(t) of paths that have not crossed, with the rule's weights
-        points, weights = _rule(bound * math.sqrt(t))
-        if k == 0:
-            values = np.exp(-(points**2) / (2 * t)) / math.sqrt(2 * math.pi * t)
-        else:
-            gaps = (points[:, None] - nodes[None, :]) / step
-            values = (np.exp(-(gaps**2) / 2) @ density) / (step * math.sqrt(2 * math.pi))
-        nodes, density, before = points, values * weights, t
-    return tuple(found)
-
-
-def spending(t: float, alpha: float = 0.05) -> float:
-    """The O'Brien-Fleming-like spending function, alpha/2 for each side.
-
-    Args:
-        t: information, 0 to 1.
-        alpha: two-sided error at t = 1.
-
-    Returns:
-        Two-sided error spent up to t.
-    """
-    return float(4 * special.ndtr(special.ndtri(alpha / 4) / math.sqrt(t))) if t > 0 else 0.0
-
-
-def _crossing(
-    bound: float, t: float, step: float, nodes: NDArray[np.float64], density: NDArray[np.float64], target: float
-) -> float:
-    edge = bound * math.sqrt(t)
-    return float(2 * (special.ndtr((nodes - edge) / step) @ density) - target)
-
-
-@cache
-def _unit_rule() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    points, weights = np.polynomial.legendre.leggauss(N_NODES)
-    return points, weights
-
-
-def _rule(edge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    points, weights = _unit_rule()
-    return points * edge, weights * edge
 
 
 def _predictive(p: float, t: float, last: float) -> float:

@@ -31,6 +31,11 @@ def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
     header = (*PAIR, "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p", "pairs",
               "Brunner-Munzel p")  # fmt: skip
     notes = [f"All p are two-sided; Holm and Benjamini-Hochberg correct Mann-Whitney's over {family}."]
+    if any(item.decision for item in comparisons):
+        notes.append(
+            "Mann-Whitney, Wilcoxon and Brunner-Munzel take every run there is, as if no look had been taken; the "
+            "declared design decides by its own table, and its adjusted p is what is corrected."
+        )
     notes.extend(_notes(comparisons))
     return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=1)
 
@@ -81,15 +86,25 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             f"{item.a.mean.n}, {item.b.mean.n}",
             p_text(p),
             reading,
+            NOTHING if p is None or item.shown_within is None else f"{item.shown_within:.2f}",
             sds,
             needed,
         ))
     margin, alpha = comparisons[0].margin, comparisons[0].alpha
-    header = (*PAIR, "n", "equivalence p", f"within {points(margin)}", "spread of one run", "seeds needed")
+    header = (
+        *PAIR,
+        "n",
+        "equivalence p",
+        f"within {points(margin)}",
+        "shown within",
+        "spread of one run",
+        "seeds needed",
+    )
     notes = (
         f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha:g} the shift "
-        f"lies within. Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha:g}, "
-        "by simulation from the observed spread (Noether's formula above 200).",
+        "lies within. Shown within: the smallest margin, in points, with which it would.",
+        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha:g}, by simulation "
+        "from the observed spread (Noether's formula above 200).",
     )
     return Table(
         "power", f"Equivalence and needed seeds, {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1
@@ -115,8 +130,13 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
         for item in comparisons
     ]  # fmt: skip
     header = (*PAIR, "methods", "n", "difference", "Mann-Whitney p", "Holm p", "A12")
-    notes = (f"Holm's correction over all {len(comparisons)} tests of this table.",)
-    return Table("all_pairs", "All methods against all", header, tuple(rows), notes, n_text=3)
+    notes = [f"Holm's correction over all {len(comparisons)} tests of this table."]
+    if any(item.decision for item in comparisons):
+        notes.append(
+            "Of the pair that a design is about, the p adjusted for its looks is corrected; of other pairs that share "
+            "a cell with it, n depends on its decisions, and their p is that of a fixed n."
+        )
+    return Table("all_pairs", "All methods against all", header, tuple(rows), tuple(notes), n_text=3)
 
 
 def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> Table | None:
@@ -136,12 +156,14 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         (
             *condition_text(item.condition), decision.state, str(decision.look or NOTHING),
             f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, p_text(decision.p),
-            NOTHING if decision.level is None else f"{decision.level:.4f}", str(decision.n_next),
+            NOTHING if decision.level is None else f"{decision.level:.4f}", p_text(decision.p_adjusted),
+            p_text(item.p_holm), str(decision.n_next),
         )
         for item, decision in decided
     ]  # fmt: skip
     notes = []
-    for sweep in sorted({item.a.sweep for item, _ in decided}):
+    declared = {sweep for item, _ in decided for sweep in designs if sweep in item.a.seeds}
+    for sweep in sorted(declared):
         design = designs[sweep]
         looks = ", ".join(
             f"{n} seeds: p \N{LESS-THAN OR EQUAL TO} {level:.4f}"
@@ -151,7 +173,12 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
             f"{sweep}: looks after {looks}; O'Brien-Fleming-like spending of {design.alpha:g} (Lan and DeMets); "
             f"futile where the predictive probability of a significant end is below {design.futility:g}."
         )
-    header = (*PAIR, "state", "look", "n", "p", "level", "seeds needed")
+    notes.append(
+        "Adjusted p: the smallest error over all looks at which the design would have found the difference so far; it "
+        "is valid whenever the looks stop, and Holm's correction is of it. The level is one comparison's."
+    )
+    notes.append("Differences and their intervals are not adjusted: after an early end they tend to be too large.")
+    header = (*PAIR, "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed")
     return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=1)
 
 

@@ -1,7 +1,7 @@
 """The runs that must exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +14,19 @@ METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that must exist."""
+    """A run that must exist.
+
+    Attributes:
+        sweep: the first one that wants it.
+        key: of its settings.
+        cell: `data/samples/method`, and `/variant`.
+        seed: of its random streams.
+        data: data set.
+        samples_per_class: images a class, or what names an imbalanced set.
+        method: its name.
+        variant: what tells cells of one method apart.
+        others: further sweeps that want the same run.
+    """
 
     sweep: str
     key: str
@@ -24,6 +36,12 @@ class Wanted:
     samples_per_class: str
     method: str
     variant: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Every sweep that wants it."""
+        return (self.sweep, *self.others)
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
@@ -140,7 +158,7 @@ def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
 
     Args:
         wanted: of all sweeps.
-        notices: takes a sentence for every such cell.
+        notices: takes a sentence for every such cell, and for every two sweeps that share runs.
 
     Returns:
         The runs, cells renamed where they have to be.
@@ -149,8 +167,16 @@ def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
         InputError: if one sweep has two runs of one seed in one cell.
     """
     unique: dict[str, Wanted] = {}
+    shared: Counter[tuple[str, str]] = Counter()
     for run in wanted:
-        unique.setdefault(run.key, run)
+        first = unique.setdefault(run.key, run)
+        if run.sweep not in first.sweeps:
+            unique[run.key] = replace(first, others=(*first.others, run.sweep))
+            shared.update((other, run.sweep) for other in first.sweeps)
+    notices.extend(
+        f"{one} and {other} share {n} run{'' if n == 1 else 's'}, counted once and under {one}"
+        for (one, other), n in sorted(shared.items())
+    )
     keys: dict[tuple[str, int], list[Wanted]] = defaultdict(list)
     for run in unique.values():
         keys[run.cell, run.seed].append(run)

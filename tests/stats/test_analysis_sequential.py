@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from analysis.sequential import Design, boundaries, decide, in_order, spending
+from analysis.boundaries import LEAST_ALPHA, boundaries, level, smallest_alpha, spending
+from analysis.sequential import Design, decide, in_order
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,28 @@ def test_gaussian_paths_cross_in_alpha_of_the_cases():
     assert crossed.any(axis=1).mean() == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / n))
 
 
+@pytest.mark.parametrize("p", [0.5, 0.05, 1e-3, 1e-6])
+def test_an_adjusted_p_lies_on_the_boundary_of_the_design_with_that_error(p):
+    looks = (1 / 3, 2 / 3, 1.0)
+    for k in (1, 2, 3):
+        adjusted = smallest_alpha(looks[:k], p)
+        assert p <= adjusted
+        assert adjusted == 1 or level(looks[:k], adjusted) == pytest.approx(p, rel=1e-6)
+    assert smallest_alpha((1.0,), p) == pytest.approx(p, rel=1e-6)  # one look needs no adjustment
+
+
+def test_an_adjusted_p_is_alpha_at_the_design_s_own_levels():
+    # levels of rpact's three-look design above: 2 Phi(-c_k)
+    for k, bound in enumerate((3.71030287326, 2.51142748445, 1.99304748327), start=1):
+        p = math.erfc(bound / math.sqrt(2))
+        assert smallest_alpha((1 / 3, 2 / 3, 1.0)[:k], p) == pytest.approx(0.05, rel=1e-5)
+
+
+def test_adjusted_p_values_end_where_numbers_do():
+    assert smallest_alpha((1 / 3,), 1.0) == 1
+    assert smallest_alpha((1 / 3, 1.0), 1e-80) == LEAST_ALPHA
+
+
 def runs(draws, mean, n=30):
     return dict(enumerate(draws.normal(mean, 1, n).tolist()))
 
@@ -62,6 +85,15 @@ def test_a_large_difference_is_decided_at_the_first_look_and_stays_so():
     assert (early.state, early.look, early.n, early.n_next) == ("significant", 1, (10, 10), 10)
     assert early.p <= design.levels[0] == early.level
     assert decide(design, x, y) == early  # later runs change nothing
+
+
+def test_the_adjusted_p_agrees_with_every_decision_and_never_rises():
+    draws, design = np.random.default_rng(11), Design(futility=0)
+    for shift in (0, 0, 0, 0.6, 0.6, 0.6, 1.2, 4):
+        x, y = runs(draws, shift), runs(draws, 0)
+        found = [decide(design, first(x, n), first(y, n)) for n in design.looks]
+        assert all((d.state == "significant") == (d.p_adjusted <= design.alpha) for d in found)
+        assert sorted((d.p_adjusted for d in found), reverse=True) == [d.p_adjusted for d in found]
 
 
 def test_before_a_look_is_complete_nothing_is_decided():
@@ -144,6 +176,9 @@ def test_two_thousand_null_experiments_keep_the_error_and_save_runs():
     draws, design, n = np.random.default_rng(6), Design(), 2000
     found = [decide(design, runs(draws, 0), runs(draws, 0)) for _ in range(n)]
     claims = sum(decision.state == "significant" for decision in found)
+    for alpha in (0.01, 0.1, 0.3):  # the adjusted p is a p
+        share = sum(decision.p_adjusted <= alpha for decision in found) / n
+        assert share <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / n)
     assert claims / n <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / n)  # discrete p and futility make it smaller, never larger
     assert claims / n > 0.03
     saved = 1 - sum(decision.n_next for decision in found) / (n * design.looks[-1])

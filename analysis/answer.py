@@ -27,14 +27,17 @@ def answer(
     Returns:
         Three sentences.
     """
-    tested = [item for item in comparisons if item.test.p is not None]
+    tested = [item for item in comparisons if item.p is not None]
     if not any(cell.values for cell in cells):
         first, second = "No run has finished yet.", "So nothing can be compared."
     elif not comparisons:
         first = f"{_best(cells)}"
         second = "Nothing is compared, because there is only one method or no two share a cell."
     elif not tested:
-        first = f"{pair_name(comparisons)}: no cell has five seeds of both methods, so there is no test yet."
+        why = "no look of the declared design has been reached"
+        if any(item.decision is None for item in comparisons):
+            why = "no cell has five seeds of both methods"
+        first = f"{pair_name(comparisons)}: {why}, so there is no test yet."
         second = _best(cells)
     else:
         first, second = _found(tested), _size(tested)
@@ -62,32 +65,44 @@ def claim(item: Comparison, family: str) -> str:
     if item.decision is not None and item.decision.look:
         decision = item.decision
         verdict = f"{decision.state} at look {decision.look} of the declared design"
-        test = f"p = {_p(decision.p)} against the look's level {decision.level or 0:.4f}"
+        test = (
+            f"{_p(decision.p)} against the look's level {decision.level or 0:.4f}, adjusted for the looks "
+            f"{_p(decision.p_adjusted)}; Holm over {family}: {_p(item.p_holm)}"
+        )
         n = f"n = {decision.n[0]} and {decision.n[1]}"
     else:
         verdict = "significant after correction" if item.is_significant_in_family else (
             "significant by itself only" if item.is_significant else "not significant"
         )  # fmt: skip
-        test = f"p = {_p(item.test.p)}, {item.test.method}; Holm over {family}: p = {_p(item.p_holm)}"
+        test = f"{_p(item.test.p)}, {item.test.method}; Holm over {family}: {_p(item.p_holm)}"
     a12 = estimate_text(item.a12)
     return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
 
 
 def _found(tested: Sequence[Comparison]) -> str:
-    better = [item for item in tested if item.is_significant and (item.shift.value or item.difference or 0) > 0]
-    worse = [item for item in tested if item.is_significant and item not in better]
-    strict = sum(item.is_significant_in_family for item in tested)
     a, b = pair_name(tested).split(" against ")
-    parts = [f"{a} is better than {b} in {len(better)} of {len(tested)} cells{_list(better)}"]
-    parts.append(f"worse in {len(worse)}{_list(worse)}")
-    if all(item.decision is None for item in tested):
-        tail = (
-            f"two-sided Mann-Whitney at {tested[0].alpha:g}; after Holm's correction {strict} of the differences stand"
-        )
-    else:
-        tail = "by the declared group-sequential design at its adjusted levels"
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
-    return f"{' and '.join(parts)} ({tail}; {n} seeds a cell)."
+    corrected = _better_worse([item for item in tested if item.is_significant_in_family])
+    single = _better_worse([item for item in tested if item.is_significant])
+    how = f"two-sided Mann-Whitney at {tested[0].alpha:g}"
+    if any(item.decision for item in tested):
+        how += ", by the declared group-sequential design at its adjusted levels"
+    if single == ([], []):
+        every = "the one cell" if len(tested) == 1 else f"any of {len(tested)} cells"
+        return f"No difference between {a} and {b} is found in {every} ({how}; {n} seeds a cell)."
+    counts = f"{a} is better than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])}"
+    told = f"{counts} and worse in {len(corrected[1])}{_list(corrected[1])}"
+    if corrected == single:
+        return f"{told}, with and without Holm's correction ({how}; {n} seeds a cell)."
+    return (
+        f"{told} after Holm's correction; single tests find it better in {len(single[0])}{_list(single[0])} and worse "
+        f"in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
+    )
+
+
+def _better_worse(items: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
+    better = [item for item in items if (item.shift.value or item.difference or 0) > 0]
+    return better, [item for item in items if item not in better]
 
 
 def _size(tested: Sequence[Comparison]) -> str:
@@ -148,4 +163,5 @@ def _list(items: Sequence[Comparison]) -> str:
 
 
 def _p(p: float | None) -> str:
-    return p_text(p).replace("<", "< ")
+    text = p_text(p)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"

@@ -66,7 +66,6 @@ def _draw(
     rows = -(-len(labels) // columns)
     layout = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.5 * rows, "sharex": True, "sharey": True}
     with drawing(columns, rows, **layout) as (figure, axes):
-        hide_rest(axes, len(labels))
         for ax, label in zip(axes.flat, labels, strict=False):
             for arm, look in looks(arms(cells)).items():
                 mine = bands[(bands["images_per_class"] == label) & (bands["arm"] == arm)]
@@ -84,6 +83,7 @@ def _draw(
                 )  # fmt: skip
             ax.set_title(f"{data}, {label} images a class", loc="left", fontsize=9)
             label_epochs(ax)
+        hide_rest(axes, len(labels))
         axes.flat[0].legend(fontsize=7)
         for line in axes:
             line[0].set_ylabel(unit)

@@ -96,7 +96,7 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
             ax.set_yscale("log")
             ax.set_xlabel("seeds a method")
             ax.set_title(data, loc="left", fontsize=10)
-            ax.legend(title="images a class", fontsize=7, title_fontsize=7)
+            ax.legend(title="images a class", fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")
         axes[0, 0].set_ylabel("two-sided p (Mann-Whitney)")
         caption = (
             f"{pair_name(shown)}: p with the first n seeds of both methods, uncorrected; the dashed line is "

@@ -115,7 +115,6 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
     numbers = []
     layout: dict[str, Any] = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.4 * rows, "sharex": True}
     with drawing(columns, rows, **layout) as (figure, axes):
-        hide_rest(axes, len(shown))
         styles = looks(arms([*weights]))
         for cell, table in weights.items():
             look = styles[cell.arm]
@@ -128,6 +127,7 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
                 ax.set_title(name, loc="left", fontsize=8)
                 label_epochs(ax)
             numbers.append(table[[*COLUMNS]].assign(method=cell.method, variant=cell.condition.variant))
+        hide_rest(axes, len(shown))
         axes.flat[0].legend(fontsize=7)
         for line in axes:
             line[0].set_ylabel("weight")

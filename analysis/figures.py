@@ -133,18 +133,19 @@ def label_epochs(ax: Any) -> None:
 
 
 def hide_rest(axes: Any, n_used: int) -> None:
-    """Hides the axes of a grid that show nothing; those above them get the ticks' labels that they share.
+    """Hides the axes of a grid that show nothing; the lowest shown ones of each column name what they share.
 
     Args:
-        axes: a two-dimensional array.
+        axes: a two-dimensional array, drawn.
         n_used: axes with content, row by row.
     """
     columns = axes.shape[1]
     for place, ax in enumerate(axes.flat):
-        if place >= n_used:
-            ax.set_visible(False)
-            if place >= columns:
-                axes.flat[place - columns].tick_params(labelbottom=True)
+        ax.set_visible(place < n_used)
+        is_lowest = place + columns >= n_used
+        ax.tick_params(labelbottom=is_lowest)
+        if not is_lowest:
+            ax.set_xlabel("")
 
 
 def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", folder: Path | None) -> Drawing:

@@ -104,6 +104,7 @@ class Reproduction:
         margin: in points.
         verdict: what follows.
         alpha: the threshold of both tests.
+        shown_within: the smallest margin within which ours would be equivalent; None below five seeds.
     """
 
     cell: Cell
@@ -113,6 +114,7 @@ class Reproduction:
     margin: float
     verdict: Verdict
     alpha: float = ALPHA
+    shown_within: float | None = None
 
 
 @cache
@@ -239,10 +241,12 @@ def _reproduce(cell: Cell, published: Published, margin: float, alpha: float) ->
     if mean.n < MIN_SEEDS or mean.mean is None or mean.sd is None:
         return Reproduction(cell, published, None, None, margin, "not enough seeds", alpha)
     p, error, degrees = welch(mean.mean, mean.sd, mean.n, published.mean, published.sd(), SEEDS)
-    away = margin - abs(mean.mean - published.mean)
+    distance = abs(mean.mean - published.mean)
+    away = margin - distance
     p_equivalent = float(stats.t.sf(away / error, degrees)) if error else float(away <= 0)
     verdict: Verdict = "reproduced" if p_equivalent < alpha else "contradicted" if p < alpha else "compatible"
-    return Reproduction(cell, published, p, p_equivalent, margin, verdict, alpha)
+    shown_within = distance + float(stats.t.isf(alpha, degrees)) * error
+    return Reproduction(cell, published, p, p_equivalent, margin, verdict, alpha, shown_within)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

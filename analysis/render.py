@@ -139,29 +139,29 @@ def to_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def to_html(table: Table, *, notes: bool = True) -> str:
+def to_html(table: Table, *, bare: bool = False) -> str:
     """A table for the report page.
 
     Args:
         table: any.
-        notes: whether they follow as paragraphs.
+        bare: without its caption and its notes.
 
     Returns:
-        A `table` element with its caption.
+        A `table` element, its notes as paragraphs below it.
     """
 
     def line(texts: tuple[str, ...], kind: str) -> str:
         classes = [' class="number"' if index in table.numeric else "" for index in range(len(texts))]
         return "".join(f"<{kind}{name}>{html.escape(text)}</{kind}>" for name, text in zip(classes, texts, strict=True))
 
-    caption, head = html.escape(table.title), line(table.header, "th")
-    parts = [f"<table>\n<caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>"]
+    caption = "" if bare else f"<caption>{html.escape(table.title)}</caption>\n"
+    parts = [f"<table>\n{caption}<thead><tr>{line(table.header, 'th')}</tr></thead>\n<tbody>"]
     for index, row in enumerate(table.rows):
         if index in table.rules:  # each body is sorted by itself
             parts.append("</tbody>\n<tbody>")
         parts.append(f"<tr>{line(row, 'td')}</tr>")
     parts.append("</tbody>\n</table>")
-    parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if notes)
+    parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if not bare)
     return "\n".join(parts) + "\n"
 
 

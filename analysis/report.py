@@ -24,6 +24,8 @@ from analysis.figure_traces import draw_traces
 from analysis.figures import Drawing, file_name
 from analysis.launches import usage_rows
 from analysis.machine import cell_rows, comparison_rows, summary_json
+from analysis.paragraph import paragraph, paragraph_latex, references
+from analysis.provenance import computed_with, cost_table, missing_text, origin_table, report_command, settings_table
 from analysis.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables import Table, arm_name
 from analysis.tables_launches import launches_tables
@@ -42,7 +44,7 @@ METHODS = (
     "signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
     "Intervals are 95 %: Student's t for means; BCa bootstrap of 9,999 resamples for differences of means; the "
     "inverted Mann-Whitney test for the Hodges-Lehmann shift; Newcombe's method 5 for A12.",
-    "Every resampling has a fixed seed: the same ledger gives this report byte for byte.",
+    "Every resampling has a fixed seed: the same ledger and library versions give this report byte for byte.",
 )
 
 
@@ -56,6 +58,7 @@ class Section:
     tables: Sequence[Table] = ()
     figures: Sequence[Drawing] = ()
     claims: Sequence[dict[str, Any]] = field(default_factory=list)
+    commands: Sequence[str] = ()
 
 
 def write_report(evidence: Evidence, folder: Path, *, mlflow_url: str | None = None) -> Path:
@@ -76,6 +79,9 @@ def write_report(evidence: Evidence, folder: Path, *, mlflow_url: str | None = N
         for kind, render in RENDERINGS.items():
             write_atomic(folder / "tables" / f"{name}.{kind}", render(table).encode())
     _write_numbers(evidence, folder)
+    if evidence.comparisons:
+        write_atomic(folder / "paragraph.tex", paragraph_latex(evidence).encode())
+        write_atomic(folder / "references.bib", references().encode())
     write_atomic(folder / PAGE, _page(evidence, sections).encode())
     return folder / PAGE
 
@@ -127,9 +133,16 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
         Section("seeds", "Every seed", figures=figures["seeds"]),
         Section("curves", "Learning curves", figures=figures["curves"]),
         Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
-        Section("missing", "Runs without a result", tables=missing),
+        Section("missing", "Runs without a result", tables=missing, texts=_missing_texts(evidence)),
         Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
-        Section("methods", "How it was computed", texts=[*METHODS, *_provenance(evidence)]),
+        Section("runs", "The runs: settings, origin, cost", tables=_run_tables(evidence)),
+        Section("paper", "For the paper", texts=_paper_texts(evidence)),
+        Section(
+            "methods",
+            "How it was computed",
+            texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
+            commands=[report_command(evidence)],
+        ),
     ]
     kept = ("methods",)
     return [s for s in found if s.tables or s.figures or s.claims or s.name in kept or (s.texts and s.name != "claims")]
@@ -168,15 +181,20 @@ def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
     return f"The runs behind each claim are linked into MLflow at {base}: start it with `mlflow ui` beside mlflow.db."
 
 
-def _provenance(evidence: Evidence) -> list[str]:
-    runs = evidence.results.runs
-    found = []
-    for column, words in (("git", "Code"), ("versions", "Versions"), ("data_sha", "Data")):
-        if len(runs):
-            counts = runs.groupby(column, sort=True).size()
-            texts = [f"{value or 'unknown'} ({n} runs)" for value, n in counts.items()]
-            found.append(f"{words} of the runs: {'; '.join(texts[:10])}{'; ...' if len(texts) > 10 else ''}.")
-    return found
+def _missing_texts(evidence: Evidence) -> list[str]:
+    return [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
+
+
+def _run_tables(evidence: Evidence) -> list[Table]:
+    found = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
+    return [table for table in found if table]
+
+
+def _paper_texts(evidence: Evidence) -> list[str]:
+    if not evidence.comparisons:
+        return []
+    files = "With \\cite in paragraph.tex, its references in references.bib; the tables as LaTeX in tables/."
+    return [paragraph(evidence), files]
 
 
 def _write_numbers(evidence: Evidence, folder: Path) -> None:
@@ -217,8 +235,9 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
             "title": section.title,
             "texts": section.texts,
             "claims": section.claims,
+            "commands": section.commands,
             "tables": [
-                {"title": table.title, "html": Markup(to_html(table, notes=False)), "notes": table.notes}
+                {"title": table.title, "html": Markup(to_html(table, bare=True)), "notes": table.notes}
                 for table in section.tables
             ],
             "figures": [

@@ -49,6 +49,7 @@ class Results:
         reader: the ledger, for curves and traces.
         entries: MLflow's entry of every row, by run id.
         launches: that have trained the sweeps.
+        settings: the columns that hold settings.
     """
 
     sweeps: tuple[str, ...]
@@ -61,6 +62,7 @@ class Results:
     reader: Reader
     entries: dict[str, Entry]
     launches: tuple[Launch, ...]
+    settings: tuple[str, ...] = ()
 
     def histories(self, metric: str) -> "pd.DataFrame":
         """Every value that a metric took on the way.
@@ -157,6 +159,7 @@ def read_results(
         reader=reader,
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
         launches=tuple(launches),
+        settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
     )
 
 

@@ -114,16 +114,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be > 0, got {text}")
-    return value
+    return _number(text, float("inf"), "must be > 0")
 
 
 def _alpha(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 1, got {text}")
+    return _number(text, 1.0, "must be between 0 and 1")
+
+
+def _number(text: str, below: float, law: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < below:
+        raise argparse.ArgumentTypeError(f"{law}, got {text}")
     return value
 
 

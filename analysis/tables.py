@@ -31,7 +31,6 @@ class Table:
         notes: what a reader must know, one sentence each.
         rules: row numbers before which a line is drawn.
         n_text: how many columns from the left are text; the others are numbers.
-        links: addresses behind rows, by (row, column).
     """
 
     name: str
@@ -100,7 +99,11 @@ def _accuracy_table(
         notes.extend(f"{item.condition}: {item.test.note}." for item in here.values() if item.test.note)
         notes.extend(f"{item.condition}: {_decision(item)}." for item in here.values() if item.decision)
     if groups:
-        notes.insert(1, f"p is two-sided, of one test; Holm's over {family}; A12 is how often the first method wins.")
+        designed = any(item.decision for here in groups.values() for item in here.values())
+        looks = ", from the p adjusted for the declared looks" if designed else ""
+        notes.insert(
+            1, f"p is two-sided, of one test; Holm's over {family}{looks}; A12 is how often the first method wins."
+        )
     if any(not cell.is_complete for cell in cells):
         notes.append("(k/n): k of n wanted runs have a result.")
     else:
@@ -185,13 +188,13 @@ def p_text(p: float | None) -> str:
         p: or None.
 
     Returns:
-        Three digits, four below 0.01.
+        Three digits, four below 0.1, so that 0.0499 does not look like a threshold of 0.05.
     """
     if p is None:
         return NOTHING
     if p < 0.0001:
         return "<0.0001"
-    return f"{p:.4f}" if p < 0.01 else f"{p:.3f}"
+    return f"{p:.4f}" if p < 0.1 else f"{p:.3f}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -204,7 +207,7 @@ def signed(value: float | None, digits: int = 2) -> str:
     Returns:
         With its sign, a true minus.
     """
-    return NOTHING if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+    return NOTHING if value is None else f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", MINUS)
 
 
 def points(margin: float) -> str:

@@ -115,6 +115,14 @@ def test_equivalence_is_the_larger_of_two_one_sided_welch_tests():
     assert found.p_equivalent == pytest.approx(max(below, above))
 
 
+@pytest.mark.parametrize("sd", [0.7, 1.0, 6.0])
+def test_the_margin_shown_is_where_equivalence_begins(sd):
+    values = of_mean(29.9, sd)
+    (found,) = reproduce([cell(values)])
+    p = [reproduce([cell(values)], margin=found.shown_within + off)[0].p_equivalent for off in (-1e-6, 1e-6)]
+    assert p[0] > 0.05 > p[1]
+
+
 def test_a_larger_margin_never_takes_a_reproduction_back():
     values = of_mean(30.2, 1.5)
     p = [reproduce([cell(values)], margin=margin)[0].p_equivalent for margin in (0.5, 1.0, 2.0, 4.0)]

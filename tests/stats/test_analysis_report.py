@@ -272,6 +272,49 @@ def test_a_declared_design_is_stated_with_its_levels_and_what_it_spared(database
         assert words in page, words
 
 
+def test_the_family_of_a_design_is_corrected_with_the_p_adjusted_for_its_looks(database):
+    parts = [designed(5, 10, "10"), designed(0.9, 20, "50")]
+    fill(database, "s", [run for done, _ in parts for run in done], wanted=[run for _, rest in parts for run in rest],
+         further={"design": DESIGN})  # fmt: skip
+    first, second = gather().comparisons
+    assert (first.decision.look, second.decision.look) == (1, 2)
+    assert all(item.p == item.decision.p_adjusted > item.decision.p for item in (first, second))
+    assert [first.p_holm, second.p_holm] == pytest.approx([2 * first.p, max(2 * first.p, second.p)])
+    pairs = [item for item in gather().all_pairs if item.condition.samples_per_class == "10"]
+    assert [item.p for item in pairs] == [first.p]
+
+
+def test_a_cell_that_a_design_has_decided_is_complete(database):
+    done, rest = designed(5, 10, "10")
+    fill(database, "s", done, wanted=rest, further={"design": DESIGN})
+    cell = gather().cells[0]
+    assert (cell.mean.n, cell.n_wanted, cell.gaps) == (10, 10, ())
+    assert main([]) == 0
+    ufm = [Logged(method="ufm", samples="10", seed=seed, accuracy=40.0 + seed) for seed in range(30)]
+    fill(database, "s", ufm, wanted=[*done, *rest], further={"design": DESIGN})
+    assert main(["--compare", "l2t_www", "ufm"]) == 0  # the design has spared them whatever is asked
+
+
+def test_a_design_holds_for_runs_that_another_sweep_wants_too(database, capsys):
+    done, rest = designed(5, 10, "10")
+    fill(database, "pilot", done[:3], wanted=[run for run in done if run.seed < 5])  # older, and without a design
+    fill(database, "s", done[3:], wanted=[*done[:3], *rest], further={"design": DESIGN})
+    evidence = gather()
+    assert evidence.comparisons[0].decision.state == "significant"
+    assert evidence.gaps == ()
+    assert "pilot and s share 10 runs, counted once and under pilot" in evidence.results.notices
+    fill(database, "whole", [], wanted=[*done, *rest])  # wants what the design has spared
+    assert len(gather().gaps) == 40
+    assert len(gather(["s"]).gaps) == 0
+
+
+def test_before_the_first_look_nothing_is_claimed(database):
+    done, rest = designed(5, 9, "10")
+    fill(database, "s", done, wanted=rest, further={"design": DESIGN})
+    page = write_report(gather(), Path("report")).read_text()
+    assert "no look of the declared design has been reached, so there is no test yet" in page
+
+
 def test_a_manifest_with_an_impossible_design_is_refused(database, capsys):
     fill(database, "s", [Logged()], further={"design": {**DESIGN, "looks": [30, 10]}})
     assert main([]) == 2
@@ -304,7 +347,7 @@ def test_a_report_folder_that_is_a_file_is_refused(database, capsys):
 def test_package_data_is_declared():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["analysis"]
     data = [path for path in (ROOT / "analysis").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
-    assert len(data) == 5
+    assert len(data) == 6
     for path in data:
         assert any(path.relative_to(ROOT / "analysis").match(pattern) for pattern in declared), path
 

@@ -98,6 +98,21 @@ def test_bad_input_is_told_and_exits_with_2(sweep, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--margin", "abc"], "--margin: must be > 0, got abc"),
+        (["--margin", "nan"], "--margin: must be > 0, got nan"),
+        (["--alpha", "1"], "--alpha: must be between 0 and 1, got 1"),
+    ],
+)
+def test_a_number_that_is_none_is_told(capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
 def test_the_module_runs_as_a_command(sweep):
     done = subprocess.run(
         [sys.executable, "-m", "analysis.stats", "--missing"], capture_output=True, text=True, check=False

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -72,15 +73,24 @@ def test_a_family_is_corrected_as_a_whole(cells):
     assert len({item.family for item in compare(cells, "l2t_www", "l2t_ww", family="data")}) == 1
 
 
+def test_the_margin_shown_is_where_equivalence_begins(cells):
+    for alpha in (0.05, 0.01):
+        for item in compare(cells, "l2t_www", "scratch", alpha=alpha):
+            margin = item.shown_within
+            below, above = (replace(item, margin=margin + off).equivalence.p for off in (-1e-6, 1e-6))
+            assert below >= alpha > above
+            assert item.shown_within >= abs(item.shift.value)
+
+
 def test_all_against_all_counts_every_pair(cells):
     assert len(compare_all(cells)) == 2 * 3
     assert "all 6 tests" in all_pairs_table(compare_all(cells)).notes[0]
 
 
 @pytest.mark.parametrize(
-    ("p", "text"), [(None, "–"), (0.00005, "<0.0001"), (0.0042, "0.0042"), (0.0499, "0.050"), (1.0, "1.000")]
+    ("p", "text"), [(None, "–"), (0.00005, "<0.0001"), (0.0042, "0.0042"), (0.0499, "0.0499"), (1.0, "1.000")]
 )
-def test_a_p_is_printed_with_three_digits_four_below_a_hundredth(p, text):
+def test_a_p_is_printed_with_three_digits_four_below_a_tenth(p, text):
     assert p_text(p) == text
 
 

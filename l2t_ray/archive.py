@@ -16,6 +16,7 @@ from l2t_ray.errors import InputError
 
 MAX_DEPTH = 6  # of a folder: a link to a folder above would go on for ever
 MAX_FILE_BYTES = 1 << 26
+MAX_FILES = 10_000_000
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
@@ -122,6 +123,8 @@ class Archive:
             raise InputError(f"{self.path}: files must be <= {MAX_FILE_BYTES} bytes, {name!r} has {n_bytes}")
         if name in self._readers:
             raise InputError(f"{self.path}: a member must be there once, {name!r} is there twice; pack it again")
+        if len(self._readers) >= MAX_FILES:
+            raise InputError(f"{self.path}: must have at most {MAX_FILES} files, got more; pack the images in parts")
         n_above = len(parts) if kind == "folder" else len(parts) - 1
         self._folders.update("/".join(parts[:depth]) for depth in range(1, n_above + 1))
         if kind == "file":

@@ -112,18 +112,19 @@ def load_data(settings: Data, data_dir: Path, *, download: bool = True) -> DataS
 
 def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
     """The decoded set, from its cache; that of files is named by what they contain."""
-    cache = data_dir / ".cache"
     if settings.name not in FROM_FILES:
         return load_cached(
-            cache / f"{settings.name}.v{data_sets.VERSION}",
+            cache_file(settings, data_dir),
             lambda: _describe(*_read_named(settings.name, data_dir, download=download)),
         )
     if settings.path is None:
         raise InputError(f"data.path must name the folder or tar of {settings.name}, got nothing; add it")
     path = Path(settings.path)
     if not path.exists():
-        raise InputError(f"{path}: data.path must exist, counted from the working folder; correct it")
-    digests = Digests(cache)
+        if settings.sha256 is not None and cache_file(settings, data_dir).exists():  # brought here from elsewhere
+            return load_cached(cache_file(settings, data_dir), lambda: _missing(path))
+        return _missing(path)
+    digests = Digests(data_dir / ".cache")
     sha256 = digests.of_images(path).sha256
     digests.save()
     if settings.sha256 not in {None, sha256}:
@@ -131,10 +132,26 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             f"{path}: must still hold what data.sha256 says, {settings.sha256}, got {sha256}; "
             "launch the sweep again to train on the new files"
         )
-    return load_cached(
-        cache / f"{settings.name}-{sha256[:CACHE_DIGITS]}.v{data_sets.VERSION}",
-        lambda: _describe(*FROM_FILES[settings.name](path)),
-    )
+    known = settings.model_copy(update={"sha256": sha256})
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*FROM_FILES[settings.name](path)))
+
+
+def cache_file(settings: Data, data_dir: Path) -> Path:
+    """Where a set lies once it is decoded.
+
+    Args:
+        settings: with `sha256`, where the set comes from files.
+        data_dir: for downloads and caches.
+
+    Returns:
+        The file; it may not exist.
+    """
+    content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if settings.name in FROM_FILES else ""
+    return data_dir / ".cache" / f"{settings.name}{content}.v{data_sets.VERSION}"
+
+
+def _missing(path: Path) -> Content:
+    raise InputError(f"{path}: data.path must exist, counted from the working folder; correct it")
 
 
 def _describe(classes: tuple[str, ...], tensors: dict[str, Tensor]) -> Content:

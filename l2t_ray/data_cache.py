@@ -34,7 +34,7 @@ def load_cached(file: Path, build: Callable[[], Content]) -> Content:
     content = _load(file)
     if content is not None:
         return content
-    with _alone(file):
+    with alone(file):
         content = _load(file, warn=True)
         if content is not None:
             return content
@@ -72,8 +72,15 @@ def _crc32(content: Content) -> int:
 
 
 @contextlib.contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Waits for the kernel's lock beside the file; where there can be none, goes on without."""
+def alone(file: Path) -> Iterator[None]:
+    """Waits for the kernel's lock beside the file; where there can be none, goes on without.
+
+    Args:
+        file: whose folder is made if it is missing.
+
+    Yields:
+        Nothing.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -9,14 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.fleet import Group, cluster_fleet
+from l2t_ray.joined import runtime_environment
 from l2t_ray.lanes import Lanes
 from l2t_ray.progress import Progress
 from l2t_ray.recorder import Recorder
@@ -34,10 +34,6 @@ ENVIRONMENT = {  # ours unless the user has set them; all but the first three ar
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
-
-LOOK_S = 180.0  # for a node's worker to start
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -180,9 +176,7 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     Raises:
         InputError: if there is no cluster at the address.
     """
-    for name, value in ENVIRONMENT.items():
-        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
-            os.environ.setdefault(name, value)
+    prepare_environment()
     import ray
 
     if ray.is_initialized():
@@ -190,10 +184,9 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    environment = {"env_vars": {name: os.environ[name] for name in ENVIRONMENT if name.startswith("RAY_CHDIR")}}
     try:
         if address:
-            ray.init(address=address, runtime_env=environment, **quiet)
+            ray.init(address=address, runtime_env=runtime_environment(), **quiet)
         else:
             ray.init(
                 address="local",
@@ -204,49 +197,24 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     except ConnectionError as error:
         raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
     try:
+        close_token()
         yield not address
     finally:
         ray.shutdown()
 
 
-def joined_fleet() -> list[Group]:
-    """The devices of the cluster that this process has joined; one worker on each node looks.
-
-    Returns:
-        A group for each kind.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    seen = {}
-    nodes = ray.nodes()
-    for node in nodes:
-        if not node["Alive"]:
-            continue
-        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        n_gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
-        options = {"num_cpus": 0, "num_gpus": n_gpus, "max_calls": 1, "scheduling_strategy": on_node}
-        look = ray.remote(**options)(_look)
-        seen[node["NodeManagerAddress"]] = look.remote()
-    found = {}
-    for address, answer in seen.items():
-        try:
-            found[address] = ray.get(answer, timeout=LOOK_S)
-        except ray.exceptions.RayError as error:
-            logger.warning("%s: what its devices are cannot be found out: %s", address, error)
-    return cluster_fleet(nodes, found)
+def prepare_environment() -> None:
+    """Sets what Ray and Tune read, where the user has not."""
+    for name, value in ENVIRONMENT.items():
+        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
+            os.environ.setdefault(name, value)
 
 
-def _look() -> tuple[str, int]:
-    """In a worker: its device's name, and the memory of one."""
-    import torch
-
-    from l2t_ray.fleet import memory_bytes
-    from l2t_ray.trainable import device_name
-
-    if torch.cuda.is_available():
-        return device_name(), int(torch.cuda.get_device_properties(0).total_memory)
-    return device_name(), memory_bytes()
+def close_token() -> None:
+    """Takes from others the right to read Ray's token, which Ray's own `ray.init` leaves readable."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with suppress(OSError):  # there is none, or it is somebody else's
+        token.chmod(0o600)
 
 
 @contextmanager

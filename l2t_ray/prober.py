@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from l2t_ray import mps, registry
+from l2t_ray import depot, mps, registry
 from l2t_ray.config import Run
 from l2t_ray.data import count_samples
 from l2t_ray.figures import Speed
@@ -42,7 +42,7 @@ class Prober:
         if Path(self.work.folder).is_dir():
             os.chdir(self.work.folder)
         mps.join(self.work.mps)
-        registry.load([Path(path) for path in self.work.methods])
+        registry.load([Path(depot.local(self.work, path)) for path in self.work.methods])
         torch.set_num_threads(self.work.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         runs_given = decode(runs)

@@ -4,13 +4,16 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from l2t_ray.depot import listed, serving
 from l2t_ray.errors import LedgerUnavailableError
 from l2t_ray.fleet import cores
+from l2t_ray.joined import joined_fleet
 from l2t_ray.lanes import Lanes
-from l2t_ray.launch import Launched, cluster, joined_fleet, launch
+from l2t_ray.launch import Launched, cluster, launch
 from l2t_ray.mps import on_every_node
 from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
@@ -63,12 +66,17 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
     )
     prepare_checkpoints(storage / "checkpoints", state.done)
     data_sha = prepare_inputs(runs, work)
-    with cluster(options.address, n_cores=cores()) as is_ours, on_every_node(execution.mps, work.mps) as served:
+    with ExitStack() as stack:
+        is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups
         if not is_ours:
-            lanes = state.lanes(joined_fleet(), served=served)
+            work = replace(work, files=listed(runs, work), depot=f"l2t-depot-{work.mps}")
+            stack.enter_context(serving(work))
+            groups = tuple(joined_fleet(say))
+        served = stack.enter_context(on_every_node(execution.mps, work.mps))
+        if not is_ours or served != lanes.figures.served:
+            lanes = state.lanes(groups, served=served)
+        if not is_ours:
             say(f"on the cluster: {state.plan(lanes).fleet}")
-        elif served != lanes.figures.served:
-            lanes = state.lanes(lanes.groups, served=served)
         if options.probe:
             from l2t_ray.probe import probe
 

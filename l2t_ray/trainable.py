@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from l2t_ray import checkpoint, mps, registry
+from l2t_ray import checkpoint, depot, mps, notice, registry
 from l2t_ray.config import Data, Run, Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
@@ -139,19 +139,19 @@ def train_pack(
     """
     if Path(work.folder).is_dir():
         os.chdir(work.folder)
-    registry.load([Path(path) for path in work.methods])
+    registry.load([Path(depot.local(work, path)) for path in work.methods])
     torch.set_num_threads(work.threads)  # of this thread
     runs = decode(pack)
     files = [work.checkpoint(run.key) for run in runs]
     saved = checkpoint.load_together(files, by="epoch")
     epochs = max(run.training.epochs for run in runs)
     watch(saved[0]["epoch"] if saved else 0, epochs)
-    clock = checkpoint.Clock(work.checkpoint_s)
+    clock, warned = checkpoint.Clock(work.checkpoint_s), notice.Watch()
 
     def on_epoch(epoch: int, snapshot: Callable[[], list[dict[str, Any]]]) -> None:
         watch(epoch, epochs)
         stopping = stop()
-        if epoch < epochs and (stopping or clock.is_due()):
+        if epoch < epochs and (stopping or clock.is_due() or warned.is_urgent()):
             with clock:
                 try:
                     for file, run, state in zip(files, runs, snapshot(), strict=True):
@@ -198,9 +198,13 @@ def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
     Returns:
         Both on the CPU; no network for a method that reads none.
     """
-    data = _load_data(whole(run.data).model_dump_json(), work.data_dir, download=work.download)
-    source = _load_source(run.source.model_dump_json(), run.training.precision) if reads_source(run) else None
-    return data, source
+    data = _load_data(whole(run.data).model_dump_json(), depot.data_dir(work, run), download=work.download)
+    if not reads_source(run):
+        return data, None
+    settings = run.source
+    if settings.weights is not None:
+        settings = settings.model_copy(update={"weights": depot.local(work, settings.weights)})
+    return data, _load_source(settings.model_dump_json(), run.training.precision)
 
 
 def limit_memory(fraction: float) -> None:

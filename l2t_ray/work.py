@@ -27,6 +27,8 @@ class Work:
     methods: tuple[str, ...] = ()  # files of the user's methods
     trainer: str = TRAINER
     mps: str = ""  # the launch's name where NVIDIA's service may run
+    files: tuple[tuple[str, str], ...] = ()  # (path as the settings name it, SHA-256) of what workers read
+    depot: str = ""  # the name of the actor that brings them, where a cluster was joined
 
     def to_json(self) -> str:
         """This as text.
@@ -47,7 +49,8 @@ class Work:
             An equal object.
         """
         values = json.loads(text)
-        return cls(**{**values, "methods": tuple(values["methods"])})
+        files = tuple((path, sha256) for path, sha256 in values["files"])
+        return cls(**{**values, "methods": tuple(values["methods"]), "files": files})
 
     def checkpoint(self, key: str) -> Path:
         """Where a run's newest checkpoint lies.

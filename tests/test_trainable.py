@@ -1,11 +1,12 @@
 """One pack in a worker: resumed bitwise, its failures in one line."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
 
-from l2t_ray import checkpoint, registry
+from l2t_ray import checkpoint, notice, registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.trainable import PackFailedError, PackTrainable, StoppedError, describe, is_out_of_memory, train_pack
@@ -73,6 +74,18 @@ def test_a_truncated_checkpoint_costs_time_and_no_bit(work):
     for file in (path, checkpoint.previous(path)):
         file.write_bytes(b"nonsense")
     assert train(work, runs) == undisturbed
+
+
+def test_a_machine_that_is_about_to_go_writes_a_checkpoint_before_one_is_due(work, tmp_path, monkeypatch):
+    monkeypatch.setenv(notice.PATH, str(tmp_path / "notice"))
+    monkeypatch.setattr(notice, "EVERY_S", 0.0)
+    (run,) = [make_run(0)]
+    seldom = replace(work, checkpoint_s=3600.0)
+    train(seldom, [run])
+    assert not work.checkpoint(run.key).exists()
+    notice.announce()
+    train(seldom, [run])
+    assert checkpoint.load_file(work.checkpoint(run.key))["epoch"] == 3  # the last but one
 
 
 def test_a_place_that_takes_no_checkpoint_costs_the_checkpoint_alone(work, tmp_path, caplog):

@@ -1,0 +1,31 @@
+# l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted, never built: there was no Docker daemon.
+#   docker build --tag l2t-ray:0.1.0 .
+#   docker run --rm --gpus all --volume "$PWD:/work" l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
+FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04
+
+# wget: KubeRay's probes; git: the commit in every result. Debian's archives keep one version: there is none to pin.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates git python3 python3-venv tini wget \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --create-home --uid 1001 --shell /bin/bash l2t
+
+ENV PATH=/opt/l2t/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    RAY_AUTH_MODE=token \
+    RAY_USAGE_STATS_ENABLED=0 \
+    MLFLOW_DISABLE_TELEMETRY=true
+
+WORKDIR /opt/src
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY l2t_ray l2t_ray
+COPY analysis analysis
+RUN python3 -m venv /opt/l2t \
+    && pip install --no-cache-dir --constraint constraints.txt '.[cluster]'
+
+COPY --chown=l2t:l2t sweeps /work/sweeps
+RUN chown l2t:l2t /work
+USER 1001
+WORKDIR /work
+ENTRYPOINT ["tini", "--"]
+CMD ["python", "-m", "l2t_ray.sweep", "--help"]

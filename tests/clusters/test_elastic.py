@@ -1,0 +1,32 @@
+"""From no machine to some and back: Ray's own autoscaler, in a host of its own, starts what a sweep waits for."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import hosts
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
+    hosts.require()
+    with hosts.Lab(tmp_path) as lab:
+        head = lab.add("head")
+        own = tmp_path / "own-head"
+        shutil.copytree(ROOT / "l2t_ray", own / "l2t_ray")
+        shutil.copy(Path(__file__).with_name("elastic.py"), own)
+        told = head.run(f"cd /mnt/own && PYTHONPATH=/mnt/own {sys.executable} elastic.py /mnt/own 2>log", timeout=800)
+        found = json.loads(next(line for line in told.splitlines() if line.startswith('{"seen"')))
+    assert found["code"] == 0, found["err"]
+    assert len(found["seen"][0]) == 1  # the head alone
+    assert "no machine that can train runs yet; the cluster is asked for one with a card" in found["err"]
+    assert json.loads(found["out"])["n_finished"] == 10
+    most = {kind: max(count.get(kind, 0) for count in found["seen"]) for count in found["seen"] for kind in count}
+    assert most["gpu_spot"] == 2, found["seen"]  # the packs that waited asked for the second
+    assert "gpu_on_demand" not in most
+    assert len(found["after"]) == 1, found["after"]  # the head alone again

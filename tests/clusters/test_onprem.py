@@ -1,0 +1,120 @@
+"""clusters/onprem.yaml for real: sshd, `ray up`, sweeps from outside, lost nodes, `ray down`, no process left."""
+
+import time
+from pathlib import Path
+
+import hosts
+import pytest
+from onprem import Site
+
+SWEEP = """
+sweep: tiny
+methods: [mine.py]
+run:
+  data: {name: digits, samples_per_class: 4}
+  target: {width: 0.125}
+  training: {epochs: EPOCHS, batch_size: 16}
+  record: {evaluations: 0}
+grid:
+  - {method: [mine], seed: {from: 0, to: LAST}}
+execution: {retries: 0, checkpoint_s: 1, storage: STORAGE}
+"""
+MINE = """
+from dataclasses import dataclass
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class Mine(Method):
+    def loss(self, extra, batch, options):
+        return 0 * batch.logits.sum()
+
+register(Mine("mine", uses=frozenset({"transfer.beta"})))
+"""
+LAUNCH = "cd ~/l2t-ray && OMP_NUM_THREADS=1 python -m l2t_ray.sweep sweeps/tiny.yaml --address auto --no-probe"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    hosts.require()
+    with hosts.Lab(tmp_path) as lab:
+        yield lab
+
+
+def write_sweep(site, last, epochs, storage=".l2t"):
+    text = SWEEP.replace("EPOCHS", str(epochs)).replace("LAST", str(last)).replace("STORAGE", storage)
+    (site.checkout / "sweeps" / "tiny.yaml").write_text(text)
+    (Path(site.lab.folder) / "shared" / "mine.py").write_text(MINE)
+
+
+def test_a_cluster_of_one_host_comes_up_trains_and_leaves_no_process(lab):
+    site = Site(lab, 0, L2T_LEDGER="none")
+    write_sweep(site, last=1, epochs=1)
+    site.up()
+    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    told = site.execute(f"{LAUNCH} --json")
+    assert "2 of 2 runs ended (2 finished)" in told
+    assert '"n_finished": 2' in told
+    token = site.laptop.run("cat ~/.ray/auth_token")
+    assert token == site.head.run("cat ~/.ray/auth_token")
+    assert site.head.run("stat -c %a ~/.ray/auth_token ~/.l2t_shell").split() == ["600", "600"]
+    assert token not in told
+    listening = site.head.run("ss -ltnH 'sport = :8265' | awk '{print $4}'").split()
+    assert listening == ["127.0.0.1:8265"]  # the dashboard
+    stranger = site.head.run("source ~/.bashrc; RAY_AUTH_MODE=disabled ray status 2>&1", check=False)
+    assert "Autoscaler status" not in stranger  # nobody without the token
+    site.down()
+    assert site.left() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_three_hosts_survive_a_second_up_and_lost_nodes_and_go_down_whole(lab, record_property):
+    begun = time.monotonic()
+
+    def note(what):
+        record_property(what, round(time.monotonic() - begun, 1))
+        print(f"{what}: {time.monotonic() - begun:.1f} s")
+
+    site = Site(lab, 2, L2T_LEDGER="postgres", L2T_KEPT="/mnt/own/kept")
+    write_sweep(site, last=11, epochs=150, storage="/mnt/shared/storage")
+    site.up()
+    note("head up, with PostgreSQL and MLflow")
+    site.wait_for_nodes(3)
+    note("two workers joined")
+    site.up()
+    site.wait_for_nodes(3)
+    note("a second ray up, all joined again")
+    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    launch = site.laptop.start(f'cd "/mnt/own/it\'s a checkout" && {site.executed(LAUNCH)} > /mnt/own/launch.log')
+    log = Path(lab.folder) / "own-laptop" / "launch.log"
+    storage = Path(lab.folder) / "shared" / "storage" / "tiny" / "checkpoints"
+    wait(lambda: len(list(storage.glob("*.ckpt"))) >= 4, launch, log)
+    note("training on three hosts")
+    assert "on the cluster: " in log.read_text()
+    kept = site.workers[0].run("find ~/.cache/l2t_ray -type f -not -name '*.lock' -printf '%f\\n'").split()
+    assert sorted(name.split(".")[0] for name in kept) == ["digits", "mine"]  # the decoded set and the method, once
+    site.workers[0].kill()  # without notice
+    note("a host lost without notice")
+    wait(lambda: site.n_nodes() == 2, launch, log, 120)
+    site.workers[1].run("pkill -TERM raylet")  # with notice: as the shutdown of a machine ends it
+    note("a host lost with notice")
+    site.workers[0] = lab.add("worker0")  # a new machine at the old address
+    assert launch.wait(500) == 0, log.read_text()[-4000:]
+    note("the sweep is complete")
+    text = log.read_text()
+    assert "12 of 12 runs ended (12 finished)" in text, text[-4000:]
+    again = site.execute(f"{LAUNCH} --json")
+    assert "12 runs wanted, 12 finished, nothing to train" in again
+    assert '"n_finished": 12' in again
+    site.down()
+    note("down")
+    assert site.left() == {}
+
+
+def wait(found, process, log, wait_s=200):
+    end = time.monotonic() + wait_s
+    while not found():
+        assert process.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < end, log.read_text()[-4000:]
+        time.sleep(0.5)

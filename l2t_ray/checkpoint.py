@@ -3,17 +3,18 @@
 File: 8 bytes of magic, the SHA-256 of the rest (32 bytes), then what `torch.save` wrote.
 """
 
+import contextlib
 import hashlib
 import io
 import pickle
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from l2t_ray.files import write_atomic
+from l2t_ray.storage import File, keep_as, write_whole
 
 MAGIC = b"L2TCKPT1"
 SHARE = 0.02  # of the training time, at most
@@ -26,8 +27,8 @@ class DamagedCheckpointError(ValueError):
     """A checkpoint file that is not what was written; the one before it, or the beginning, is used instead."""
 
 
-def save_state(path: Path, state: State) -> None:
-    """Writes a state by temporary file, fsync and rename; the file that was there stays as `.previous`.
+def save_state(path: File, state: State) -> None:
+    """Writes a state whole or not at all, and durably; the file that was there stays as `.previous`.
 
     Args:
         path: the newest checkpoint's file.
@@ -36,12 +37,12 @@ def save_state(path: Path, state: State) -> None:
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     body = buffer.getvalue()
-    if path.exists():
-        path.replace(previous(path))
-    write_atomic(path, MAGIC + hashlib.sha256(body).digest() + body)
+    with contextlib.suppress(FileNotFoundError):
+        keep_as(path, previous(path).name)
+    write_whole(path, MAGIC + hashlib.sha256(body).digest() + body)
 
 
-def load_file(path: Path) -> dict[str, Any]:
+def load_file(path: File) -> dict[str, Any]:
     """Reads one file, on the CPU, with `weights_only=True`.
 
     Args:
@@ -66,7 +67,7 @@ def load_file(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_state(path: Path) -> dict[str, Any] | None:
+def load_state(path: File) -> dict[str, Any] | None:
     """The newest whole state: the file's, or else the one's before it.
 
     Args:
@@ -78,24 +79,32 @@ def load_state(path: Path) -> dict[str, Any] | None:
     return next(iter(_whole(path)), None)
 
 
-def load_together(paths: Sequence[Path], by: str) -> list[dict[str, Any]] | None:
-    """The newest states of the runs of a pack that agree in one entry.
+def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
+    """The newest states of the runs of a pack, in groups that agree in one entry.
 
-    A pack's files are written one after another, so a kill may leave some of them one checkpoint older.
+    A pack's files are written one after another, so a kill may leave some of them one checkpoint older; and a pack may
+    be put together of runs that were in several.
 
     Args:
         paths: one file a run.
         by: the entry that must agree (the epoch).
 
     Returns:
-        One state a run, or None where there is no common one.
+        As few groups as loses little: the places of their runs, and one state a run, or None for those without one.
     """
     choices = [{state[by]: state for state in _whole(path) if by in state} for path in paths]
-    common = set.intersection(*(set(choice) for choice in choices)) if choices else set()
-    return [choice[max(common)] for choice in choices] if common else None
+    left, groups = {place for place, choice in enumerate(choices) if choice}, []
+    while left:
+        counts = Counter(value for place in left for value in choices[place])
+        best = max(counts, key=lambda value: (counts[value], value))
+        chosen = sorted(place for place in left if best in choices[place])
+        groups.append((chosen, [choices[place][best] for place in chosen]))
+        left -= {*chosen}
+    fresh = [place for place, choice in enumerate(choices) if not choice]
+    return [*groups, *([(fresh, None)] if fresh else [])]
 
 
-def remove_state(path: Path) -> None:
+def remove_state(path: File) -> None:
     """Removes a run's checkpoints; there may be none.
 
     Args:
@@ -105,7 +114,7 @@ def remove_state(path: Path) -> None:
     previous(path).unlink(missing_ok=True)
 
 
-def previous(path: Path) -> Path:
+def previous(path: File) -> File:
     """Where the checkpoint before the newest lies.
 
     Args:
@@ -117,7 +126,7 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}.previous")
 
 
-def _whole(path: Path) -> list[dict[str, Any]]:
+def _whole(path: File) -> list[dict[str, Any]]:
     found = []
     for candidate in (path, previous(path)):
         try:
@@ -128,23 +137,28 @@ def _whole(path: Path) -> list[dict[str, Any]]:
 
 
 class Clock:
-    """When to write a checkpoint: every so many seconds, and never for more than `SHARE` of the time.
+    """When to write a checkpoint: before so many seconds would be lost, and never for more than `SHARE` of the time.
 
-    A `with` block around the writing tells it how long that took.
+    `tick` tells it of every epoch; a `with` block around the writing tells it how long that took.
     """
 
     def __init__(self, interval_s: float, now: Callable[[], float] = time.monotonic) -> None:
         self.interval_s, self._now = interval_s, now
-        self._last = now()
-        self._pause_s = interval_s
+        self._last = self._ticked = now()
+        self._epoch_s = self._least_s = 0.0
+
+    def tick(self) -> None:
+        """An epoch is over."""
+        self._epoch_s, self._ticked = self._now() - self._ticked, self._now()
 
     def is_due(self) -> bool:
-        """Whether enough time has passed.
+        """Whether, after one more epoch like the last, more than the interval could be lost.
 
         Returns:
-            True once the interval is over.
+            False as long as checkpoints would take too much of the time.
         """
-        return self._now() - self._last >= self._pause_s
+        passed_s = self._now() - self._last
+        return passed_s >= self._least_s and passed_s + self._epoch_s >= self.interval_s
 
     def __enter__(self) -> None:
         """Starts the measurement."""
@@ -152,5 +166,5 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         """Ends it, and plans the next checkpoint."""
-        self._last = self._now()
-        self._pause_s = max(self.interval_s, (self._last - self._begun) / SHARE)
+        self._last = self._ticked = self._now()
+        self._least_s = (self._last - self._begun) / SHARE

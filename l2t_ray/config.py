@@ -248,10 +248,13 @@ class Execution(Frozen):
     mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service, by which processes share a card")
     threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
     retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised")
-    storage: str = Field(".l2t", description="folder of checkpoints; all machines must see it", min_length=1)
+    storage: str = Field(
+        ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
+    )
     data_dir: str = Field("data", description="folder of the data sets", min_length=1)
     download: bool = Field(True, description="fetch data sets that are not there")
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
+    hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times what it should")
     price_per_hour: NonNegative | None = Field(None, description="of the whole machine or cluster; told in the plan")
 
 

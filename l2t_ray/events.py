@@ -1,6 +1,5 @@
 """What Tune sees of a launch, told to the queue, the progress and the recorder."""
 
-import math
 import pickle
 import time
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from l2t_ray.recorder import Recorder
 from l2t_ray.trainable import PackFailedError
 from l2t_ray.usage import Usage
 
-LEAST_S, PATIENCE = 300.0, 30.0  # an epoch hangs after five minutes and thirty times what it should take
+PATIENCE = 30.0  # an epoch hangs after `execution.hang_s` and thirty times what it should take
+BLIND_S = 6 * 3600.0  # where nothing tells what it should take
 LOOK_S = 1.0
 
 REASON_UNKNOWN = "the worker process died (killed, or out of memory)"
@@ -44,19 +44,18 @@ class Watched:
                 self.longest_s = max(self.longest_s, (now - self.since) / (epoch - self.epoch))
             self.epoch, self.since = epoch, now
 
-    def limit_s(self, expected_s: float | None) -> float:
+    def limit_s(self, expected_s: float | None, hang_s: float) -> float:
         """How long the next epoch may take.
 
         Args:
             expected_s: of an epoch, where something tells.
+            hang_s: at the least.
 
         Returns:
-            Seconds, generously: another process may have taken the device. Infinity where nothing tells.
+            Seconds, generously: another process may have taken the device.
         """
         known = max(self.longest_s, expected_s or 0.0)
-        if not known:
-            return math.inf
-        return LEAST_S + PATIENCE * known
+        return hang_s + (PATIENCE * known if known else BLIND_S)
 
 
 class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
@@ -67,7 +66,8 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         progress: of the launch.
         recorder: of the launch.
         usage: of the launch's devices, if anybody wants to know.
-        limit_s: how long a pack's epoch may take, or None while nothing tells.
+        epoch_s: how long a pack's epoch should take, or None where nothing tells.
+        hang_s: what an epoch may take at the least.
         now: the clock.
     """
 
@@ -78,11 +78,13 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         recorder: Recorder,
         *,
         usage: Usage | None = None,
-        limit_s: Callable[[Pack], float | None] = lambda pack: None,
+        epoch_s: Callable[[Pack], float | None] = lambda pack: None,
+        hang_s: float = 300.0,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._progress, self._recorder, self._usage = queue, progress, recorder, usage
-        self._limit_s, self._now = limit_s, now
+        self._epoch_s, self._hang_s, self._now = epoch_s, hang_s, now
+        self._longest_s: dict[tuple[str, str], float] = {}  # of the epochs of a shape on a device, of all packs
         self._watched: dict[str, Watched] = {}
         self._hung: dict[str, str] = {}
         self._look_at = 0.0
@@ -135,6 +137,9 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         watched, pack = self._watched.get(trial.trial_id), self._queue.live.get(trial.trial_id)
         if watched is not None:
             watched.saw(result.get("epoch", -1), self._now())
+            if pack is not None:
+                kind = (pack.shape, pack.group.device)
+                self._longest_s[kind] = max(self._longest_s.get(kind, 0.0), watched.longest_s)
         if result.get("epochs") and pack is not None:  # 0 until the pack is decoded
             for run in pack.runs:
                 self._progress.reached(run.key, result["epoch"] / result["epochs"])
@@ -164,11 +169,14 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             trial: Tune's trial.
             **info: unused.
         """
-        self._watched.pop(trial.trial_id, None)
-        reason, hopeless, memory = failure(trial)
+        watched = self._watched.pop(trial.trial_id, None)
+        ended = failure(trial)
         hung = self._hung.pop(trial.trial_id, None)
         try:
-            self._queue.fail(trial.trial_id, hung or reason, hopeless=hopeless, memory=memory and hung is None)
+            if hung or ended.died:
+                self._queue.lose(trial.trial_id, hung or ended.reason, watched.epoch if watched else 0)
+            else:
+                self._queue.fail(trial.trial_id, ended.reason, hopeless=ended.hopeless, memory=ended.memory)
         except Exception as error:
             self._error = error  # as above
 
@@ -182,7 +190,8 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             pack = self._queue.live.get(trial_id)
             if pack is None or trial_id in self._hung:
                 continue
-            limit_s = watched.limit_s(self._limit_s(pack))
+            longest_s = self._longest_s.get((pack.shape, pack.group.device), 0.0)
+            limit_s = watched.limit_s(max(longest_s, self._epoch_s(pack) or 0.0), self._hang_s)
             if now - watched.since > limit_s:
                 where = "before its first epoch" if watched.epoch < 1 else f"after epoch {watched.epoch}"
                 self._hung[trial_id] = f"no epoch within {limit_s:.0f} s, {where}: its process hung and was ended"
@@ -195,22 +204,32 @@ def _kill(trial: Any) -> None:
         ray.kill(actor)
 
 
-def failure(trial: Any) -> tuple[str, bool, bool]:
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial ended without a result."""
+
+    reason: str
+    hopeless: bool = False  # another attempt must end the same way
+    memory: bool = False  # it was short
+    died: bool = False  # its process or node is gone, and nothing says that the training is to blame
+
+
+def failure(trial: Any) -> Failure:
     """Why a trial ended without a result.
 
     Args:
         trial: Tune's.
 
     Returns:
-        The reason, whether another attempt must end the same way, and whether memory was short.
+        What Tune has kept of it.
     """
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # written by this process a moment ago
-    except (OSError, TypeError, pickle.UnpicklingError):
-        return REASON_UNKNOWN, False, False
+    except (OSError, TypeError, EOFError, pickle.UnpicklingError):  # a full disk
+        return Failure(REASON_UNKNOWN, died=True)
     cause = getattr(error, "cause", None)
     if isinstance(cause, PackFailedError):
-        return cause.reason, cause.hopeless, cause.memory
+        return Failure(cause.reason, cause.hopeless, cause.memory)
     text = " ".join(str(error).split())
     memory = "OutOfMemoryError" in type(error).__name__ or "running low on memory" in text  # Ray's own watch
-    return f"{REASON_UNKNOWN}: {text[:300]}", False, memory
+    return Failure(f"{REASON_UNKNOWN}: {text[:300]}", memory=memory, died=not memory)

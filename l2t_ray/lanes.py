@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from l2t_ray.config import Execution, Run
+from l2t_ray.estimate import estimate
 from l2t_ray.figures import Figure, Figures
 from l2t_ray.fleet import Group
 from l2t_ray.placement import Habits, Share, Times, choose_share, run_s, shapes, speed_shape
@@ -78,8 +79,6 @@ class Lanes:
         """
         found = self.figures.get(self._speed_shape[shape], group.device)
         if self._estimates and (found is None or not found.speeds):
-            from l2t_ray.estimate import estimate
-
             return estimate(self.example[shape], group) or found
         return found
 
@@ -112,7 +111,8 @@ class Lanes:
         seconds, _ = self.run_s(shape, group)
         share, figure = self.share(shape, group), self.figure(shape, group)
         if seconds is None:
-            return None
+            guess = estimate(self.example[shape], group)
+            return None if guess is None else guess.speeds[0].epoch_s + guess.speeds[0].evaluation_s
         mean = seconds * share.pack / self.example[shape].training.epochs
         speeds = figure.speeds if figure is not None else ()
         return mean + max((speed.evaluation_s for speed in speeds if speed.pack <= share.pack), default=0.0)

@@ -57,6 +57,7 @@ def launch(
     work: Work,
     lanes: Lanes,
     retries: int,
+    hang_s: float,
     progress_file: Path,
     storage: Path,
 ) -> Launched:
@@ -70,6 +71,7 @@ def launch(
         work: how packs are trained.
         lanes: the devices, with each shape's share of them.
         retries: further attempts for a run that raised.
+        hang_s: what an epoch may take at the least before its process is held for hung.
         progress_file: for `--status`.
         storage: a folder for Tune, emptied afterwards.
 
@@ -136,7 +138,8 @@ def launch(
                         progress,
                         recorder,
                         usage=usage,
-                        limit_s=lambda pack: lanes.epoch_s(pack.shape, pack.group),
+                        epoch_s=lambda pack: lanes.epoch_s(pack.shape, pack.group),
+                        hang_s=hang_s,
                     )
                 ],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the workers write their own

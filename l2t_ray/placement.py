@@ -148,6 +148,8 @@ def choose_share(
     pack, k = best[0], best[1]
     if isinstance(execution.pack, int):
         pack = execution.pack
+    elif not group.is_gpu:
+        pack = 1  # no faster there in packs, and alone a run has the same bits however often it was interrupted
     elif figure is not None and figure.most_pack:
         pack = min(pack, figure.most_pack)
     basis = figure.basis if figure is not None and figure.speeds else ("ledger" if habit else "default")

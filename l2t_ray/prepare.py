@@ -6,10 +6,11 @@ from pathlib import Path
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
+from l2t_ray.storage import File, files, write_whole
 from l2t_ray.work import Work, reads_source, whole
 
 
-def prepare_checkpoints(folder: Path, done: Iterable[str]) -> None:
+def prepare_checkpoints(folder: File, done: Iterable[str]) -> None:
     """Makes the folder, and removes what killed launches left: parts of files, checkpoints of recorded runs.
 
     Args:
@@ -21,22 +22,20 @@ def prepare_checkpoints(folder: Path, done: Iterable[str]) -> None:
     """
     from l2t_ray import checkpoint
 
+    recorded = set(done)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in folder.glob(".*"):
-            part.unlink()
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        write_whole(folder / ".writable", b"")
+        for file in files(folder):
+            key = file.name.split(".")[0]
+            if not key:
+                file.unlink(missing_ok=True)
+            elif key in recorded:
+                checkpoint.remove_state(folder / f"{key}.ckpt")
     except OSError as error:
+        told = error.strerror or str(error).splitlines()[0]
         raise InputError(
-            f"{folder}: execution.storage must be a folder that can be written to, got {error.strerror!r}"
+            f"{folder}: execution.storage must be a folder that can be written to, got {told!r}"
         ) from error
-    finished = set(done)
-    for file in folder.glob("*.ckpt*"):
-        key = file.name.split(".")[0]
-        if key in finished:
-            checkpoint.remove_state(folder / f"{key}.ckpt")
 
 
 def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:

@@ -208,6 +208,8 @@ def _most_pack(lanes: Lanes, group: Group, shape: str, counts: Mapping[str, int]
     asked = lanes.asked_pack
     if asked is not None:
         return asked
+    if not group.is_gpu:
+        return 1
     slots = group.n_devices if group.is_gpu else lanes.share(shape, group).slots
     n_runs = Counter(counts).total() // max(1, slots)
     return max(1, min(MOST_PACK, n_runs))

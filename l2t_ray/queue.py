@@ -1,6 +1,8 @@
 """What Ray Tune trains next: packs, longest first; a pack that fails is split, a run that fails is tried again.
 
-What runs out of memory is tried again in a smaller pack, then alone on a larger share.
+What runs out of memory is tried again in a smaller pack, then alone on a larger share. What loses its process or its
+node (killed, preempted, hung) has done nothing wrong: it is trained on from its checkpoint, and given up only after
+`DEATHS` in a row without an epoch more.
 
 One Tuner runs for the whole launch and asks this queue for work, because a trial of a reused process costs 0.1 s and a
 fresh one some seconds.
@@ -22,6 +24,7 @@ from l2t_ray.placement import Share
 from l2t_ray.spool import Series
 from l2t_ray.work import Work, encode
 
+DEATHS = 10
 _ROUNDING = 1e-6  # of sums of thirds
 
 
@@ -112,6 +115,8 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         self._singles: deque[_Single] = deque()
         self.live: dict[str, Pack] = {}
         self.attempts: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}  # since the run last got further
+        self._reached: dict[str, int] = {}  # the epoch
 
     @property
     def n_waiting(self) -> int:
@@ -177,6 +182,30 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             self._fail_for_memory(pack, reason)
         else:
             self._fail(pack, reason, hopeless=hopeless)
+
+    def lose(self, trial_id: str, reason: str, epoch: int) -> None:
+        """Puts back the runs of a pack whose process is gone.
+
+        Args:
+            trial_id: of `suggest`.
+            reason: what is known of it.
+            epoch: the last that it has told.
+        """
+        pack = self.live.pop(trial_id)
+        kept = []
+        for run in pack.runs:
+            if epoch > self._reached.get(run.key, 0):
+                self._reached[run.key], self._deaths[run.key] = epoch, 0
+            self._deaths[run.key] = self._deaths.get(run.key, 0) + 1
+            if self._deaths[run.key] < DEATHS:
+                kept.append(run)
+            else:
+                told = f"{reason}; {DEATHS} times in a row without an epoch more"
+                self._on_end(run, Ended(run.key, "failed", told), pack, "")
+        if len(kept) == 1 or any(self._deaths[run.key] > 1 for run in kept):  # one of them may be the culprit
+            self._singles.extend(_Single(run) for run in kept)
+        else:
+            self._waiting.setdefault(pack.shape, deque()).extendleft(reversed(kept))
 
     def _next_pack(self, group: Group) -> Pack | None:
         taken = sum(1 / pack.share.processes for pack in self.live.values() if pack.group == group)

@@ -17,7 +17,8 @@ from l2t_ray.launch import Launched, cluster, launch
 from l2t_ray.mps import on_every_node
 from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
-from l2t_ray.state import State
+from l2t_ray.state import HOME, State
+from l2t_ray.storage import address, storage
 from l2t_ray.work import TRAINER, Work
 
 
@@ -53,10 +54,10 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
     """
     sweep, runs = state.sweep, state.runs
     execution = sweep.execution
-    storage = (Path(execution.storage) / sweep.name).resolve()
+    checkpoints = storage(execution.storage) / sweep.name / "checkpoints"
     work = Work(
         folder=str(Path.cwd()),
-        checkpoints=str(storage / "checkpoints"),
+        checkpoints=address(checkpoints),
         data_dir=str(Path(execution.data_dir).resolve()),
         download=execution.download and options.download,
         checkpoint_s=execution.checkpoint_s,
@@ -64,7 +65,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         trainer=options.trainer,
         mps=f"{os.getpid()}-{time.time_ns()}",
     )
-    prepare_checkpoints(storage / "checkpoints", state.done)
+    prepare_checkpoints(checkpoints, state.done)
     data_sha = prepare_inputs(runs, work)
     with ExitStack() as stack:
         is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups
@@ -93,8 +94,9 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
             work=work,
             lanes=lanes,
             retries=execution.retries,
+            hang_s=execution.hang_s,
             progress_file=progress_file,
-            storage=storage / "tune",
+            storage=(HOME / sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
         )
     content = {
         "started_ms": started_ms,

@@ -16,6 +16,7 @@ from l2t_ray.laws import Laws
 from l2t_ray.overrides import override
 from l2t_ray.selection import select
 from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown, suggest
+from l2t_ray.storage import storage
 from l2t_ray.yaml_lines import Item, load_yaml
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ def _read_execution(item: Item | None, problems: list[str]) -> Execution:
                 problems.append(f"{child.place}: {name!r} must be a setting of execution; {suggest(name, known)}")
             elif (value := setting.read(child, problems)) is not BROKEN:
                 values[name] = value
+                if name == "storage":
+                    try:
+                        storage(value)
+                    except InputError as error:
+                        problems.extend(f"{child.place}: {problem}" for problem in error.problems)
     return Execution(**values)
 
 

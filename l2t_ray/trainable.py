@@ -142,36 +142,54 @@ def train_pack(
     registry.load([Path(depot.local(work, path)) for path in work.methods])
     torch.set_num_threads(work.threads)  # of this thread
     runs = decode(pack)
-    files = [work.checkpoint(run.key) for run in runs]
-    saved = checkpoint.load_together(files, by="epoch")
+    groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch")
     epochs = max(run.training.epochs for run in runs)
-    watch(saved[0]["epoch"] if saved else 0, epochs)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, source = inputs(work, runs[0])
+    found: dict[str, dict[str, Any]] = {}
+    for n_before, (places, saved) in enumerate(groups):  # one, unless the pack was put together anew
+        some = [runs[place] for place in places]
+        done = n_before * epochs
+        watch(done + (saved[0]["epoch"] if saved else 0), len(groups) * epochs)
+        outcomes = trainer(work)(
+            some,
+            data,
+            source,
+            device=device,
+            states=[item["state"] for item in saved] if saved else None,
+            on_epoch=_keeper(work, some, functools.partial(_watch_group, watch, done, len(groups) * epochs), stop),
+        )
+        found.update((outcome.key, outcome.to_json()) for outcome in outcomes)
+    return [found[run.key] for run in runs]
+
+
+def _watch_group(watch: Callable[[int, int], None], done: int, epochs: int, epoch: int) -> None:
+    watch(done + epoch, epochs)
+
+
+def _keeper(
+    work: Work, runs: list[Run], watch: Callable[[int], None], stop: Callable[[], bool]
+) -> Callable[[int, Callable[[], list[dict[str, Any]]]], None]:
+    """What is called after every epoch: tells of it, and writes a checkpoint where one is due."""
+    epochs = max(run.training.epochs for run in runs)
     clock, warned = checkpoint.Clock(work.checkpoint_s), notice.Watch()
 
     def on_epoch(epoch: int, snapshot: Callable[[], list[dict[str, Any]]]) -> None:
-        watch(epoch, epochs)
+        watch(epoch)
+        clock.tick()
         stopping = stop()
         if epoch < epochs and (stopping or clock.is_due() or warned.is_urgent()):
             with clock:
                 try:
-                    for file, run, state in zip(files, runs, snapshot(), strict=True):
+                    for run, state in zip(runs, snapshot(), strict=True):
+                        file = work.checkpoint(run.key)
                         checkpoint.save_state(file, {"key": run.key, "epoch": epoch, "state": state})
                 except OSError as error:  # a full or lost disk costs the checkpoint and not the run
                     logger.warning("%s: no checkpoint, the training goes on: %s", work.checkpoints, error)
         if stopping:
             raise StoppedError
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    data, source = inputs(work, runs[0])
-    outcomes = trainer(work)(
-        runs,
-        data,
-        source,
-        device=torch.device(device),
-        states=[item["state"] for item in saved] if saved else None,
-        on_epoch=on_epoch,
-    )
-    return [outcome.to_json() for outcome in outcomes]
+    return on_epoch
 
 
 def trainer(work: Work) -> Callable[..., list[Any]]:

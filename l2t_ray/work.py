@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Self
 
 from l2t_ray import registry
 from l2t_ray.config import Data, Run
 from l2t_ray.errors import InputError
+from l2t_ray.storage import File, storage
 
 TRAINER = "l2t_ray.training:train"
 
@@ -18,7 +18,7 @@ class Work:
     """How packs are trained in one launch: everything that is not a run's setting."""
 
     folder: str  # the working folder, from which relative paths count
-    checkpoints: str  # a folder that every node reaches
+    checkpoints: str  # a place that every node reaches, of `storage.storage`
     data_dir: str
     download: bool = True
     checkpoint_s: float = 60.0
@@ -52,7 +52,7 @@ class Work:
         files = tuple((path, sha256) for path, sha256 in values["files"])
         return cls(**{**values, "methods": tuple(values["methods"]), "files": files})
 
-    def checkpoint(self, key: str) -> Path:
+    def checkpoint(self, key: str) -> File:
         """Where a run's newest checkpoint lies.
 
         Args:
@@ -61,7 +61,7 @@ class Work:
         Returns:
             The file.
         """
-        return Path(self.checkpoints) / f"{key}.ckpt"
+        return storage(self.checkpoints) / f"{key}.ckpt"
 
 
 def encode(runs: Sequence[Run]) -> str:

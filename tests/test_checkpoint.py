@@ -7,8 +7,8 @@ from l2t_ray.checkpoint import (
     Clock,
     DamagedCheckpointError,
     load_file,
+    load_groups,
     load_state,
-    load_together,
     previous,
     remove_state,
     save_state,
@@ -79,15 +79,27 @@ def test_two_are_kept_and_both_are_removed(file):
     assert list(file.parent.iterdir()) == []
 
 
+def groups_of(paths):
+    """The runs' places by the epoch that they go on from."""
+    groups = load_groups(paths, by="epoch")
+    return {states[0]["epoch"] if states else 0: places for places, states in groups}
+
+
 def test_a_pack_resumes_at_the_newest_epoch_that_all_its_runs_have(tmp_path):
     first, second = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
     for epoch in (1, 2):
         save_state(first, state(epoch))
     save_state(second, state(1))  # killed between the two files
-    assert [item["epoch"] for item in load_together([first, second], by="epoch")] == [1, 1]
-    remove_state(second)
-    assert load_together([first, second], by="epoch") is None
-    assert load_together([], by="epoch") is None
+    assert groups_of([first, second]) == {1: [0, 1]}
+    assert groups_of([]) == {}
+
+
+def test_runs_that_were_in_several_packs_lose_nothing(tmp_path):
+    files = [tmp_path / f"{name}.ckpt" for name in "abcde"]
+    for file, epochs in zip(files, [(8, 9), (), (4, 5), (9,), (5, 6)], strict=True):
+        for epoch in epochs:
+            save_state(file, state(epoch))
+    assert groups_of(files) == {9: [0, 3], 5: [2, 4], 0: [1]}
 
 
 def test_checkpoints_cost_two_percent_of_the_time_at_most():
@@ -96,6 +108,7 @@ def test_checkpoints_cost_two_percent_of_the_time_at_most():
     written, spent_s = 0, 0.0
     for _ in range(100_000):
         time_s[0] += 1.0
+        clock.tick()
         if clock.is_due():
             with clock:
                 time_s[0] += 3.0  # slower than 2 % of 60 s
@@ -104,13 +117,17 @@ def test_checkpoints_cost_two_percent_of_the_time_at_most():
     assert written > 600
 
 
-def test_quick_checkpoints_come_at_the_interval():
-    time_s = [0.0]
+@pytest.mark.parametrize("epoch_s", [1.0, 7.0, 25.0, 59.0])
+def test_a_kill_costs_no_more_than_the_interval(epoch_s):
+    """Work since the last checkpoint, at every moment: an epoch is not begun that would end too late."""
+    time_s, kept_s, most_s = [0.0], 0.0, 0.0
     clock = Clock(interval_s=60, now=lambda: time_s[0])
-    written = 0
-    for _ in range(6000):
-        time_s[0] += 1.0
+    for _ in range(2000):
+        time_s[0] += epoch_s
+        most_s = max(most_s, time_s[0] - kept_s)
+        clock.tick()
         if clock.is_due():
             with clock:
-                written += 1
-    assert written == 100
+                time_s[0] += 0.1
+            kept_s = time_s[0]
+    assert 60 - 2 * epoch_s < most_s <= 60

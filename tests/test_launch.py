@@ -126,20 +126,19 @@ def test_runs_that_run_out_of_memory_finish_with_more_of_it_and_the_plan_learns(
 
 @pytest.mark.slow
 def test_a_process_that_hangs_is_ended_and_its_runs_are_tried_again(folder, pretended_card, monkeypatch):
-    monkeypatch.setattr(events, "LEAST_S", 10.0)
-    monkeypatch.setattr(Watched, "limit_s", lambda self, expected_s: 10.0)
-    code, summary, err = command(folder, "hanging", "--set", "execution.retries=1")
+    monkeypatch.setattr(Watched, "limit_s", lambda self, expected_s, hang_s: hang_s)
+    code, summary, err = command(folder, "hanging", "--set", "execution.hang_s=10")
     assert (code, summary["n_finished"]) == (0, 6), err
 
 
 def test_the_limit_of_an_epoch_follows_what_it_should_take_or_has_taken():
     watched = Watched(None, since=0.0)
-    assert watched.limit_s(None) == float("inf")
-    assert watched.limit_s(10.0) == events.LEAST_S + events.PATIENCE * 10
+    assert watched.limit_s(None, 300.0) == 300.0 + events.BLIND_S  # nothing tells
+    assert watched.limit_s(10.0, 300.0) == 300.0 + events.PATIENCE * 10
     watched.saw(0, 50.0)
     watched.saw(1, 170.0)
     watched.saw(1, 180.0)  # the same epoch still
-    assert (watched.since, watched.limit_s(10.0)) == (170.0, events.LEAST_S + events.PATIENCE * 120)
+    assert (watched.since, watched.limit_s(10.0, 60.0)) == (170.0, 60.0 + events.PATIENCE * 120)
 
 
 def node(address, *, alive=True, **resources):

@@ -14,7 +14,7 @@ from l2t_ray.figures import Figure, Figures, Speed
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
 from l2t_ray.placement import shape, speed_shape
-from l2t_ray.queue import Queue
+from l2t_ray.queue import DEATHS, Queue
 from l2t_ray.work import Work, decode, encode
 
 
@@ -250,3 +250,25 @@ def test_a_worker_with_other_code_is_noticed(monkeypatch):
     monkeypatch.setattr(Described, "uses", frozenset())
     with pytest.raises(InputError, match="the worker's key must be the driver's"):
         decode(text)
+
+
+def test_a_pack_that_loses_its_process_goes_on_whole_and_costs_no_attempt(make_queue):
+    queue, ends = make_queue([0, 1], [Group("cpu", 1, 0, 1.0, is_gpu=False)], retries=0, pack=2)
+    assert take(queue, "a") == [0, 1]
+    queue.lose("a", "the node is gone", epoch=3)
+    assert take(queue, "b") == [0, 1]
+    queue.lose("b", "the node is gone", epoch=3)  # no further than before: one of the two may be the culprit
+    assert [take(queue, "c"), ends] == [[0], []]
+
+
+def test_a_run_whose_process_dies_again_and_again_without_an_epoch_more_is_given_up(make_queue):
+    queue, ends = make_queue([0], retries=0)
+    for number in range(2 * DEATHS):  # preempted often, and further every time
+        queue.suggest(f"early-{number}")
+        queue.lose(f"early-{number}", "killed", epoch=number)
+    for number in range(DEATHS - 1):
+        assert ends == []
+        queue.suggest(f"late-{number}")
+        queue.lose(f"late-{number}", "killed", epoch=2 * DEATHS - 1)
+    assert ends == [(0, "failed", f"killed; {DEATHS} times in a row without an epoch more")]
+    assert queue.suggest("e") == Searcher.FINISHED

@@ -51,7 +51,7 @@ def load_source(settings: Source) -> Backbone:
         state = {_our_name(name): tensor for name, tensor in loaded["state_dict"].items()}
         n_classes, n_inputs = state["fc.weight"].shape
     except Exception as error:  # torch raises half a dozen kinds for damaged files
-        message = str(error).splitlines()[0]
+        message = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: is not a readable file of weights ({message}); fetch or train it again") from error
     network = build(settings.arch, settings.width, n_classes)
     try:

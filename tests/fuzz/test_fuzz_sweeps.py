@@ -1,0 +1,128 @@
+"""Sweep files that are almost right, through the command line: planned, or refused with a place and exit code 2."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hostile import check_refusal, command, damaged, inputs, snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l2t_ray import sweep
+
+WHOLE = """\
+sweep: whole
+run:
+  data: {name: digits, classes: ["0", "1", "2"]}
+  source: {arch: resnet20, width: 0.5, weights: net.pt}
+  target: {width: 0.25}
+  training: {epochs: 4, batch_size: 16, lr: 0.1}
+  augment: {flip: false}
+  record: {evaluations: 2}
+grid:
+- data: {samples_per_class: [1, 2, {"*": 3, "0": 1}]}
+  method: [scratch, ufm]
+  seed: {from: 0, to: 2}
+- data: {samples_per_class: 2}
+  method: l2t_www
+  seed: [0, 5]
+  transfer: {beta: [0.1, 0.5], pairs: one_to_one}
+  variant: other
+execution: {gpu_share: 0.25, pack: 2, retries: 1, storage: kept, data_dir: data, hang_s: 10, mps: "off"}
+"""
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from([
+        "",
+        "../../etc/passwd",
+        "s3://",
+        "s3://user:secret@bucket",
+        "ftp://host/x",
+        "net.pt",
+        "nul\0",
+        "é",
+    ]),
+    st.just([]),
+    st.just({}),
+    st.lists(st.integers(-2, 5), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.integers(-2, 5), max_size=2),
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("net.pt").write_bytes(b"weights")
+    return tmp_path
+
+
+def places(value, path=()):
+    """The paths to every value of a document."""
+    yield path
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from places(child, (*path, name))
+    elif isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from places(child, (*path, index))
+
+
+@st.composite
+def documents(draw):
+    """The whole file's document with one to three values replaced, removed, renamed or repeated."""
+    document = yaml.safe_load(WHOLE)
+    for _ in range(draw(st.integers(1, 3))):
+        path = draw(st.sampled_from([found for found in places(document) if found]))
+        parent = document
+        for step in path[:-1]:
+            parent = parent[step]
+        kind = draw(st.sampled_from(["replace", "replace", "remove", "rename", "repeat"]))
+        if kind == "remove":
+            del parent[path[-1]]
+        elif kind == "rename" and isinstance(parent, dict):
+            parent[draw(st.text(max_size=6))] = parent.pop(path[-1])
+        elif kind == "repeat" and isinstance(parent, list):
+            parent.append(parent[path[-1]])
+        else:
+            parent[path[-1]] = draw(VALUES)
+    return yaml.safe_dump(document, allow_unicode=True, sort_keys=False).encode("utf-8", "surrogatepass")
+
+
+def check(folder, content, tried, kind):
+    Path("odd.yaml").write_bytes(content)
+    before = snapshot(folder)
+    code, out, err = command(sweep.main, "odd.yaml", "--plan")
+    if code == 0:
+        assert out
+        assert snapshot(folder) == before
+        tried(kind, "planned")
+        return
+    check_refusal(code, out, err, before, folder)
+    assert all(line.startswith("odd.yaml:") for line in err.splitlines()), err
+    check_refusal(*command(sweep.main, "odd.yaml"), before, folder)  # a launch starts nothing either
+    assert not (folder / ".l2t").exists()
+    tried(kind, "refused")
+
+
+@inputs(140)
+@given(documents())
+def test_a_document_that_is_almost_right_is_planned_or_refused(folder, tried, content):
+    check(folder, content, tried, "sweep files, by value")
+
+
+@inputs(80)
+@given(damaged(WHOLE.encode()))
+def test_a_file_with_damaged_bytes_is_planned_or_refused(folder, tried, content):
+    check(folder, content, tried, "sweep files, by byte")
+
+
+def test_the_whole_file_is_planned(folder):
+    Path("whole.yaml").write_text(WHOLE)
+    code, out, _ = command(sweep.main, "whole.yaml", "--plan", "--json")
+    assert code == 0
+    assert '"sweep": "whole"' in out

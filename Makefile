@@ -6,7 +6,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test test-all lint format bench clean
+.PHONY: help setup quickstart check test test-all chaos fuzz load lint format bench clean
 
 help:            ## list these commands
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -32,6 +32,16 @@ test: setup              ## the tests
 
 test-all: setup          ## the tests with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu'
+
+chaos: setup             ## kill 50 times at random whatever sweeps stand on, and check their ledgers (half an hour)
+	PYTHONPATH=.:tests:tests/chaos $(BIN)/python tests/chaos/campaign.py $(CHAOS)
+
+fuzz: setup              ## thousands of damaged files through the command lines
+	L2T_FUZZ=$${L2T_FUZZ:-10} $(BIN)/python -m pytest tests/fuzz --timeout 3600
+
+load: setup              ## 2,000 runs while nodes are lost; a ledger under 8 nodes' results (half an hour)
+	PYTHONPATH=.:tests:tests/chaos $(BIN)/python tests/load/sweep_of_thousands.py
+	PYTHONPATH=.:tests $(BIN)/python tests/load/ledger_under_load.py
 
 lint: setup              ## style, docstrings and strict types
 	$(BIN)/ruff check $(SOURCES)

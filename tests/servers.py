@@ -13,6 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -72,52 +73,81 @@ def postgres_programs():
     return found[-1].parent if found else None
 
 
-@contextlib.contextmanager
-def postgres(folder):
+class Postgres:
     """A PostgreSQL of its own on a loopback port, with a password; skips where there is none.
 
-    Yields the URI of the database `mlflow`; there is `optuna` too.
+    It has the databases `mlflow`, which `uri` names, and `optuna`: each wants one of its own, for alembic's table.
     """
-    psycopg = pytest.importorskip("psycopg", reason="needs psycopg")
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("needs PostgreSQL (apt-get install postgresql)")
-    user, options = getpass.getuser(), {}
-    if os.geteuid() == 0:  # it refuses to run as root
-        try:
-            pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("needs a user `postgres` when run as root")
-        options, user = {"user": "postgres", "group": "postgres", "extra_groups": []}, "postgres"
-    data = Path(folder) / "postgres"
-    data.mkdir()
-    if options:
-        shutil.chown(data, "postgres", "postgres")
-        for parent in data.parents:  # pytest's folders are closed to others
-            if parent.stat().st_uid == os.geteuid() and parent.stat().st_mode & 0o001 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
-    secret = data / "password"
-    secret.write_text("planted-secret")
-    secret.chmod(0o644)
-    options |= {"cwd": data, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    command = [programs / "initdb", "-D", data / "cluster", "-U", user, "-A", "scram-sha-256", f"--pwfile={secret}"]
-    subprocess.run([*command, "-E", "UTF8", "--no-sync"], check=True, **options)
-    port = free_port()
-    server = subprocess.Popen(
-        [programs / "postgres", "-D", data / "cluster", "-p", str(port), "-h", "127.0.0.1", "-k", data], **options
-    )
-    try:
-        for attempt in range(100):
+
+    def __init__(self, folder):
+        pytest.importorskip("psycopg", reason="needs psycopg")
+        programs = postgres_programs()
+        if programs is None:
+            pytest.skip("needs PostgreSQL (apt-get install postgresql)")
+        self._user, self._options = getpass.getuser(), {}
+        if os.geteuid() == 0:  # it refuses to run as root
             try:
-                arguments = {"host": "127.0.0.1", "port": port, "user": user, "password": "planted-secret"}
-                with psycopg.connect(dbname="postgres", autocommit=True, **arguments) as connection:
-                    for name in ("mlflow", "optuna"):  # each wants a database of its own: both have alembic's table
-                        connection.execute(f"CREATE DATABASE {name}")
-                break
+                pwd.getpwnam("postgres")
+            except KeyError:
+                pytest.skip("needs a user `postgres` when run as root")
+            self._options, self._user = {"user": "postgres", "group": "postgres", "extra_groups": []}, "postgres"
+        self.port, self.process = free_port(), None
+        self.uri = f"postgresql://{self._user}:planted-secret@127.0.0.1:{self.port}/mlflow"
+        data = Path(folder) / "postgres"
+        data.mkdir()
+        if self._options:
+            shutil.chown(data, "postgres", "postgres")
+            for parent in data.parents:  # pytest's folders are closed to others
+                if parent.stat().st_uid == os.geteuid() and parent.stat().st_mode & 0o001 == 0:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        secret = data / "password"
+        secret.write_text("planted-secret")
+        secret.chmod(0o644)
+        self._options |= {"cwd": data, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        command = [programs / "initdb", "-D", data / "cluster", "-U", self._user, "-A", "scram-sha-256"]
+        subprocess.run([*command, f"--pwfile={secret}", "-E", "UTF8", "--no-sync"], check=True, **self._options)
+        self._command = [programs / "postgres", "-D", data / "cluster", "-p", str(self.port)]
+        self._command += ["-h", "127.0.0.1", "-k", data]
+
+    def start(self):
+        import psycopg
+
+        self.process = subprocess.Popen(self._command, **self._options)
+        address = {"host": "127.0.0.1", "port": self.port, "user": self._user, "password": "planted-secret"}
+        end = time.monotonic() + 30
+        while True:
+            try:
+                with psycopg.connect(dbname="postgres", autocommit=True, **address) as connection:
+                    for name in ("mlflow", "optuna"):
+                        with contextlib.suppress(psycopg.errors.DuplicateDatabase):
+                            connection.execute(f"CREATE DATABASE {name}")
+                return self
             except psycopg.OperationalError:
-                assert attempt < 99, "PostgreSQL did not start in 20 s"
+                assert time.monotonic() < end, "PostgreSQL did not start in 30 s"
                 time.sleep(0.2)
-        yield f"postgresql://{user}:planted-secret@127.0.0.1:{port}/mlflow"
-    finally:
-        server.send_signal(signal.SIGINT)  # fast shutdown
-        server.wait(30)
+
+    def stop(self, number=signal.SIGKILL):
+        """SIGKILL to it and its children leaves it to recover at its next start; SIGINT is its fast shutdown."""
+        if self.process is not None:
+            family = []
+            if number == signal.SIGKILL and self.process.poll() is None:
+                family = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.send_signal(number)
+            for child in family:  # each has a session of its own, and holds on to the memory that a new start wants
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
+            self.process.wait(30)
+            self.process = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def postgres(folder):
+    """Yields the URI of a running PostgreSQL's database `mlflow`."""
+    with Postgres(folder) as server:
+        yield server.uri

@@ -1,0 +1,73 @@
+"""The short form of `make chaos`: one sweep, a process that trains, the launch and the whole machine killed."""
+
+import math
+import random
+import time
+from pathlib import Path
+
+import pytest
+from audit import audit
+from storm import sweep_in_a_storm
+from world import NAME, Size, prepare
+
+from l2t_ray.queue import Ended
+from l2t_ray.sweepfile import read_sweep
+from l2t_ray.tracking import Ledger
+
+# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_sweep_ends_as_if_nothing_had_been_killed(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    told = []
+    done = sweep_in_a_storm(
+        "sqlite",
+        3,
+        random.Random(1),
+        nodes=False,
+        size=Size(seeds=4, epochs=2, many=25, drowsy_s=0.12),
+        end=time.monotonic() + 200,
+        pause_s=1.0,
+        kinds=["trial", "driver", "everything"],
+        say=told.append,
+        data_dir=tmp_path,
+    )
+    assert done.audit.is_clean, (done.audit, told, done.log)
+    assert not done.tracebacks, done.log
+    assert done.n_kills == 3
+
+
+def test_the_audit_notices_what_is_lost_doubled_changed_or_left(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    prepare(tmp_path, Size(seeds=3, epochs=2, many=2), tmp_path / "data")
+    sweep = read_sweep(Path("storm.yaml"))
+    expected = {key: {"train_loss": [(1, 0.1 + 0.2)]} for key in sweep.runs}
+    lost, doubled, changed, *others = sweep.runs
+    ledger = Ledger(NAME, folder=tmp_path)
+    ledger.open()
+
+    def put(key, value=0.1 + 0.2, wall_s=1.0):
+        ended = Ended(key, "finished", metrics={"train_loss": [(1, value)]}, wall_s=wall_s)
+        ledger.record(sweep.runs[key], ended, sweep.cells[key])
+
+    for key in (doubled, *others):
+        put(key)
+    put(changed, value=math.nextafter(0.1 + 0.2, 1))
+    ledger.flush()
+    put(doubled, wall_s=2.0)  # by a ledger that does not know that it is there
+    Ledger.flush(other := Ledger(NAME, folder=tmp_path))
+    assert audit("storm.yaml", other, expected).doubled == []  # the product notices
+    put(doubled, wall_s=2.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger, "_attempted", set())
+        ledger.flush()
+    (tmp_path / ".l2t/storm/checkpoints").mkdir()
+    (tmp_path / ".l2t/storm/checkpoints/x.ckpt").touch()
+    found = audit("storm.yaml", ledger, expected)
+    assert (found.lost, found.doubled, found.changed) == ([lost], [doubled], [changed])
+    assert [line.endswith("x.ckpt is left") for line in found.left_over] == [True]
+    assert not found.is_clean

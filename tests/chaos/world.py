@@ -1,0 +1,284 @@
+"""A pretended data centre on one machine: Ray's nodes, a ledger and a launch, each of which may be killed."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import torch
+from servers import MlflowServer, Postgres, free_port
+
+from l2t_ray import models
+from l2t_ray.streams import stream
+from l2t_ray.tracking import Ledger
+
+ROOT = Path(__file__).parents[2]
+NAME = "storm"
+NODES = 2  # beside the head, where Ray is not the launch's own
+START_S = 90.0
+FILE = """
+sweep: storm
+methods: [drowsy.py]
+run:
+  data: {{name: digits, samples_per_class: 4}}
+  target: {{width: 0.125}}
+  source: {{arch: resnet20, width: 0.125, weights: net.pt}}
+  training: {{epochs: {epochs}, batch_size: 16, lr: 0.02}}
+  transfer: {{beta: 0.001}}
+  record: {{evaluations: 3}}
+grid:
+  - {{method: [drowsy], seed: {{from: 0, to: {last}}}, training: {{epochs: {many}}}}}
+  - {{method: [ufm], seed: [0, 1], training: {{epochs: {many}}}}}
+  - {{method: [l2t_www], seed: [0, 1]}}
+execution: {{retries: 0, checkpoint_s: 1, hang_s: 20, data_dir: {data_dir}}}
+"""
+# so that a run lasts long enough to be killed without keeping a core busy; the sleep changes no result
+DROWSY = """
+import os, time
+from dataclasses import dataclass
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class Drowsy(Method):
+    def loss(self, extra, batch, options):
+        time.sleep(float(os.environ.get("DROWSY_S", "0")))
+        return 0.01 * batch.logits.square().mean()
+
+register(Drowsy("drowsy", uses=frozenset({"transfer.beta"})))
+"""
+
+
+def descendants(pid):
+    """A process and all below it; those that have ended meanwhile are left out."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def kill_tree(pid):
+    """SIGKILL to a process and all below it, until none is left to start another."""
+    for _ in range(20):
+        found = descendants(pid)
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        if not found:
+            return
+        psutil.wait_procs(found, timeout=2)
+
+
+@contextlib.contextmanager
+def small_disk(mebibytes):
+    """A folder on a disk of its own that can be filled, or None where none may be mounted."""
+    folder = Path(tempfile.mkdtemp(prefix="l2t-chaos-"))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)]
+    can = shutil.which("mount") is not None
+    mounted = can and subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    try:
+        yield folder, mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How much a sweep trains."""
+
+    seeds: int
+    epochs: int  # of the bilevel method
+    many: int  # of the others, which are quick
+    drowsy_s: float = 0.05  # a step of three an epoch
+
+
+class World:
+    """A working folder, its ledger, Ray, and the launch.
+
+    Args:
+        folder: the working folder, with net.pt and the sweep file.
+        backend: where the ledger is: sqlite, server (over SQLite), postgres, or served-postgres.
+        nodes: whether Ray's nodes are started apart from the launch, or by it on one machine.
+    """
+
+    def __init__(self, folder, backend, *, nodes, drowsy_s=0.05):
+        self.folder, self.backend, self.has_nodes, self.drowsy_s = folder, backend, nodes, drowsy_s
+        self.servers, self.nodes, self.driver, self.address = [], [], None, ""
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.temporary = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
+        self.launches, self.codes = 0, []
+        if "postgres" in backend:
+            self.servers.append(Postgres(self.temporary))
+            self.uri = self.servers[0].uri
+        if backend in {"server", "served-postgres"}:
+            store = self.uri if "postgres" in backend else f"sqlite:///{self.temporary / 'server.db'}"
+            self.servers.append(MlflowServer(store, self.temporary))
+            self.uri = self.servers[-1].uri
+
+    def __enter__(self):
+        for server in self.servers:
+            server.start()
+        self.start_nodes()
+        return self
+
+    def __exit__(self, *_):
+        self.kill_everything()
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    @property
+    def environment(self):
+        quiet = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_AUTH_MODE": "token"}
+        # a lost node is noticed after 3 s instead of half a minute
+        quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+        paths = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
+        return {**os.environ, **quiet, **quick, **paths, "DROWSY_S": str(self.drowsy_s)}
+
+    # Ray's nodes
+
+    def start_nodes(self):
+        if self.has_nodes and not self.nodes:
+            self.address = f"127.0.0.1:{free_port()}"
+            port = self.address.split(":")[1]
+            self.start_node("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false")
+            for _ in range(NODES):
+                self.join_node()
+
+    def join_node(self):
+        self.start_node(f"--address={self.address}", "--num-cpus=1")
+
+    def start_node(self, *arguments):
+        """A node, which is a process with children; returns when it has joined."""
+        command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats", *arguments]
+        command += ["--object-store-memory=80000000", "--node-ip-address=127.0.0.1"]
+        command += [f"--temp-dir={self.temporary}"] if "--head" in arguments else []
+        for name in ("metrics-export", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent"):
+            command.append(f"--{name}-port={free_port()}")
+        log = self.temporary / f"node-{time.monotonic_ns()}.log"
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                command, env=self.environment, stdout=stream, stderr=stream, start_new_session=True
+            )
+        self.nodes.append(process)
+        end = time.monotonic() + START_S
+        while b"Ray runtime started" not in log.read_bytes():
+            if process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(f"a node of Ray did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.2)
+
+    def lose_node(self):
+        node = self.nodes.pop(1)
+        kill_tree(node.pid)
+        node.wait()
+
+    # the launch
+
+    def launch(self):
+        self.launches += 1
+        command = [sys.executable, "-m", "l2t_ray.sweep", f"{NAME}.yaml", "--json", "--no-probe"]
+        command += ["--address", self.address] if self.has_nodes else []
+        environment = {**self.environment, "RAY_TMPDIR": str(self.temporary)}
+        with (self.temporary / "launch.out").open("wb") as out, (self.temporary / "launch.err").open("ab") as err:
+            self.driver = subprocess.Popen(
+                command, cwd=self.folder, env=environment, stdout=out, stderr=err, start_new_session=True
+            )
+
+    def kill_driver(self):
+        """The launch's process alone: a Ray of its own is left to end by itself."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
+
+    def own_raylet(self):
+        """The raylet that the launch has started, with its workers below it; None where there is none."""
+        found = [p for p in descendants(self.driver.pid) if name_of(p) == "raylet"] if self.driver else []
+        return found[0].pid if found else None
+
+    def workers(self):
+        """The processes that train."""
+        roots = [node.pid for node in self.nodes] + ([self.driver.pid] if self.driver is not None else [])
+        return [p.pid for root in roots for p in descendants(root) if "ray::PackTrainable" in title_of(p)]
+
+    def kill_everything(self):
+        """All at once: launch, Ray, MLflow's server, the database."""
+        pids = [process.pid for process in [*self.nodes, *([self.driver] if self.driver else [])]]
+        pids += [server.process.pid for server in self.servers if server.process is not None]
+        found = [process for pid in pids for process in descendants(pid)]
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        for pid in pids:
+            kill_tree(pid)
+        for process in [*self.nodes, *([self.driver] if self.driver else [])]:
+            process.wait()
+        for server in self.servers:
+            server.stop()
+        self.nodes = []
+
+    def restart(self):
+        for server in self.servers:
+            if server.process is None:
+                server.start()
+        self.start_nodes()
+
+    def told(self):
+        return (self.temporary / "launch.err").read_text(errors="replace")
+
+
+def name_of(process):
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return process.name()
+    return ""
+
+
+def title_of(process):
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def prepare(folder, size, data_dir):
+    """Writes a sweep file, and a source network whose weights are its seed's."""
+    network = models.resnet(20, 0.125, 10)
+    models.initialise(network, stream(0, "init"))
+    (folder / "drowsy.py").write_text(DROWSY)
+    torch.save({"state_dict": network.state_dict()}, folder / "net.pt")
+    text = FILE.format(epochs=size.epochs, many=size.many, last=size.seeds - 1, data_dir=json.dumps(str(data_dir)))
+    (folder / f"{NAME}.yaml").write_text(text)
+
+
+def ledger_of(world):
+    return Ledger(NAME, world.uri, folder=world.folder)
+
+
+def hold_database(world, seconds):
+    """Locks the ledger's database as a stuck writer would."""
+    file = world.folder / "mlflow.db" if world.uri.startswith("sqlite") else world.temporary / "server.db"
+    if "postgres" in world.backend:
+        import psycopg
+
+        with psycopg.connect(world.servers[0].uri) as connection:
+            connection.execute("LOCK TABLE runs, tags, params, metrics, latest_metrics IN ACCESS EXCLUSIVE MODE")
+            time.sleep(seconds)
+            connection.rollback()
+        return
+    with contextlib.closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        time.sleep(seconds)
+        connection.execute("ROLLBACK")
+
+
+def freeze(pid):
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from analysis.cells import Cell
 from analysis.comparison import Comparison
 from analysis.published import Reproduction, load_claims, plain
+from analysis.results import METRIC
 from analysis.tables import arm_name, count_text, estimate_text, p_text, points, signed
 from analysis.tables_tests import pair_name
 
@@ -14,7 +15,11 @@ THESIS_PAIR = ("l2t_www", "l2t_ww")
 
 
 def answer(
-    cells: Sequence[Cell], comparisons: Sequence[Comparison], reproductions: Sequence[Reproduction], n_missing: int
+    cells: Sequence[Cell],
+    comparisons: Sequence[Comparison],
+    reproductions: Sequence[Reproduction],
+    n_missing: int,
+    metric: str = METRIC,
 ) -> list[str]:
     """What a reader wants to know first.
 
@@ -23,6 +28,7 @@ def answer(
         comparisons: of the main pair.
         reproductions: against the thesis.
         n_missing: wanted runs without a result.
+        metric: what was compared; of an accuracy the higher is the better, of others nothing is said.
 
     Returns:
         Three sentences.
@@ -31,16 +37,16 @@ def answer(
     if not any(cell.values for cell in cells):
         first, second = "No run has finished yet.", "So nothing can be compared."
     elif not comparisons:
-        first = f"{_best(cells)}"
+        first = _best(cells, metric)
         second = "Nothing is compared, because there is only one method or no two share a cell."
     elif not tested:
         why = "no look of the declared design has been reached"
         if any(item.decision is None for item in comparisons):
             why = "no cell has five seeds of both methods"
         first = f"{pair_name(comparisons)}: {why}, so there is no test yet."
-        second = _best(cells)
+        second = _best(cells, metric)
     else:
-        first, second = _found(tested), _size(tested)
+        first, second = _found(tested, metric), _size(tested)
     return [first, second, _rest(tested, reproductions, n_missing)]
 
 
@@ -79,7 +85,8 @@ def claim(item: Comparison, family: str) -> str:
     return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
 
 
-def _found(tested: Sequence[Comparison]) -> str:
+def _found(tested: Sequence[Comparison], metric: str) -> str:
+    better, worse = ("better", "worse") if "accuracy" in metric else ("higher", "lower")
     a, b = pair_name(tested).split(" against ")
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
     corrected = _better_worse([item for item in tested if item.is_significant_in_family])
@@ -90,13 +97,13 @@ def _found(tested: Sequence[Comparison]) -> str:
     if single == ([], []):
         every = "the one cell" if len(tested) == 1 else f"any of {len(tested)} cells"
         return f"No difference between {a} and {b} is found in {every} ({how}; {n} seeds a cell)."
-    counts = f"{a} is better than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])}"
-    told = f"{counts} and worse in {len(corrected[1])}{_list(corrected[1])}"
+    counts = f"{a} is {better} than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])}"
+    told = f"{counts} and {worse} in {len(corrected[1])}{_list(corrected[1])}"
     if corrected == single:
         return f"{told}, with and without Holm's correction ({how}; {n} seeds a cell)."
     return (
-        f"{told} after Holm's correction; single tests find it better in {len(single[0])}{_list(single[0])} and worse "
-        f"in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
+        f"{told} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
+        f"{worse} in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
     )
 
 
@@ -147,11 +154,12 @@ def _same_claims(tested: Sequence[Comparison]) -> str:
     return f", and its verdict on significance is found again in {agree} of {len(common)} comparisons"
 
 
-def _best(cells: Sequence[Cell]) -> str:
+def _best(cells: Sequence[Cell], metric: str) -> str:
     best = max((cell for cell in cells if cell.mean.mean is not None), key=lambda cell: cell.mean.mean or 0)
     half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
+    unit = " %" if metric.endswith("_percent") else ""
     return (
-        f"The highest mean is {best.mean.mean:.2f}{half} % by {arm_name(best.arm)} on {best.condition.data} with "
+        f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on {best.condition.data} with "
         f"{best.condition.samples_per_class} images a class (n = {best.mean.n})."
     )
 

@@ -17,12 +17,13 @@ STYLES = (*LOOKS.values(), *FURTHER)
 POWER_AT = (5, 10, 15, 20, 30, 40, 60, 100)
 
 
-def draw_differences(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | None:
+def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, unit: str) -> Drawing | None:
     """The difference of means in each cell, with its BCa interval.
 
     Args:
         comparisons: of one pair.
         folder: where to.
+        unit: the metric with its unit.
 
     Returns:
         The figure; None without results.
@@ -52,7 +53,7 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None) -> 
         ax.set_yticks(range(len(shown)), [str(item.condition) for item in shown])
         ax.invert_yaxis()
         ax.grid(visible=False, axis="y")
-        ax.set_xlabel("difference of mean test accuracy (percentage points)")
+        ax.set_xlabel(f"difference of mean {unit.replace('(%)', '(percentage points)')}")
         ax.set_title(pair_name(shown), loc="left", fontsize=10)
         caption = (
             f"{pair_name(shown)}: difference of means with 95 % BCa intervals; filled diamonds are significant after "

@@ -29,7 +29,9 @@ def summary_json(evidence: Evidence) -> Row:
     return {
         "sweeps": list(results.sweeps),
         "question": asdict(evidence.question),
-        "answer": answer(evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps)),
+        "answer": answer(
+            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
+        ),
         "n_wanted": len(results.wanted),
         "n_finished": len(results.runs),
         "n_spared": sum(len(item.seeds) for item in evidence.spared),

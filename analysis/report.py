@@ -98,15 +98,16 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     """
     unit, comparisons = evidence.question.unit, evidence.comparisons
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
-    pair = [draw(comparisons, folder) for draw in (draw_differences, draw_p, draw_power)]
+    sizes = draw_differences(comparisons, folder, unit=unit)
+    power = (draw_p(comparisons, folder), draw_power(comparisons, folder))
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
-        "sizes": [figure for figure in pair[:1] if figure],
-        "power": [figure for figure in pair[1:] if figure],
+        "sizes": [sizes] if sizes else [],
+        "power": [figure for figure in power if figure],
         "curves": draw_curves(evidence.results, evidence.cells, folder),
         "traces": draw_traces(evidence.results, evidence.cells, folder),
     }
@@ -254,7 +255,9 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
     ]
     page: str = environment.get_template("report.html.j2").render(
         title=f"Report: {', '.join(evidence.results.sweeps)}",
-        answer=answer(evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps)),
+        answer=answer(
+            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
+        ),
         notices=evidence.results.notices,
         sections=shown,
         **{name: Markup(text) for name, text in sources.items()},

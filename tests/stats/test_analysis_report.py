@@ -239,6 +239,17 @@ def test_another_metric_has_no_counterpart_in_the_thesis(database, capsys):
     assert "Mean train loss" in capsys.readouterr().out
 
 
+def test_of_another_metric_it_is_not_said_which_is_the_better(database):
+    runs = [
+        Logged(method=m, seed=i, curves={"train_loss": [(1, 0.5 + i / 9 + 5 * (m == "ufm"))]})
+        for m in ("scratch", "ufm")
+        for i in range(8)
+    ]
+    page = report_of(database, runs, metric="train_loss").read_text()
+    assert "UFM is higher than From scratch in 1 of 1 cells" in page
+    assert "better" not in page.split('id="answer"')[1].split("</div>")[0]
+
+
 DESIGN = {"looks": [10, 20, 30], "alpha": 0.05, "futility": 0.1, "compare": ["l2t_www", "l2t_ww"]}
 
 

@@ -1,6 +1,6 @@
-"""What the system costs beside the training: runs of a method that does nothing, and reconciling with a full ledger.
+"""What the system costs beside the training: runs of a method that does nothing, a full ledger, a large plan.
 
-    python -m benchmarks.bench_overhead [--runs 2000] [--pack 1 10] [--finished 20000] [--out FILE]
+    python -m benchmarks.bench_overhead [--runs 2000] [--pack 1 10] [--finished 20000] [--plan 100000] [--out FILE]
 
 Every figure is the wall time of the whole command line, its start (imports, Ray, MLflow's schema) included, by the
 number of runs. The machine's load before is written down with it: n = 1.
@@ -84,6 +84,16 @@ def reconcile(n_runs: int) -> dict[str, Any]:
     return {"finished": n_runs, "plan_s": plan_s, "launch_of_nothing_s": launch_s}
 
 
+def plan(n_runs: int) -> dict[str, Any]:
+    """Planning when no run has been trained."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
+        wall_s, cpu_s, out = command(folder, "--plan", "--json", "--fleet", "h200:8")
+        assert json.loads(out)["cells"][0]["n_to_train"] == n_runs
+    return {"planned": n_runs, "wall_s": wall_s, "cpu_s": cpu_s}
+
+
 def fill(database: Path, runs: Sequence[Run]) -> None:
     """Writes finished runs into MLflow's tables, as the ledger would have, without its 30 ms a run."""
     params = {"seed": "0", **{f"section.setting{n}": str(n) for n in range(25)}}
@@ -118,6 +128,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--pack", nargs="*", default=["1", "10"])
     parser.add_argument("--finished", type=int, default=20_000)
+    parser.add_argument("--plan", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("report/bench_overhead.json"))
     arguments = parser.parse_args()
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
@@ -135,6 +146,9 @@ def main() -> None:
         print(
             "{finished} runs, all finished: plan {plan_s:.1f} s, launch {launch_of_nothing_s:.1f} s".format(**rows[-1])
         )
+    if arguments.plan:
+        rows.append(plan(arguments.plan))
+        print("{planned} runs to train: plan {wall_s:.1f} s, {cpu_s:.1f} s of CPU".format(**rows[-1]))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps({"cores": cores, "load_before": load, "rows": rows}, indent=1) + "\n")
     print(f"written to {arguments.out}")

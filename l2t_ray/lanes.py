@@ -1,5 +1,6 @@
 """A launch's devices with each shape's share of them, a lane for each kind; what runs out of memory is learned."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -39,6 +40,7 @@ class Lanes:
         runs = list(runs)
         self.groups, self.n_runs = tuple(groups), len(runs)
         self.shape_of = shapes(runs, cells)
+        self._n_alike = Counter(self.shape_of.values())
         self.example = {self.shape_of[run.key]: run for run in reversed(runs)}  # a run of each shape
         self._speed_shape = {name: speed_shape(run) for name, run in self.example.items()}
         self.figures, self._execution = figures, execution
@@ -64,6 +66,7 @@ class Lanes:
                 run=self.example[shape],
                 habit=self._habits.get((shape, group.device)),
                 n_runs=self.n_runs,
+                n_alike=self._n_alike[shape],
             )
         return self._shares[shape, group]
 

@@ -51,7 +51,10 @@ class Share:
     basis: str = "default"
 
     def __str__(self) -> str:
-        each = f"1/{self.processes} of {self.device}" if self.gpus else f"{self.threads} CPU thread(s)"
+        if self.gpus:
+            each = f"1/{self.processes} of {self.device}" if self.processes > 1 else f"a whole {self.device}"
+        else:
+            each = f"{self.threads} CPU thread{'s' if self.threads > 1 else ''}"
         packs = f", packs of {self.pack}" if self.pack > 1 else ""
         return f"{self.slots} at once, {each} each{packs}"
 
@@ -113,6 +116,7 @@ def choose_share(
     run: Run | None = None,
     habit: tuple[int, int] | None = None,
     n_runs: int | None = None,
+    n_alike: int | None = None,
 ) -> Share:
     """The pack and the share with which most runs finish an hour, within memory, cores and what the sweep file says.
 
@@ -123,6 +127,7 @@ def choose_share(
         run: one of the shape, needed with a figure.
         habit: (K, k) with which the shape was trained before, for want of a figure.
         n_runs: of the whole sweep: no pack is so large that a device has nothing.
+        n_alike: of the shape: no pack holds more.
 
     Returns:
         The share.
@@ -138,7 +143,7 @@ def choose_share(
             for k in ks
             for speed in speeds
             if _fits(figure, speed, k, group)
-            if asked is not None or speed.pack <= _most_pack(figure, group, k, n_runs)
+            if asked is not None or speed.pack <= _most_pack(figure, group, k, n_runs, n_alike)
         ]
         # the smallest K k that is about as fast as the fastest: less memory, shorter tails
         fastest = max((found[0] for found in rates), default=0.0)
@@ -288,6 +293,6 @@ def _fits(figure: Figure, speed: Speed, processes: int, group: Group) -> bool:
     return processes * (speed.peak_bytes + figure.context_bytes) <= limit
 
 
-def _most_pack(figure: Figure, group: Group, processes: int, n_runs: int | None) -> int:
-    most = 10**9 if n_runs is None else max(1, n_runs // (processes * group.n_devices))
-    return min(most, figure.most_pack or most)
+def _most_pack(figure: Figure, group: Group, processes: int, n_runs: int | None, n_alike: int | None) -> int:
+    even = None if n_runs is None else max(1, n_runs // (processes * group.n_devices))
+    return min((n for n in (even, n_alike, figure.most_pack) if n), default=10**9)

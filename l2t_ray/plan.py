@@ -5,18 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from l2t_ray.config import Run
+from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
 
 
 @dataclass(frozen=True)
-class CellPlan:
-    """One cell of a plan, on the first kind of device.
+class LanePlan:
+    """A cell's runs on one kind of device.
 
     Attributes:
-        cell: its name.
-        n_wanted: runs in the sweep.
-        n_finished: in the ledger.
-        n_to_train: by this launch.
+        device: of the kind.
         run_s: of a run, as the ledger counts it; None where nothing tells.
         basis: of `run_s`: ledger, measured, shipped, estimate; empty where nothing tells.
         peak_bytes: of a process, its context included; None where it was not measured.
@@ -24,15 +22,31 @@ class CellPlan:
         processes: k.
     """
 
-    cell: str
-    n_wanted: int
-    n_finished: int
-    n_to_train: int
+    device: str
     run_s: float | None
     basis: str
     peak_bytes: int | None
     pack: int
     processes: int
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One cell of a plan.
+
+    Attributes:
+        cell: its name.
+        n_wanted: runs in the sweep.
+        n_finished: in the ledger.
+        n_to_train: by this launch.
+        lanes: on each kind of device; empty where nothing is to be trained.
+    """
+
+    cell: str
+    n_wanted: int
+    n_finished: int
+    n_to_train: int
+    lanes: tuple[LanePlan, ...]
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,6 @@ def make_plan(
     Returns:
         The plan.
     """
-    first = lanes.groups[0]
     finished, training = set(done), set(to_train)
     counts: dict[str, list[int]] = {}
     shape_of_cell: dict[str, str] = {}
@@ -97,17 +110,21 @@ def make_plan(
     rows = []
     n_of_shape: dict[str, int] = defaultdict(int)
     for cell, (n_wanted, n_finished, n_to_train) in counts.items():
-        shape = shape_of_cell.get(cell)
-        if shape is None:
-            rows.append(CellPlan(cell, n_wanted, n_finished, n_to_train, None, "", None, 0, 0))
-            continue
-        n_of_shape[shape] += n_to_train
-        share, figure = lanes.share(shape, first), lanes.figure(shape, first)
-        run_s, basis = lanes.run_s(shape, first)
-        peaks = [speed.peak_bytes for speed in figure.speeds if speed.pack <= share.pack] if figure else []
-        peak = max(peaks) + figure.context_bytes if figure and peaks else None
-        rows.append(CellPlan(cell, n_wanted, n_finished, n_to_train, run_s, basis, peak, share.pack, share.processes))
+        found: tuple[LanePlan, ...] = ()
+        if cell in shape_of_cell:
+            shape = shape_of_cell[cell]
+            n_of_shape[shape] += n_to_train
+            found = tuple(_lane(lanes, shape, group) for group in lanes.groups)
+        rows.append(CellPlan(cell, n_wanted, n_finished, n_to_train, found))
     return _sum(tuple(rows), n_of_shape, lanes, price_per_hour)
+
+
+def _lane(lanes: Lanes, shape: str, group: Group) -> LanePlan:
+    share, figure = lanes.share(shape, group), lanes.figure(shape, group)
+    run_s, basis = lanes.run_s(shape, group)
+    peaks = [speed.peak_bytes for speed in figure.speeds if speed.pack <= share.pack] if figure else []
+    peak = max(peaks) + figure.context_bytes if figure and peaks else None
+    return LanePlan(group.device, run_s, basis, peak, share.pack, share.processes)
 
 
 def _sum(rows: tuple[CellPlan, ...], n_of_shape: Mapping[str, int], lanes: Lanes, price_per_hour: float | None) -> Plan:

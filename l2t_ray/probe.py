@@ -211,5 +211,5 @@ def _most_pack(lanes: Lanes, group: Group, shape: str, counts: Mapping[str, int]
     if not group.is_gpu:
         return 1
     slots = group.n_devices if group.is_gpu else lanes.share(shape, group).slots
-    n_runs = Counter(counts).total() // max(1, slots)
-    return max(1, min(MOST_PACK, n_runs))
+    even = Counter(counts).total() // max(1, slots)
+    return max(1, min(MOST_PACK, even, counts.get(shape, 0)))

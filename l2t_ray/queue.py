@@ -233,9 +233,9 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         return sum(self._lanes.share(shape, group).slots for group in self._lanes.groups)
 
     def _is_worth(self, shape: str, group: Group) -> bool:
-        """Whether a slow device would end a run no later than the others end everything that waits."""
+        """Whether a slow device would end a pack no later than the others end everything that waits."""
         others = [other for other in self._lanes.groups if other != group]
-        mine_s, _ = self._lanes.run_s(shape, group)
+        mine_s = self._pack_s(shape, group)
         if not others or mine_s is None:
             return True
         left_s = 0.0
@@ -248,7 +248,12 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             if runs and not speeds:
                 return True
             left_s += len(runs) / sum(speeds) if runs else 0.0
-        return mine_s <= left_s or mine_s <= min(self._lanes.run_s(shape, other)[0] or 0.0 for other in others)
+        return mine_s <= left_s or mine_s <= min(self._pack_s(shape, other) or 0.0 for other in others)
+
+    def _pack_s(self, shape: str, group: Group) -> float | None:
+        """How long a full pack takes; None where nothing tells."""
+        seconds, _ = self._lanes.run_s(shape, group)
+        return None if seconds is None else seconds * self._lanes.share(shape, group).pack
 
     def _fail(self, pack: Pack, reason: str, *, hopeless: bool) -> None:
         if len(pack.runs) > 1:  # one of them is the culprit; alone, the others finish

@@ -128,16 +128,19 @@ def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
         power: what the seeds can show.
         stream: where to.
     """
-    titles = ("cell", "wanted", "finished", "to train", "a run takes", "known from", "memory", "pack", "a device")
-    table = _table(stream, *titles)
+    mixed = any(len(row.lanes) > 1 for row in plan.cells)
+    titles = ("a run takes", "known from", "memory", "pack", "a device")
+    table = _table(stream, "cell", "wanted", "finished", "to train", *(["on"] if mixed else []), *titles)
     for row in plan.cells[:CELLS_SHOWN]:
-        counts = [str(number) for number in (row.n_wanted, row.n_finished, row.n_to_train)]
-        if not row.n_to_train:
-            table.add_row(row.cell, *counts)
-            continue
-        run = "unknown" if row.run_s is None else duration(row.run_s)
-        memory = "" if row.peak_bytes is None else f"{row.peak_bytes / 2**30:.1f} GiB"
-        table.add_row(row.cell, *counts, run, row.basis, memory, str(row.pack), str(row.processes))
+        head = [row.cell, *(str(number) for number in (row.n_wanted, row.n_finished, row.n_to_train))]
+        if not row.lanes:
+            table.add_row(*head)
+        for lane in row.lanes:
+            run = "unknown" if lane.run_s is None else duration(lane.run_s)
+            memory = "" if lane.peak_bytes is None else f"{lane.peak_bytes / 2**30:.1f} GiB"
+            place = [lane.device] if mixed else []
+            table.add_row(*head, *place, run, lane.basis, memory, str(lane.pack), str(lane.processes))
+            head = [""] * len(head)
     _print(table, stream)
     if len(plan.cells) > CELLS_SHOWN:
         print(f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all", file=stream)

@@ -126,6 +126,17 @@ def test_no_pack_is_so_large_that_a_device_has_nothing():
     assert packs == {1: 1, 4: 2, 5: 2, 100: 8}
 
 
+def test_no_pack_is_planned_with_more_runs_than_there_are_of_its_shape(tmp_path):
+    measured = figure([1.0, 1.0, 1.0, 1.0], gib=0.1)
+    assert choose_share(Execution(), cards(), measured, run=make_run(), n_runs=100, n_alike=5).pack == 4
+    figures, few = Figures(tmp_path / "figures.json"), [make_run(seed, 3) for seed in range(3)]
+    runs = [*few, *(make_run(seed) for seed in range(100))]
+    for run in (runs[0], runs[-1]):
+        figures.put(speed_shape(run), "d", measured)
+    lanes = Lanes(Execution(), [cards()], figures, runs, {run.key: shape(run) for run in runs}, known={})
+    assert [lanes.share(shape(run), cards()).pack for run in (runs[0], runs[-1])] == [2, 8]
+
+
 def test_processes_that_were_not_measured_promise_nothing():
     measured = figure([1.0], [(2, 1.5)])
     assert slowdown(measured, 2, cards()) == 1.5
@@ -148,6 +159,10 @@ def test_unlike_devices_get_shares_of_their_own(tmp_path):
     assert lanes.run_s(name, big) == (200 / 4, "measured")
     assert lanes.run_s(name, small) == (600 / 4, "measured")
     plan = make_plan({run.key: run for run in runs}, cells, [], list(cells), lanes, 10.0)
+    assert [(lane.device, lane.run_s, lane.pack, lane.processes) for lane in plan.cells[0].lanes] == [
+        ("H200", 50.0, 4, 4),
+        ("RTX", 150.0, 4, 1),
+    ]
     by_rate = 100 / (8 / 50 + 1 / 150)
     assert plan.wall_s == pytest.approx(max(by_rate, 200))
     assert plan.device_hours == pytest.approx(3 * plan.wall_s / 3600)
@@ -209,9 +224,10 @@ def test_a_plan_adds_up_and_says_what_is_unknown(tmp_path):
         lanes = Lanes(Execution(threads=1), [group], figures, training, cells, known=known)
         return make_plan(runs, cells, done, to_train, lanes, 2.0)
 
-    assert [(cell.n_wanted, cell.n_finished, cell.n_to_train, cell.run_s, cell.basis) for cell in plan().cells] == [
-        (4, 1, 3, 3600.0, "ledger"),
-        (4, 0, 4, None, ""),
+    assert [(cell.n_wanted, cell.n_finished, cell.n_to_train) for cell in plan().cells] == [(4, 1, 3), (4, 0, 4)]
+    assert [[(lane.run_s, lane.basis) for lane in cell.lanes] for cell in plan().cells] == [
+        [(3600.0, "ledger")],
+        [(None, "")],
     ]
     assert (plan().n_unmeasured, plan().wall_s, plan().price) == (4, None, None)
     known[shape(make_run(0, 2)), "d"] = 7200.0

@@ -112,6 +112,20 @@ def test_every_module_of_the_core_is_part_of_the_codes_version():
     assert [name for name in figures.CORE if not (here / f"{name}.py").exists() and not (here / name).is_dir()] == []
 
 
+def test_what_runs_out_of_memory_leaves_a_shipped_figure_a_shipped_one(tmp_path):
+    (shape_name, device), before = next(iter(shipped().items()))
+    Figures(tmp_path / "f.json").learn(shape_name, device, pack=1)
+    found = Figures(tmp_path / "f.json").get(shape_name, device)
+    assert (found.basis, found.most_pack, found.speeds) == ("shipped", 1, before.speeds)
+
+
+def test_figures_with_and_without_nvidias_service_are_kept_apart(tmp_path):
+    figure = Figure((Speed(1, 0.5, 0.1, GIB),))
+    Figures(tmp_path / "f.json", served=True).put("s", "H200", figure)
+    assert Figures(tmp_path / "f.json").get("s", "H200") is None
+    assert Figures(tmp_path / "f.json", served=True).get("s", "H200") == figure
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{nonsense"], ids=["empty", "a list", "cut off"])
 def test_a_damaged_cache_is_measured_anew(tmp_path, content):
     (tmp_path / "f.json").write_bytes(content)

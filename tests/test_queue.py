@@ -150,6 +150,18 @@ def test_a_slow_device_gets_no_run_that_the_fast_ones_would_finish_sooner(make_q
     assert "slow" not in devices[4:]  # four runs are left: the fast card has them done in 4 s
 
 
+def test_a_slow_device_is_judged_by_how_long_its_pack_takes(make_queue):
+    runs = [make_run(seed) for seed in range(32)]
+    groups = [cards(1, "fast"), cards(1, "slow")]
+    queue, _ = make_queue(runs, groups, gpu_share=1.0, pack=8)
+    queue._lanes._known = {(shape(runs[0]), "fast"): 1.0, (shape(runs[0]), "slow"): 4.5}
+    take(queue, "a")
+    assert queue.live["a"].group.device == "fast"
+    take(queue, "b")  # waits for the same card
+    assert queue.live["b"].group.device == "fast"
+    assert queue.suggest("c") is None  # 36 s for eight runs on the slow card; the fast one has the sixteen left in 16 s
+
+
 def test_a_run_that_raises_is_tried_again_and_then_given_up_with_its_reason(make_queue):
     queue, ends = make_queue([0], retries=2)
     for attempt in range(3):

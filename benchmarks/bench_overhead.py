@@ -63,7 +63,7 @@ def train_nothing(n_runs: int, pack: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack=pack))
-        wall_s, cpu_s, out = command(folder, "--json", "--trainer", "benchmarks.bench_overhead:nothing")
+        wall_s, cpu_s, out = command(folder, "--json", "--no-probe", "--trainer", "benchmarks.bench_overhead:nothing")
         told = json.loads(out)
         assert told["n_finished"] == n_runs
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child so far: the driver

@@ -2,29 +2,38 @@
 
     python -m benchmarks.bench_packing [--processes 1 2 4 8] [--pack 1 2 4 8 16] [--batch 50 128] [--method l2t_www]
 
-Synthetic images of CIFAR's size; every process warms up, waits for all others, and then counts the epochs that it ends
-within `--seconds`. A case that runs out of memory is told as such. Writes JSON, and a plot beside it.
+Synthetic images of CIFAR's size, B of them, so that an epoch is one step. Every process warms up, waits for all others,
+and then counts the epochs that it ends within `--seconds`; its memory is capped at 1 / k. Writes `packing.json`,
+`packing.md` and `packing.svg` into `--out`; `ship_figures --packing` makes figures of them. Needs no Ray and no MLflow.
 """
 
 import argparse
 import json
 import multiprocessing
 import os
+import queue
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
+try:
+    import torch
 
-from l2t_ray import mps, registry
-from l2t_ray.config import Run
-from l2t_ray.data import DataSet
-from l2t_ray.models import initialise, resnet
-from l2t_ray.streams import stream
-from l2t_ray.trainable import device_name, is_out_of_memory
-from l2t_ray.training import train
+    from benchmarks.packing_table import markdown, plot
+    from l2t_ray import mps, registry
+    from l2t_ray.config import Run
+    from l2t_ray.data import DataSet
+    from l2t_ray.device import context_bytes, device_name, is_out_of_memory, limit_memory
+    from l2t_ray.models import initialise, resnet
+    from l2t_ray.streams import stream
+    from l2t_ray.training import EVALUATION_BATCH, train
+except ModuleNotFoundError as error:
+    needs = "torch torchvision numpy pydantic pyyaml, and matplotlib for the plot"
+    raise SystemExit(f"bench_packing needs {error.name}; python -m pip install {needs}") from None
 
+CLASSES = tuple("abcdefghij")
 EPOCHS_A_RUN = 200  # of the thesis: what "runs per hour" counts
 WAIT_S = 300.0
 Result = dict[str, Any]
@@ -34,64 +43,88 @@ class DoneError(Exception):
     """The time is over."""
 
 
+def inputs(batch: int) -> tuple[dict[str, int], DataSet]:
+    """B training images in ten classes, as even as can be; and one batch of test images."""
+    samples = {name: batch // 10 + (place < batch % 10) for place, name in enumerate(CLASSES)}
+    labels = torch.arange(10).repeat_interleave(torch.tensor([*samples.values()]))
+    images = torch.randint(256, (batch + EVALUATION_BATCH, 3, 32, 32), dtype=torch.uint8)
+    tests = torch.arange(EVALUATION_BATCH) % 10
+    return samples, DataSet("synthetic", CLASSES, images[:batch], labels, images[batch:], tests, sha256="")
+
+
 def work(case: dict[str, Any], barrier: Any, results: Any) -> None:
     """One process: K runs, whose epochs in the common time are counted."""
     os.environ.update(case["environment"])
     registry.load()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    per_class = case["batch"] // 10
-    labels = torch.arange(10).repeat_interleave(per_class)
-    images = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
-    data = DataSet("synthetic", tuple("abcdefghij"), images, labels, images[:10], labels[:10], sha256="")
+    limit_memory(1 / case["processes"])
+    samples, data = inputs(case["batch"])
     source = resnet(32, 1.0, 200)
     initialise(source, stream(0, "init"))
+    source.requires_grad_(False).eval()
     settings = {
-        "data": {"name": "cifar10", "samples_per_class": per_class},
+        "data": {"name": "cifar10", "samples_per_class": samples},
         "method": case["method"],
         "target": {"width": case["width"]},
-        "training": {"epochs": 10**6, "batch_size": case["batch"], "precision": case["precision"], "lr": 1e-5},
+        "training": {"epochs": 3, "batch_size": case["batch"], "precision": case["precision"], "lr": 1e-5},
         "record": {"evaluations": 0},
     }
-    runs = [Run.model_validate({**settings, "seed": seed}) for seed in range(case["pack"])]
-    begun, n_epochs = 0.0, 0
+    context = context_bytes(device)  # of this process, where it is alone
+    found = {"epochs": 0, "seconds": 0.0, "evaluation_s": 0.0, "context_bytes": context, "problem": "diverged"}
+    begun, marks = 0.0, [time.perf_counter()]
 
     def on_epoch(epoch: int, _: Any) -> None:
-        nonlocal begun, n_epochs
+        nonlocal begun
         if epoch == case["warm_up"]:
             barrier.wait(WAIT_S)
             begun = time.perf_counter()
         elif epoch > case["warm_up"]:
-            n_epochs += 1
+            found["epochs"] += 1
             if time.perf_counter() - begun > case["seconds"]:
                 raise DoneError
 
-    problem = "diverged"  # unless the time is over first
+    def make(epochs: int) -> list[Run]:
+        training = {**settings["training"], "epochs": epochs}
+        return [Run.model_validate({**settings, "training": training, "seed": seed}) for seed in range(case["pack"])]
+
     try:
-        train(runs, data, source.requires_grad_(False).eval(), device=device, on_epoch=on_epoch)
+        train(make(3), data, source, device=device, on_epoch=lambda *_: marks.append(time.perf_counter()))
+        found["evaluation_s"] = max(0.0, marks[3] - 2 * marks[2] + marks[1])  # only the third epoch ends with one
+        train(make(10**6), data, source, device=device, on_epoch=on_epoch)
     except DoneError:
-        problem = ""
+        found["problem"] = ""
     except Exception as error:
-        problem = "out of memory" if is_out_of_memory(error) else repr(error)
+        found["problem"] = "out of memory" if is_out_of_memory(error) else repr(error)
         barrier.abort()
-    reserved = torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
-    seconds = time.perf_counter() - begun
-    results.put({"epochs": n_epochs, "seconds": seconds, "reserved_bytes": reserved, "problem": problem})
+    found["seconds"] = time.perf_counter() - begun
+    found["reserved_bytes"] = torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
+    results.put(found)
 
 
 def measure(case: dict[str, Any]) -> Result:
     """One case: all its processes together."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(case["processes"]), context.Queue()
-    started = time.perf_counter()
     workers = [context.Process(target=work, args=(case, barrier, results)) for _ in range(case["processes"])]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=2 * WAIT_S) for _ in workers]
+    found: list[Result] = []
+    end, died = time.monotonic() + 2 * WAIT_S, ""
+    while len(found) < len(workers) and not died:
+        try:
+            found.append(results.get(timeout=1.0))
+        except queue.Empty:
+            codes = [worker.exitcode for worker in workers if worker.exitcode]
+            died = f"a process died with exit code {codes[0]}" if codes else ""
+            died = died or ("no answer" if time.monotonic() > end else "")
     for worker in workers:
+        if died:
+            worker.kill()
         worker.join()
     kept = {name: value for name, value in case.items() if name != "environment"}
     problems = [item["problem"] for item in found if item["problem"] and "BrokenBarrier" not in item["problem"]]
+    problems += [died] if died else []
     if problems:
         return {**kept, "problem": problems[0], "runs_per_hour": None}
     epochs_a_second = sum(item["epochs"] / item["seconds"] for item in found)
@@ -100,73 +133,71 @@ def measure(case: dict[str, Any]) -> Result:
         "problem": "",
         "epoch_s": sum(item["seconds"] / item["epochs"] for item in found) / len(found),
         "runs_per_hour": 3600 * case["pack"] * epochs_a_second / EPOCHS_A_RUN,
-        "reserved_bytes": max(item["reserved_bytes"] for item in found),
-        "whole_s": time.perf_counter() - started,
+        **{name: max(item[name] for item in found) for name in ("evaluation_s", "reserved_bytes", "context_bytes")},
     }
 
 
-def plot(rows: list[Result], out: Path, title: str) -> None:
-    """Runs per hour over K k, a line for each k."""
-    import matplotlib as mpl
+def measure_all(arguments: argparse.Namespace) -> list[Result]:
+    """Every case; where one runs out of memory, larger packs of as many processes are left out."""
+    rows: list[Result] = []
+    for wish in arguments.mps:
+        if wish == "on" and not torch.cuda.device_count():
+            print("with MPS: left out, there is no card")
+            continue
+        folder = mps.folder_of(f"bench-{os.getpid()}")
+        with mps.service("on", n_gpus=1, folder=folder) if wish == "on" else nullcontext({}) as environment:
+            for method in arguments.method:
+                for batch in arguments.batch:
+                    for processes in arguments.processes:
+                        if wish == "on" and processes == 1:
+                            continue
+                        case = {"method": method, "batch": batch, "processes": processes, "mps": wish == "on"}
+                        case |= {name: getattr(arguments, name) for name in ("width", "precision", "seconds")}
+                        case |= {"warm_up": arguments.warm_up, "environment": dict(environment)}
+                        for pack in sorted(arguments.pack):
+                            if processes * pack > arguments.most:
+                                break
+                            rows.append(measure({**case, "pack": pack}))
+                            told = rows[-1]["problem"] or f"{rows[-1]['runs_per_hour']:.1f} runs an hour"
+                            print(f"{method}, B = {batch}, {processes} x {pack}, MPS {wish}: {told}", flush=True)
+                            if rows[-1]["problem"] == "out of memory":
+                                break
+    return rows
 
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
 
-    panels = sorted({(row["batch"], row["mps"]) for row in rows})
-    figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 3.2), squeeze=False, sharey=True)
-    for axis, (batch, served) in zip(axes[0], panels, strict=True):
-        here = [row for row in rows if (row["batch"], row["mps"]) == (batch, served) and row["runs_per_hour"]]
-        for processes in sorted({row["processes"] for row in here}):
-            line = sorted(
-                (processes * row["pack"], row["runs_per_hour"]) for row in here if row["processes"] == processes
-            )
-            axis.plot(*zip(*line, strict=True), marker="o", label=f"{processes} processes")
-        axis.set(title=f"B = {batch}, {'with' if served else 'without'} MPS", xlabel="runs at once", xscale="log")
-    axes[0][0].set_ylabel("runs per hour")
-    axes[0][-1].legend()
-    figure.suptitle(title)
-    figure.savefig(out, bbox_inches="tight", dpi=150)
-
-
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--most", type=int, default=64, help="cases of more runs at once are left out")
-    parser.add_argument("--batch", type=int, nargs="+", default=[50, 128])
-    parser.add_argument("--method", default="l2t_www")
+    parser.add_argument("--batch", type=int, nargs="+", default=[50, 128], help="at least 10: each class has an image")
+    parser.add_argument("--method", nargs="+", default=["l2t_www"])
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--precision", default="float32")
     parser.add_argument("--mps", nargs="+", choices=["off", "on"], default=["off", "on"])
     parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--warm-up", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("report/bench_packing.json"))
-    arguments = parser.parse_args()
-    hardware = f"{device_name()}, torch {torch.__version__}, {arguments.method}, {arguments.precision}"
-    print(f"{hardware}, {len(os.sched_getaffinity(0))} cores, n = 1 for each case")
-    rows: list[Result] = []
-    has_card = bool(torch.cuda.device_count())
-    for wish in arguments.mps:
-        folder = mps.folder_of(f"bench-{os.getpid()}")
-        if wish == "on" and not has_card:
-            print("with MPS: left out, there is no card")
-            continue
-        with mps.service("on", n_gpus=1, folder=folder) if wish == "on" else nullcontext({}) as environment:
-            for batch in arguments.batch:
-                for processes in arguments.processes:
-                    for pack in arguments.pack:
-                        if processes * pack > arguments.most or (wish == "on" and processes == 1):
-                            continue
-                        case = {"batch": batch, "processes": processes, "pack": pack, "mps": wish == "on"}
-                        case |= {name: getattr(arguments, name) for name in ("method", "width", "precision", "seconds")}
-                        case |= {"warm_up": arguments.warm_up, "environment": dict(environment)}
-                        rows.append(measure(case))
-                        told = rows[-1]["problem"] or f"{rows[-1]['runs_per_hour']:.1f} runs an hour"
-                        print(f"B = {batch}, {processes} x {pack}, MPS {wish}: {told}", flush=True)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
-    plot(rows, arguments.out.with_suffix(".png"), hardware)
-    print(f"written to {arguments.out} and {arguments.out.with_suffix('.png')}")
+    parser.add_argument("--warm-up", type=int, default=3, help="epochs")
+    parser.add_argument("--out", type=Path, default=Path("report/packing"), metavar="DIR")
+    arguments = parser.parse_args(argv)
+    if min(arguments.batch) < 10:
+        parser.error(f"--batch must be at least 10, got {min(arguments.batch)}")
+    content: dict[str, Any] = {
+        "device": device_name(),
+        "torch": torch.__version__,
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg()[0],
+    }
+    print(f"{content['device']}, torch {content['torch']}, {content['cores']} cores, n = 1 for each case")
+    content["rows"] = measure_all(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "packing.json").write_text(json.dumps(content, indent=1) + "\n")
+    (arguments.out / "packing.md").write_text(markdown(content))
+    written = ["packing.json", "packing.md"]
+    if plot(content, arguments.out / "packing.svg"):
+        written.append("packing.svg")
+    else:
+        print("without a plot: matplotlib is not there, or no case was measured")
+    print(f"written to {arguments.out}: {', '.join(written)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""Measures the shapes of sweep files on this machine's device and writes them as the figures that the project ships.
+"""Figures of the shapes of sweep files, as the project ships them: measured here, or from what `bench_packing` wrote.
 
     python -m benchmarks.ship_figures sweeps/quickstart.yaml [--pack 1 2 4] [--idle]
+    python -m benchmarks.ship_figures sweeps/cifar10_small.yaml --packing report/packing/packing.json
 
-Each shape gets a process of its own. The figures carry the hardware, the versions and whether the machine was idle.
+Measured here, each shape gets a process of its own. The figures carry the hardware, the versions and whether the
+machine was idle.
 """
 
 import argparse
@@ -11,19 +13,21 @@ import multiprocessing
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.packing_table import figure_of
 from l2t_ray.config import Run
+from l2t_ray.device import device_name
 from l2t_ray.errors import InputError
 from l2t_ray.figures import Figure, Speed
 from l2t_ray.placement import speed_shape
 from l2t_ray.prober import Prober
 from l2t_ray.sweepfile import read_sweep
-from l2t_ray.trainable import device_name
 from l2t_ray.work import Work, encode
 
 OUT = Path(__file__).parents[1] / "l2t_ray" / "shipped.json"
@@ -43,13 +47,24 @@ def processor() -> str:
     return named[0] if named else platform.processor()
 
 
-def main() -> None:
+def measured(run: Run, packs: list[int], note: str, work: Work) -> Figure:
+    """One shape's figure from real steps on this machine."""
+    runs = encode([run.model_copy(update={"seed": seed}) for seed in range(max(packs))])
+    begun = time.time()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found = pool.apply(measure, (work.to_json(), runs, packs, begun))
+    speeds = tuple(Speed(**values) for values in found["speeds"])
+    return Figure(speeds, context_bytes=found["context_bytes"], start_s=found["start_s"], note=note)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--idle", action="store_true", help="nothing else was running")
+    parser.add_argument("--packing", type=Path, metavar="FILE", help="packing.json of bench_packing; measures nothing")
     parser.add_argument("--out", type=Path, default=OUT)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     shapes: dict[str, Run] = {}
     work = Work(folder=str(Path.cwd()), checkpoints=".l2t/probe", data_dir=str(Path("data").resolve()))
     for file in arguments.files:
@@ -58,21 +73,21 @@ def main() -> None:
                 shapes.setdefault(speed_shape(run), run)
         except InputError as error:
             print(f"{file} is left out: {error}")
-    device = device_name()
+    packing = json.loads(arguments.packing.read_text()) if arguments.packing else None
+    device = packing["device"] if packing else device_name()
     hardware = processor() if device == "cpu" else device
     state = "idle" if arguments.idle else "busy with other work"
     note = f"{hardware}, 1 thread, torch {torch.__version__}, n = 1, the machine was {state}"
     content = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for name, run in shapes.items():
-        runs = encode([run.model_copy(update={"seed": seed}) for seed in range(max(arguments.pack))])
-        begun = time.time()
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(measure, (work.to_json(), runs, arguments.pack, begun))
-        speeds = tuple(Speed(**values) for values in found["speeds"])
-        figure = Figure(speeds, context_bytes=found["context_bytes"], start_s=found["start_s"], note=note)
+        figure = figure_of(packing, run) if packing else measured(run, arguments.pack, note, work)
+        what = f"{run.data.name}, {run.data.samples_per_class} images a class, {run.method}"
+        if figure is None:
+            print(f"{what}: left out, its method, width, precision or number of images is not among what was measured")
+            continue
         content[f"{name}|{device}"] = asdict(replace(figure, basis="shipped"))
-        told = ", ".join(f"K = {speed.pack}: {speed.epoch_s:.3f} s" for speed in speeds)
-        print(f"{run.data.name}, {run.data.samples_per_class} images a class, {run.method}: {told}")
+        told = ", ".join(f"K = {speed.pack}: {speed.epoch_s:.3f} s" for speed in figure.speeds)
+        print(f"{what}: {told}")
     arguments.out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     print(f"written to {arguments.out}")
 

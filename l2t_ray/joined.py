@@ -94,8 +94,8 @@ def _look() -> tuple[str, int]:
     """In a worker: its device's name, and the memory of one."""
     import torch
 
+    from l2t_ray.device import device_name
     from l2t_ray.fleet import memory_bytes
-    from l2t_ray.trainable import device_name
 
     if torch.cuda.is_available():
         return device_name(), int(torch.cuda.get_device_properties(0).total_memory)

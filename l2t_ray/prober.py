@@ -16,8 +16,9 @@ import torch
 from l2t_ray import depot, mps, registry
 from l2t_ray.config import Run
 from l2t_ray.data import count_samples
+from l2t_ray.device import context_bytes, is_out_of_memory
 from l2t_ray.figures import Speed
-from l2t_ray.trainable import inputs, is_out_of_memory, trainer
+from l2t_ray.inputs import inputs, trainer
 from l2t_ray.training import EVALUATION_BATCH
 from l2t_ray.work import Work, decode
 
@@ -58,7 +59,7 @@ class Prober:
             data, test_images=data.test_images[:EVALUATION_BATCH], test_labels=data.test_labels[:EVALUATION_BATCH]
         )
         self.begun = begun
-        self.context_bytes = _context_bytes(self.device)
+        self.context_bytes = context_bytes(self.device)
 
     def ready(self) -> dict[str, Any]:
         """Answers when all is loaded.
@@ -140,15 +141,6 @@ def _with_epochs(run: Run, n_epochs: int) -> Run:
     training = run.training.model_copy(update={"epochs": n_epochs})
     record = run.record.model_copy(update={"evaluations": 0})
     return run.model_copy(update={"training": training, "record": record})
-
-
-def _context_bytes(device: torch.device) -> int:
-    """What a process takes of a card beside its allocator, if it is alone there."""
-    if device.type != "cuda":
-        return 0
-    torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)  # loads the libraries, too
-    free, total = torch.cuda.mem_get_info(device)
-    return int(total - free - torch.cuda.memory_reserved(device))
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -4,7 +4,6 @@ The training has a thread of its own, so that the process can answer Tune meanwh
 """
 
 import functools
-import importlib
 import json
 import logging
 import os
@@ -19,11 +18,11 @@ import torch
 from ray import tune
 
 from l2t_ray import checkpoint, depot, mps, notice, registry
-from l2t_ray.config import Data, Run, Source
-from l2t_ray.data import load_data
+from l2t_ray.config import Run
+from l2t_ray.device import device_name, is_out_of_memory, limit_memory
 from l2t_ray.errors import InputError
-from l2t_ray.models import Backbone, load_source
-from l2t_ray.work import Work, decode, reads_source, whole
+from l2t_ray.inputs import inputs, trainer
+from l2t_ray.work import Work, decode
 
 STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
 
@@ -192,64 +191,6 @@ def _keeper(
     return on_epoch
 
 
-def trainer(work: Work) -> Callable[..., list[Any]]:
-    """What trains a pack: `training.train`, unless a benchmark has set another.
-
-    Args:
-        work: the launch's settings.
-
-    Returns:
-        A function with the signature of `training.train`.
-    """
-    module, name = work.trainer.split(":")
-    found: Callable[..., list[Any]] = getattr(importlib.import_module(module), name)
-    return found
-
-
-def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
-    """The data set and the source network of a run; the last two of each stay in memory.
-
-    Args:
-        work: the launch's settings.
-        run: one of a pack.
-
-    Returns:
-        Both on the CPU; no network for a method that reads none.
-    """
-    data = _load_data(whole(run.data).model_dump_json(), depot.data_dir(work, run), download=work.download)
-    if not reads_source(run):
-        return data, None
-    settings = run.source
-    if settings.weights is not None:
-        settings = settings.model_copy(update={"weights": depot.local(work, settings.weights)})
-    return data, _load_source(settings.model_dump_json(), run.training.precision)
-
-
-def limit_memory(fraction: float) -> None:
-    """Caps what this process' allocator takes of its card, so that no pack takes its neighbours' memory.
-
-    Args:
-        fraction: of the card's memory; without a card nothing is capped.
-    """
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()  # what the pack before held
-        torch.cuda.set_per_process_memory_fraction(fraction)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory was short.
-
-    Args:
-        error: that the training raised.
-
-    Returns:
-        True for torch's and Python's own, and for what the CPU's allocator raises.
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-
-
 def describe(error: BaseException) -> str:
     """An exception in one line: what, and where it was raised.
 
@@ -264,23 +205,3 @@ def describe(error: BaseException) -> str:
     text = " ".join("".join(traceback.format_exception_only(error)).split())
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else text
-
-
-@functools.cache
-def device_name() -> str:
-    """What this process trains on; times are comparable within one.
-
-    Returns:
-        The graphics card's name, or "cpu".
-    """
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-@functools.lru_cache(maxsize=2)
-def _load_data(settings: str, data_dir: str, *, download: bool) -> Any:
-    return load_data(Data.model_validate_json(settings), Path(data_dir), download=download)
-
-
-@functools.lru_cache(maxsize=2)
-def _load_source(settings: str, precision: str) -> Backbone:  # the training casts it in place: one for each precision
-    return load_source(Source.model_validate_json(settings))

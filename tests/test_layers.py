@@ -42,6 +42,21 @@ def test_the_core_knows_neither_ray_nor_mlflow(name):
         assert not top(path) & {"ray", "mlflow", "optuna", "pandas", "analysis"}, path
 
 
+def test_what_measures_a_device_needs_no_ray():
+    wanted, seen = ["prober"], set()
+    while wanted:
+        name = wanted.pop()
+        seen.add(name)
+        path = ROOT / "l2t_ray" / f"{name}.py"
+        if path.exists():
+            tree = ast.parse(path.read_text())
+            heads = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+            assert not {getattr(node, "module", None) or node.names[0].name for node in heads} & {"ray", "mlflow"}, name
+            found = {name.split(".")[1] for name in imported(path) if name.startswith("l2t_ray.")}
+            wanted += found - seen
+    assert {"device", "inputs", "training"} <= seen
+
+
 def test_mlflow_is_imported_by_the_ledger_alone():
     users = {p.stem for p in (ROOT / "l2t_ray").rglob("*.py") if "mlflow" in top(p)}
     assert users == {"tracking"}

@@ -8,8 +8,9 @@ import torch
 
 from l2t_ray import checkpoint, notice, registry
 from l2t_ray.config import Run
+from l2t_ray.device import is_out_of_memory
 from l2t_ray.errors import InputError
-from l2t_ray.trainable import PackFailedError, PackTrainable, StoppedError, describe, is_out_of_memory, train_pack
+from l2t_ray.trainable import PackFailedError, PackTrainable, StoppedError, describe, train_pack
 from l2t_ray.work import Work, encode
 
 registry.load()

@@ -1,0 +1,56 @@
+"""The device that a process trains on: its name, what of its memory may be taken, and whether it ran out."""
+
+import functools
+
+import torch
+
+
+@functools.cache
+def device_name() -> str:
+    """What this process trains on; times are comparable within one.
+
+    Returns:
+        The graphics card's name, or "cpu".
+    """
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
+def limit_memory(fraction: float) -> None:
+    """Caps what this process' allocator takes of its card, so that no pack takes its neighbours' memory.
+
+    Args:
+        fraction: of the card's memory; without a card nothing is capped.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()  # what the pack before held
+        torch.cuda.set_per_process_memory_fraction(fraction)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory was short.
+
+    Args:
+        error: that the training raised.
+
+    Returns:
+        True for torch's and Python's own, and for what the CPU's allocator raises.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def context_bytes(device: torch.device) -> int:
+    """What this process takes of a card beside its allocator, if it is alone there.
+
+    Args:
+        device: of the process.
+
+    Returns:
+        Bytes; 0 on a CPU, where it is part of the resident set.
+    """
+    if device.type != "cuda":
+        return 0
+    torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)  # loads the libraries, too
+    free, total = torch.cuda.mem_get_info(device)
+    return int(total - free - torch.cuda.memory_reserved(device))

@@ -1,0 +1,124 @@
+"""Benchmarks in a small form: what they write, and that a planner can use it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import ship_figures
+from benchmarks.packing_table import figure_of, markdown, plot
+from l2t_ray import figures, registry
+from l2t_ray.config import Run
+from l2t_ray.placement import speed_shape
+
+ROOT = Path(__file__).parents[1]
+registry.load()
+
+
+def make_run(samples, method="scratch", batch=128, **settings):
+    data = {"name": "cifar10", "samples_per_class": samples}
+    return Run.model_validate({
+        "data": data,
+        "method": method,
+        "seed": 0,
+        "training": {"batch_size": batch},
+        **settings,
+    })
+
+
+def row(processes, pack, batch, epoch_s, *, mps=False, problem="", method="scratch"):
+    kept = {"method": method, "batch": batch, "processes": processes, "pack": pack, "mps": mps}
+    kept |= {"width": 1.0, "precision": "float32", "problem": problem, "runs_per_hour": None}
+    if problem:
+        return kept
+    rate = 18.0 * processes * pack / epoch_s  # 3,600 s / 200 epochs
+    memory = {"evaluation_s": 0.5, "reserved_bytes": pack * batch * 10**6, "context_bytes": 300}
+    return kept | memory | {"epoch_s": epoch_s, "runs_per_hour": rate}
+
+
+CONTENT = {
+    "device": "A card", "torch": "2.14.1", "cores": 16, "load_before": 0.0,
+    "rows": [
+        row(1, 1, 50, 0.10), row(1, 1, 128, 0.20), row(1, 4, 50, 0.20), row(1, 4, 128, 0.60),
+        row(2, 1, 50, 0.11), row(2, 4, 128, 1.10), row(2, 4, 50, 0.38, mps=True), row(2, 4, 128, 0.90, mps=True),
+        row(2, 8, 128, None, problem="out of memory"),
+    ],
+}  # fmt: skip
+
+
+def test_a_table_shows_every_case_against_one_process_of_one_run():
+    text = markdown(CONTENT)
+    assert "| 1 | 90.0 (1.00 x) | 120.0 (1.33 x) |  |" in text  # 18 / 0.2, 72 / 0.6
+    assert "| 2 |  | **130.9 (1.45 x)** | out of memory |" in text  # 144 / 1.1
+    assert "scratch, B = 128, with MPS" in text
+    assert "A card, torch 2.14.1, 16 cores" in text
+
+
+def test_figures_of_a_shape_follow_from_steps_of_other_numbers_of_images():
+    figure = figure_of(CONTENT, make_run(10))  # 100 images: one step between 50 and 128
+    assert [speed.pack for speed in figure.speeds] == [1, 4]
+    assert figure.speeds[0].epoch_s == pytest.approx(0.10 + 0.10 * 50 / 78)
+    assert figure.speeds[0].evaluation_s == 0.5 * 20  # 10,000 images in batches of 500
+    assert [(crowd.processes, crowd.pack, crowd.slowdown) for crowd in figure.crowds] == [(2, 4, pytest.approx(1.5))]
+    assert figure.context_bytes == 300
+    few, many = figure_of(CONTENT, make_run(1)), figure_of(CONTENT, make_run(50))
+    assert few.speeds[0].epoch_s == 0.10  # 10 images take no less than 50
+    assert many.speeds[0].epoch_s == pytest.approx(3 * 0.20 + 0.10 + 0.10 * (116 - 50) / 78)  # 128 + 128 + 128 + 116
+    assert figure_of(CONTENT, make_run(10, batch=256)).speeds[1].epoch_s == pytest.approx(0.20 + 0.40 * 50 / 78)
+    assert figure_of(CONTENT, make_run(30, batch=256)).speeds[0].epoch_s == pytest.approx(0.20 * 256 / 128 + 0.10)
+
+
+FOLDER = {"name": "image_folder", "path": "x", "samples_per_class": {"*": 2}, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [make_run(10, "ufm"), make_run(10, target={"width": 0.5}), make_run(10, data=FOLDER)],
+    ids=["method", "width", "images"],
+)
+def test_what_was_not_measured_has_no_figure(run):
+    assert figure_of(CONTENT, run) is None
+
+
+def test_nothing_measured_is_no_plot(tmp_path):
+    assert plot(CONTENT, tmp_path / "packing.svg")
+    assert (tmp_path / "packing.svg").stat().st_size > 1000
+    assert not plot({**CONTENT, "rows": [row(1, 1, 50, None, problem="out of memory")]}, tmp_path / "none.svg")
+
+
+def test_packing_is_measured_without_ray_and_mlflow_and_can_be_shipped(tmp_path, monkeypatch):
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    for name in ("ray", "mlflow", "optuna"):
+        (absent / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} here', name='{name}')")
+    words = ["--processes", "1", "2", "--pack", "2", "--batch", "12", "--method", "scratch", "--width", "0.1"]
+    words += ["--seconds", "0.2", "--warm-up", "1", "--mps", "off", "on", "--out", str(tmp_path / "packing")]
+    environment = {**os.environ, "PYTHONPATH": f"{absent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_packing", *words],
+        env=environment, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "packing/packing.json").read_text())
+    assert [(found["processes"], found["pack"], found["problem"]) for found in content["rows"]] == [
+        (1, 2, ""),
+        (2, 2, ""),
+    ]
+    assert all(found["runs_per_hour"] > 0 and found["epoch_s"] > 0 for found in content["rows"])
+    assert "| 2 | " in (tmp_path / "packing/packing.md").read_text()
+    assert (tmp_path / "packing/packing.svg").is_file()
+
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(
+        "sweep: small\ngrid:\n  - {data: {name: cifar10, samples_per_class: 10}, method: [scratch], seed: [0],"
+        " target: {width: 0.1}}\n"
+    )
+    ship_figures.main(["small.yaml", "--packing", "packing/packing.json", "--out", "shipped.json"])
+    ((name, values),) = json.loads(Path("shipped.json").read_text()).items()
+    run = make_run(10, target={"width": 0.1})
+    assert name == f"{speed_shape(run)}|{content['device']}"
+    assert figures.Figure.from_json(values).basis == "shipped"
+    assert "bench_packing" in values["note"]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.uri import pages
 
 METRIC = "test_accuracy_percent"
 
@@ -58,21 +59,22 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         _check_folder(arguments.out)
         page = write_report(evidence, arguments.out, mlflow_url=arguments.mlflow_url)
-        last = f"report: {page}"
+        paths, last = sorted(map(str, (arguments.out / "figures").glob("accuracy_*.svg"))), [f"report: {page}"]
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
-        paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
-        last = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
+        paths, last = [str(folder / f"{drawing.name}.svg") for drawing in drawings], []
+    figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
+    last = [figure, *last, f"pages: {pages(results.uri)}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
-        print(last, file=sys.stderr)
+        print(*last, sep="\n", file=sys.stderr)
         return code
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
         print(f"note: {notice}")
-    print(last)
+    print(*last, sep="\n")
     return code
 
 

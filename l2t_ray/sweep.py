@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from l2t_ray.session import Options, train
 from l2t_ray.state import HOME, State
 from l2t_ray.summary import print_plan, print_summary, summarize
 from l2t_ray.tracking import Ledger
+from l2t_ray.uri import pages
 from l2t_ray.work import TRAINER
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
             break
         lanes = state.lanes(lanes.groups)
     code = _show_summary(state, as_json=arguments.json, launched=launched)
-    _say(f"result: python -m analysis.stats {sweep.name}    pages: {_pages(ledger)}")
+    _say(f"result: python -m analysis.stats {sweep.name}    pages: {pages(ledger.uri)}")
     return code
 
 
@@ -146,12 +146,6 @@ def _show_summary(state: State, *, as_json: bool, launched: Launched | None = No
         print_summary(summary, sys.stdout)
     incomplete = launched is not None and (launched.n_left or launched.n_spooled)
     return 1 if summary.failures or incomplete else 0
-
-
-def _pages(ledger: Ledger) -> str:
-    if ledger.uri.startswith("http"):
-        return ledger.shown_uri
-    return f"mlflow ui --backend-store-uri {shlex.quote(ledger.shown_uri)}"
 
 
 def _interrupt(reason: str) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +59,18 @@ def database_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite"):
         return None
     return Path(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0])
+
+
+def pages(uri: str) -> str:
+    """How MLflow's pages are reached.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        The server's address, or the command that opens a database's pages; without its password.
+    """
+    return mask(uri) if uri.startswith(SERVER_SCHEMES) else f"mlflow ui --backend-store-uri {shlex.quote(mask(uri))}"
 
 
 def mask(text: str) -> str:

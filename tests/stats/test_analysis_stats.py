@@ -24,15 +24,16 @@ def sweep(database):
     return runs
 
 
-def test_tables_come_first_and_the_last_line_says_where_the_figure_is(sweep, capsys):
+def test_tables_come_first_and_the_last_lines_say_where_the_figure_and_mlflows_pages_are(sweep, capsys):
     assert main(["small"]) == 1  # one run is missing
     out = capsys.readouterr().out
     assert "cifar10: mean test accuracy in % by images a class" in out
     assert "(9/10)" in out
     assert "p (Mann-Whitney)" in out
     assert "cifar10/30/l2t_www" in out
-    last = out.splitlines()[-1]
-    assert last == "figure: report/small/accuracy_cifar10.svg"
+    figure, pages = out.splitlines()[-2:]
+    assert figure == "figure: report/small/accuracy_cifar10.svg"
+    assert pages == f"pages: mlflow ui --backend-store-uri sqlite:///{Path('mlflow.db').resolve()}"
     assert {path.name for path in Path("report/small").iterdir()} == {
         f"accuracy_cifar10.{kind}" for kind in ("svg", "pdf", "png", "csv")
     }
@@ -81,7 +82,7 @@ def test_a_sweep_that_has_just_begun_is_all_missing(database, capsys):
     assert main(["begun"]) == 1
     out = capsys.readouterr().out
     assert "missing (0/3)" in out
-    assert out.splitlines()[-1] == "no figure: no run has finished yet"
+    assert out.splitlines()[-2] == "no figure: no run has finished yet"
 
 
 @pytest.mark.parametrize(

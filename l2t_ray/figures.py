@@ -17,21 +17,9 @@ from typing import Any, Literal, Self
 from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
 
-CORE = (  # modules or packages
-    *(
-        "architectures",
-        "augment",
-        "chain",
-        "hypergrad",
-        "learner",
-        "matching",
-        "meta",
-        "methods",
-        "models",
-        "operators",
-        "optim",
-    ),
-    "training",
+CORE = (  # modules or packages that train: what a step costs depends on them
+    *("architectures", "augment", "calibration", "chain", "hypergrad", "learner", "matching", "memory", "meta"),
+    *("methods", "models", "operators", "optim", "precision", "replay", "training", "validation"),
 )
 DIGITS = 12
 Basis = Literal["measured", "shipped", "estimate"]

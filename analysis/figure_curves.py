@@ -37,7 +37,7 @@ def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) ->
         bands = _bands(history, cells)
         for data, group in by_data(cells).items():
             here = bands[bands["data"] == data]
-            if here["epoch"].nunique() > 1:
+            if (here.groupby("images_per_class")["epoch"].nunique() > 1).any():
                 found.append(_draw(data, metric, unit, group, here, folder))
     return found
 
@@ -61,7 +61,8 @@ def _bands(history: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 def _draw(
     data: str, metric: str, unit: str, cells: Sequence[Cell], bands: pd.DataFrame, folder: Path | None
 ) -> Drawing:
-    labels = samples_of(cells)
+    n_epochs = bands.groupby("images_per_class")["epoch"].nunique()
+    labels = [label for label in samples_of(cells) if n_epochs.get(label, 0) > 1]
     columns = min(len(labels), 3)
     rows = -(-len(labels) // columns)
     layout = {"width": max(4.6, 3.0 * columns), "height": 0.4 + 2.5 * rows, "sharex": True, "sharey": True}
@@ -84,7 +85,10 @@ def _draw(
             ax.set_title(f"{data}, {label} images a class", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
-        axes.flat[0].legend(fontsize=7)
+        named = {
+            text: line for ax in axes.flat for line, text in zip(*ax.get_legend_handles_labels(), strict=True)
+        }  # a method may be missing in the first
+        axes.flat[0].legend(named.values(), named.keys(), fontsize=7)
         for line in axes:
             line[0].set_ylabel(unit)
         caption = f"{data}: {unit.split(' (', maxsplit=1)[0]} over training, mean over seeds with 95 % t intervals."

@@ -51,7 +51,7 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, 
                 "high_95": estimate.high, "p": item.test.p, "p_holm": item.p_holm,
             })  # fmt: skip
         ax.set_yticks(range(len(shown)), [str(item.condition) for item in shown])
-        ax.invert_yaxis()
+        ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(f"difference of mean {unit.replace('(%)', '(percentage points)')}")
         ax.set_title(pair_name(shown), loc="left", fontsize=10)

@@ -20,6 +20,7 @@ from golden import FIXTURES, REPORT, fill_golden, text_of
 from ledgers import Logged, fill
 
 from analysis.evidence import Question, gather
+from analysis.figure_curves import draw_curves
 from analysis.report import write_report
 from analysis.stats import main
 from l2t_ray.errors import InputError
@@ -200,6 +201,17 @@ def test_learning_curves_have_the_mean_and_the_interval_of_each_epoch(database):
     frame = pd.read_csv("report/figures/curves_train_loss_cifar10.csv")
     assert frame["mean"].tolist() == [3.0, 1.0]
     assert frame["half_width_95"][0] == pytest.approx(4.302652729911275 / 3**0.5)  # R: qt(.975, 2), sd of 2, 3, 4 is 1
+
+
+def test_a_panel_is_drawn_where_there_is_a_curve_and_names_every_method(database):
+    curve = {"train_loss": [(1, 2.0), (2, 1.0)]}
+    fill(database, "s", [Logged(curves=curve), Logged(samples="30", method="ufm", curves=curve), Logged(samples="50")])
+    evidence = gather()
+    (loss,) = draw_curves(evidence.results, evidence.cells, None)
+    words = re.findall(r"<!-- (.*?) -->", loss.svg)
+    assert {"cifar10, 10 images a class", "cifar10, 30 images a class", "From scratch", "UFM"} <= {*words}
+    assert "cifar10, 50 images a class" not in words
+    assert words.count("epoch") == 2
 
 
 def test_hostile_names_stay_text_and_files_stay_in_the_folder(database):

@@ -86,7 +86,7 @@ class Looks:
         for pair in self.pairs:
             x, y = (
                 {
-                    place: done[key].metrics.get(METRIC) if key in done else None
+                    place: _value(done[key]) if key in done else None
                     for place, key in enumerate(side)
                     if key in done or key in lost
                 }
@@ -141,6 +141,13 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
             f"{place}: design.compare must have a cell in common, got none; give both methods one data block"
         )
         return None
+    held_out = next((c for pair in common.values() for c in pair if c.run.data.validation_per_class), None)
+    if held_out:
+        problems.append(
+            f"{place}: design.compare must be of runs that are measured on the test set, got {held_out.name} with "
+            "data.validation_per_class; take that out of its block, or the design out of the file"
+        )
+        return None
     most = design.looks[-1]
     short = [cell for pair in common.values() for cell in pair if len(cell.seeds) != most]
     if short:
@@ -150,6 +157,12 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
         )
         return None
     return Looks(design, tuple(Pair(name, (_keys(a), _keys(b))) for name, (a, b) in common.items()))
+
+
+def _value(entry: Entry) -> float | None:
+    # as the report reads it: MLflow stores infinity as 1.8e308
+    value = entry.metrics.get(METRIC)
+    return value if value is not None and abs(value) < 1e308 else None
 
 
 def _keys(cell: Cell) -> tuple[str, ...]:

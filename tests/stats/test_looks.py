@@ -132,6 +132,12 @@ def test_a_diverged_run_is_looked_past_unless_it_is_tried_again(folder):
     assert [{decision.look for decision in found} for found in looks] == [{1}, {0}]
 
 
+def test_a_finished_run_without_a_number_is_looked_past(folder):
+    read = read_sweep(Path("declared.yaml"))
+    nan = entries_of(read, lambda cell, seed: None if seed > 4 else float("nan") if seed == 2 else seed)
+    assert all(decision.n == (4, 4) for decision in read.looks.held(nan).decisions.values())
+
+
 def test_a_part_of_the_sweep_has_the_looks_of_the_whole(folder):
     part = read_sweep(Path("declared.yaml"), where=["seed=14"])
     assert len(part.runs) == 5
@@ -163,6 +169,13 @@ def test_an_impossible_design_is_told_at_its_line(folder, design, message):
     (problem,) = error.value.problems
     assert problem.startswith("declared.yaml:14: ")
     assert message in problem
+
+
+def test_a_design_on_validation_images_is_refused(folder):
+    Path("declared.yaml").write_text(FILE.replace("samples_per_class: 4}\n  training", "samples_per_class: 4, "
+                                                  "validation_per_class: 3}\n  training"))  # fmt: skip
+    with pytest.raises(InputError, match="must be of runs that are measured on the test set, got digits/4/no_transfer"):
+        read_sweep(Path("declared.yaml"))
 
 
 def test_two_methods_without_a_common_cell_are_refused(folder):

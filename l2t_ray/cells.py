@@ -61,6 +61,10 @@ def _expand(blocks: Sequence[Block], laws: Laws, problems: list[str]) -> Iterato
                     told = "; ".join(f"{'.'.join(map(str, part['loc']))} {part['msg']}" for part in error.errors())
                     problems.append(f"{block.place}: {told}; correct the block")
                 break
+            for setting, told in registry.METHODS[run.method].laws(run):
+                place = chosen[setting].item.place if setting in chosen else chosen["method"].item.place
+                if (line := f"{place}: {setting} {told}") not in problems:
+                    problems.append(line)
             yield Cell(block.cell_name(chosen, run.data.title or run.data.name), run, block.place, seeds)
 
 

@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import matching, meta, registry
+from l2t_ray.chain import Values
 from l2t_ray.config import Run
 from l2t_ray.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.methods import Batch as MethodBatch
-from l2t_ray.methods import FeatureMatching, Method, Shapes
-from l2t_ray.models import Backbone, build_target
+from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage
+from l2t_ray.models import Backbone, Traced
 from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
-from l2t_ray.precision import operand_type, parameter_type
+from l2t_ray.own_loss import check, has_own_loss, own_gradients
+from l2t_ray.precision import parameter_type
 from l2t_ray.streams import stream
 
 RunState = dict[str, Any]
@@ -27,18 +29,32 @@ class Learner:
     Args:
         runs: settings; they may differ in seeds and scalars alone.
         n_classes: of the data set.
-        source: the frozen network on `device`, or None.
+        source: the frozen network, or None; it is moved in place.
         device: where everything lives.
+        classes: of the data set, by name, where they are known.
+
+    Raises:
+        InputError: if the method refuses a run's settings or the source.
     """
 
-    def __init__(self, runs: Sequence[Run], n_classes: int, source: Backbone | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        n_classes: int,
+        source: Backbone | None,
+        device: torch.device,
+        classes: Sequence[str] = (),
+    ) -> None:
         first = runs[0]
         self.runs, self.source, self.device, self.n_runs = runs, source, device, len(runs)
         self.dtype = parameter_type(first.training.precision)
         method = registry.METHODS[first.method]
         assert isinstance(method, Method)
         self.method = method
-        self.network = build_target(first.target, n_classes, operand_type(first.training.precision))
+        check(method, first, source, classes)
+        if source is not None:
+            source.to(device, self.dtype)
+        self.network = method.target(first, n_classes, source)
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
             source_sizes=source.sizes if source is not None else (),
@@ -48,20 +64,50 @@ class Learner:
         )
         self.pairs = method.matching(first, self.shapes) if isinstance(method, FeatureMatching) else None
         self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
-        of_network = [self.network.initial_theta(stream(run.seed, "init")) for run in runs]
+        started = [method.start(run, self.network, source) for run in runs]
+        drawn = [self.network.initial_theta(stream(run.seed, "init")) for run in runs]
+        of_network = [{**one, **theta} for one, (theta, _) in zip(drawn, started, strict=True)]
         of_method = [method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer")) for run in runs]
         self.theta = self._stack([{**one, **other} for one, other in zip(of_network, of_method, strict=True)])
         self.extra_names = [*of_method[0]]
         self.buffers = {name: torch.zeros_like(p) for name, p in self.theta.items()}
         self.statistics = self.network.initial_statistics(self.n_runs, self.theta["fc.bias"])
+        for name in started[0][1]:
+            self.statistics[name].copy_(torch.cat([statistics[name] for _, statistics in started]))
+        self.frozen: dict[str, Tensor] = {}
+        self.columns = _columns(source, classes, device)
         self.phi = self._stack([self._initial_phi(run) for run in runs])
         self.moments = zero_moments(self.phi)
         self.meta_step = torch.zeros((), device=device, dtype=self.dtype)
-        self.beta = self._scalars([run.transfer.beta for run in runs])
+        reads_beta = {"transfer", "transfer.beta"} & method.uses
+        self.beta = self._scalars([run.transfer.beta if reads_beta else 1.0 for run in runs])
         self.momentum = self._scalars([run.training.momentum for run in runs])
         self.weight_decay = self._scalars([run.training.weight_decay for run in runs])
         self.meta_lr = self._scalars([run.transfer.meta_lr for run in runs])
         self.meta_weight_decay = self._scalars([run.transfer.meta_weight_decay for run in runs])
+        self.begin_epoch(0)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tells the epoch, counted from 0: what is trained in it, and how fast, is the method's."""
+        first = self.runs[0]
+        self.progress = epoch / first.training.epochs
+        self.stage: Stage = self.method.stage(self.progress, {**self.method.options, **first.options})
+        self.generators = [stream(run.seed, "draws", epoch) for run in self.runs]
+        self.rates: dict[float, list[str]] = {}
+        for name in self.theta:
+            self.rates.setdefault(self.stage.rate(name), []).append(name)
+
+    def prepare(self, images: Tensor) -> None:
+        """Makes what the method freezes, before the first epoch of a run that is not restored.
+
+        Args:
+            images: each run's training images without augmentation, normalised, [K, N, 3, 32, 32].
+        """
+        made = [
+            self.method.prepare(run, self.shapes, images[k], self._features, stream(run.seed, "prepare"))
+            for k, run in enumerate(self.runs)
+        ]
+        self.frozen = self._stack(made)
 
     def step(self, images: Tensor, labels: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Algorithm 1 on one mini-batch of every run.
@@ -117,12 +163,14 @@ class Learner:
         state: RunState = {
             group: {name: p[run].cpu().clone() for name, p in getattr(self, group).items()} for group in _TENSORS
         }
+        state["frozen"] = {name: p[run].cpu().clone() for name, p in self.frozen.items()}
         state["statistics"] = {name: s.view(self.n_runs, -1)[run].cpu().clone() for name, s in self.statistics.items()}
         state["meta_step"] = float(self.meta_step)
         return state
 
     def restore(self, states: Sequence[RunState]) -> None:
         """Continues from what `state` gave, one a run."""
+        self.frozen = self._stack([state.get("frozen", {}) for state in states])
         for run, state in enumerate(states):
             for group in _TENSORS:
                 for name, p in getattr(self, group).items():
@@ -135,53 +183,63 @@ class Learner:
         self, images: Tensor, labels: Tensor, lr: Tensor, source: Sequence[Tensor], batch: Batch | None
     ) -> tuple[Tensor, Tensor]:
         """Step 1: SGD on L_total."""
-        values = self.network.forward(self.theta, images, statistics=self.statistics)
+        values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
         n_right = (values.logits.argmax(-1) == labels).sum(1)
-        at_logits = logit_gradient(values.logits, labels)
+        at_logits: Tensor | None = None
+        if self.stage.classification:
+            at_logits = logit_gradient(values.logits, labels)
+            at_logits = at_logits if self.stage.classification == 1 else at_logits * self.stage.classification
         at_features: Sequence[Tensor | None] = [None] * len(values.features)
         gradients: dict[str, Tensor] = {}
         if batch is not None and self.pairs is not None:
             scaled = {n: v * _channelwise(self.beta, v) for n, v in batch.pixel_weights.items()}
             distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
             at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
-        elif type(self.method).loss is not Method.loss:
-            at_features, extra_at_logits, gradients = self._own_loss(values.features, values.logits, labels, source)
-            at_logits = at_logits + extra_at_logits
+        elif has_own_loss(self.method):
+            extra, seen = {name: self.theta[name] for name in self.extra_names}, self._seen(labels, source)
+            at_features, extra_at_logits, gradients = own_gradients(
+                self.method, self.runs, self.beta, seen, extra, values.features, values.logits
+            )
+            both = [g for g in (at_logits, extra_at_logits) if g is not None]
+            at_logits = sum(both[1:], both[0]) if both else None
         gradients |= self.network.backward(self.theta, values, at_features, at_logits)
-        sgd_(self.theta, self.buffers, gradients, lr, self.momentum, self.weight_decay)
+        self._move(gradients, lr)
         return loss, n_right
 
-    def _own_loss(
-        self, features: Sequence[Tensor], logits: Tensor, labels: Tensor, source: Sequence[Tensor]
-    ) -> tuple[list[Tensor | None], Tensor, dict[str, Tensor]]:
-        """Gradients of beta times the method's loss at features, logits and extra parameters."""
-        with torch.enable_grad():
-            leaves = [f.detach().requires_grad_() for f in features]
-            logit_leaf = logits.detach().requires_grad_()
-            extra = {name: self.theta[name].detach().requires_grad_() for name in self.extra_names}
-            total = logit_leaf.new_zeros(())
-            for k, run in enumerate(self.runs):
-                seen = MethodBatch(
-                    source=[s[:, k] for s in source],
-                    target=[f.unflatten(1, (self.n_runs, -1))[:, k] for f in leaves],
-                    logits=logit_leaf[k],
-                    labels=labels[k],
-                )
-                own = {name: p[k] for name, p in extra.items()}
-                loss = self.method.loss(own, seen, {**self.method.options, **run.options})
-                if loss is not None:
-                    total = total + self.beta[k] * loss
-            wanted = [*leaves, logit_leaf, *extra.values()]
-            found = torch.autograd.grad(total, wanted, allow_unused=True)
-        at_logits = found[len(leaves)]
-        named = zip(extra, found[len(leaves) + 1 :], strict=True)
-        return (
-            list(found[: len(leaves)]),
-            torch.zeros_like(logits) if at_logits is None else at_logits,
-            {name: gradient for name, gradient in named if gradient is not None},
+    def _forward(self, images: Tensor) -> Values:
+        """Step 1's forward pass, which alone changes the running statistics."""
+        if not isinstance(self.network, Traced) or not self.network.n_draws:
+            return self.network.forward(self.theta, images, statistics=self.statistics)
+        shape = images.shape[0], self.network.n_draws
+        draws = torch.cat([torch.rand(shape, generator=generator) for generator in self.generators], 1)
+        return self.network.forward(
+            self.theta, images, statistics=self.statistics, draws=draws.to(self.device, self.dtype)
         )
+
+    def _move(self, gradients: Mapping[str, Tensor], lr: Tensor) -> None:
+        """SGD on what the stage trains."""
+        for rate, names in self.rates.items():
+            moved = [n for n in names if self.stage.classification or n in gradients] if rate else []
+            theta = {name: self.theta[name] for name in moved}
+            sgd_(theta, self.buffers, gradients, lr if rate == 1 else lr * rate, self.momentum, self.weight_decay)
+
+    def _seen(self, labels: Tensor, source: Sequence[Tensor]) -> list[MethodBatch]:
+        """What each run's own loss sees, but for the target's outputs."""
+        source_logits = self._source_logits(source)
+        return [
+            MethodBatch(
+                source=[s[:, k] for s in source],
+                target=[],
+                logits=labels.new_empty(0),
+                labels=labels[k],
+                source_logits=None if source_logits is None else source_logits[:, k],
+                frozen={name: p[k] for name, p in self.frozen.items()},
+                progress=self.progress,
+            )
+            for k in range(self.n_runs)
+        ]
 
     def _source_features(self, images: Tensor) -> list[Tensor]:
         """S^m(x), [B, K, C_m, H_m, W_m]."""
@@ -189,7 +247,21 @@ class Learner:
             return []
         n_images = images.shape[0]
         flat = images.unflatten(1, (self.n_runs, 3)).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return [s.unflatten(0, (n_images, self.n_runs)) for s in self.source.features(flat)]
+        return [s.unflatten(0, (n_images, self.n_runs)) for s in self._features(flat)]
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        """S^m(x) of images [B, 3, 32, 32]."""
+        return [] if self.source is None else self.source.features(images)
+
+    def _source_logits(self, features: Sequence[Tensor]) -> Tensor | None:
+        """The source's logits for the target's classes, [B, K, N], if it has learned all of them."""
+        if self.source is None or self.columns is None or not features:
+            return None
+        last = features[-1]
+        with torch.no_grad():
+            logits: Tensor = self.source.classify(last.flatten(0, 1))[:, self.columns]
+        by_run: Tensor = logits.unflatten(0, last.shape[:2])
+        return by_run
 
     def _inner(self, lr: Tensor) -> Inner:
         if self.runs[0].transfer.inner == "published":
@@ -207,6 +279,14 @@ class Learner:
 
     def _scalars(self, by_run: Sequence[float]) -> Tensor:
         return torch.tensor(by_run, dtype=self.dtype, device=self.device)
+
+
+def _columns(source: Backbone | None, classes: Sequence[str], device: torch.device) -> Tensor | None:
+    """Where the source's logits have the target's classes."""
+    known = source.classes if source is not None else None
+    if not known or not classes or not set(classes) <= set(known):
+        return None
+    return torch.tensor([known.index(name) for name in classes], device=device)
 
 
 def _channelwise(scalars: Tensor, v: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.storage import File, files, write_whole
@@ -82,10 +83,26 @@ def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str
 
 
 def _load_sources(runs: Iterable[Run], problems: list[str]) -> None:
+    from l2t_ray.data_sets import CLASSES
+    from l2t_ray.methods import Method
     from l2t_ray.models import load_source
+    from l2t_ray.own_loss import check
 
-    for source in {run.source.model_dump_json(): run.source for run in runs if reads_source(run)}.values():
+    by_source: dict[str, dict[str, Run]] = defaultdict(dict)
+    for run in runs:
+        if reads_source(run):
+            by_source[run.source.model_dump_json()].setdefault(run.model_copy(update={"seed": 0}).key, run)
+    for cells in by_source.values():
         try:
-            load_source(source)
+            source = load_source(next(iter(cells.values())).source)
         except InputError as error:
             problems.extend(error.problems)
+            continue
+        for run in cells.values():
+            method = registry.METHODS[run.method]
+            classes = run.data.classes or CLASSES.get(run.data.name, ())
+            try:
+                if classes and isinstance(method, Method):  # a folder's classes are known to the training
+                    check(method, run, source, classes)
+            except InputError as error:
+                problems.extend(told for told in error.problems if told not in problems)

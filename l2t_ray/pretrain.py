@@ -98,7 +98,7 @@ def pretrain(settings: Pretraining, data_dir: Path, *, download: bool = True, fo
     buffer = io.BytesIO()
     torch.save(models.source_state(network), buffer)
     write_atomic(out, buffer.getvalue())
-    told = _describe(settings, data, progress, compute_sha256(out), device)
+    told = _describe(settings, data, network.history, progress, compute_sha256(out), device)
     write_atomic(card, json.dumps(told, indent=1).encode())
     remove_state(checkpoint)
     print(_result(out, told))
@@ -141,6 +141,8 @@ def read_pretraining(path: Path, *, overrides: Sequence[str] = (), data_dir: Pat
     if problems:
         raise InputError(problems)
     settings = Pretraining.model_validate(values)
+    if settings.source.weights is not None:
+        settings = _with_start(settings)
     if settings.data.path is None or not Path(settings.data.path).exists():
         return settings  # `load_data` says what is missing
     digests = Digests(data_dir / ".cache")
@@ -149,6 +151,19 @@ def read_pretraining(path: Path, *, overrides: Sequence[str] = (), data_dir: Pat
     if settings.data.sha256 not in {None, sha256}:
         raise InputError(f"{settings.data.path}: must hold what data.sha256 says, got {sha256}; correct one of them")
     return settings.model_copy(update={"data": settings.data.model_copy(update={"sha256": sha256})})
+
+
+def _with_start(settings: Pretraining) -> Pretraining:
+    """The settings with what their starting weights contain."""
+    path = Path(str(settings.source.weights))
+    if not path.is_file():
+        raise InputError(
+            f"{path}: source.weights must be a file of weights to start from; correct the path, or train it"
+        )
+    sha256 = compute_sha256(path)
+    if settings.source.sha256 not in {None, sha256}:
+        raise InputError(f"{path}: must hold what source.sha256 says, got {sha256}; correct one of them")
+    return settings.model_copy(update={"source": settings.source.model_copy(update={"sha256": sha256})})
 
 
 def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) -> dict[str, Any]:
@@ -201,7 +216,12 @@ def _check_weights(out: Path, card: Path, settings: Pretraining) -> None:
 
 
 def _describe(
-    settings: Pretraining, data: DataSet, progress: Progress, weights_sha256: str, device: torch.device
+    settings: Pretraining,
+    data: DataSet,
+    history: Sequence[Mapping[str, Any]],
+    progress: Progress,
+    weights_sha256: str,
+    device: torch.device,
 ) -> dict[str, Any]:
     """The card: what was trained on what, and how well."""
     last: Mapping[str, float] = {name: points[-1][1] for name, points in progress.metrics.items()}
@@ -210,6 +230,7 @@ def _describe(
         "arch": settings.source.arch,
         "width": settings.source.width,
         "data": data.name,
+        "history": [dict(part) for part in history],
         "classes": list(data.classes),
         "n_test": len(data.test_labels),
         "data_sha256": data.sha256,

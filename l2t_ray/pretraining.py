@@ -39,6 +39,8 @@ class SourceNetwork(Frozen):
 
     arch: Arch = Source().arch
     width: Positive = Field(1.0, description="factor on the channels")
+    weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
+    sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
 
 
 class SourceData(Data):
@@ -80,6 +82,8 @@ class Pretraining(Frozen):
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
         settings["data"].pop("validation_per_class")
+        if self.source.sha256 is None:
+            del settings["source"]["sha256"]
         return settings
 
 
@@ -139,6 +143,10 @@ def train_source(
     dtype = parameter_type(training.precision)
     network = models.build(settings.source.arch, settings.source.width, len(data.classes))
     models.initialise(network, stream(settings.seed, "init"))
+    if settings.source.weights is not None:
+        _start(network, settings.source)
+    network.classes = data.classes
+    network.history = (*network.history, {"data": data.name, "classes": list(data.classes), "sha256": data.sha256})
     network.to(device, dtype).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         network.parameters(), training.lr, momentum=training.momentum, weight_decay=training.weight_decay
@@ -173,6 +181,15 @@ def train_source(
         save_state(checkpoint, {**state, "epoch": epoch + 1, "metrics": progress.metrics, "wall_s": progress.wall_s})
         on_epoch(progress)
     return network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval(), progress
+
+
+def _start(network: models.Backbone, settings: SourceNetwork) -> None:
+    """Takes over everything but the classifier from other weights, and what they were trained on."""
+    names = ("arch", "width", "weights", "sha256")
+    before = models.load_source(Source(**{name: getattr(settings, name) for name in names}))
+    state = {name: tensor for name, tensor in before.state_dict().items() if not name.startswith("fc.")}
+    network.load_state_dict(state, strict=False)
+    network.history = before.history or ({"data": "unknown", "sha256": settings.sha256},)
 
 
 def _train_epoch(

@@ -5,7 +5,7 @@ import importlib.util
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from l2t_ray.errors import InputError
 
@@ -27,6 +27,9 @@ class Described(Protocol):
     @property
     def options(self) -> Mapping[str, Scalar]:
         """The method's own settings (`options:` of a run) with their defaults."""
+
+    def laws(self, run: Any) -> Iterable[tuple[str, str]]:
+        """(setting, what is wrong with it; remedy) for what a run's settings break between them."""
 
 
 METHODS: dict[str, Described] = {}

@@ -2,7 +2,7 @@
 
 Nothing depends on the device, on the pack a run is in, or on how often it was resumed, and two methods with one seed
 share subset, initial weights, batch order and augmentation. Names in use: "subset", "init", "init.transfer",
-"init.meta", "batches", "augment".
+"init.meta", "batches", "augment", "prepare", "draws".
 """
 
 import hashlib

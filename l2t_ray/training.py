@@ -13,6 +13,7 @@ from torch import Tensor
 
 from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.calibration import Bins
+from l2t_ray.chain import Chain
 from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
@@ -116,6 +117,8 @@ def train(
     pack = _Pack(runs, data, source, device)
     if states is not None and all(state is not None for state in states):
         pack.restore([state for state in states if state is not None])
+    else:
+        pack.prepare()
     for epoch in range(pack.n_done, pack.n_epochs):
         pack.train_epoch(epoch)
         if on_epoch is not None:
@@ -137,10 +140,7 @@ class _Pack:
             keep_freed_memory()
         self.runs, self.device, self.data = runs, device, data.to(device)
         self.n_epochs, self.n_done = runs[0].training.epochs, 0
-        learner_source = None if source is None else source.to(device)
-        self.learner = Learner(runs, len(data.classes), learner_source, device)
-        if learner_source is not None:
-            learner_source.to(self.learner.dtype)
+        self.learner = Learner(runs, len(data.classes), source, device, data.classes)
         samples = [stratified_subset(data.train_labels, data.classes, r.data.samples_per_class, r.seed) for r in runs]
         subsets = torch.stack(samples).to(device)
         self.images, self.labels = self.data.train_images[subsets], self.data.train_labels[subsets]
@@ -153,12 +153,18 @@ class _Pack:
             self.judged_images = self.data.train_images[held].transpose(0, 1)  # [M, K, 3, 32, 32]
             self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
         self.rows = torch.arange(len(runs), device=device)[:, None]
-        graphs = device.type == "cuda" and self.learner.method.capturable
+        written_out = isinstance(self.learner.network, Chain)  # of torch.func's passes no graph has been recorded yet
+        graphs = device.type == "cuda" and self.learner.method.capturable and written_out
         self.step = Replay(self._step, self.learner.tensors(), captured=graphs)
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
         self.reasons = ["" for _ in runs]
         self.earlier_s, self.started_s = 0.0, time.perf_counter()
+
+    def prepare(self) -> None:
+        """What the method makes of the training images before the first epoch."""
+        flat = normalize(self.images.flatten(0, 1), self.learner.dtype)
+        self.learner.prepare(flat.unflatten(0, self.images.shape[:2]))
 
     def train_epoch(self, epoch: int) -> None:
         """All batches of one epoch, then the measurements, with one wait for the device."""
@@ -167,6 +173,7 @@ class _Pack:
         order, offsets, flips = (torch.stack(parts).to(self.device) for parts in zip(*draws, strict=True))
         rates = [learning_rate(run.training.lr, epoch, self.n_epochs) for run in self.runs]
         lr = torch.tensor(rates, dtype=self.learner.dtype, device=self.device)
+        self.learner.begin_epoch(epoch)
         loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
         for start in range(0, n_images, batch_size):
             rows = order[:, start : start + batch_size]

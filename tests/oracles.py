@@ -200,3 +200,69 @@ def calibration_error_percent(logits: Tensor, labels: Tensor, n_bins: int = 15) 
         confidence = sum(confidence for confidence, _ in members) / len(members)
         gaps.append(len(members) / len(labels) * abs(accuracy - confidence))
     return 100 * sum(gaps)
+
+
+def attention_distance(source: list[Tensor], target: list[Tensor], beta: float) -> float:
+    """Zagoruyko and Komodakis 2017, eq. 2 with p = 2, pair by pair of the given lists, pixel by pixel."""
+    total = 0.0
+    for s, t in zip(source, target, strict=True):
+        n_images, size = s.shape[0], s.shape[-1]
+        for b in range(n_images):
+            maps = []
+            for f in (s[b], t[b]):
+                q = [sum(float(v) ** 2 for v in f[:, i, j]) / len(f) for i in range(size) for j in range(size)]
+                norm = sum(v * v for v in q) ** 0.5
+                maps.append([v / norm for v in q])
+            distance = sum((x - y) ** 2 for x, y in zip(*maps, strict=True))
+            total += beta / 2 * distance / (n_images * size * size)
+    return total
+
+
+def soft_probabilities(logits: list[float], temperature: float) -> list[float]:
+    """exp(z / t) / sum exp(z / t)."""
+    powers = [math.exp(z / temperature) for z in logits]
+    return [p / sum(powers) for p in powers]
+
+
+def distillation_loss(ours: Tensor, theirs: Tensor, labels: Tensor, temperature: float, alpha: float) -> float:
+    """Hinton et al. 2015, section 2: (1 - alpha) cross-entropy + alpha t^2 KL, image by image."""
+    total = 0.0
+    for z, s, label in zip(ours.tolist(), theirs.tolist(), labels.tolist(), strict=True):
+        p, q = soft_probabilities(s, temperature), soft_probabilities(z, temperature)
+        divergence = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+        total += -(1 - alpha) * math.log(soft_probabilities(z, 1.0)[label]) + alpha * temperature**2 * divergence
+    return total / len(labels)
+
+
+def factors_distance(ours: Tensor, theirs: Tensor, p: int) -> float:
+    """Kim et al. 2018, eq. 3: |F_T / |F_T| - F_S / |F_S||^p, entry by entry, as a mean."""
+    total = 0.0
+    for x, y in zip(ours.flatten(1).tolist(), theirs.flatten(1).tolist(), strict=True):
+        lengths = [sum(v * v for v in side) ** 0.5 for side in (x, y)]
+        total += sum(abs(a / lengths[0] - b / lengths[1]) ** p for a, b in zip(x, y, strict=True)) / len(x)
+    return total / len(ours)
+
+
+def spottuned(theta: Dict, source, gates: Tensor, images: Tensor) -> Tensor:
+    """Guo et al. 2019, eq. 1, image by image: each block is the source's (gate 0) or the tuned one (gate 1).
+
+    Batch statistics are of the whole batch, so every block sees all images; then each image takes its own.
+    """
+
+    def norm(name: str, z: Tensor) -> Tensor:
+        return F.batch_norm(z, None, None, theta[f"{name}.weight"], theta[f"{name}.bias"], training=True)
+
+    x = F.relu(norm("bn1", F.conv2d(images, theta["conv1.weight"], theta["conv1.bias"], padding=1)))
+    index = 0
+    for stage in range(3):
+        for block, frozen in enumerate(source.stages[stage]):
+            name, stride = f"stages.{stage}.{block}", 2 if stage > 0 and block == 0 else 1
+            y = F.relu(norm(f"{name}.bn1", F.conv2d(x, theta[f"{name}.conv1.weight"], stride=stride, padding=1)))
+            y = norm(f"{name}.bn2", F.conv2d(y, theta[f"{name}.conv2.weight"], padding=1))
+            skip = x
+            if f"{name}.downsample.0.weight" in theta:
+                skip = norm(f"{name}.downsample.1", F.conv2d(x, theta[f"{name}.downsample.0.weight"], stride=stride))
+            both = frozen(x), F.relu(skip + y)
+            x = torch.stack([both[int(gates[b, index])][b] for b in range(len(images))])
+            index += 1
+    return F.linear(x.mean((2, 3)), theta["fc.weight"], theta["fc.bias"])

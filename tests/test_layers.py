@@ -10,7 +10,7 @@ CORE = ("operators", "chain", "matching", "meta", "optim", "hypergrad", "models"
 ORDER = (
     *("errors", "files", "streams", "registry", "architectures", "config", "data"),
     *("operators", "chain", "models", "matching", "meta"),
-    *("optim", "hypergrad", "methods", "learner", "training", "tracking", "trainable"),
+    *("optim", "hypergrad", "methods", "own_loss", "learner", "training", "tracking", "trainable"),
     *("fleet", "placement", "lanes", "plan", "queue", "events", "launch", "state", "session", "sweep"),
 )
 

@@ -18,16 +18,10 @@ from l2t_ray.sweepfile import read_sweep
 
 SHARED = Path(__file__).parents[2] / "shared"
 METHOD = """
-from dataclasses import dataclass, field
+from l2t_ray.methods import Method
 from l2t_ray.registry import register
 
-@dataclass(frozen=True)
-class Mine:
-    name: str = "mine"
-    uses: frozenset = frozenset({"transfer.beta"})
-    options: dict = field(default_factory=lambda: {"strength": 1.0, "steps": 3})
-
-register(Mine())
+register(Method("mine", uses=frozenset({"transfer.beta"}), options={"strength": 1.0, "steps": 3}))
 """
 
 
@@ -119,7 +113,7 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         "sweep.yaml:3: source.weights must be a file, from the working folder, got 'missing.pt'",
         'sweep.yaml:4: training.epochs must be a whole number, got "200"',
         "sweep.yaml:8: data.samples_per_class must be <= 500 for stl10, got 600",
-        "sweep.yaml:9: method must be one of scratch, ufm, l2t_ww, l2t_www, got 'l2t_wwww'",
+        f"sweep.yaml:9: method must be one of {', '.join(registry.METHODS)}, got 'l2t_wwww'",
         'sweep.yaml:10: seed must have from <= to, got {"from": 29, "to": 0}',
         "sweep.yaml:12: transfer.beta must be >= 0, got -1",
         "sweep.yaml:13: transfer.pairs must name source levels 0 to 2 of resnet32 and target levels 0 to 4 of vgg9, "

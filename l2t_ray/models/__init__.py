@@ -1,7 +1,7 @@
 """Networks: one file a family, each usable as source and as target."""
 
-from l2t_ray.models.backbone import Backbone, initialise
-from l2t_ray.models.build import build, build_target
+from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
+from l2t_ray.models.build import TargetNetwork, build, build_target
 from l2t_ray.models.resnet import ResNet, resnet
 from l2t_ray.models.traced import Traced
 from l2t_ray.models.vgg import VGG9, VggTarget, initial_theta
@@ -10,7 +10,9 @@ from l2t_ray.models.weights import load_source, source_state
 __all__ = [
     "VGG9",
     "Backbone",
+    "BatchNorm",
     "ResNet",
+    "TargetNetwork",
     "Traced",
     "VggTarget",
     "build",

@@ -1,6 +1,7 @@
 """What every network is made of: levels of feature maps and a classifier, and how its weights are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,19 +21,21 @@ class Backbone(nn.Module):
     """
 
     fc: nn.Linear
+    n_draws = 0  # uniform random numbers that `features` takes for every image in training, as [B, n_draws]
     linear_std = 0.01  # of the initial weights of linear layers and embeddings
 
     def __init__(self, arch: str, width: float, n_classes: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.arch, self.width, self.n_classes, self.channels = arch, width, n_classes, tuple(channels)
         self.classes: tuple[str, ...] | None = None  # their names, where a file of weights tells them
+        self.history: tuple[Mapping[str, Any], ...] = ()  # its trainings, one after the other, as that file tells them
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """H = W of every level's maps."""
         return SIZES[self.arch]
 
-    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+    def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """The maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, 32, 32]."""
         raise NotImplementedError
 

@@ -9,6 +9,8 @@ from l2t_ray.models.traced import Traced
 from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, vgg_levels
 from l2t_ray.models.vit import Vit
 
+TargetNetwork = VggTarget | Traced
+
 
 def build(arch: str, width: float, n_classes: int) -> Backbone:
     """A network by the name of its architecture, with PyTorch's default initialisation; see `initialise`.
@@ -28,7 +30,7 @@ def build(arch: str, width: float, n_classes: int) -> Backbone:
     return ResNet(int(arch.removeprefix("resnet")), width, n_classes)
 
 
-def build_target(target: Target, n_classes: int, operands: torch.dtype | None = None) -> VggTarget | Traced:
+def build_target(target: Target, n_classes: int, operands: torch.dtype | None = None) -> TargetNetwork:
     """The target network: a VGG as a chain with passes of its own, any other through `torch.func`.
 
     Args:

@@ -32,7 +32,12 @@ class ResNet(Backbone):
         )
         self.fc = nn.Linear(channels[-1], n_classes)
 
-    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+    @property
+    def blocks(self) -> list[list[nn.Module]]:
+        """The residual blocks of every stage."""
+        return [list(stage.children()) for stage in self.stages]
+
+    def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """[B, C_m, 32 / 2^m, 32 / 2^m] for m = 0, 1, 2, for x [B, 3, 32, 32]."""
         x = F.relu(self.bn1(self.conv1(x)))
         outputs = []

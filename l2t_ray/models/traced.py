@@ -7,7 +7,7 @@ a vjp, which computes the forward pass again. Batch norm whitens by the batch's 
 import copy
 import functools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from l2t_ray.chain import BN_MOMENTUM, Adjoints, Tangents, Values
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
+
+NARROW = 32  # channels; on a CPU four runs of a wider network are faster one by one (docs/measurements.md)
 
 Tensors = Mapping[str, Tensor]
 Outputs = tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]  # maps, logits (none or one), batch norms'
@@ -45,6 +47,11 @@ class Traced:
         }
         for norm in self._norms.values():
             norm.is_pure = True
+
+    @property
+    def n_draws(self) -> int:
+        """Random numbers that the network wants for every image in training."""
+        return self.module.n_draws
 
     @property
     def feature_channels(self) -> tuple[int, ...]:
@@ -90,18 +97,36 @@ class Traced:
         return {name: p.detach() for name, p in module.named_parameters()}, statistics
 
     def forward(
-        self, theta: Tensors, x: Tensor, *, statistics: Tensors | None = None, n_levels: int | None = None
+        self,
+        theta: Tensors,
+        x: Tensor,
+        *,
+        statistics: Tensors | None = None,
+        n_levels: int | None = None,
+        draws: Tensor | None = None,
     ) -> TracedValues:
-        """The network's values with batch statistics; see `Chain.forward`."""
+        """The network's values with batch statistics; see `Chain.forward`.
+
+        Args:
+            theta: parameters, [K, ...] each.
+            x: images [B, K*3, 32, 32].
+            statistics: running mean and variance to update in place, or none.
+            n_levels: stop after this many levels, without logits.
+            draws: for a random network, uniform within [0, 1), [B, K*n_draws].
+
+        Returns:
+            The values; `backward` takes them once.
+        """
+        inputs = [x] if draws is None else [x, draws]
         with torch.enable_grad():
             leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
-            maps, logits, noted = self._outputs(leaves, x, n_levels)
+            maps, logits, noted = self._outputs(leaves, inputs, n_levels)
         if statistics is not None:
             for name, (mean, variance) in zip(self._norms, noted, strict=True):
                 statistics[f"mean.{name}"].lerp_(mean.detach().flatten(), BN_MOMENTUM)
                 statistics[f"var.{name}"].lerp_(variance.detach().flatten(), BN_MOMENTUM)
         return TracedValues(
-            inputs=[x],
+            inputs=inputs,
             features=[m.detach() for m in maps],
             logits=logits[0].detach() if logits else None,
             leaves=leaves,
@@ -122,6 +147,8 @@ class Traced:
             adjoints.features, adjoints.logits = feature_gradients, logit_gradient
         given = [*feature_gradients[: len(values.features)], logit_gradient]
         reached = [(out, g) for out, g in zip(values.outputs, given, strict=False) if g is not None]
+        if not reached:
+            return {}
         leaves = list(values.leaves.values())
         found = torch.autograd.grad([o for o, _ in reached], leaves, [g for _, g in reached], allow_unused=True)
         values.outputs.clear()  # their graph has served
@@ -137,9 +164,8 @@ class Traced:
         n_levels: int | None = None,
     ) -> Tangents:
         """Derivatives of features and logits along a direction; see `Chain.tangent`."""
-        (x,) = values.inputs
         maps, logits = torch.func.jvp(
-            lambda own: self._outputs(own, x, n_levels)[:2], (self._own(theta),), (self._own(direction),)
+            lambda own: self._outputs(own, values.inputs, n_levels)[:2], (self._own(theta),), (self._own(direction),)
         )[1]
         return Tangents(features=maps, logits=logits[0] if logits else None)
 
@@ -154,7 +180,6 @@ class Traced:
         logit_tangent: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The derivative of `backward`'s result along a direction; see `Chain.backward_tangent`."""
-        (x,) = values.inputs
         n_levels = len(values.features) if logit_tangent is None else None
         places = [n for n, gradient in enumerate(adjoints.features) if gradient is not None]
         gradients = [gradient for gradient in (*adjoints.features, adjoints.logits) if gradient is not None]
@@ -162,7 +187,7 @@ class Traced:
 
         def gradient(own: dict[str, Tensor], at_outputs: list[Tensor]) -> dict[str, Tensor]:
             def reached(own: dict[str, Tensor]) -> list[Tensor]:
-                maps, logits, _ = self._outputs(own, x, n_levels)
+                maps, logits, _ = self._outputs(own, values.inputs, n_levels)
                 return [*(maps[n] for n in places), *logits]
 
             pull = torch.func.vjp(reached, own)[1]
@@ -178,27 +203,39 @@ class Traced:
             state[f"{name}.running_mean"] = statistics[f"mean.{name}"].view(n_runs, -1)
             state[f"{name}.running_var"] = statistics[f"var.{name}"].view(n_runs, -1)
 
-        def one(state: dict[str, Tensor], x: Tensor) -> Tensor:
-            return self._evaluating.outputs(state, x)[1][0]
-
-        return torch.vmap(one, in_dims=(0, 1))(state, x.unflatten(1, (n_runs, 3)))
+        return self._by_run(lambda state, x: ([], self._evaluating.outputs(state, None, x)[1], []), state, [x])[1][0]
 
     def _own(self, tensors: Tensors) -> dict[str, Tensor]:
         return {name: tensors[name] for name in self.names}
 
-    def _outputs(self, own: dict[str, Tensor], x: Tensor, n_levels: int | None) -> Outputs:
+    def _outputs(self, own: dict[str, Tensor], inputs: Sequence[Tensor], n_levels: int | None) -> Outputs:
         """Maps [B, K*C, H, W], logits [K, B, N] and the noted statistics [K, C] of all runs."""
-        n_runs = own[self.names[0]].shape[0]
 
-        def one(own: dict[str, Tensor], x: Tensor) -> Outputs:
-            maps, logits = self._training.outputs(own, x, n_levels)
+        def one(own: dict[str, Tensor], *inputs: Tensor) -> Outputs:
+            maps, logits = self._training.outputs(own, n_levels, *inputs)
             noted = [norm.noted for norm in self._norms.values() if norm.noted is not None]
             for norm in self._norms.values():
                 norm.noted = None  # the levels of the next pass may be fewer
             return maps, logits, noted
 
-        maps, logits, noted = torch.vmap(one, in_dims=(0, 1), out_dims=(1, 0, 0))(own, x.unflatten(1, (n_runs, 3)))
+        maps, logits, noted = self._by_run(one, own, inputs)
         return [m.flatten(1, 2) for m in maps], logits, noted
+
+    def _by_run(self, one: Callable[..., Outputs], state: dict[str, Tensor], inputs: Sequence[Tensor]) -> Outputs:
+        """Of every run, [B, K, C, H, W], [K, B, N] and [K, C]; at once where that is faster."""
+        n_runs = state[self.names[0]].shape[0]
+        split = [each.unflatten(1, (n_runs, -1)) for each in inputs]
+        if n_runs > 1 and (inputs[0].device.type != "cpu" or max(self.module.channels) <= NARROW):
+            found: Outputs = torch.vmap(one, in_dims=(0, *[1] * len(split)), out_dims=(1, 0, 0))(state, *split)
+            return found
+        runs = [one({name: p[k] for name, p in state.items()}, *(each[:, k] for each in split)) for k in range(n_runs)]
+        maps, logits, noted = zip(*runs, strict=True)
+        statistics = [tuple(torch.stack(part) for part in zip(*norm, strict=True)) for norm in zip(*noted, strict=True)]
+        return (
+            [torch.stack(parts, 1) for parts in zip(*maps, strict=True)],
+            [torch.stack(parts) for parts in zip(*logits, strict=True)],
+            [(mean, variance) for mean, variance in statistics],
+        )
 
 
 class _Both(nn.Module):
@@ -208,14 +245,15 @@ class _Both(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, n_levels: int | None) -> tuple[list[Tensor], list[Tensor]]:
-        maps = self.network.features(x, n_levels)
+    def forward(self, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        x, *draws = inputs
+        maps = self.network.features(x, n_levels, *draws)
         return maps, [self.network.classify(maps[-1])] if n_levels is None else []
 
-    def outputs(self, state: Tensors, x: Tensor, n_levels: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    def outputs(self, state: Tensors, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """What `forward` gives with these parameters and statistics."""
         named = {f"network.{name}": tensor for name, tensor in state.items()}
-        maps, logits = torch.func.functional_call(self, named, (x, n_levels))
+        maps, logits = torch.func.functional_call(self, named, (n_levels, *inputs))
         return maps, logits
 
 

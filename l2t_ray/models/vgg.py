@@ -40,7 +40,7 @@ class Vgg(Backbone):
         self.bn = nn.ModuleList(BatchNorm(n) for n in outputs)
         self.fc = nn.Linear(outputs[-1], n_classes)
 
-    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+    def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """[B, C_n, 32 / 2^n, 32 / 2^n] for n = 0 to 4, for x [B, 3, 32, 32]."""
         layers = zip(self.conv, self.bn, strict=True)
         outputs: list[Tensor] = []

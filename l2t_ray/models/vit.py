@@ -55,7 +55,7 @@ class Vit(Backbone):
         self.norm = nn.LayerNorm(n_channels)
         self.fc = nn.Linear(n_channels, n_classes)
 
-    def features(self, x: Tensor, n_levels: int | None = None) -> list[Tensor]:
+    def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """[B, C, 8, 8] after each block, for x [B, 3, 32, 32]."""
         tokens = self.patch(x).flatten(2).mT + self.position.weight
         outputs = []

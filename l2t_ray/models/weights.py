@@ -25,6 +25,8 @@ def source_state(network: Backbone) -> dict[str, Any]:
         "arch": network.arch,
         "width": network.width,
         "num_classes": network.n_classes,
+        "classes": list(network.classes or ()),
+        "history": [dict(part) for part in network.history],
         "state_dict": network.state_dict(),
     }
 
@@ -60,6 +62,8 @@ def load_source(settings: Source) -> Backbone:
         told = f"{loaded.get('arch', 'unknown')}, width {loaded.get('width', n_inputs / STAGE_CHANNELS[-1])}"
         asked = f"{settings.arch}, width {settings.width}"
         raise InputError(f"{path}: source must match the weights, which are {told}; got {asked}") from error
+    network.classes = tuple(loaded.get("classes", ())) or None
+    network.history = tuple(loaded.get("history", ()))
     return network.requires_grad_(False).eval()
 
 

@@ -1,0 +1,39 @@
+"""Attention transfer (Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray.architectures import resolve_pairs
+from l2t_ray.methods.method import Batch, Method, number
+from l2t_ray.registry import Scalar
+
+
+@dataclass(frozen=True)
+class AttentionTransfer(Method):
+    """Activation-based attention maps of levels of equal size are made alike.
+
+    beta / 2 times the sum over pairs of the mean over images and pixels of (Q_S / |Q_S| - Q_T / |Q_T|)^2, with
+    Q = the mean over channels of |F|^power (their section 3.1, eq. 2; beta 1000 and power 2 are their section 4's).
+    """
+
+    def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
+        """The distance of the attention maps."""
+        power = number(options, "power")
+        sizes = [[f.shape[-1] for f in features] for features in (batch.source, batch.target)]
+        terms = [
+            (attention(batch.source[m], power) - attention(batch.target[n], power)).square().mean()
+            for m, n in resolve_pairs("one_to_one", *sizes)
+        ]
+        return number(options, "beta") / 2 * torch.stack(terms).sum()
+
+
+def attention(features: Tensor, power: float) -> Tensor:
+    """Attention maps [B, H W] of features [B, C, H, W], of norm 1."""
+    return F.normalize(features.abs().pow(power).mean(1).flatten(1), dim=1)
+
+
+METHODS = (AttentionTransfer("attention_transfer", uses=frozenset({"source"}), options={"beta": 1000.0, "power": 2.0}),)

@@ -1,0 +1,57 @@
+"""Logit distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray.config import Run
+from l2t_ray.methods.method import Batch, Method, number
+from l2t_ray.models import Backbone
+from l2t_ray.registry import Scalar
+
+
+@dataclass(frozen=True)
+class Distillation(Method):
+    """(1 - alpha) L_org + alpha t^2 KL(source || target), both softened by the temperature t (their section 2).
+
+    The paper weighs the soft targets' term "considerably" more and names temperatures from 2 to 20; 4 and 0.9 are the
+    values most used since (Zagoruyko and Komodakis 2017, section 4).
+    """
+
+    def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
+        """Source and target must share their classes."""
+        return classes_not_shared(self.name, source, classes)
+
+    def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
+        """What turns L_org into the weighted sum."""
+        assert batch.source_logits is not None  # `refuse` has seen to it
+        t, alpha = number(options, "temperature"), number(options, "alpha")
+        ours, theirs = ((z / t).log_softmax(1) for z in (batch.logits, batch.source_logits))
+        soft = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        return alpha * (t * t * soft - F.cross_entropy(batch.logits, batch.labels))
+
+
+def classes_not_shared(method: str, source: Backbone, classes: Sequence[str]) -> str | None:
+    """The law of methods that read the source's logits.
+
+    Args:
+        method: its name.
+        source: the network, with the classes that its file tells.
+        classes: the target's.
+
+    Returns:
+        What is wrong, or None.
+    """
+    remedy = "train a source on these classes with python -m l2t_ray.pretrain, or take another method"
+    if source.classes is None:
+        return f"must tell its classes for {method}, got a file of weights without them; {remedy}"
+    missing = [name for name in classes if name not in source.classes]
+    if missing:
+        told = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        return f"must have learned the target's classes for {method}, got a source without {told}; {remedy}"
+    return None
+
+
+METHODS = (Distillation("distillation", uses=frozenset({"source"}), options={"temperature": 4.0, "alpha": 0.9}),)

@@ -1,0 +1,44 @@
+"""The methods of the thesis: `scratch`, and feature matching with fixed or learned weights."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2t_ray.architectures import resolve_pairs
+from l2t_ray.config import Run
+from l2t_ray.matching import Matching, initial_projections
+from l2t_ray.methods.method import Method, Shapes
+
+
+@dataclass(frozen=True)
+class FeatureMatching(Method):
+    """L_org + beta L_wfm (thesis eq. 6), whose weights come from the meta-networks that are named.
+
+    Attributes:
+        networks: which of "what" (f), "where" (g), "which" (h) are learned by Algorithm 1; none for fixed weights.
+    """
+
+    capturable: bool = True
+    networks: frozenset[str] = frozenset()
+
+    def matching(self, run: Run, shapes: Shapes) -> Matching:
+        """The pairs of a run and their channels."""
+        pairs = resolve_pairs(run.transfer.pairs, shapes.source_sizes, shapes.target_sizes)
+        return Matching(pairs, shapes.source_channels, shapes.target_channels)
+
+    def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
+        """The projections r_theta."""
+        return initial_projections(self.matching(run, shapes), generator)
+
+
+_FIXED = frozenset({"source", "transfer.beta", "transfer.pairs"})
+
+_LEARNED = frozenset({"source", "transfer"})
+
+METHODS = (
+    Method("scratch", capturable=True),
+    FeatureMatching("ufm", uses=_FIXED),
+    FeatureMatching("l2t_ww", uses=_LEARNED, networks=frozenset({"what", "where"})),
+    FeatureMatching("l2t_www", uses=_LEARNED, networks=frozenset({"what", "where", "which"})),
+)

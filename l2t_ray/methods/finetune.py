@@ -1,0 +1,63 @@
+"""Fine-tuning (Yosinski et al., NIPS 2014, arXiv 1411.1792), also by way of an intermediate data set."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from l2t_ray.config import Run
+from l2t_ray.methods.method import Method, Stage, number, same_architecture
+from l2t_ray.models import Backbone, TargetNetwork
+from l2t_ray.registry import Scalar
+
+
+@dataclass(frozen=True)
+class Finetune(Method):
+    """The target starts as the source, with a new classifier, and is trained on L_org.
+
+    `rate` is the copied layers' learning rate as a factor of `training.lr`: 1 trains all alike, as the paper's
+    fine-tuned networks; 0 keeps them as they are, as its frozen ones.
+    """
+
+    def laws(self, run: Run) -> Iterable[tuple[str, str]]:
+        """The target is of the source's architecture."""
+        return same_architecture(run)
+
+    def start(
+        self, run: Run, network: TargetNetwork, source: Backbone | None
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """The source's weights and running statistics, but for the classifier."""
+        assert source is not None
+        theta, statistics = network.values_of(source)
+        return {name: p for name, p in theta.items() if not name.startswith("fc.")}, statistics
+
+    def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
+        """The classifier at the full rate, all else at `rate` of it."""
+        return Stage(rates={"": number(options, "rate"), "fc.": 1.0})
+
+
+@dataclass(frozen=True)
+class IntermediateFinetune(Finetune):
+    """Fine-tuning of a source that was itself fine-tuned before, on an intermediate data set.
+
+    Supplementary training on an intermediate task: Phang, Févry and Bowman 2018 (arXiv 1811.01088).
+    """
+
+    def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
+        """The source's file tells of a training on at least two data sets, one after the other."""
+        data = [(part.get("data"), part.get("classes")) for part in source.history]
+        if any(one != other for one, other in itertools.pairwise(data)):
+            return None
+        told = " then ".join(str(name) for name, _ in data) or "a file of weights that tells of none"
+        return (
+            f"must have been trained on two data sets in turn for {self.name}, got {told}; train it on with "
+            "python -m l2t_ray.pretrain and `source: {weights: FILE}` in its settings, or take finetune"
+        )
+
+
+_USES = frozenset({"source"})
+METHODS = (
+    Finetune("finetune", uses=_USES, options={"rate": 1.0}),
+    IntermediateFinetune("intermediate_finetune", uses=_USES, options={"rate": 1.0}),
+)

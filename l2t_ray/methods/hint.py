@@ -1,0 +1,105 @@
+"""Hint training (Romero et al., FitNets, ICLR 2015, arXiv 1412.6550): one hint layer, two stages."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from l2t_ray.architectures import SIZES, resolve_pairs
+from l2t_ray.config import Run
+from l2t_ray.methods.distillation import classes_not_shared
+from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number
+from l2t_ray.models import Backbone
+from l2t_ray.registry import Scalar
+
+MIDDLE = -1  # of the pairs of levels of equal size
+
+
+@dataclass(frozen=True)
+class Hint(Method):
+    """Stage 1 trains the target up to its guided level to predict the source's hint through a convolutional regressor.
+
+    |u_h - r(v_g)|^2 / 2 (their eq. 3), as a mean over the map's entries so that one learning rate serves both stages.
+    Stage 2 trains everything on L_org and, with `distil`, on lambda H(source, target) at a temperature, lambda falling
+    linearly (their eq. 4 and section 3.1: from 4 to 1, temperature 3).
+    """
+
+    def laws(self, run: Run) -> Iterable[tuple[str, str]]:
+        """The guided level exists and is at least as large as the hint."""
+        m, n = run.options["source_level"], run.options["target_level"]
+        for name, level, arch in (("source_level", m, run.source.arch), ("target_level", n, run.target.arch)):
+            if not MIDDLE <= int(level) < len(SIZES[arch]):
+                law = f"must be a level of {arch}, 0 to {len(SIZES[arch]) - 1}, or -1 for the middle, got {level}"
+                yield f"options.{name}", f"{law}; correct it"
+                return
+        hint, guided = levels(run.options, SIZES[run.source.arch], SIZES[run.target.arch])
+        sizes = SIZES[run.source.arch][hint], SIZES[run.target.arch][guided]
+        if sizes[0] > sizes[1]:
+            law = f"must be a level of at least the hint's {sizes[0]} pixels, got level {guided} of {sizes[1]}"
+            yield "options.target_level", f"{law}; name a lower one, or a higher options.source_level"
+
+    def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
+        """With `distil`, source and target must share their classes."""
+        return classes_not_shared("hint with options.distil", source, classes) if run.options["distil"] else None
+
+    def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
+        """The regressor: a convolution without padding whose kernel brings the guided maps to the hint's size."""
+        hint, guided = levels(run.options, shapes.source_sizes, shapes.target_sizes)
+        kernel = shapes.target_sizes[guided] - shapes.source_sizes[hint] + 1
+        n_inputs, n_outputs = shapes.target_channels[guided], shapes.source_channels[hint]
+        bound = (n_inputs * kernel * kernel) ** -0.5  # torch.nn.Conv2d's
+        weight = torch.rand(n_outputs, n_inputs, kernel, kernel, generator=generator)
+        bias = torch.rand(n_outputs, generator=generator)
+        return {"hint.weight": weight.mul_(2 * bound).sub_(bound), "hint.bias": bias.mul_(2 * bound).sub_(bound)}
+
+    def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
+        """First the hint alone, then everything but the regressor."""
+        return Stage(classification=0.0) if is_first(progress, options) else Stage(rates={"hint.": 0.0})
+
+    def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
+        """Stage 1: the regression; stage 2: the softened cross-entropy, or nothing."""
+        if is_first(batch.progress, options):
+            sizes = [[f.shape[-1] for f in features] for features in (batch.source, batch.target)]
+            hint, guided = levels(options, *sizes)
+            predicted = F.conv2d(batch.target[guided], extra["hint.weight"], extra["hint.bias"])
+            return (batch.source[hint] - predicted).square().mean() / 2
+        if not options["distil"]:
+            return None
+        assert batch.source_logits is not None  # `refuse` has seen to it
+        t, share = number(options, "temperature"), number(options, "hint_share")
+        over = (batch.progress - share) / (1 - share)
+        lambda_ = number(options, "lambda_first") * (1 - over) + number(options, "lambda_last") * over
+        soft = (batch.source_logits / t).softmax(1) * (batch.logits / t).log_softmax(1)
+        return -lambda_ * soft.sum(1).mean()
+
+
+def is_first(progress: float, options: Mapping[str, Scalar]) -> bool:
+    """Whether an epoch belongs to stage 1."""
+    return progress < number(options, "hint_share")
+
+
+def levels(options: Mapping[str, Scalar], source_sizes: Sequence[int], target_sizes: Sequence[int]) -> tuple[int, int]:
+    """The hint's and the guided level: the middle of the pairs of equal size, unless options say otherwise."""
+    pairs = resolve_pairs("one_to_one", source_sizes, target_sizes)
+    hint, guided = pairs[len(pairs) // 2]
+    m, n = int(options["source_level"]), int(options["target_level"])
+    return hint if m == MIDDLE else m, guided if n == MIDDLE else n
+
+
+METHODS = (
+    Hint(
+        "hint",
+        uses=frozenset({"source"}),
+        options={
+            "hint_share": 0.5,
+            "source_level": MIDDLE,
+            "target_level": MIDDLE,
+            "distil": False,
+            "temperature": 3.0,
+            "lambda_first": 4.0,
+            "lambda_last": 1.0,
+        },
+    ),
+)

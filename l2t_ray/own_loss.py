@@ -1,0 +1,79 @@
+"""What a method says beyond its features' matching: against a run and its source, and its own loss' gradients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.methods import Batch, Method
+from l2t_ray.models import Backbone
+
+
+def check(method: Method, run: Run, source: Backbone | None, classes: Sequence[str]) -> None:
+    """What a method says against a run's settings and its source.
+
+    Args:
+        method: the run's.
+        run: its settings.
+        source: the network, or None where the method reads none.
+        classes: the target's, by name; empty where they are not known yet.
+
+    Raises:
+        InputError: with a line for each problem.
+    """
+    problems = [f"{setting} {told}" for setting, told in method.laws(run)]
+    if source is not None and (told := method.refuse(run, source, classes)):
+        problems.append(f"{run.source.weights or 'source.weights'}: source.weights {told}")
+    if problems:
+        raise InputError(problems)
+
+
+def has_own_loss(method: Method) -> bool:
+    """Whether a method overrides `loss`."""
+    return type(method).loss is not Method.loss
+
+
+def own_gradients(
+    method: Method,
+    runs: Sequence[Run],
+    beta: Tensor,
+    batches: Sequence[Batch],
+    extra: Mapping[str, Tensor],
+    features: Sequence[Tensor],
+    logits: Tensor,
+) -> tuple[list[Tensor | None], Tensor | None, dict[str, Tensor]]:
+    """The gradients of beta times a method's loss.
+
+    Args:
+        method: one with a loss.
+        runs: K.
+        beta: [K].
+        batches: what each run's loss sees; the target's features and logits are put in here.
+        extra: the method's trained parameters, [K, ...].
+        features: T^n(x), [B, K*C_n, H, W].
+        logits: [K, B, N].
+
+    Returns:
+        At features, at logits, and at the extra parameters by name; None or left out where the loss does not reach.
+    """
+    with torch.enable_grad():
+        leaves = [f.detach().requires_grad_() for f in features]
+        logit_leaf = logits.detach().requires_grad_()
+        own = {name: p.detach().requires_grad_() for name, p in extra.items()}
+        total: Tensor | None = None
+        for k, (run, batch) in enumerate(zip(runs, batches, strict=True)):
+            target = [f.unflatten(1, (len(runs), -1))[:, k] for f in leaves]
+            seen = replace(batch, target=target, logits=logit_leaf[k])
+            options = {**method.options, **run.options}
+            loss = method.loss({name: p[k] for name, p in own.items()}, seen, options)
+            if loss is not None:
+                total = beta[k] * loss + (0 if total is None else total)
+        if total is None:
+            return [None] * len(features), None, {}
+        found = torch.autograd.grad(total, [*leaves, logit_leaf, *own.values()], allow_unused=True)
+    named = zip(own, found[len(leaves) + 1 :], strict=True)
+    by_name = {name: gradient for name, gradient in named if gradient is not None}
+    return list(found[: len(leaves)]), found[len(leaves)], by_name

@@ -1,98 +1,134 @@
 """Times the bilevel step: ours, double back-propagation, roll-back and re-computation; in units of forward + backward.
 
     python -m benchmarks.bench_step [--repeat 5] [--batch 50 128] [--method l2t_ww l2t_www] [--inner sgd published]
+                                    [--pack 1 4 8 16] [--out report/bench_step]
 
-All candidates of a case are timed in turn in one process, `--repeat` times; medians and ranges are printed and
-written as JSON. The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format) in the
-same turns.
+The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format). All contenders of a case
+are timed in turn in one process, `--repeat` times; medians and ranges are printed. Each one's peak memory is that of a
+process of its own (CPU) or of its own steps (card). On a card, then on a CPU if `--pack` is given, ours is timed for
+packs of K runs too: called and replayed as a graph, in each precision, against the card's measured matrix rate.
+Writes OUT.json and, where matplotlib is there, OUT.png; `--plot OUT.json` draws again.
 """
 
 import argparse
 import json
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch.nn import functional as F  # noqa: N812
 
-from benchmarks.rivals import DoubleBackprop, Meta, RollBack, Vgg9
-from l2t_ray import registry
-from l2t_ray.config import Data, Run, Source, Transfer
-from l2t_ray.learner import Learner
-from l2t_ray.models import VGG9, initialise, resnet
-from l2t_ray.streams import stream
+from benchmarks.steps import NAMES, RIVALS, UNIT, Case, Step, make, operations, ours
+from l2t_ray.memory import keep_freed_memory
+from l2t_ray.precision import allow_tf32
 
-N_CLASSES = 10
+Rows = list[dict[str, Any]]
+SIDE = 8192  # of the matrices whose product gives a card's rate
+MEMORY_STEPS = 2
 
 
-def candidates(method: str, inner: str, batch: int, device: torch.device) -> dict[str, Callable[[], None]]:
-    """One step of each rival, by name."""
-    registry.load()
-    source = resnet(32, 1.0, 200)
-    initialise(source, stream(0, "init"))
-    source = source.to(device).requires_grad_(False).eval()
-    run = Run(
-        data=Data(name="cifar10", samples_per_class=10),
-        method=method,
-        seed=0,
-        source=Source(),
-        transfer=Transfer(inner=inner),
-    )
-    learner = Learner([run], N_CLASSES, source, device)
-    x = torch.randn(batch, 3, 32, 32, device=device)
-    y = torch.randint(N_CLASSES, (batch,), device=device)
-    fast = x.contiguous(memory_format=torch.channels_last)
-    lr = torch.full((1,), 0.1, device=device)
-    assert learner.pairs is not None
-
-    def ours() -> None:
-        with torch.no_grad():
-            learner.step(fast, y[None], lr)
-
-    def rival(kind: type[DoubleBackprop] | type[RollBack]) -> Callable[[], None]:
-        target = Vgg9(VGG9, N_CLASSES, learner.pairs).to(device)
-        meta = Meta(learner.pairs, which=method == "l2t_www").to(device)
-        made = kind(source, target, meta, learner.pairs, inner=inner, n_steps=2)
-        return lambda: made.step(x, y)
-
-    def plain(images: torch.Tensor, fmt: torch.memory_format) -> Callable[[], None]:
-        network = Vgg9(VGG9, N_CLASSES, learner.pairs).to(device).to(memory_format=fmt)
-
-        def step() -> None:
-            network.zero_grad()
-            F.cross_entropy(network(images)[1], y).backward()
-
-        return step
-
-    def source_pass() -> None:
-        with torch.no_grad():
-            source.features(fast)
-
-    return {
-        "forward+backward, channels-last": plain(fast, torch.channels_last),
-        "forward+backward, contiguous": plain(x, torch.contiguous_format),
-        "source forward": source_pass,
-        "ours": ours,
-        "double back-propagation": rival(DoubleBackprop),
-        "roll-back and re-computation": rival(RollBack),
-    }
+def synchronize(device: torch.device) -> None:
+    """Waits for the card."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
-def measure(steps: dict[str, Callable[[], None]], repeat: int, device: torch.device) -> dict[str, list[float]]:
+def in_turn(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each, taken in turn; the first turn warms up and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeat + 1):
         for name, step in steps.items():
+            synchronize(device)
             start = time.perf_counter()
             step()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
+            synchronize(device)
             if turn:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def resident_bytes() -> int:
+    """The most that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_bytes(name: str, case: Case, device: torch.device) -> int:
+    """What two steps need beside what the contender is made of."""
+    if device.type == "cpu":
+        command = [sys.executable, "-m", "benchmarks.bench_step", "--peak-of", json.dumps([name, asdict(case)])]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    step = make(name, case, device)
+    torch.cuda.synchronize()
+    held = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(MEMORY_STEPS):
+        step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - held
+
+
+def print_peak(name: str, case: Case) -> None:
+    """The child's part of `peak_bytes`."""
+    keep_freed_memory()
+    step = make(name, case, torch.device("cpu"))
+    before = resident_bytes()
+    for _ in range(MEMORY_STEPS):
+        step()
+    print(resident_bytes() - before)
+
+
+def matrix_rate(precision: str, device: torch.device) -> float:
+    """Operations a second of a large matrix product, the best of ten."""
+    allow_tf32(precision)
+    side = SIDE if device.type == "cuda" else SIDE // 4
+    a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    times = in_turn({"product": lambda: torch.mm(a, a)}, 10, device)["product"]
+    return 2 * side**3 / min(times)
+
+
+def compare(case: Case, repeat: int, device: torch.device) -> Rows:
+    """Ours and its rivals."""
+    peaks = {name: peak_bytes(name, case, device) for name in ("ours", *RIVALS)}
+    seconds = in_turn({name: make(name, case, device) for name in NAMES}, repeat, device)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    unit = min(medians[name] for name in medians if name.startswith(UNIT))
+    print(f"\n{case.method}, inner {case.inner}, B = {case.batch}, {case.precision}: the unit is {unit:.4f} s")
+    rows = []
+    for name, times in seconds.items():
+        spread, peak = f"({min(times):.4f} to {max(times):.4f})", peaks.get(name)
+        told = "" if peak is None else f"{peak / 2**20:10.0f} MiB"
+        print(f"  {name:<34}{medians[name]:9.4f} s  {spread}{medians[name] / unit:8.1f} units{told}", flush=True)
+        rows.append({**asdict(case), "name": name, "seconds": times, "unit_s": unit, "peak_bytes": peak})
+    return rows
+
+
+def packs(case: Case, sizes: list[int], repeat: int, device: torch.device, rate: float) -> Rows:
+    """Ours for packs of K runs, called and replayed."""
+    rows: Rows = []
+    per_run = operations(case)
+    for graph in (False, True) if device.type == "cuda" else (False,):
+        for pack in sizes:
+            this = replace(case, pack=pack, graph=graph)
+            try:
+                seconds = in_turn({"ours": ours(this, device)}, repeat, device)["ours"]
+            except torch.OutOfMemoryError:
+                print(f"  K = {pack}, {'replayed' if graph else 'called'}: out of memory")
+                continue
+            median = statistics.median(seconds)
+            speed = per_run * pack / median
+            told = (
+                f"{1e3 * median / pack:9.2f} ms a run's step, {speed / 1e12:6.2f} T/s, {speed / rate:5.1%} of the rate"
+            )
+            print(f"  K = {pack:<3}{'replayed' if graph else 'called':<9}{told}", flush=True)
+            rows.append({**asdict(this), "name": "ours", "seconds": seconds, "operations": per_run, "rate": rate})
+    return rows
 
 
 def main() -> None:
@@ -101,27 +137,53 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[50, 128])
     parser.add_argument("--method", nargs="+", default=["l2t_ww", "l2t_www"])
     parser.add_argument("--inner", nargs="+", default=["sgd", "published"])
-    parser.add_argument("--out", type=Path, default=Path("report/bench_step.json"))
+    parser.add_argument("--precision", nargs="+", help="default: tf32 for the rivals and all for packs on a card")
+    parser.add_argument("--pack", type=int, nargs="+", help="default on a card: 1 4 8 16")
+    parser.add_argument("--out", type=Path, default=Path("report/bench_step"))
+    parser.add_argument("--plot", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.peak_of:
+        name, values = json.loads(arguments.peak_of)
+        return print_peak(name, Case(**values))
+    if arguments.plot:
+        return draw(arguments.plot)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
+    on_card = device.type == "cuda"
+    keep_freed_memory()
+    torch.backends.cudnn.benchmark = True
+    hardware = torch.cuda.get_device_name() if on_card else f"{platform.machine()} CPU"
     told = f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"{told}, median of {arguments.repeat} (range)")
-    rows = []
+    usual = "tf32" if on_card else "float32"
+    rows: Rows = []
     for batch in arguments.batch:
         for method in arguments.method:
             for inner in arguments.inner:
-                seconds = measure(candidates(method, inner, batch, device), arguments.repeat, device)
-                medians = {name: statistics.median(times) for name, times in seconds.items()}
-                unit = min(medians[name] for name in medians if name.startswith("forward+backward"))
-                print(f"\n{method}, inner {inner}, B = {batch}: the unit is {unit:.3f} s")
-                for name, times in seconds.items():
-                    spread, units = f"({min(times):.3f} to {max(times):.3f})", medians[name] / unit
-                    print(f"  {name:<34}{medians[name]:8.3f} s  {spread}{units:8.1f} units")
-                rows.append({"method": method, "inner": inner, "batch": batch, "seconds": seconds, "unit_s": unit})
+                rows += compare(Case(batch, method, inner, usual), arguments.repeat, device)
+    sizes = arguments.pack or ([1, 4, 8, 16] if on_card else [])
+    for precision in arguments.precision or (["float32", "tf32", "bf16"] if on_card else ["float32"]) if sizes else []:
+        rate = matrix_rate(precision, device)
+        for batch in arguments.batch:
+            print(f"\npacks, {arguments.method[-1]}, B = {batch}, {precision}: products give {rate / 1e12:.1f} T/s")
+            rows += packs(Case(batch, arguments.method[-1], "sgd", precision), sizes, arguments.repeat, device, rate)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps({"hardware": hardware, "torch": torch.__version__, "rows": rows}, indent=1))
-    print(f"\nwritten to {arguments.out}")
+    file = arguments.out.with_suffix(".json")
+    file.write_text(json.dumps({"hardware": told, "rows": rows}, indent=1) + "\n")
+    print(f"\nwritten to {file}")
+    draw(file)
+    return None
+
+
+def draw(file: Path) -> None:
+    """The picture beside the figures, where matplotlib is installed."""
+    try:
+        from benchmarks.plot_step import plot
+    except ImportError as error:
+        print(f"no picture: {error}; draw it elsewhere with python -m benchmarks.bench_step --plot {file}")
+        return
+    plot(json.loads(file.read_text()), file.with_suffix(".png"))
+    print(f"and {file.with_suffix('.png')}")
 
 
 if __name__ == "__main__":

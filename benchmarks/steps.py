@@ -1,0 +1,118 @@
+"""One training step of every contender, ready to be called: ours, its rivals, and the plain forward + backward."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F  # noqa: N812
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.rivals import DoubleBackprop, Meta, RollBack, Vgg9
+from l2t_ray import registry
+from l2t_ray.config import Data, Run, Source, Training, Transfer
+from l2t_ray.learner import Learner
+from l2t_ray.models import Backbone, build, initialise
+from l2t_ray.models.vgg import VGG9
+from l2t_ray.precision import allow_tf32
+from l2t_ray.replay import Replay
+from l2t_ray.streams import stream
+
+N_CLASSES = 10
+Step = Callable[[], None]
+UNIT = "forward+backward"
+RIVALS: dict[str, type[DoubleBackprop] | type[RollBack]] = {
+    "double back-propagation": DoubleBackprop,
+    "roll-back and re-computation": RollBack,
+}
+NAMES = (f"{UNIT}, channels-last", f"{UNIT}, contiguous", "source forward", "ours", *RIVALS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is timed: batch size, method, the look-ahead's rule; of ours also runs a pack, precision, graph."""
+
+    batch: int
+    method: str
+    inner: str
+    precision: str = "float32"
+    pack: int = 1
+    graph: bool = False
+
+
+def frozen_source(device: torch.device) -> Backbone:
+    """A ResNet-32 with random weights: what it has learned does not change its time."""
+    source = build("resnet32", 1.0, 200)
+    initialise(source, stream(0, "init"))
+    return source.to(device).requires_grad_(False).eval()
+
+
+def ours(case: Case, device: torch.device) -> Step:
+    """The learner's step, called or replayed."""
+    learner, images, labels, lr = _learner(case, device)
+    step = Replay(learner.step, learner.tensors(), captured=case.graph and device.type == "cuda")
+
+    def once() -> None:
+        with torch.no_grad():
+            step(images, labels, lr)
+
+    return once
+
+
+def operations(case: Case) -> int:
+    """Floating-point operations of our step's products, counted by torch on the CPU, with one image scaled up."""
+    learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("cpu"))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        learner.step(images, labels, lr)
+    return int(counter.get_total_flops() / 2 * case.batch * case.pack)
+
+
+def make(name: str, case: Case, device: torch.device) -> Step:
+    """One contender by its name (`NAMES`), for one run."""
+    registry.load()
+    allow_tf32(case.precision)
+    if name == "ours":
+        return ours(case, device)
+    source = frozen_source(device)
+    learner, images, labels, _ = _learner(case, device)
+    assert learner.pairs is not None
+    x, y = images.contiguous(), labels[0]
+    if name == "source forward":
+
+        def source_pass() -> None:
+            with torch.no_grad():
+                source.features(images)
+
+        return source_pass
+    target = Vgg9(VGG9, N_CLASSES, learner.pairs).to(device)
+    if name in RIVALS:
+        meta = Meta(learner.pairs, which=case.method == "l2t_www").to(device)
+        rival = RIVALS[name](source, target, meta, learner.pairs, inner=case.inner, n_steps=2)
+        return lambda: rival.step(x, y)
+    if name.endswith("channels-last"):
+        target, x = target.to(memory_format=torch.channels_last), images
+
+    def plain() -> None:
+        target.zero_grad()
+        F.cross_entropy(target(x)[1], y).backward()
+
+    return plain
+
+
+def _learner(case: Case, device: torch.device) -> tuple[Learner, torch.Tensor, torch.Tensor, torch.Tensor]:
+    registry.load()
+    allow_tf32(case.precision)
+    runs = [
+        Run(
+            data=Data(name="cifar10", samples_per_class=10),
+            method=case.method,
+            seed=seed,
+            source=Source(),
+            training=Training.model_validate({"precision": case.precision}),
+            transfer=Transfer.model_validate({"inner": case.inner}),
+        )
+        for seed in range(case.pack)
+    ]
+    learner = Learner(runs, N_CLASSES, frozen_source(device), device)
+    images = torch.randn(case.batch, 3 * case.pack, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(N_CLASSES, (case.pack, case.batch), device=device)
+    return learner, images, labels, torch.full((case.pack,), 0.1, device=device)

@@ -16,8 +16,8 @@ import torch
 from l2t_ray import checkpoint, models, registry
 from l2t_ray.config import Run
 from l2t_ray.streams import stream
-from l2t_ray.trainable import StoppedError, train_pack
 from l2t_ray.work import Work, encode
+from l2t_ray.worker import StoppedError, train_pack
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from l2t_ray.errors import InputError
 from l2t_ray.prepare import prepare_checkpoints
 from l2t_ray.storage import Remote, address, files, storage
 from l2t_ray.sweepfile import read_sweep
-from l2t_ray.trainable import StoppedError, train_pack
 from l2t_ray.work import Work, encode
+from l2t_ray.worker import StoppedError, train_pack
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # moto's server leaves its sockets
 

@@ -10,8 +10,9 @@ from l2t_ray import checkpoint, notice, registry
 from l2t_ray.config import Run
 from l2t_ray.device import is_out_of_memory
 from l2t_ray.errors import InputError
-from l2t_ray.trainable import PackFailedError, PackTrainable, StoppedError, describe, train_pack
+from l2t_ray.trainable import PackFailedError, PackTrainable
 from l2t_ray.work import Work, encode
+from l2t_ray.worker import StoppedError, describe, train_pack
 
 registry.load()
 TINY = {

@@ -83,7 +83,8 @@ def launch(
     from l2t_ray import checkpoint
     from l2t_ray.events import Events
     from l2t_ray.meters import on_other_nodes
-    from l2t_ray.queue import Ended, Pack, Queue
+    from l2t_ray.queue import Pack, Queue
+    from l2t_ray.spool import Ended
     from l2t_ray.trainable import PackTrainable
     from l2t_ray.usage import Usage
 

@@ -11,8 +11,8 @@ fresh one some seconds.
 import json
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from ray.tune.search import Searcher
@@ -21,37 +21,11 @@ from l2t_ray.config import Run
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
 from l2t_ray.placement import Share
-from l2t_ray.spool import Series
+from l2t_ray.spool import Ended
 from l2t_ray.work import Work, encode
 
 DEATHS = 10
 _ROUNDING = 1e-6  # of sums of thirds
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended, as the worker or this queue tells it."""
-
-    key: str
-    status: str  # finished, diverged, failed
-    reason: str = ""
-    metrics: Series = field(default_factory=dict)
-    wall_s: float = 0.0
-    peak_bytes: int = 0
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Takes over what the ledger keeps of `Outcome.to_json()`.
-
-        Args:
-            values: the plain values.
-
-        Returns:
-            The same, typed.
-        """
-        series = values["metrics"].items()
-        metrics = {name: [(int(epoch), float(value)) for epoch, value in points] for name, points in series}
-        return cls(**{**{entry.name: values[entry.name] for entry in fields(cls)}, "metrics": metrics})
 
 
 class DriverOnly:

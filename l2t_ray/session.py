@@ -17,7 +17,8 @@ from l2t_ray.launch import Launched, cluster, launch
 from l2t_ray.mps import on_every_node
 from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
-from l2t_ray.state import HOME, State
+from l2t_ray.spool import HOME
+from l2t_ray.state import State
 from l2t_ray.storage import address, storage
 from l2t_ray.work import TRAINER, Work
 

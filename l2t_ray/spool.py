@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,7 @@ from l2t_ray.uri import mask
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
 
 REASON_CHARACTERS = 1000
+HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the working folder
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,32 @@ class Result(Protocol):
     @property
     def peak_bytes(self) -> int:
         """Of memory."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended, as a worker or the queue tells it."""
+
+    key: str
+    status: str  # finished, diverged, failed
+    reason: str = ""
+    metrics: Series = field(default_factory=dict)
+    wall_s: float = 0.0
+    peak_bytes: int = 0
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Takes over what the ledger keeps of `Outcome.to_json()`.
+
+        Args:
+            values: the plain values.
+
+        Returns:
+            The same, typed.
+        """
+        series = values["metrics"].items()
+        metrics = {name: [(int(epoch), float(value)) for epoch, value in points] for name, points in series}
+        return cls(**{**{entry.name: values[entry.name] for entry in fields(cls)}, "metrics": metrics})
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
@@ -14,13 +13,12 @@ from l2t_ray.mps import is_expected
 from l2t_ray.placement import habits, times
 from l2t_ray.plan import Plan, make_plan
 from l2t_ray.progress import duration
+from l2t_ray.spool import HOME
 from l2t_ray.tracking import Ledger
 
 if TYPE_CHECKING:
     from l2t_ray.looks import Held
     from l2t_ray.sweepfile import Sweep
-
-HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the working folder
 
 
 @dataclass(frozen=True)

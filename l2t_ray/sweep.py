@@ -23,7 +23,8 @@ from l2t_ray.launch import Launched
 from l2t_ray.lock import Lock
 from l2t_ray.progress import read_progress
 from l2t_ray.session import Options, train
-from l2t_ray.state import HOME, State
+from l2t_ray.spool import HOME
+from l2t_ray.state import State
 from l2t_ray.summary import print_plan, print_summary, summarize
 from l2t_ray.tracking import Ledger
 from l2t_ray.uri import pages

@@ -22,7 +22,7 @@ from l2t_ray.entries import Entry, failures, finished, search_entries, select_en
 from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
 from l2t_ray.manifest import Wanted, manifest
-from l2t_ray.spool import Record, Result, Spool
+from l2t_ray.spool import HOME, Record, Result, Spool
 from l2t_ray.uri import database_file, is_database, mask, reaching, tracking_uri
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Ledger:
         self.sweep = sweep
         self.folder = folder.resolve()
         self.uri = tracking_uri(uri, folder)
-        self.spool = Spool(self.folder / ".l2t" / sweep / "spool")
+        self.spool = Spool(self.folder / HOME / sweep / "spool")
         self._attempted: set[str] = {path.stem for path in self.spool.paths()}  # may lie in MLflow already, in part
         self._lease: Lease | None = None
 

@@ -42,8 +42,9 @@ def test_the_core_knows_neither_ray_nor_mlflow(name):
         assert not top(path) & {"ray", "mlflow", "optuna", "pandas", "analysis"}, path
 
 
-def test_what_measures_a_device_needs_no_ray():
-    wanted, seen = ["prober"], set()
+@pytest.mark.parametrize("name", ["prober", "offline"])
+def test_what_measures_a_device_or_trains_alone_needs_no_ray(name):
+    wanted, seen = [name], set()
     while wanted:
         name = wanted.pop()
         seen.add(name)

@@ -16,7 +16,7 @@ from l2t_ray import lease as module
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.lease import Holder, Lease
-from l2t_ray.queue import Ended
+from l2t_ray.spool import Ended
 from l2t_ray.tracking import Ledger
 
 pytestmark = [

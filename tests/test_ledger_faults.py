@@ -14,8 +14,8 @@ from l2t_ray import lease
 from l2t_ray import recorder as module
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.queue import Ended
 from l2t_ray.recorder import Recorder
+from l2t_ray.spool import Ended
 from l2t_ray.tracking import Ledger
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
@@ -28,7 +28,7 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.queue import Ended
+from l2t_ray.spool import Ended
 from l2t_ray.tracking import Ledger
 registry.load()
 ledger = Ledger("faults", sys.argv[2], folder=Path(sys.argv[1]))

@@ -10,7 +10,7 @@ from audit import audit
 from storm import sweep_in_a_storm
 from world import NAME, Size, prepare
 
-from l2t_ray.queue import Ended
+from l2t_ray.spool import Ended
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 

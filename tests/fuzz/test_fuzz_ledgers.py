@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from analysis import stats
 from l2t_ray import sweep
-from l2t_ray.queue import Ended
+from l2t_ray.spool import Ended
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 

@@ -20,8 +20,8 @@ from servers import MlflowServer, Postgres
 
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.queue import Ended
 from l2t_ray.recorder import Recorder
+from l2t_ray.spool import Ended
 from l2t_ray.tracking import Ledger
 
 EPOCHS = 200

@@ -1,0 +1,104 @@
+"""A sweep trained where there is no Ray and no MLflow, and its results carried into a ledger later."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from l2t_ray import offline, sweep
+from l2t_ray.tracking import Ledger
+
+pytestmark = [
+    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+FILE = """
+sweep: away
+run:
+  data: {name: digits, samples_per_class: 4}
+  target: {width: 0.125}
+  training: {epochs: 2, batch_size: 16}
+  record: {evaluations: 0}
+grid:
+  - method: scratch
+    seed: {from: 0, to: 2}
+"""
+BOOM = """
+from dataclasses import dataclass
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class Boom(Method):
+    def loss(self, extra, batch, options):
+        raise ValueError("boom, says the method")
+
+register(Boom("boom", uses=frozenset({"transfer.beta"})))
+"""
+WITHOUT = "import sys; sys.modules.update(ray=None, mlflow=None, optuna=None); from l2t_ray.offline import main; "
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("away.yaml").write_text(FILE)
+
+
+def test_what_was_trained_without_ray_and_mlflow_is_finished_by_the_next_launch(capsys):
+    code = WITHOUT + "sys.exit(main(['away.yaml', '--pack', '2', '--part', '1/2']))"
+    command = [sys.executable, "-W", "error::ImportWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 results wait in" in done.stdout  # the first and the third of three
+    assert offline.main(["away.yaml"]) == 0
+    assert "1 to train" in capsys.readouterr().err
+    waiting = {record.key: record for record in Ledger("away").spool.records()}
+    assert len(waiting) == 3
+    assert {record.tags["pack"] for record in waiting.values()} == {"1", "2"}
+
+    assert sweep.main(["away.yaml"]) == 0
+    told = capsys.readouterr().err
+    assert "3 results of an earlier launch are written" in told
+    assert "nothing to train" in told
+    entries = Ledger("away").entries()
+    by_key = {entry.key: entry for entry in entries if entry.kind == "run"}
+    assert by_key.keys() == waiting.keys()
+    for key, record in waiting.items():
+        assert by_key[key].metrics["test_accuracy_percent"] == record.metrics["test_accuracy_percent"][-1][1]
+    assert len(Ledger("away").spool) == 0
+
+
+def test_a_run_that_raises_is_recorded_and_costs_no_neighbour(capsys):
+    Path("boom.py").write_text(BOOM)
+    text = FILE.replace("sweep: away", "sweep: away\nmethods: [boom.py]").replace(
+        "method: scratch", "method: [METHODS]"
+    )
+    Path("away.yaml").write_text(text.replace("METHODS", "scratch, boom"))
+    assert offline.main(["away.yaml", "--pack", "3"]) == 1
+    out = capsys.readouterr()
+    assert "3 results wait" in out.out
+    assert "a pack of 3 runs raised ValueError: boom, says the method" in out.err
+    outcomes = sorted(record.outcome for record in Ledger("away").spool.records())
+    assert outcomes == ["failed"] * 3 + ["finished"] * 3
+    assert offline.main(["away.yaml"]) == 1
+    assert "0 to train" in capsys.readouterr().err
+    assert offline.main(["away.yaml", "--retry-failed"]) == 1
+    assert "3 to train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--part", "3/2"], ["--part", "x"], ["--pack", "0"]])
+def test_a_wrong_argument_is_refused(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        offline.main(["away.yaml", *arguments])
+    assert caught.value.code == 2
+    assert "must be" in capsys.readouterr().err
+
+
+def test_a_file_with_a_mistake_is_refused(capsys):
+    Path("away.yaml").write_text(FILE.replace("scratch", "scatch"))
+    assert offline.main(["away.yaml"]) == 2
+    assert "did you mean scratch?" in capsys.readouterr().err

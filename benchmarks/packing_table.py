@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray.config import Run
-from l2t_ray.estimate import TEST_IMAGES, n_images
+from l2t_ray.estimate import ARCH, TEST_IMAGES, n_images
 from l2t_ray.figures import Crowd, Figure, Speed
 from l2t_ray.training import EVALUATION_BATCH
 
@@ -76,7 +76,7 @@ def figure_of(content: Mapping[str, Any], run: Run) -> Figure | None:
 
     Returns:
         Speeds of one process, and how k processes slow each other down (with MPS, where that was measured); None where
-        the method, the width or the precision was not measured, or the number of images depends on a folder.
+        the network, the method, the width or the precision was not measured, or a folder holds the images.
     """
     asked = (run.method, run.target.width, run.training.precision)
     rows = [r for r in content["rows"] if (r["method"], r["width"], r["precision"]) == asked and not r["problem"]]
@@ -85,7 +85,7 @@ def figure_of(content: Mapping[str, Any], run: Run) -> Figure | None:
         if row["processes"] == 1 and not row["mps"]:
             alone.setdefault(row["pack"], {})[row["batch"]] = row
     images = n_images(run)
-    if not alone or images is None:
+    if not alone or images is None or run.target.arch != ARCH:
         return None
     whole, rest = divmod(images, run.training.batch_size)
     n_evaluations = math.ceil(TEST_IMAGES.get(run.data.name, 10_000) / EVALUATION_BATCH)

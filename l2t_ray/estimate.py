@@ -9,6 +9,7 @@ from l2t_ray.config import Run
 from l2t_ray.figures import Figure, Speed
 from l2t_ray.fleet import CPU, Group
 
+ARCH = "vgg9"
 FORWARD = 2 * 0.153e9  # operations an image
 UNITS = {"scratch": 1.0, "ufm": 1.6, "l2t_ww": 18.0, "l2t_www": 18.0}  # of forward + backward (docs/measurements.md)
 UNITS_OF_OTHERS = 2.0
@@ -57,10 +58,11 @@ def estimate(run: Run, group: Group) -> Figure | None:
         group: the devices.
 
     Returns:
-        For K = 1, marked as an estimate; None where the number of images or the device is unknown.
+        For K = 1, marked as an estimate; None where the number of images or the device is unknown, or the target is
+        another network than the one whose operations are known.
     """
     images, given = n_images(run), GIVEN.get(group.device)
-    if images is None or given is None:
+    if images is None or given is None or run.target.arch != ARCH:
         return None
     operations = FORWARD * max(run.target.width, 0.05) ** 2
     units = UNITS.get(run.method, UNITS_OF_OTHERS if run.method in registry.METHODS else 1.0)

@@ -76,8 +76,13 @@ FOLDER = {"name": "image_folder", "path": "x", "samples_per_class": {"*": 2}, "s
 
 @pytest.mark.parametrize(
     "run",
-    [make_run(10, "ufm"), make_run(10, target={"width": 0.5}), make_run(10, data=FOLDER)],
-    ids=["method", "width", "images"],
+    [
+        make_run(10, "ufm"),
+        make_run(10, target={"width": 0.5}),
+        make_run(10, data=FOLDER),
+        make_run(10, target={"arch": "resnet20"}),
+    ],
+    ids=["method", "width", "images", "network"],
 )
 def test_what_was_not_measured_has_no_figure(run):
     assert figure_of(CONTENT, run) is None

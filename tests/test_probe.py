@@ -171,6 +171,7 @@ def test_an_estimate_is_marked_as_one_and_grows_with_the_work():
     assert one.basis == other.basis == "estimate"
     assert one.speeds[0].epoch_s < other.speeds[0].epoch_s
     assert estimate(few, Group("a card nobody knows", 1, 0, 1.0, is_gpu=True)) is None
+    assert estimate(make_run(target={"arch": "resnet20", "width": 1.0}), h200) is None  # of unknown operations
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Everything there is to measure on a graphics card, in three parts of at most ten minutes each.
+#
+#     benchmarks/on_gpu.sh step|packing|cell OUT [PYTHON]
+#
+# step     the bilevel step against its rivals; packs, graphs, precisions; costs beside the steps; the replayed step's tests
+# packing  runs an hour against processes and packs, with and without NVIDIA's service
+# cell     CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
+#          IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
+#          PACK runs a process (8) and PROCESSES at once (2). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
+set -euo pipefail
+part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
+here=$(cd "$(dirname "$0")/.." && pwd)
+export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$out/$part.card"
+case $part in
+step)
+    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider 2>&1 | tail -n 20) | tee "$out/gpu_tests.txt" || true
+    "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"
+    "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
+    ;;
+packing)
+    "$python" -m benchmarks.bench_packing --precision tf32 --out "$out/bench_packing" | tee "$out/bench_packing.txt"
+    ;;
+cell)
+    images=$(realpath "$IMAGES") weights=$(realpath "$WEIGHTS")
+    cd "$out"
+    ln -sfn "$images" "$(basename "$images")"
+    ln -sfn "$weights" resnet32.pth.tar
+    sed -e "s|{name: cifar10, samples_per_class: 10}|{name: image_folder, title: cifar10, path: $(basename "$images"), samples_per_class: 10}|" \
+        -e "s|weights/resnet32-tinyimagenet.pt|resnet32.pth.tar|" "$here/sweeps/cifar10_small.yaml" > cifar10_small.yaml
+    n=${PROCESSES:-2}
+    started=$(date +%s)
+    for i in $(seq "$n"); do
+        "$python" -m l2t_ray.offline cifar10_small.yaml --pack "${PACK:-8}" --part "$i/$n" > "cell.$i.txt" 2> "cell.$i.log" &
+    done
+    wait
+    echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}" | tee cell.seconds
+    cat cell.*.txt
+    ;;
+*)
+    echo "usage: $0 step|packing|cell OUT [PYTHON]" >&2
+    exit 2
+    ;;
+esac

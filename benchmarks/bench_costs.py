@@ -90,9 +90,8 @@ def main() -> None:
     hardware = f"{torch.cuda.get_device_name() if device.type == 'cuda' else 'CPU'}, torch {torch.__version__}"
     print(f"{hardware}, {arguments.method}, B = {n_images}, width {arguments.width:g}, median of {arguments.repeat}")
     for name, times in seconds.items():
-        print(
-            f"  {name:<34}{medians[name]:9.4f} s ({min(times):.4f} to {max(times):.4f}){medians[name] / step:9.3f} steps"
-        )
+        spread = f"({min(times):.4f} to {max(times):.4f})"
+        print(f"  {name:<34}{medians[name]:9.4f} s {spread}{medians[name] / step:9.3f} steps")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     file = arguments.out.with_suffix(".json")
     file.write_text(json.dumps({"hardware": hardware, "seconds": seconds}, indent=1) + "\n")

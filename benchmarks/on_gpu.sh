@@ -7,12 +7,13 @@
 # packing  runs an hour against processes and packs, with and without NVIDIA's service
 # cell     CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
 #          IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
-#          PACK runs a process (8) and PROCESSES at once (2). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
+#          PACK runs a process (8), PROCESSES at once (2), MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
+# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest for the tests.
 set -euo pipefail
 part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
 here=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
-nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | tee "$out/$part.card"
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$out/$part.card" || echo "no card: the CPU"
 case $part in
 step)
     (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider 2>&1 | tail -n 20) | tee "$out/gpu_tests.txt" || true
@@ -20,7 +21,7 @@ step)
     "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
     ;;
 packing)
-    "$python" -m benchmarks.bench_packing --precision tf32 --out "$out/bench_packing" | tee "$out/bench_packing.txt"
+    "$python" -m benchmarks.bench_packing --precision tf32 --out "$out/packing" | tee "$out/packing.txt"
     ;;
 cell)
     images=$(realpath "$IMAGES") weights=$(realpath "$WEIGHTS")
@@ -32,7 +33,7 @@ cell)
     n=${PROCESSES:-2}
     started=$(date +%s)
     for i in $(seq "$n"); do
-        "$python" -m l2t_ray.offline cifar10_small.yaml --pack "${PACK:-8}" --part "$i/$n" > "cell.$i.txt" 2> "cell.$i.log" &
+        "$python" -m l2t_ray.offline cifar10_small.yaml --pack "${PACK:-8}" --part "$i/$n" ${MORE:-} > "cell.$i.txt" 2> "cell.$i.log" &
     done
     wait
     echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}" | tee cell.seconds

@@ -3,7 +3,11 @@
 import contextlib
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import ray
@@ -183,3 +187,21 @@ def test_a_plan_on_a_named_fleet_says_that_it_is_estimated(folder):
     assert plan["price"] == pytest.approx(plan["wall_s"] / 120)
     assert plan["device_hours"] == pytest.approx(8 * plan["wall_s"] / 3600)
     assert not (folder / ".l2t").exists()
+
+
+def test_a_plan_of_a_hundred_thousand_runs_needs_no_ray(folder, tmp_path):
+    absent = tmp_path / "absent"
+    absent.mkdir()
+    (absent / "ray.py").write_text("raise RuntimeError('a plan must not import ray')")
+    text = FILE.replace("METHOD", "scratch").replace("{from: 0, to: 5}", "{from: 0, to: 99999}")
+    (folder / "tiny.yaml").write_text(text)
+    root = Path(sweep.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "l2t_ray.sweep", "tiny.yaml", "--plan", "--json", "--fleet", "h200:8,rtx4090:2"],
+        cwd=folder, env={**os.environ, "PYTHONPATH": f"{absent}{os.pathsep}{root}"},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["cells"][0]["n_to_train"] == 100_000
+    assert [lane["device"] for lane in plan["cells"][0]["lanes"]] == ["NVIDIA H200", "NVIDIA GeForce RTX 4090"]

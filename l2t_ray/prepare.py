@@ -3,12 +3,16 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.storage import File, files, write_whole
+from l2t_ray.storage import File, files, storage, write_whole
 from l2t_ray.work import Work, reads_source, whole
+
+if TYPE_CHECKING:
+    from l2t_ray.sweepfile import Sweep
 
 
 def prepare_checkpoints(folder: File, done: Iterable[str]) -> None:
@@ -21,22 +25,39 @@ def prepare_checkpoints(folder: File, done: Iterable[str]) -> None:
     Raises:
         InputError: if it cannot be written to.
     """
-    from l2t_ray import checkpoint
-
-    recorded = set(done)
     try:
         write_whole(folder / ".writable", b"")
-        for file in files(folder):
-            key = file.name.split(".")[0]
-            if not key:
-                file.unlink(missing_ok=True)
-            elif key in recorded:
-                checkpoint.remove_state(folder / f"{key}.ckpt")
+        tidy_checkpoints(folder, done)
     except OSError as error:
         told = error.strerror or str(error).splitlines()[0]
         raise InputError(
             f"{folder}: execution.storage must be a folder that can be written to, got {told!r}"
         ) from error
+
+
+def checkpoint_folder(sweep: "Sweep") -> File:
+    """Where a sweep's checkpoints lie.
+
+    Args:
+        sweep: with its `execution.storage`.
+
+    Returns:
+        A folder that may not be there yet.
+    """
+    return storage(sweep.execution.storage) / sweep.name / "checkpoints"
+
+
+def tidy_checkpoints(folder: File, done: Iterable[str]) -> None:
+    """Removes parts of files, and the checkpoints of finished runs.
+
+    Args:
+        folder: that may be missing.
+        done: keys of finished runs.
+    """
+    recorded = {"", *done}
+    for file in files(folder):
+        if file.name.split(".")[0] in recorded:
+            file.unlink(missing_ok=True)
 
 
 def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:

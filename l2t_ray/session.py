@@ -15,11 +15,11 @@ from l2t_ray.joined import joined_fleet
 from l2t_ray.lanes import Lanes
 from l2t_ray.launch import Launched, cluster, launch
 from l2t_ray.mps import on_every_node
-from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
+from l2t_ray.prepare import checkpoint_folder, prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
 from l2t_ray.spool import HOME
 from l2t_ray.state import State
-from l2t_ray.storage import address, storage
+from l2t_ray.storage import address
 from l2t_ray.work import TRAINER, Work
 
 
@@ -55,7 +55,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
     """
     sweep, runs = state.sweep, state.runs
     execution = sweep.execution
-    checkpoints = storage(execution.storage) / sweep.name / "checkpoints"
+    checkpoints = checkpoint_folder(sweep)
     work = Work(
         folder=str(Path.cwd()),
         checkpoints=address(checkpoints),

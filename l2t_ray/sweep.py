@@ -21,6 +21,7 @@ from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.fleet import local_fleet, parse_fleet
 from l2t_ray.launch import Launched
 from l2t_ray.lock import Lock
+from l2t_ray.prepare import checkpoint_folder, tidy_checkpoints
 from l2t_ray.progress import read_progress
 from l2t_ray.session import Options, train
 from l2t_ray.spool import HOME
@@ -90,6 +91,8 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
     ledger.write_manifest(_read(arguments, ()) if arguments.where else sweep, state.entries)
     options = Options(arguments.address, not arguments.no_download, not arguments.no_probe, arguments.trainer)
     launched = None
+    if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
+        tidy_checkpoints(checkpoint_folder(sweep), state.done)
     while state.to_train:  # once; or once for every look of a declared design
         trained = {*state.to_train}
         launched = train(state, lanes, options, progress_file, _say)
@@ -145,6 +148,7 @@ def _show_summary(state: State, *, as_json: bool, launched: Launched | None = No
         print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None}, indent=2))
     else:
         print_summary(summary, sys.stdout)
+    sys.stdout.flush()  # whatever happens while Ray is left
     incomplete = launched is not None and (launched.n_left or launched.n_spooled)
     return 1 if summary.failures or incomplete else 0
 

@@ -136,9 +136,12 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert list((folder / ".l2t/tiny/spool").iterdir()) == []
     assert not (folder / ".l2t/tiny/tune").exists()
 
+    left = folder / f".l2t/tiny/checkpoints/{next(iter(first))}.ckpt"
+    left.write_bytes(b"of a launch that was killed after it had recorded the run")
     begun = time.monotonic()
     code, out, err = command("--json")
     assert time.monotonic() - begun < 5
+    assert not left.exists()
     assert (code, json.loads(out)["launch"]) == (0, None)
     assert "2 runs wanted, 2 finished, nothing to train" in err
     assert finals(folder) == first

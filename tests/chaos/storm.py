@@ -156,8 +156,8 @@ def weather(world, storm, n_kills, end):
 
 
 def _wait_for_a_moment(world, storm, end):
-    """Three in four are after the training has begun; the others may hit the launch's own beginning."""
-    if storm.dice.random() < 0.75:
+    """Half of them are after the training has begun; the others may hit the launch's own beginning."""
+    if storm.dice.random() < 0.5:
         while not world.workers() and world.driver.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
     stop = time.monotonic() + storm.dice.uniform(0, storm.pause_s)
@@ -177,7 +177,7 @@ def sweep_in_a_storm(
     data_dir,
     kinds=(*KILLS, *OTHERS),
     locked_s=60.0,
-    pause_s=6.0,
+    pause_s=3.0,
     expected=None,
 ):
     """One sweep from its file to the audit of its ledger.

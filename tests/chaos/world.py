@@ -69,14 +69,20 @@ def descendants(pid):
 
 def kill_tree(pid):
     """SIGKILL to a process and all below it, until none is left to start another."""
-    for _ in range(20):
+    for _ in range(100):
         found = descendants(pid)
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        if not found:
+        if all(is_over(process) for process in found):  # whoever started it asks how it ended
             return
-        psutil.wait_procs(found, timeout=2)
+        time.sleep(0.05)
+
+
+def is_over(process):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 @contextlib.contextmanager
@@ -118,7 +124,7 @@ class World:
         self.servers, self.nodes, self.driver, self.address = [], [], None, ""
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.temporary = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
-        self.launches, self.codes = 0, []
+        self.joined, self.codes = 0, []
         if "postgres" in backend:
             self.servers.append(Postgres(self.temporary))
             self.uri = self.servers[0].uri
@@ -156,13 +162,17 @@ class World:
                 self.join_node()
 
     def join_node(self):
-        self.start_node(f"--address={self.address}", "--num-cpus=1")
+        """Another machine, with an address of its own; the launch is on the head's."""
+        self.joined += 1
+        address = f"127.0.0.{self.joined + 1}"
+        self.start_node(f"--address={self.address}", "--num-cpus=1", f"--node-ip-address={address}")
 
     def start_node(self, *arguments):
         """A node, which is a process with children; returns when it has joined."""
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--disable-usage-stats", *arguments]
-        command += ["--object-store-memory=80000000", "--node-ip-address=127.0.0.1"]
-        command += [f"--temp-dir={self.temporary}"] if "--head" in arguments else []
+        command += ["--object-store-memory=80000000"]
+        if "--head" in arguments:
+            command += [f"--temp-dir={self.temporary}", f"--ray-client-server-port={free_port()}"]
         for name in ("metrics-export", "dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent"):
             command.append(f"--{name}-port={free_port()}")
         log = self.temporary / f"node-{time.monotonic_ns()}.log"
@@ -185,7 +195,6 @@ class World:
     # the launch
 
     def launch(self):
-        self.launches += 1
         command = [sys.executable, "-m", "l2t_ray.sweep", f"{NAME}.yaml", "--json", "--no-probe"]
         command += ["--address", self.address] if self.has_nodes else []
         environment = {**self.environment, "RAY_TMPDIR": str(self.temporary)}
@@ -208,7 +217,7 @@ class World:
     def workers(self):
         """The processes that train."""
         roots = [node.pid for node in self.nodes] + ([self.driver.pid] if self.driver is not None else [])
-        return [p.pid for root in roots for p in descendants(root) if "ray::PackTrainable" in title_of(p)]
+        return [p.pid for root in roots for p in descendants(root) if "Trainable" in title_of(p)]
 
     def kill_everything(self):
         """All at once: launch, Ray, MLflow's server, the database."""

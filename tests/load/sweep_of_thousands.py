@@ -48,6 +48,16 @@ def sample(process, began, samples, ended):
             return
 
 
+def join(cluster, addresses):
+    """Another machine; Ray gives up after 30 s, which a busy one may need longer than."""
+    for _ in range(5):
+        try:
+            return cluster.add_node(num_cpus=1, node_ip_address=next(addresses))
+        except Exception as error:
+            print(f"a node did not join: {error}", flush=True)
+    raise AssertionError("no node joined in five tries")
+
+
 def pids_of(node):
     return [info.process.pid for infos in node.all_processes.values() for info in infos]
 
@@ -69,7 +79,8 @@ def main():
         folder = Path(name)
         (folder / "thousands.yaml").write_text(FILE.format(last=arguments.runs - 1))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-        nodes = [cluster.add_node(num_cpus=1) for _ in range(arguments.nodes)]
+        addresses = (f"127.0.0.{number}" for number in range(2, 255))  # the launch is on the head's machine
+        nodes = [join(cluster, addresses) for _ in range(arguments.nodes)]
         command = [sys.executable, "-m", "l2t_ray.sweep", "thousands.yaml", "--no-probe", "--json"]
         command += ["--address", cluster.address, "--trainer", "benchmarks.bench_overhead:nothing"]
         environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
@@ -88,7 +99,7 @@ def main():
                         kill_tree(pid)
                     cluster.remove_node(node, allow_graceful=False)
                     lost.append(time.monotonic() - began)
-                    nodes.append(cluster.add_node(num_cpus=1))
+                    nodes.append(join(cluster, addresses))
                     print(f"{lost[-1]:6.0f} s  {len(lost)} nodes lost, {samples[-1][1] / 2**20:.0f} MiB", flush=True)
         finally:
             ended.set()
@@ -99,6 +110,7 @@ def main():
             cluster.shutdown()
         wall_s = time.monotonic() - began
         print((folder / "err").read_text()[-6000:], flush=True)
+        print(f"the launch ended with {driver.returncode}", flush=True)
         summary = json.loads((folder / "out").read_text())
         doubled = doubles(folder / "mlflow.db")
     row = {

@@ -38,14 +38,28 @@ def main(arguments: list[str] | None = None) -> int:
         time.sleep(LOOK_S)
     announce()
     print(f"{time.strftime('%FT%TZ', time.gmtime())}: this machine is about to be taken", file=sys.stderr, flush=True)
-    return subprocess.run(
-        [
-            *("ray", "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION"),
-            *("--reason-message", "the cloud takes this spot machine"),
-            *("--deadline-remaining-seconds", str(cloud.left_s)),
-        ],
-        check=False,
-    ).returncode
+    return drain(cloud.left_s)
+
+
+def drain(left_s: int) -> int:
+    """Has Ray place nothing new on this machine.
+
+    Args:
+        left_s: until it goes.
+
+    Returns:
+        The exit code.
+    """
+    import ray
+
+    try:
+        ray.init(address="auto", log_to_driver=False, logging_level="ERROR")
+    except ConnectionError:
+        print("no Ray runs here", file=sys.stderr)
+        return 0
+    command = ["ray", "drain-node", "--node-id", ray.get_runtime_context().get_node_id()]
+    command += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "the cloud takes this spot machine"]
+    return subprocess.run([*command, "--deadline-remaining-seconds", str(left_s)], check=False).returncode
 
 
 class Aws:

@@ -1,5 +1,6 @@
 """clusters/onprem.yaml for real: sshd, `ray up`, sweeps from outside, lost nodes, `ray down`, no process left."""
 
+import re
 import time
 from pathlib import Path
 
@@ -30,6 +31,13 @@ class Mine(Method):
         return 0 * batch.logits.sum()
 
 register(Mine("mine", uses=frozenset({"transfer.beta"})))
+"""
+# Google's metadata service, as static files: the machine is about to be taken
+NOTICE = """
+mkdir -p /tmp/metadata/computeMetadata/v1/instance && echo TRUE > /tmp/metadata/computeMetadata/v1/instance/preempted
+(python -m http.server --bind 127.0.0.1 --directory /tmp/metadata 8099 >/dev/null 2>&1 &)
+sleep 2; source ~/.bashrc
+python ~/l2t-ray/clusters/notice.py --aws http://127.0.0.1:9 --gcp http://127.0.0.1:8099
 """
 LAUNCH = "cd ~/l2t-ray && OMP_NUM_THREADS=1 python -m l2t_ray.sweep sweeps/tiny.yaml --address auto --no-probe"
 
@@ -68,7 +76,7 @@ def test_a_cluster_of_one_host_comes_up_trains_and_leaves_no_process(lab):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1500)
 def test_three_hosts_survive_a_second_up_and_lost_nodes_and_go_down_whole(lab, record_property):
     begun = time.monotonic()
 
@@ -77,7 +85,7 @@ def test_three_hosts_survive_a_second_up_and_lost_nodes_and_go_down_whole(lab, r
         print(f"{what}: {time.monotonic() - begun:.1f} s")
 
     site = Site(lab, 2, L2T_LEDGER="postgres", L2T_KEPT="/mnt/own/kept")
-    write_sweep(site, last=11, epochs=150, storage="/mnt/shared/storage")
+    write_sweep(site, last=11, epochs=400, storage="/mnt/shared/storage")
     site.up()
     note("head up, with PostgreSQL and MLflow")
     site.wait_for_nodes(3)
@@ -97,18 +105,56 @@ def test_three_hosts_survive_a_second_up_and_lost_nodes_and_go_down_whole(lab, r
     site.workers[0].kill()  # without notice
     note("a host lost without notice")
     wait(lambda: site.n_nodes() == 2, launch, log, 120)
-    site.workers[1].run("pkill -TERM raylet")  # with notice: as the shutdown of a machine ends it
+    told = site.workers[1].run(NOTICE)  # with notice
+    assert "this machine is about to be taken" in told
+    assert "no Ray runs here" not in told
+    site.workers[1].kill()
     note("a host lost with notice")
-    site.workers[0] = lab.add("worker0")  # a new machine at the old address
-    assert launch.wait(500) == 0, log.read_text()[-4000:]
+    site.workers = [lab.add("worker0"), lab.add("worker1")]  # new machines at the old addresses
+    wait(lambda: site.n_nodes() >= 2, launch, log, 250)
+    note("a new host joined")
+    assert launch.wait(600) == 0, log.read_text()[-4000:]
     note("the sweep is complete")
     text = log.read_text()
     assert "12 of 12 runs ended (12 finished)" in text, text[-4000:]
     again = site.execute(f"{LAUNCH} --json")
     assert "12 runs wanted, 12 finished, nothing to train" in again
     assert '"n_finished": 12' in again
+    site.laptop.run(
+        "ssh -f -N -i /mnt/shared/.lab/id -o StrictHostKeyChecking=no -L 8265:127.0.0.1:8265 "
+        f"root@{site.head.address} </dev/null >/dev/null 2>&1"
+    )
+    job = f"RAY_AUTH_MODE=token ray job submit --address http://127.0.0.1:8265 -- bash -c '{LAUNCH} --status'"
+    assert "12/12" in site.laptop.run(f"{job} 2>&1")
+    note("a job through a tunnel")
     site.down()
     note("down")
+    assert site.left() == {}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_lost_head_is_made_anew_over_the_kept_ledger_and_the_sweep_goes_on(lab):
+    site = Site(lab, 0, L2T_KEPT="/mnt/own/kept")  # as a volume does, this folder outlives the host
+    write_sweep(site, last=5, epochs=100, storage="/mnt/shared/storage")
+    site.up()
+    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    log = Path(lab.folder) / "own-laptop" / "launch.log"
+    launch = site.laptop.start(f'cd "/mnt/own/it\'s a checkout" && {site.executed(LAUNCH)} > /mnt/own/launch.log')
+    wait(lambda: "2 of 6 runs ended" in log.read_text(), launch, log)
+    site.head.kill()
+    assert launch.wait(60) != 0
+    site.head = lab.add("head")  # an empty machine
+    site.laptop.run("rm -f /tmp/ray/cluster-l2t.state")  # of machines that nobody ends, Ray believes that they stay
+    site.up()
+    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    told = site.execute(LAUNCH)
+    found = re.search(r"6 runs wanted, (\d) finished, (\d) to train", told)
+    assert found, told[-3000:]
+    assert int(found[1]) >= 2
+    assert f"{found[2]} of {found[2]} runs ended ({found[2]} finished)" in told
+    assert "6/6" in told
+    site.down()
     assert site.left() == {}
 
 

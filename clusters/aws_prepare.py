@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         allow(["ssm:GetParameters"], "arn:aws:ssm:*::parameter/aws/service/*"),  # the names of images
     ]
     make_role(HEAD, [*start, use_bucket(given.bucket)])
-    print(f"s3://{given.bucket}/mlflow for L2T_ARTIFACTS, s3://{given.bucket}/checkpoints for execution.storage")
+    print(f"L2T_ARTIFACTS=s3://{given.bucket}/mlflow")
+    print(f"execution.storage=s3://{given.bucket}/checkpoints?region={given.region}")
     return 0
 
 

@@ -7,6 +7,7 @@
 #   node.sh mount DEVICE  (head)        the kept volume at $L2T_KEPT; makes its file system the first time
 #   node.sh ledger        (head)        MLflow on loopback over the kept folder; returns when it answers
 #   node.sh ledger-stop   (head)        ends MLflow, and the PostgreSQL that `ledger` started
+#   node.sh count         (head)        before Ray on machines of your own: how many there are, as Ray's autoscaler counts
 #   node.sh down          (head)        before `ray down` of machines that stay: ends Ray on the others, and the ledger
 #
 # Settings, from ~/l2t.env, which the cluster file's first section writes:
@@ -192,6 +193,17 @@ ledger-stop() {
   fi
 }
 
+count() { # Ray's second autoscaler counts the head among the machines of its kind, and would start one too few
+  "$venv/bin/python" - <<'END'
+import json, pathlib
+path = pathlib.Path("~/ray_bootstrap_config.yaml").expanduser()
+told = json.loads(path.read_text())
+if told["provider"]["type"] == "local":
+    told["available_node_types"][told["head_node_type"]]["min_workers"] = len(told["provider"]["worker_ips"]) + 1
+    path.write_text(json.dumps(told))
+END
+}
+
 down() { # `ray down` ends Ray on the head alone where the provider has no machines to end
   "$venv/bin/python" - <<'END' | while read -r target; do
 import json, pathlib
@@ -207,6 +219,6 @@ END
 
 case ${1:-} in
   mount) attach "${2:-}" ;;
-  install | mps | notice | ledger | ledger-stop | down) "$1" ;;
-  *) die "the command must be one of install, mps, mount, notice, ledger, ledger-stop, down, got '${1:-}'" ;;
+  install | mps | notice | count | ledger | ledger-stop | down) "$1" ;;
+  *) die "the command must be one of install, mps, mount, notice, count, ledger, ledger-stop, down, got '${1:-}'" ;;
 esac

@@ -292,6 +292,30 @@ def test_the_node_script_is_clean_and_refuses_what_it_must(tmp_path):
     assert "nvidia-cuda-mps-control" in refused("mps", L2T_MPS="on", PATH="/usr/bin:/bin")
 
 
+def test_rays_scheduler_starts_every_machine_of_ones_own(tmp_path):
+    """As it is, it counts the head among the workers of its kind and starts one too few."""
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+
+    path = tmp_path / "ray_bootstrap_config.yaml"
+    path.write_text(json.dumps({**prepared("clusters/onprem.yaml"), "auth": {"ssh_user": "researcher"}}))
+
+    def launched():
+        kinds = AutoscalingConfig(json.loads(path.read_text()), skip_content_hash=True).get_node_type_configs()
+        request = SchedulingRequest(disable_launch_config_check=True, node_type_configs=kinds, max_num_nodes=3)
+        reply = ResourceDemandScheduler(None).schedule(request)
+        return sum(one.count for one in reply.to_launch)
+
+    assert launched() == 2  # three machines are wanted in all, and the head will be one of those counted
+    script = ROOT / "clusters" / "node.sh"
+    subprocess.run(
+        [script, "count"],
+        env={"HOME": str(tmp_path), "L2T_VENV": sys.prefix, "PATH": os.environ["PATH"]},
+        check=True,
+    )
+    assert launched() == 3
+
+
 def test_mps_is_started_once_on_a_node_and_every_process_of_ray_is_told(tmp_path):
     called = tmp_path / "called"
     control = tmp_path / "bin" / "nvidia-cuda-mps-control"

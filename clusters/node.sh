@@ -79,7 +79,7 @@ mps() {
   mkdir -p "$pipe/pipe" "$pipe/log"
   chmod 700 "$pipe"
   export CUDA_MPS_PIPE_DIRECTORY=$pipe/pipe CUDA_MPS_LOG_DIRECTORY=$pipe/log
-  echo get_server_list | timeout 10 nvidia-cuda-mps-control >/dev/null 2>&1 || nvidia-cuda-mps-control -d
+  timeout 10 nvidia-cuda-mps-control <<<get_server_list >/dev/null 2>&1 || nvidia-cuda-mps-control -d
 }
 
 # start NAME COMMAND...: in the background, once; its process group is in $L2T_KEPT/NAME.pid or ~/NAME.pid
@@ -199,7 +199,9 @@ import json, pathlib
 path = pathlib.Path("~/ray_bootstrap_config.yaml").expanduser()
 told = json.loads(path.read_text())
 if told["provider"]["type"] == "local":
-    told["available_node_types"][told["head_node_type"]]["min_workers"] = len(told["provider"]["worker_ips"]) + 1
+    number = len(told["provider"]["worker_ips"]) + 1
+    told["available_node_types"][told["head_node_type"]].update(min_workers=number, max_workers=number)
+    told["max_workers"] = number
     path.write_text(json.dumps(told))
 END
 }

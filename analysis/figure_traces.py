@@ -1,14 +1,13 @@
 """Single values over training: gamma (the thesis' Figure 35), weights under several methods (Figure 36), lambda."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.cells import Cell
+from analysis.figure_lambda import draw_lambda
 from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
@@ -16,13 +15,12 @@ from analysis.traces import COLUMNS, Trace, read_traces
 
 MOST_LINES = 8
 MOST_PANELS = 6
-MOST_POINTS = 100  # epochs of a line or of a heat map; further ones are left out evenly, the last one stays
+MOST_POINTS = 100  # epochs of a line; further ones are left out evenly, the last one stays
 SAME = 1e-6  # weights closer than this at the first epoch are one start
 STYLES = (*LOOKS.values(), *FURTHER)
 MEANING = {
     "gamma": "weight of a pixel, 1 at the start",
     "omega": "weight of a channel, all channels sum to 1",
-    "lambda": "weight of a pair of layers, source-target",
 }
 
 
@@ -43,7 +41,7 @@ def draw_traces(results: Results, cells: Sequence[Cell], folder: Path | None) ->
     for trace in traces:
         for kind in trace.kinds:
             if kind == "lambda":
-                found.append(_draw_map(trace, folder))
+                found.append(draw_lambda(trace, folder))
             elif kind != "theta":
                 found.append(_draw_lines(trace, kind, folder))
     places = dict.fromkeys((trace.cell.place, trace.seed) for trace in traces if "theta" in trace.kinds)
@@ -72,35 +70,9 @@ def _draw_lines(trace: Trace, kind: str, folder: Path | None) -> Drawing:
         ax.legend(fontsize=7, title="source-target layer [entry]" if meaning else None, title_fontsize=7)
         caption = (
             f"{cell.condition}: {len(shown)} of {len(names)} traced values of {kind} over training, "
-            f"{arm_name(cell.arm)}, seed {trace.seed}."
+            f"{arm_name(cell.arm)}, seed {trace.seed}.{f' Of {trace.note}.' if trace.note else ''}"
         )
         return save(figure, _name(kind, cell), caption, values[[*COLUMNS]], folder)
-
-
-def _draw_map(trace: Trace, folder: Path | None) -> Drawing:
-    values, cell = trace.of("lambda"), trace.cell
-    wide = values.assign(pair=values["name"].str.partition(".")[2]).pivot_table(
-        index="pair", columns="epoch", values="value", aggfunc="mean"
-    )
-    wide = wide.loc[sorted(wide.index, key=_pair)]
-    every = -(-wide.shape[1] // MOST_POINTS)
-    wide = wide.iloc[:, (wide.shape[1] - 1) % every :: every]
-    with drawing(height=1.4 + 0.2 * len(wide)) as (figure, axes):
-        ax = axes[0, 0]
-        mesh = ax.pcolormesh(_edges(wide.columns), np.arange(len(wide) + 1), wide.to_numpy(), cmap="cividis", vmin=0)
-        ax.set_yticks(np.arange(len(wide)) + 0.5, wide.index)
-        ax.invert_yaxis()
-        ax.grid(visible=False)
-        label_epochs(ax)
-        ax.set_ylabel("source-target")
-        ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
-        figure.colorbar(mesh, ax=ax, label="lambda")
-        last = wide.iloc[:, -1]
-        caption = (
-            f"{cell.condition}: lambda ({MEANING['lambda']}) over training, {arm_name(cell.arm)}, seed {trace.seed}; "
-            f"at the end {last.idxmax()} has the largest, {last.max():.3g}."
-        )
-        return save(figure, _name("lambda", cell), caption, values[[*COLUMNS]], folder)
 
 
 def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
@@ -155,17 +127,3 @@ def _spread(names: Sequence[str], most: int) -> list[str]:
 def _thinned(values: pd.DataFrame) -> pd.DataFrame:
     every = max(1, -(-len(values) // MOST_POINTS))
     return values.iloc[(len(values) - 1) % every :: every] if len(values) else values
-
-
-def _pair(name: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", name))
-
-
-def _edges(epochs: "pd.Index[Any]") -> "np.ndarray[Any, Any]":
-    middle = np.asarray(epochs, dtype=float)
-    gaps = np.diff(middle) / 2 if len(middle) > 1 else np.array([0.5])
-    return np.concatenate([
-        [middle[0] - gaps[0]],
-        middle[:-1] + gaps if len(middle) > 1 else [],
-        [middle[-1] + gaps[-1]],
-    ])

@@ -33,11 +33,13 @@ class Trace:
         cell: of the run.
         seed: of the run.
         values: `COLUMNS`, and `kind` (theta, gamma, lambda, omega), `series` (name and index); by series and epoch.
+        note: what it is of, where not of the training whose result counts.
     """
 
     cell: Cell
     seed: int
     values: "pd.DataFrame"
+    note: str = ""
 
     def of(self, kind: str) -> "pd.DataFrame":
         """The values of one kind.
@@ -72,7 +74,8 @@ def read_traces(results: Results, cells: Sequence[Cell]) -> list[Trace]:
             run_id = cell.run_ids[seed]
             content = results.reader.artifact(results.entries[run_id], ARTIFACT)
             if content is not None:
-                found.append(Trace(cell, seed, _parse(content, run_id)))
+                note = results.reader.details([run_id])[run_id].tags.get("trace_of", "")
+                found.append(Trace(cell, seed, _parse(content, run_id), note))
                 break
     return found
 

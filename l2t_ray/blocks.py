@@ -200,6 +200,8 @@ def _axis(name: str, item: Item) -> list[Item] | None:
     if not isinstance(item.value, list):
         return None
     children = [child.value for child in item.value]
+    if name in {"trace.weights", "trace.gamma"}:
+        return None
     if name == "data.classes" and not any(child is None or isinstance(child, list) for child in children):
         return None
     if name == "transfer.pairs" and not any(isinstance(child, str) or _holds_list(child) for child in children):

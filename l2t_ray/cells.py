@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from l2t_ray import registry
 from l2t_ray.blocks import Block, Choice, reads
-from l2t_ray.config import Run
+from l2t_ray.config import Run, Trace
 from l2t_ray.laws import WITH_PATH, Laws
 
 
@@ -23,13 +23,24 @@ class Cell:
         name: `data/samples/method`, and `/variant`.
         run: the first one.
         place: of the block that asks for it first.
-        seeds: an ordered set.
+        seeds: in order, each with what its run keeps of its training.
     """
 
     name: str
     run: Run
     place: str
-    seeds: dict[int, None]
+    seeds: dict[int, Trace]
+
+    def runs(self) -> Iterator[Run]:
+        """The cell's runs.
+
+        Yields:
+            One a seed, in order.
+        """
+        for run in self.run.with_seeds(self.seeds):
+            if self.seeds[run.seed] != run.trace:
+                run.__dict__["trace"] = self.seeds[run.seed]  # no part of the key that `with_seeds` has made
+            yield run
 
 
 def read_cells(blocks: Sequence[Block], laws: Laws, problems: list[str]) -> list[Cell]:
@@ -65,7 +76,8 @@ def _expand(blocks: Sequence[Block], laws: Laws, problems: list[str]) -> Iterato
                 place = chosen[setting].item.place if setting in chosen else chosen["method"].item.place
                 if (line := f"{place}: {setting} {told}") not in problems:
                     problems.append(line)
-            yield Cell(block.cell_name(chosen, run.data.title or run.data.name), run, block.place, seeds)
+            name = block.cell_name(chosen, run.data.title or run.data.name)
+            yield Cell(name, run, block.place, dict.fromkeys(seeds, run.trace))
 
 
 def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
@@ -103,7 +115,12 @@ def _merge(found: Iterator[Cell], problems: list[str]) -> list[Cell]:
             law = f"a run must be in one cell, got {cell.name} equal to {twin.name} at {twin.place}"
             problems.append(f"{cell.place}: {law}; take it out of one block, or give both the same `variant:`")
         elif first is not cell:
-            first.seeds = first.seeds | cell.seeds
+            for seed, trace in cell.seeds.items():
+                there = first.seeds.get(seed, Trace())
+                if there != trace and Trace() not in {there, trace}:
+                    law = f"a run must have one trace, got two for {cell.name} seed {seed}, the first at {first.place}"
+                    problems.append(f"{cell.place}: {law}; ask for all of it in one block")
+                first.seeds[seed] = trace if there == Trace() else there
     return [*by_name.values()]
 
 

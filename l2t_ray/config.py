@@ -27,7 +27,9 @@ from l2t_ray.architectures import Arch, missing_level
 KEY_DIGITS = 16
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
-LOCATIONS = (("source", "weights"), ("data", "path"), ("data", "title"))  # where things lie: never in the key
+NO_PART_OF_THE_KEY = ("trace",)  # changes no result
+# where things lie: never in the key
+LOCATIONS = (("source", "weights"), ("data", "path"), ("data", "title"))
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -51,6 +53,8 @@ PairList = Annotated[
     tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
 ]
 Pairs = Literal["all", "one_to_one", "single"] | PairList
+Entry = Annotated[str, Field(pattern=r"^[\w.-]+(\[\d+(,\d+)*\])?$")]
+GridEntry = Annotated[str, Field(pattern=r"^\d-\d(\[\d+,[0-2],[0-2]\])?$")]
 LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # stands between the slashes of a cell's name
 Label = Annotated[str, Field(pattern=LABEL)]
 
@@ -140,6 +144,24 @@ class Record(Frozen):
     )
 
 
+class Trace(Frozen):
+    """Which values are kept over training, in the artifact `traces.parquet`; they change no result and no key."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    weights: Annotated[tuple[Entry, ...], Field(max_length=64), AfterValidator(_distinct)] = Field(
+        (), description="of the target, by parameter and index: conv.3.weight[0,2,1,1]; without an index, eight of them"
+    )
+    gamma: Annotated[tuple[GridEntry, ...], Field(max_length=64), AfterValidator(_distinct)] = Field(
+        (), description="by pair, then channel, row and column of h's 3 x 3 grid: 2-4[0,1,1]; without an index, eight"
+    )
+    lambda_: bool = Field(False, alias="lambda", description="of every pair")
+    omega: bool = Field(False, description="of every pair and channel")
+    every: Count = Field(
+        1, description="epochs from one value to the next; before training and the last always have one"
+    )
+
+
 class Run(Frozen):
     """One training of one target network."""
 
@@ -152,6 +174,7 @@ class Run(Frozen):
     augment: Augment = Augment()
     transfer: Transfer = Transfer()
     record: Record = Record()
+    trace: Trace = Trace()
     options: dict[str, registry.Scalar] = Field(
         default_factory=dict, validate_default=True, description="the method's own settings, defaults filled in"
     )
@@ -196,7 +219,7 @@ class Run(Frozen):
             Nested dictionaries; settings that the method does not read, and places of files, are left out.
         """
         method = registry.METHODS[self.method]
-        settings = self.model_dump(mode="json")
+        settings = self.model_dump(mode="json", exclude={*NO_PART_OF_THE_KEY})
         for section in OPTIONAL_SECTIONS:
             if section not in method.uses:
                 kept = {name: value for name, value in settings[section].items() if f"{section}.{name}" in method.uses}
@@ -206,6 +229,21 @@ class Run(Frozen):
         if self.data.validation_per_class is None:  # younger than the first keys, which stay as they are
             settings["data"].pop("validation_per_class")
         return {name: value for name, value in settings.items() if value not in ({}, None)}
+
+    @property
+    def traced(self) -> tuple[str, ...]:
+        """What the run keeps of its training, of all that is asked for: a method without h has no gamma.
+
+        Returns:
+            Texts such as `theta.conv.3.weight[0,2,1,1]`, `gamma.2-4` and `lambda`, with `@10` for every tenth epoch.
+        """
+        networks: frozenset[str] = getattr(registry.METHODS[self.method], "networks", frozenset())
+        asked = [f"theta.{name}" for name in self.trace.weights]
+        asked += [f"gamma.{name}" for name in self.trace.gamma if "which" in networks]
+        asked += ["lambda"] if self.trace.lambda_ and "where" in networks else []
+        asked += ["omega"] if self.trace.omega and "what" in networks else []
+        every = "" if self.trace.every == 1 else f"@{self.trace.every}"
+        return tuple(sorted(f"{name}{every}" for name in asked))
 
     @cached_property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TAGS = (  # without the prefix l2t.
-    *("kind", "key", "cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha"),
+    *("kind", "key", "cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace"),
 )
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
@@ -113,6 +113,24 @@ def finished(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, Entry]:
         if entry.status == "FINISHED" and entry.kind == "run" and entry.key in wanted:
             found.setdefault(entry.key, entry)
     return found
+
+
+def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """The finished runs that lack a trace they are asked for, and that no attempt at it has ended without a result.
+
+    Args:
+        entries: of the ledger.
+        done: finished runs by key.
+        traced: key to what is asked for (`Run.traced`), where anything is.
+
+    Returns:
+        Their keys.
+    """
+    there: dict[str, set[str]] = {}
+    for entry in entries:
+        if entry.kind == "run" and entry.status in {"FINISHED", "FAILED"} and entry.key in traced:
+            there.setdefault(entry.key, set()).update(entry.tags.get("trace", "").split())
+    return [key for key, asked in traced.items() if key in done and not there[key].issuperset(asked)]
 
 
 def failures(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, tuple[str, str]]:

@@ -18,6 +18,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.settings import shown, suggest
 
 WITH_PATH = frozenset({"image_folder", "tiny_imagenet"})
+TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
 OTHERS = "*"  # in a map of class to number
 N_TOLD = 20
 
@@ -55,6 +56,7 @@ class Laws:
             *self._check_options(block, described),
             *_check_pairs(block, described),
             *_check_precision(block),
+            *self._check_trace(block, described),
             *self._check_data(block),
         ]
 
@@ -117,6 +119,25 @@ class Laws:
                     except ValueError as error:
                         law = f"{dotted} {error}, in {method.name}"
                         yield f"{choice.item.place}: {law}, got {shown(choice.item)}; correct it"
+
+    def _check_trace(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
+        networks = {name for method in methods for name in getattr(method, "networks", ())}
+        for name, network in TRACED.items():
+            for choice in block.values(name):
+                claim = (choice.item.place, name)
+                if not choice.value or network in networks:
+                    self._read.add(claim)
+                elif methods:
+                    law = f"{name} must stand with a method that learns {network!r}"
+                    told = ", ".join(method.name for method in methods)
+                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or add such a method"
+        for entries in block.values("trace.gamma"):
+            for pairs in block.values("transfer.pairs"):
+                known = pairs.value if isinstance(pairs.value, str) else {f"{m}-{n}" for m, n in pairs.value}
+                for entry in entries.value if not isinstance(known, str) else ():
+                    if (pair := entry.partition("[")[0]) not in known:
+                        law = f"trace.gamma must name pairs of transfer.pairs, {', '.join(sorted(known))}"
+                        yield f"{entries.item.place}: {law}, got {pair!r}; correct it"
 
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")

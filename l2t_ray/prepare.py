@@ -72,12 +72,14 @@ def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
 
     Raises:
         InputError: with a line for every data set that cannot be had or has too few images, and for every file of
-            weights that is damaged.
+            weights that is damaged, and for every name or index that is to be traced and does not exist.
     """
     runs = list(runs)
     problems: list[str] = []
     digests = _load_data(runs, work, problems)
     _load_sources(runs, problems)
+    if not problems:
+        _look_at_traced(runs, work, problems)
     if problems:
         raise InputError(problems)
     return digests
@@ -127,3 +129,19 @@ def _load_sources(runs: Iterable[Run], problems: list[str]) -> None:
                     check(method, run, source, classes)
             except InputError as error:
                 problems.extend(told for told in error.problems if told not in problems)
+
+
+def _look_at_traced(runs: Iterable[Run], work: Work, problems: list[str]) -> None:
+    import torch
+
+    from l2t_ray.inputs import inputs
+    from l2t_ray.training import look_at_start, pack_shape
+
+    seen = set()
+    for run in runs:
+        if run.traced and (asked := (pack_shape(run), run.traced)) not in seen:
+            seen.add(asked)
+            try:
+                look_at_start(run, *inputs(work, run), torch.device("cpu"))
+            except InputError as error:
+                problems.extend(error.problems)

@@ -47,7 +47,9 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
         kept = []
         for cell in cells:
             if name == "seed":
-                seeds = {seed: None for seed in cell.seeds if any(_matches(seed, item) for item in items)}
+                seeds = {
+                    seed: trace for seed, trace in cell.seeds.items() if any(_matches(seed, item) for item in items)
+                }
                 kept += [dataclasses.replace(cell, seeds=seeds)] if seeds else []
             elif name == "cell":
                 kept += [cell] if any(fnmatch.fnmatchcase(cell.name, str(item.value)) for item in items) else []
@@ -71,7 +73,7 @@ def _shown_values(cells: Sequence[Cell], name: str) -> Iterator[str]:
 
 def _setting_of(run: Run, name: str) -> Any:
     section, _, inner = name.partition(".")
-    value = run.model_dump(mode="json")[section]
+    value = run.model_dump(mode="json", by_alias=True)[section]
     return value.get(inner) if inner else value
 
 

@@ -66,7 +66,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         trainer=options.trainer,
         mps=f"{os.getpid()}-{time.time_ns()}",
     )
-    prepare_checkpoints(checkpoints, state.done)
+    prepare_checkpoints(checkpoints, {*state.done} - {*state.untraced})
     data_sha = prepare_inputs(runs, work)
     with ExitStack() as stack:
         is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups

@@ -156,15 +156,15 @@ def _tuples(value: Any) -> Any:
 
 def _setting(name: str, field: FieldInfo) -> Setting:
     default = field.get_default(call_default_factory=False)
-    kind: Any = Annotated[field.annotation, field]
+    kind: Any = field.annotation if field.alias else Annotated[field.annotation, field]  # an alias is its model's alone
     required = field.is_required()
     return Setting(name, TypeAdapter(kind, config=_STRICT), None if required else default, required)
 
 
 def _settings(model: type[BaseModel], prefix: str = "") -> dict[str, Setting]:
     found: dict[str, Setting] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
+    for attribute, field in model.model_fields.items():
+        kind, name = field.annotation, field.alias or attribute
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found |= _settings(kind, f"{prefix}{name}.")
         elif prefix + name != "options":
@@ -179,8 +179,9 @@ NAME = _setting("sweep", SweepFile.model_fields["sweep"])
 METHODS = _setting("methods", SweepFile.model_fields["methods"])
 LABEL = _setting("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]
 SECTIONS = frozenset({name.partition(".")[0] for name in RUN if "." in name} | {"options"})
+IN_CELLS = [name for name in RUN if not name.startswith("trace.")]  # a trace tells no runs apart
 AMBIGUOUS = frozenset(
-    last for last in {name.rpartition(".")[2] for name in RUN} if sum(n.rpartition(".")[2] == last for n in RUN) > 1
+    last for last in {n.rpartition(".")[2] for n in IN_CELLS} if sum(n.rpartition(".")[2] == last for n in IN_CELLS) > 1
 )
 
 
@@ -207,5 +208,5 @@ def full_name(key: str) -> str:
         The dotted name; the key where there is none.
     """
     key = key.strip().removeprefix("run.")
-    matching = [name for name in RUN if name.rpartition(".")[2] == key]
+    matching = [name for name in IN_CELLS if name.rpartition(".")[2] == key]
     return matching[0] if key not in RUN and len(matching) == 1 else key

@@ -49,6 +49,10 @@ class Result(Protocol):
     def peak_bytes(self) -> int:
         """Of memory."""
 
+    @property
+    def artifacts(self) -> Mapping[str, str]:
+        """Files as base64, by name."""
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -60,6 +64,7 @@ class Ended:
     metrics: Series = field(default_factory=dict)
     wall_s: float = 0.0
     peak_bytes: int = 0
+    artifacts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
@@ -73,7 +78,8 @@ class Ended:
         """
         series = values["metrics"].items()
         metrics = {name: [(int(epoch), float(value)) for epoch, value in points] for name, points in series}
-        return cls(**{**{entry.name: values[entry.name] for entry in fields(cls)}, "metrics": metrics})
+        given = {entry.name: values[entry.name] for entry in fields(cls) if entry.name in values}
+        return cls(**{**given, "metrics": metrics})
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,7 @@ class Record:
     metrics: Series
     wall_s: float
     peak_bytes: int
+    artifacts: Mapping[str, str] = field(default_factory=dict)  # files as base64, by name
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod
@@ -106,6 +113,7 @@ class Record:
         Returns:
             The record.
         """
+        is_failed = result.status == "failed"  # what it was asked for: so that it is not tried for ever
         return cls(
             key=run.key,
             sweep=sweep,
@@ -119,10 +127,12 @@ class Record:
                 "git": provenance.commit(),
                 "versions": provenance.versions(),
                 "data_sha": data_sha or run.data.sha256 or "",
+                **({"trace": " ".join(run.traced)} if run.traced and (result.artifacts or is_failed) else {}),
             },
             metrics={name: [*series] for name, series in result.metrics.items()},
             wall_s=result.wall_s,
             peak_bytes=result.peak_bytes,
+            artifacts=dict(result.artifacts),
         )
 
     @property

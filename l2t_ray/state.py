@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.entries import Entry, failures, finished
+from l2t_ray.entries import Entry, failures, finished, untraced
 from l2t_ray.figures import Figures
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
@@ -33,6 +33,7 @@ class State:
         lost: key to (outcome, reason) of runs that ended without a result.
         to_train: keys, in the file's order.
         held: by a declared design.
+        untraced: finished runs among those to train, trained again because they lack a trace that is asked for.
     """
 
     sweep: "Sweep"
@@ -42,6 +43,7 @@ class State:
     lost: dict[str, tuple[str, str]]
     to_train: list[str]
     held: "Held | None" = None
+    untraced: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
@@ -57,11 +59,14 @@ class State:
         """
         entries = ledger.entries()
         done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
-        skipped = set(done) if retry_failed else {*done, *lost}
+        traced = {key: run.traced for key, run in sweep.runs.items() if run.traced}
+        again = untraced(entries, done, traced)
+        skipped = set(done) - set(again) if retry_failed else {*done, *lost} - set(again)
         held = sweep.looks.held(entries, retry_failed=retry_failed) if sweep.looks else None
         if held:
             skipped |= held.waiting | held.spared
-        return cls(sweep, ledger, entries, done, lost, [key for key in sweep.runs if key not in skipped], held)
+        to_train = [key for key in sweep.runs if key not in skipped]
+        return cls(sweep, ledger, entries, done, lost, to_train, held, tuple(again))
 
     @property
     def runs(self) -> list[Run]:
@@ -119,6 +124,8 @@ class State:
             counts += " (--retry-failed trains them again)" if not set(self.lost) & set(self.to_train) else ""
         if not self.to_train:
             return f"{self.sweep.name}: {counts}, nothing to train"
+        if self.untraced:
+            counts += f", {len(self.untraced)} of them to train again for the trace that they lack"
         wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
         shares = next(iter(plan.shares)) + ("" if len(plan.shares) == 1 else ", ...")
         return f"{self.sweep.name}: {counts}, {len(self.to_train)} to train, {shares}, {wall}"

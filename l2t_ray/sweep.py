@@ -70,6 +70,10 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
         if holder and running:
             _say(running["line"])
+        if state.untraced:
+            _say(
+                f"{len(state.untraced)} finished runs lack a trace that is asked for; a launch trains them again for it"
+            )
         return _show_summary(state, as_json=arguments.json)
     with lock, ExitStack() as stack:
         n_waiting = len(ledger.spool)
@@ -135,7 +139,11 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     _say(state.announce(plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
     if arguments.json:
-        content = {"sweep": state.sweep.name, **asdict(plan), "power": asdict(power) if power else None}
+        content = {
+            "sweep": state.sweep.name,
+            **asdict(plan),
+            "power": asdict(power) if power else None,
+        }
         print(json.dumps(content, indent=2))
     else:
         print_plan(plan, power, sys.stdout)

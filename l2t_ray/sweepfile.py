@@ -96,7 +96,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     runs: dict[str, Run] = {}
     named: dict[str, str] = {}
     for cell in select(cells, where):
-        for run in cell.run.with_seeds(cell.seeds):
+        for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
     return Sweep(name, path, runs, named, execution, methods, looks)

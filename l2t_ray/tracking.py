@@ -5,14 +5,17 @@ search; a database at hand is read by SQL, because that search loads every param
 One object in one long file: reading, writing, the lease and the manifest share a client and an experiment.
 """
 
+import base64
 import contextlib
 import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,8 @@ from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
 from l2t_ray.manifest import Wanted, manifest
 from l2t_ray.spool import HOME, Record, Result, Spool
+from l2t_ray.trace_file import ARTIFACT as TRACES
+from l2t_ray.trace_file import merge
 from l2t_ray.uri import database_file, is_database, mask, reaching, tracking_uri
 
 if TYPE_CHECKING:
@@ -250,12 +255,14 @@ class Ledger:
         from mlflow.entities import Metric, Param
 
         client, run_id = self._client, ""
-        if record.key in self._attempted:
-            known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'")
+        if record.key in self._attempted or "trace" in record.tags:
+            order = ["attributes.start_time ASC"]
+            known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'", order_by=order)
             begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
-            whole = [run.info.run_id for run in known if run.info.status == "FINISHED"]
+            whole = [run for run in known if run.info.status == "FINISHED"]
             if whole and record.outcome == "finished":
-                for double in set(begun) - set(whole):  # begun here, and finished by another sweep meanwhile
+                self._add_trace(whole[0], record)
+                for double in set(begun) - {run.info.run_id for run in whole}:  # begun here, finished by another sweep
                     client.delete_run(double)
                 return
             if begun:
@@ -264,7 +271,13 @@ class Ledger:
                     client.set_tag(run_id, f"l2t.{name}", {"outcome": record.outcome, **record.tags}[name])
         self._attempted.add(record.key)
         if not run_id:
-            tags = {"kind": "run", "key": record.key, "sweep": record.sweep, "outcome": record.outcome, **record.tags}
+            tags = {
+                "kind": "run",
+                "key": record.key,
+                "sweep": record.sweep,
+                "outcome": record.outcome,
+                **record.tags,
+            }
             created = client.create_run(
                 self._experiment.experiment_id,
                 start_time=record.start_ms,
@@ -286,7 +299,34 @@ class Ledger:
             client.log_batch(run_id, metrics=first, params=params[start : start + PARAMS_A_CALL])
         for start in range(METRICS_A_CALL, len(metrics), METRICS_A_CALL):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
+        self._log_files(run_id, {name: base64.b64decode(content) for name, content in record.artifacts.items()})
         client.set_terminated(run_id, "FINISHED" if record.outcome == "finished" else "FAILED", end_time=record.end_ms)
+
+    def _add_trace(self, run: Any, record: Record) -> None:
+        """Puts a repeated training's trace beside the result that counts, with what it traced before."""
+        known = run.data.tags.get("l2t.trace", "").split()
+        if TRACES not in record.artifacts or run.info.start_time == record.start_ms:
+            return
+        content = base64.b64decode(record.artifacts[TRACES])
+        run_id = run.info.run_id
+        with tempfile.TemporaryDirectory() as folder:
+            if known:
+                content = merge(Path(self._client.download_artifacts(run_id, TRACES, folder)).read_bytes(), content)
+        self._log_files(run_id, {TRACES: content})
+        ended = {name: points[-1][1] for name, points in record.metrics.items() if points}
+        there = {name: run.data.metrics[name] for name in ended if name in run.data.metrics}
+        same = all(there[name] == ended[name] for name in there)
+        told = "the same metrics" if same else f"test accuracy {ended.get('test_accuracy_percent', math.nan):.2f} %"
+        self._client.set_tag(run_id, "l2t.trace_of", f"a repeated training with {told}")
+        asked = {*known, *record.tags["trace"].split()}
+        self._client.set_tag(run_id, "l2t.trace", " ".join(sorted(asked)))  # last: now it is whole
+
+    def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder) / name
+                path.write_bytes(content)
+                self._client.log_artifact(run_id, str(path))
 
     @functools.cached_property
     def _client(self) -> "MlflowClient":

@@ -5,7 +5,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 import torch
@@ -21,6 +21,7 @@ from l2t_ray.memory import keep_freed_memory
 from l2t_ray.models import Backbone
 from l2t_ray.precision import allow_tf32
 from l2t_ray.replay import Replay
+from l2t_ray.traces import Tracer
 from l2t_ray.validation import validation_subset
 
 EVALUATION_BATCH = 500
@@ -42,6 +43,7 @@ class Outcome:
         metrics: (epoch, value) by name, epochs counted from 1.
         wall_s: seconds of training, all sessions added up; a pack's time is shared evenly among its runs.
         peak_bytes: the device allocator's peak; on a CPU the process' peak resident set.
+        artifacts: files as base64, by name: `traces.parquet`, where the run asks for one.
     """
 
     key: str
@@ -50,6 +52,7 @@ class Outcome:
     metrics: Metrics
     wall_s: float
     peak_bytes: int
+    artifacts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -128,6 +131,24 @@ def train(
     return pack.outcomes()
 
 
+def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> Outcome:
+    """What a run would come to without a single step: its trace has the values before training.
+
+    Args:
+        run: the run.
+        data: the data set, with the run's classes.
+        source: the frozen source network, or None.
+        device: where to look.
+
+    Returns:
+        An outcome without metrics.
+
+    Raises:
+        InputError: if something that is to be traced does not exist.
+    """
+    return _Pack([run], data, source, device).outcomes()[0]
+
+
 class _Pack:
     """The loop's state: the learner, the images on the device, and what has been measured."""
 
@@ -159,6 +180,8 @@ class _Pack:
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
         self.reasons = ["" for _ in runs]
+        self.tracer = Tracer(runs, self.learner, self.images)
+        self.tracer.look(0)
         self.earlier_s, self.started_s = 0.0, time.perf_counter()
 
     def prepare(self) -> None:
@@ -182,6 +205,7 @@ class _Pack:
             n_right += batch_right
         measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
         finite = self.learner.finite() & loss.isfinite()
+        self.tracer.look(epoch + 1)
         if epoch + 1 in self.evaluated:
             measured |= self._evaluate(epoch + 1)
         self.n_done = epoch + 1
@@ -200,6 +224,7 @@ class _Pack:
         return [
             self.learner.state(k)
             | {"key": run.key, "epoch": self.n_done, "metrics": self.metrics[k], "wall_s": wall_s, "reason": reason}
+            | {"trace": self.tracer.state(k)}
             for k, (run, reason) in enumerate(zip(self.runs, self.reasons, strict=True))
         ]
 
@@ -208,6 +233,7 @@ class _Pack:
         assert [state["key"] for state in states] == [run.key for run in self.runs], "a state belongs to its run"
         assert len({state["epoch"] for state in states}) == 1, "runs of one pack continue from the same epoch"
         self.learner.restore(states)
+        self.tracer.restore([state["trace"] for state in states])
         self.n_done = states[0]["epoch"]
         self.metrics = [dict(state["metrics"]) for state in states]
         self.reasons = [state["reason"] for state in states]
@@ -216,10 +242,10 @@ class _Pack:
     def outcomes(self) -> list[Outcome]:
         """One a run."""
         wall_s = (self.earlier_s + time.perf_counter() - self.started_s) / len(self.runs)
-        peak = _peak_bytes(self.device)
+        peak = peak_bytes(self.device)
         return [
-            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak)
-            for run, reason, metrics in zip(self.runs, self.reasons, self.metrics, strict=True)
+            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, self.tracer.files(k))
+            for k, (run, reason, metrics) in enumerate(zip(self.runs, self.reasons, self.metrics, strict=True))
         ]
 
     def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,7 +280,15 @@ class _Pack:
         return measured
 
 
-def _peak_bytes(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
+    """How much memory training has taken at most.
+
+    Args:
+        device: where.
+
+    Returns:
+        The device allocator's peak; on a CPU the process' peak resident set.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit_bytes = 1 if sys.platform == "darwin" else 1024

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,9 @@ def train_pack(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, source = inputs(work, runs[0])
     found: dict[str, dict[str, Any]] = {}
-    for n_before, (places, saved) in enumerate(groups):  # one, unless the pack was put together anew
+    for n_before, (places, kept) in enumerate(groups):  # one, unless the pack was put together anew
         some = [runs[place] for place in places]
+        saved = kept if kept and _traced_alike(some, kept) else None
         done = n_before * epochs
         watch(done + (saved[0]["epoch"] if saved else 0), len(groups) * epochs)
         outcomes = trainer(work)(
@@ -64,6 +65,12 @@ def train_pack(
         )
         found.update((outcome.key, outcome.to_json()) for outcome in outcomes)
     return [found[run.key] for run in runs]
+
+
+def _traced_alike(runs: Sequence[Run], saved: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether checkpoints have the traces that are asked for by now: a trace begins before the training."""
+    asked = [item["state"].get("trace", {}).get("asked") for item in saved]
+    return asked == [[*run.traced] for run in runs]
 
 
 def _watch_group(watch: Callable[[int, int], None], done: int, epochs: int, epoch: int) -> None:

@@ -28,8 +28,8 @@ KEY_DIGITS = 16
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
-# where things lie: never in the key
-LOCATIONS = (("source", "weights"), ("data", "path"), ("data", "title"))
+# where things lie, and how they come there: never in the key
+LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -72,6 +72,9 @@ class Source(Frozen):
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
     weights: str | None = Field(None, description="file of weights, relative to the working folder")
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
+    train: str | None = Field(
+        None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"
+    )
 
 
 class Target(Frozen):

@@ -31,11 +31,13 @@ class Laws:
         digests: of contents.
         images: by `data.path`.
         weights: SHA-256 by `source.weights`.
+        missing: the file that trains them, by `source.weights` that are not there.
     """
 
     digests: Digests
     images: dict[str, Contents] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, Path] = field(default_factory=dict)
     _unread: dict[tuple[str, str], str] = field(default_factory=dict)  # (place, setting) -> problem
     _read: set[tuple[str, str]] = field(default_factory=set)
 
@@ -87,9 +89,16 @@ class Laws:
                     f"{weights.item.place}: {law}; add `source: {{weights: FILE}}`, and train one "
                     "with `python -m l2t_ray.pretrain` if there is none"
                 )
+            elif not Path(weights.value).is_file() and (
+                training := [c for c in block.values("source.train") if c.value]
+            ):
+                for train in training:
+                    yield from self._check_training(block, weights.value, train)
             elif not Path(weights.value).is_file():
                 law = f"source.weights must be a file, from the working folder, got {weights.value!r}"
-                remedy = "correct the path, or train it with `python -m l2t_ray.pretrain SOURCE.yaml`"
+                remedy = (
+                    "correct the path, train it with `python -m l2t_ray.pretrain FILE`, or add `train: FILE` beside it"
+                )
                 yield f"{weights.item.place}: {law}; {remedy}"
             else:
                 try:
@@ -100,6 +109,26 @@ class Laws:
         for pinned in block.values("source.sha256"):
             for value in {choice.value for choice in named} & set(self.weights):
                 yield from _check_pin(pinned, self.weights[value], value)
+
+    def _check_training(self, block: Block, weights: str, train: Choice) -> Iterator[str]:
+        from l2t_ray.source_file import read_pretraining  # needs torch
+
+        place = train.item.place
+        try:
+            settings = read_pretraining(Path(train.value), digests=self.digests)
+        except InputError as error:
+            yield from (f"{place}: source.train: {problem}" for problem in error.problems)
+            return
+        if Path(settings.out) != Path(weights):
+            law = f"source.train must be the file that writes {weights!r}"
+            yield f"{place}: {law}, got {train.value} with `out: {settings.out}`; correct one of them"
+        for name in ("arch", "width"):
+            made, default = getattr(settings.source, name), Choice(getattr(Source(), name), train.item)
+            for choice in block.values(f"source.{name}") or [default]:
+                if choice.value != made:
+                    law = f"source.{name} must be what source.train makes, {made}"
+                    yield f"{choice.item.place}: {law}, got {choice.value}; correct one of them"
+        self.missing[weights] = Path(train.value)
 
     def _check_options(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
         for dotted, choices in block.choices.items():

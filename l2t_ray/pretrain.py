@@ -5,30 +5,34 @@ Exit codes: 0 the weights are there; 1 interrupted; 2 usage.
 """
 
 import argparse
-import dataclasses
+import base64
 import io
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from l2t_ray import models, provenance
 from l2t_ray.checkpoint import remove_state
 from l2t_ray.data import DataSet, load_data
-from l2t_ray.digests import Digests
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.files import compute_sha256, write_atomic
 from l2t_ray.pretraining import Pretraining, Progress, differences, train_source
-from l2t_ray.settings import BROKEN, Setting, shown, suggest
-from l2t_ray.yaml_lines import Item, load_yaml, parse_yaml
+from l2t_ray.source_file import read_pretraining
+from l2t_ray.spool import Record, dotted
+from l2t_ray.tracking import Ledger
+from l2t_ray.training import peak_bytes
 
 LINE_S = 10.0  # between two lines of progress, at the least
+EXPERIMENT = "sources"  # in MLflow, for what this command trains; a sweep's sources are in the sweep's
+
+Say = Callable[..., None]
+Card = Mapping[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,37 +53,45 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
-        pretrain(settings, arguments.data_dir, download=not arguments.no_download, force=arguments.force)
+        download, force = not arguments.no_download, arguments.force
+        card, is_new = pretrain(settings, arguments.data_dir, download=download, force=force)
+        _track(settings, card, is_new=is_new)
     except InputError as error:
         _say(*error.problems)
         return 2
     except KeyboardInterrupt:
         _say("interrupted; launch again to go on")
         return 1
+    print(told(Path(settings.out), card))
     return 0
 
 
-def pretrain(settings: Pretraining, data_dir: Path, *, download: bool = True, force: bool = False) -> None:
-    """Makes the weights be there: trains the network unless they are, and prints where they lie.
+def pretrain(
+    settings: Pretraining, data_dir: Path, *, download: bool = True, force: bool = False, say: Say | None = None
+) -> tuple[Card, bool]:
+    """Makes the weights be there: trains the network unless they are.
 
     Args:
         settings: all of them.
         data_dir: for downloads and caches.
         download: whether a missing data set may be fetched.
         force: train anew, whatever is there.
+        say: is told the progress; by default stderr.
+
+    Returns:
+        The card, and whether the weights were trained now.
 
     Raises:
         InputError: if other weights are there, the folder cannot be written, or the data are not as they must be.
     """
+    say = say or _say
     out, card, checkpoint = Path(settings.out), card_path(Path(settings.out)), Path(f"{settings.out}.checkpoint")
     if force:
         remove_state(checkpoint)
     elif out.exists():
         _check_weights(out, card, settings)
-        told = json.loads(card.read_bytes())
-        _say(f"{out} is there already, of the same settings; --force trains it anew")
-        print(_result(out, told))
-        return
+        say(f"{out} is there already, of the same settings; --force trains it anew")
+        return json.loads(card.read_bytes()), False
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
@@ -89,19 +101,19 @@ def pretrain(settings: Pretraining, data_dir: Path, *, download: bool = True, fo
         ) from error
     data = load_data(settings.data, data_dir, download=download)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    _say(
+    say(
         f"training {settings.source.arch} (width {settings.source.width:g}) on {data.name}, "
         f"{len(data.classes)} classes, {settings.training.epochs} epochs, on {device}, for {out}"
     )
-    printer = _Printer(settings.training.epochs)
+    printer = _Printer(settings.training.epochs, say)
     network, progress = train_source(settings, data, device=device, checkpoint=checkpoint, on_epoch=printer)
     buffer = io.BytesIO()
     torch.save(models.source_state(network), buffer)
     write_atomic(out, buffer.getvalue())
-    told = _describe(settings, data, network.history, progress, compute_sha256(out), device)
-    write_atomic(card, json.dumps(told, indent=1).encode())
+    content = _describe(settings, data, network.history, progress, compute_sha256(out), device)
+    write_atomic(card, json.dumps(content, indent=1).encode())
     remove_state(checkpoint)
-    print(_result(out, told))
+    return content, True
 
 
 def card_path(out: Path) -> Path:
@@ -116,97 +128,74 @@ def card_path(out: Path) -> Path:
     return out.with_suffix(".json")
 
 
-def read_pretraining(path: Path, *, overrides: Sequence[str] = (), data_dir: Path = Path("data")) -> Pretraining:
-    """Reads the settings' file; what `data.path` contains is put into `data.sha256`.
+def told(out: Path, card: Card) -> str:
+    """What a training came to.
 
     Args:
-        path: of the YAML file; paths inside count from the working folder.
-        overrides: `dotted.key=VALUE`.
-        data_dir: remembers digests.
+        out: the weights.
+        card: of them.
 
     Returns:
-        The settings.
-
-    Raises:
-        InputError: with a line for every problem.
+        One line.
     """
-    top, problems = load_yaml(path)
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        item, told = parse_yaml(value, "", f"--set {text}")
-        problems += told if equals else [f"--set {text}: must be dotted.key=VALUE, got no '='"]
-        if equals:
-            top = _with(top, key.strip().split("."), item)
-    values = _read(Pretraining, top, "", problems)
-    if problems:
-        raise InputError(problems)
-    settings = Pretraining.model_validate(values)
-    if settings.source.weights is not None:
-        settings = _with_start(settings)
-    if settings.data.path is None or not Path(settings.data.path).exists():
-        return settings  # `load_data` says what is missing
-    digests = Digests(data_dir / ".cache")
-    sha256 = digests.of_images(Path(settings.data.path)).sha256
-    digests.save()
-    if settings.data.sha256 not in {None, sha256}:
-        raise InputError(f"{settings.data.path}: must hold what data.sha256 says, got {sha256}; correct one of them")
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"sha256": sha256})})
+    return (
+        f"{out}: {card['test_accuracy_percent']:.2f} % of {card['n_test']} test images of {card['data']} "
+        f"({len(card['classes'])} classes) in {card['wall_s']:.0f} s; its card is {card_path(out)}"
+    )
 
 
-def _with_start(settings: Pretraining) -> Pretraining:
-    """The settings with what their starting weights contain."""
-    path = Path(str(settings.source.weights))
-    if not path.is_file():
-        raise InputError(
-            f"{path}: source.weights must be a file of weights to start from; correct the path, or train it"
-        )
-    sha256 = compute_sha256(path)
-    if settings.source.sha256 not in {None, sha256}:
-        raise InputError(f"{path}: must hold what source.sha256 says, got {sha256}; correct one of them")
-    return settings.model_copy(update={"source": settings.source.model_copy(update={"sha256": sha256})})
+def as_record(settings: Pretraining, card: Card, sweep: str) -> Record:
+    """What the ledger keeps of a source network.
+
+    Args:
+        settings: of its training.
+        card: of its weights.
+        sweep: MLflow's experiment.
+
+    Returns:
+        A record of the kind `source`; the card is its artifact, the weights stay where they are.
+    """
+    return Record(
+        key=settings.key,
+        sweep=sweep,
+        name=f"{card['arch']} on {card['data']}",
+        kind="source",
+        outcome="finished",
+        params=dotted(settings.resolved()),
+        tags={
+            "weights_sha": card["weights_sha256"],
+            "data_sha": card["data_sha256"],
+            "device": card["device"],
+            "git": card["git"],
+            "versions": json.dumps(card["versions"]),
+        },
+        metrics={name: [(epoch, value) for epoch, value in points] for name, points in card["metrics"].items()},
+        wall_s=card["wall_s"],
+        peak_bytes=card.get("peak_bytes", 0),
+        artifacts={"card.json": base64.b64encode(json.dumps(card, indent=1).encode()).decode()},
+    )
 
 
-def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) -> dict[str, Any]:
-    """A section's values in their types; every mistake is told at its own line."""
-    if not isinstance(item.value, dict):
-        problems.append(f"{item.place}: {prefix or 'the file'} must be a map of settings, got {shown(item)}")
-        return {}
-    values: dict[str, Any] = {}
-    for name, child in item.value.items():
-        field = model.model_fields.get(name)
-        if field is None:
-            problems.append(f"{child.place}: {prefix}{name} is no setting; {suggest(name, model.model_fields)}")
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            values[name] = _read(field.annotation, child, f"{prefix}{name}.", problems)
-        else:
-            kind: Any = Annotated[field.annotation, field]
-            adapter = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
-            default = None if field.is_required() else field.get_default()
-            values[name] = Setting(prefix + name, adapter, default).read(child, problems)
-    missing = [name for name, field in model.model_fields.items() if field.is_required() and name not in values]
-    problems += [f"{item.place}: {prefix}{name} must be given; add it" for name in missing]
-    if BROKEN not in values.values() and not problems:
-        try:  # laws between settings
-            model.model_validate(values)
-        except ValidationError as error:
-            problems += [f"{item.place}: {prefix.rstrip('.')}: {part['msg']}" for part in error.errors()]
-    return values
-
-
-def _with(item: Item, keys: Sequence[str], value: Item) -> Item:
-    if not keys:
-        return value
-    children = item.value if isinstance(item.value, dict) else {}
-    child = _with(children.get(keys[0], Item({}, value.place)), keys[1:], value)
-    return dataclasses.replace(item, value={**children, keys[0]: child})
+def _track(settings: Pretraining, card: Card, *, is_new: bool) -> None:
+    """Tells the ledger, and what an earlier launch of this command could not tell it."""
+    ledger = Ledger(EXPERIMENT)
+    if is_new:
+        ledger.spool.put(as_record(settings, card, EXPERIMENT))
+    if not len(ledger.spool):
+        return
+    try:
+        with ledger.writing():
+            ledger.flush()
+    except (InputError, LedgerUnavailableError) as error:
+        _say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder} for the next launch")
 
 
 def _check_weights(out: Path, card: Path, settings: Pretraining) -> None:
     """Refuses to overwrite what is not the result of the same settings."""
     remedy = "name another file in `out`, or train anew with --force"
     try:
-        told = json.loads(card.read_bytes())
-        known, sha256 = told["settings"], told["weights_sha256"]
+        content = json.loads(card.read_bytes())
+        known, sha256 = content["settings"], content["weights_sha256"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{out}: must not be there, or have the card {card} of its training; {remedy}") from None
     if found := differences(known, settings.resolved()):
@@ -237,6 +226,7 @@ def _describe(
         "weights_sha256": weights_sha256,
         "settings": settings.resolved(),
         "wall_s": round(progress.wall_s, 3),
+        "peak_bytes": peak_bytes(device),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "git": provenance.commit(),
         "versions": json.loads(provenance.versions()),
@@ -244,18 +234,11 @@ def _describe(
     }
 
 
-def _result(out: Path, card: Mapping[str, Any]) -> str:
-    return (
-        f"{out}: {card['test_accuracy_percent']:.2f} % of {card['n_test']} test images of {card['data']} "
-        f"({len(card['classes'])} classes) in {card['wall_s']:.0f} s; its card is {card_path(out)}"
-    )
-
-
 class _Printer:
     """A line of progress for the first epoch of a session, the last, and every so many seconds."""
 
-    def __init__(self, n_epochs: int) -> None:
-        self.n_epochs, self.last_s = n_epochs, -LINE_S
+    def __init__(self, n_epochs: int, say: Say) -> None:
+        self.n_epochs, self.last_s, self.say = n_epochs, -LINE_S, say
 
     def __call__(self, progress: Progress) -> None:
         if time.monotonic() - self.last_s < LINE_S and progress.epoch < self.n_epochs:
@@ -263,8 +246,8 @@ class _Printer:
         self.last_s = time.monotonic()
         left_s = progress.wall_s / progress.epoch * (self.n_epochs - progress.epoch)
         tested = [f"test accuracy {value:.2f} %" for _, value in progress.metrics.get("test_accuracy_percent", [])]
-        told = [f"train_loss {progress.metrics['train_loss'][-1][1]:.4f}", *tested[-1:], f"{left_s:.0f} s left"]
-        _say(f"epoch {progress.epoch}/{self.n_epochs}: {', '.join(told)}")
+        parts = [f"train_loss {progress.metrics['train_loss'][-1][1]:.4f}", *tested[-1:], f"{left_s:.0f} s left"]
+        self.say(f"epoch {progress.epoch}/{self.n_epochs}: {', '.join(parts)}")
 
 
 def _say(*lines: str) -> None:

@@ -3,6 +3,8 @@
 The recipe is the published networks': SGD, the rate times 0.1 at half and three quarters of the epochs, batch 128.
 """
 
+import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +21,7 @@ from l2t_ray import models
 from l2t_ray.architectures import Arch
 from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.checkpoint import load_state, save_state
-from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
+from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.precision import allow_tf32, parameter_type
@@ -85,6 +87,12 @@ class Pretraining(Frozen):
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
 @dataclass

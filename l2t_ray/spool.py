@@ -96,6 +96,7 @@ class Record:
     wall_s: float
     peak_bytes: int
     artifacts: Mapping[str, str] = field(default_factory=dict)  # files as base64, by name
+    kind: str = "run"  # or source
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod

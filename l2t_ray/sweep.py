@@ -76,6 +76,8 @@ def _run(arguments: argparse.Namespace) -> int:
             )
         return _show_summary(state, as_json=arguments.json)
     with lock, ExitStack() as stack:
+        if sweep.sources:
+            sweep = _with_sources(sweep, ledger, arguments)
         n_waiting = len(ledger.spool)
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
         if n_waiting or state.to_train:
@@ -86,6 +88,24 @@ def _run(arguments: argparse.Namespace) -> int:
             ledger.settle()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
         return _launch(state, arguments, progress_file)
+
+
+def _with_sources(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace) -> "Sweep":
+    """The sweep once the source networks that it lacks are trained: only now are its runs' keys known."""
+    from l2t_ray.sources import train_sources
+
+    with ledger.writing(on_lost=_interrupt):
+        for weights, file in sweep.sources.items():
+            _say(f"{sweep.name}: {weights} is not there, so {file} trains it first")
+        train_sources(
+            sweep.sources,
+            sweep.execution,
+            ledger,
+            _say,
+            address=arguments.address,
+            download=sweep.execution.download and not arguments.no_download,
+        )
+    return _read(arguments, arguments.where)
 
 
 def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) -> int:
@@ -136,11 +156,15 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
 
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    for weights, file in state.sweep.sources.items():
+        _say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, and then its runs' keys are known")
     _say(state.announce(plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
     if arguments.json:
+        sources = {weights: str(file) for weights, file in state.sweep.sources.items()}
         content = {
             "sweep": state.sweep.name,
+            "sources": sources,
             **asdict(plan),
             "power": asdict(power) if power else None,
         }

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ class Sweep:
         cells: key to cell: runs that differ in their seed alone.
         execution: how they are trained.
         methods: files with methods of the user's own, which are loaded already in this process.
+        sources: weights that are not there, and the file that trains each; their runs have provisional keys.
         looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
     """
 
@@ -47,6 +48,7 @@ class Sweep:
     execution: Execution
     methods: tuple[Path, ...]
     looks: "Looks | None" = None
+    sources: Mapping[str, Path] = field(default_factory=dict)
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -99,7 +101,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods, looks)
+    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -272,7 +272,7 @@ class Ledger:
         self._attempted.add(record.key)
         if not run_id:
             tags = {
-                "kind": "run",
+                "kind": record.kind,
                 "key": record.key,
                 "sweep": record.sweep,
                 "outcome": record.outcome,

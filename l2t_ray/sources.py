@@ -1,0 +1,148 @@
+"""Source networks that a sweep lacks and says how to train: each a Ray task, with progress and a ledger entry."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2t_ray.config import Execution
+from l2t_ray.errors import InputError
+from l2t_ray.files import write_atomic
+from l2t_ray.fleet import cores
+from l2t_ray.launch import cluster
+from l2t_ray.source_file import read_pretraining
+
+if TYPE_CHECKING:
+    from l2t_ray.tracking import Ledger
+
+POLL_S = 1.0
+
+
+class SourceTrainer:
+    """A worker that trains one source network and answers for its progress meanwhile.
+
+    Args:
+        settings: JSON of `Pretraining`.
+        folder: the working folder, where the node has it.
+        data_dir: for downloads and caches.
+        download: whether a missing data set may be fetched.
+        threads: of torch.
+    """
+
+    def __init__(self, settings: str, folder: str, data_dir: str, threads: int, *, download: bool) -> None:
+        self._settings, self._folder, self._data_dir = settings, folder, data_dir
+        self._threads, self._download = threads, download
+        self._lines: list[str] = []
+
+    def train(self) -> dict[str, Any]:
+        """Trains, from the checkpoint on where there is one.
+
+        Returns:
+            {"card": ..., "weights": the file's bytes}, or {"problems": [...]} of an input that is refused.
+        """
+        import torch
+
+        from l2t_ray.pretrain import pretrain
+        from l2t_ray.pretraining import Pretraining
+
+        if Path(self._folder).is_dir():
+            os.chdir(self._folder)
+        torch.set_num_threads(self._threads)
+        settings = Pretraining.model_validate_json(self._settings)
+        try:
+            card, _ = pretrain(settings, Path(self._data_dir), download=self._download, say=self._lines.append)
+        except InputError as error:
+            return {"problems": error.problems}
+        return {"card": card, "weights": Path(settings.out).read_bytes()}
+
+    def said(self, n_known: int) -> list[str]:
+        """Progress.
+
+        Args:
+            n_known: lines that have been fetched before.
+
+        Returns:
+            The lines since.
+        """
+        return self._lines[n_known:]
+
+
+def train_sources(
+    files: Mapping[str, Path],
+    execution: Execution,
+    ledger: "Ledger",
+    say: Callable[[str], None],
+    *,
+    address: str | None = None,
+    download: bool = True,
+) -> None:
+    """Trains the networks side by side, a card each where there are cards, and records each.
+
+    Args:
+        files: by weights, the file that trains them.
+        execution: of the sweep file.
+        ledger: of the sweep; this process is its writer.
+        say: is told what happens.
+        address: of a running Ray cluster; None for this machine.
+        download: whether data sets may be fetched.
+
+    Raises:
+        InputError: if a training is refused, or raises more often than `execution.retries` allows.
+    """
+    from l2t_ray.pretrain import as_record, card_path, told
+
+    with cluster(address, n_cores=cores()):
+        import ray
+
+        data_dir = str(Path(execution.data_dir).resolve())
+        n_gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
+        kind = ray.remote(SourceTrainer).options(num_cpus=1, num_gpus=n_gpus, max_concurrency=2)
+        threads = execution.threads if isinstance(execution.threads, int) else max(1, cores() // len(files))
+        waiting = dict.fromkeys(files, execution.retries)
+        settings = {weights: read_pretraining(file, data_dir=Path(data_dir)) for weights, file in files.items()}
+        live: dict[Any, tuple[str, Any, list[int]]] = {}
+        while waiting or live:
+            busy = {weights for weights, _, _ in live.values()}
+            for weights in [weights for weights in waiting if weights not in busy]:
+                text = settings[weights].model_dump_json()
+                actor = kind.remote(text, str(Path.cwd()), data_dir, threads, download=download)
+                live[actor.train.remote()] = (weights, actor, [0])
+            ended, _ = ray.wait([*live], timeout=POLL_S)
+            for weights, actor, n_known in live.values():
+                _tell(weights, actor, n_known, say)
+            for task in ended:
+                weights, actor, _ = live.pop(task)
+                try:
+                    answer = ray.get(task)
+                except ray.exceptions.RayError as error:
+                    reason = str(error).strip().splitlines()[-1]
+                    waiting[weights] -= 1
+                    if waiting[weights] < 0:
+                        law = f"the training of {weights} must end"
+                        raise InputError(f"{files[weights]}: {law}, it raised {reason}; correct the file") from error
+                    say(f"{weights}: {reason}; it is tried again from its checkpoint")
+                    continue
+                finally:
+                    ray.kill(actor)
+                if "problems" in answer:
+                    raise InputError([f"{files[weights]}: {problem}" for problem in answer["problems"]])
+                del waiting[weights]
+                if not Path(weights).exists():  # it was trained on another machine
+                    write_atomic(Path(weights), answer["weights"])
+                    write_atomic(card_path(Path(weights)), json.dumps(answer["card"], indent=1).encode())
+                ledger.spool.put(as_record(settings[weights], answer["card"], ledger.sweep))
+                ledger.flush()
+                say(told(Path(weights), answer["card"]))
+
+
+def _tell(weights: str, actor: Any, n_known: list[int], say: Callable[[str], None]) -> None:
+    import ray
+
+    try:
+        lines = ray.get(actor.said.remote(n_known[0]), timeout=10 * POLL_S)
+    except ray.exceptions.RayError:  # it has died, or is busy: the task's own answer tells
+        return
+    n_known[0] += len(lines)
+    for line in lines:
+        say(f"{weights}: {line}")

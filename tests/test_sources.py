@@ -1,0 +1,169 @@
+"""A sweep that lacks its source network trains it first: planned, trained by Ray, recorded, resumed, refused."""
+
+import contextlib
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from l2t_ray import launch, sweep
+from l2t_ray.errors import InputError
+from l2t_ray.pretraining import Pretraining
+from l2t_ray.sweepfile import read_sweep
+from l2t_ray.tracking import Ledger
+
+pytestmark = [
+    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
+    # Ray leaves sockets and pipes of its own processes to the garbage collector
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+SOURCE = {
+    "out": "weights/small.pt",
+    "source": {"arch": "resnet20", "width": 0.125},
+    "data": {"name": "digits", "classes": ["0", "1"], "samples_per_class": 20},
+    "training": {"epochs": 2, "batch_size": 16},
+}
+SWEEP = {
+    "sweep": "taught",
+    "run": {
+        "data": {"name": "digits", "samples_per_class": 2, "classes": ["2", "3"]},
+        "source": {"arch": "resnet20", "width": 0.125, "weights": "weights/small.pt", "train": "small.yaml"},
+        "target": {"width": 0.1},
+        "training": {"epochs": 1, "batch_size": 4},
+    },
+    "grid": [{"method": ["scratch", "ufm"], "seed": 0}],
+    "execution": {"retries": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """MLflow's migrations take seconds: one empty database is copied."""
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Ledger("template", folder=folder).open()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    with launch.cluster(None, n_cores=2):
+        yield
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    write()
+    return tmp_path
+
+
+def write(source=None, **parts):
+    Path("small.yaml").write_text(yaml.safe_dump({**SOURCE, **(source or {})}))
+    Path("taught.yaml").write_text(yaml.safe_dump({**SWEEP, **parts}))
+
+
+def command(*arguments):
+    """Exit code, stdout, stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = sweep.main(["taught.yaml", "--no-probe", *arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+def test_a_sweep_trains_the_source_that_it_lacks_then_its_runs_and_nothing_twice(folder, template, ray_cluster):
+    shutil.copy(template, folder)
+    code, out, err = command("--plan", "--json")
+    assert (code, json.loads(out)["sources"]) == (0, {"weights/small.pt": "small.yaml"})
+    assert "weights/small.pt is not there: small.yaml trains it first" in err
+    assert not Path("weights").exists()  # a plan starts nothing
+
+    code, out, err = command()
+    assert code == 0, err
+    assert "weights/small.pt: epoch 2/2: train_loss" in err
+    card = json.loads(Path("weights/small.json").read_text())
+    assert f"weights/small.pt: {card['test_accuracy_percent']:.2f} % of 180 test images" in err
+    assert "2 runs wanted, 0 finished, 2 to train" in err
+    entries = Ledger("taught").entries()
+    assert sorted(entry.kind for entry in entries) == ["lease", "manifest", "run", "run", "source"]
+    keys = {entry.key for entry in entries if entry.kind == "run"}
+    assert keys == set(read_sweep(Path("taught.yaml")).runs)  # with the digest of the weights by now
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(Ledger("taught").uri)
+    logged = client.get_run(next(entry.run_id for entry in entries if entry.kind == "source"))
+    assert logged.data.tags["l2t.weights_sha"] == card["weights_sha256"]
+    assert logged.data.tags["l2t.git"] == card["git"]
+    assert logged.data.params["source.width"] == "0.125"
+    history = client.get_metric_history(logged.info.run_id, "train_loss")
+    assert [[point.step, point.value] for point in history] == card["metrics"]["train_loss"]
+    stored = client.download_artifacts(logged.info.run_id, "card.json", str(folder))
+    assert json.loads(Path(stored).read_text()) == card
+
+    content = Path("weights/small.pt").read_bytes()
+    code, _, err = command()
+    assert (code, "nothing to train" in err, "trains it first" in err) == (0, True, False)
+    assert Path("weights/small.pt").read_bytes() == content
+
+
+def test_a_source_whose_data_are_refused_ends_the_launch_before_its_runs(folder, template, ray_cluster):
+    shutil.copy(template, folder)
+    write(source={"data": {"name": "digits", "samples_per_class": 88}})
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert "small.yaml: data.samples_per_class must be >= 1 and <= 87 for class '8' of digits, got 88" in err
+    assert not [entry for entry in Ledger("taught").entries() if entry.kind == "run"]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (
+            {"out": "other.pt"},
+            "source.train must be the file that writes 'weights/small.pt', got small.yaml with `out: o",
+        ),
+        (
+            {"source": {"width": 0.25, "arch": "resnet20"}},
+            "source.width must be what source.train makes, 0.25, got 0.125",
+        ),
+        ({"source": {"width": 0.125}}, "source.arch must be what source.train makes, resnet32, got resnet20"),
+        ({"seed": -1}, "source.train: small.yaml:8: seed must be >= 0, got -1"),
+    ],
+    ids=["out", "width", "arch", "seed"],
+)
+def test_a_training_that_does_not_fit_is_told_at_its_line(folder, source, told):
+    write(source=source)
+    with pytest.raises(InputError) as caught:
+        read_sweep(Path("taught.yaml"))
+    (problem,) = caught.value.problems
+    assert problem.startswith("taught.yaml:")
+    assert told in problem
+
+
+def test_where_the_weights_are_there_the_training_is_not_looked_at(folder):
+    Path("weights").mkdir()
+    Path("weights/small.pt").write_bytes(b"some")
+    Path("small.yaml").unlink()
+    assert read_sweep(Path("taught.yaml")).sources == {}
+
+
+def test_how_weights_are_trained_is_no_part_of_a_key(folder):
+    Path("weights").mkdir()
+    Path("weights/small.pt").write_bytes(b"some")
+    keys = set(read_sweep(Path("taught.yaml")).runs)
+    assert set(read_sweep(Path("taught.yaml"), overrides=["source.train=null"]).runs) == keys
+
+
+def test_a_sources_key_is_its_settings_and_not_where_it_is_written():
+    one, two = (Pretraining.model_validate({**SOURCE, "out": out, "data": {"name": "digits"}}) for out in ("a", "b"))
+    assert (one.key, len(one.key)) == (two.key, 16)
+    assert one.model_copy(update={"seed": 1}).key != one.key

@@ -87,6 +87,80 @@ def test_the_thesis_methods_train_every_target(name, arch, digits):
     assert outcome.metrics["train_loss"][-1][1] < 2 * math.log(3)
 
 
+OWN = '''
+"""Everything that the rivals needed: a random network of its own, a start, frozen tensors, stages, refusals."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from l2t_ray.methods import Method, Stage
+from l2t_ray.models import Backbone, BatchNorm, Traced
+from l2t_ray.registry import register
+
+
+class Noisy(Backbone):
+    n_draws = 2
+
+    def __init__(self, n_classes):
+        super().__init__("vit", 1.0, n_classes, [4])
+        self.conv, self.bn, self.fc = nn.Conv2d(3, 4, 4, 4), BatchNorm(4), nn.Linear(4, n_classes)
+
+    @property
+    def sizes(self):
+        return (8,)
+
+    def features(self, x, n_levels=None, draws=None):
+        x = self.bn(self.conv(x))
+        return [x if draws is None else x * draws.mean(1)[:, None, None, None]]
+
+    def classify(self, last):
+        return self.fc(last.mean((2, 3)))
+
+
+@dataclass(frozen=True)
+class Everything(Method):
+    def laws(self, run):
+        if run.options["strength"] < 0:
+            yield "options.strength", f"must be >= 0, got {run.options['strength']}; correct it"
+
+    def target(self, run, n_classes, source):
+        return Traced(Noisy(n_classes))
+
+    def start(self, run, network, source):
+        return {"fc.bias": torch.arange(3.0)}, {"mean.bn": torch.full((4,), 0.5)}
+
+    def prepare(self, run, shapes, images, features, generator):
+        return {"mean": features(images)[-1].mean((0, 2, 3)), "noise": torch.randn(2, generator=generator)}
+
+    def stage(self, progress, options):
+        return Stage(rates={"conv.": 0.0}) if progress < 0.5 else Stage(rates={"fc.": 0.0})
+
+    def loss(self, extra, batch, options):
+        return options["strength"] * (batch.target[0].mean() - batch.frozen["mean"].mean()).square()
+
+
+register(Everything("everything", uses=frozenset({"source"}), options={"strength": 1.0}))
+'''
+
+
+def test_a_file_of_ones_own_can_do_what_the_rivals_do(digits, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    registry.load([tmp_path / "own.py"])
+    states = []
+    wanted = [run("everything", seed=s, arch="vgg9") for s in (0, 1)]
+    outcomes = train(wanted, digits, source(), device=CPU, on_epoch=lambda _, snapshot: states.append(snapshot()))
+    assert [o.status for o in outcomes] == ["finished"] * 2
+    first, last = (state[0] for state in states)
+    assert torch.equal(first["theta"]["fc.weight"], last["theta"]["fc.weight"])  # the second stage left it
+    assert not torch.equal(first["theta"]["conv.weight"], last["theta"]["conv.weight"])
+    assert (first["theta"]["fc.bias"] - torch.arange(3.0)).abs().max() < 0.1
+    assert last["frozen"]["mean"].shape == (8,)
+    assert not torch.equal(states[0][0]["frozen"]["noise"], states[0][1]["frozen"]["noise"])
+    with pytest.raises(InputError, match=r"options\.strength must be >= 0, got -1"):
+        learner(run("everything", arch="vgg9", strength=-1.0))
+
+
 # gate
 
 

@@ -161,7 +161,7 @@ def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
         if not items:
             problems.append(f"{item.place}: {name} must have at least one value, got []; add one, or leave it out")
         if name == "seed":
-            seeds = [found for child in items for found in _read_seeds(setting, child, problems)]
+            seeds = [found for child in items for found in read_seeds(setting, child, problems)]
         else:
             read = [Choice(setting.read(child, problems), child) for child in items]
             choices[name] = [choice for choice in read if choice.value is not BROKEN]
@@ -213,7 +213,17 @@ def _holds_list(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(child.value, list) for child in value)
 
 
-def _read_seeds(setting: Setting, item: Item, problems: list[str]) -> list[range]:
+def read_seeds(setting: Setting, item: Item, problems: list[str]) -> list[range]:
+    """A seed, or all from the first to the last.
+
+    Args:
+        setting: a run's seed.
+        item: a number, or {from, to}.
+        problems: a line is added for each law that is broken.
+
+    Returns:
+        One range; none where it is broken.
+    """
     if not isinstance(item.value, dict):
         seed = setting.read(item, problems)
         return [] if seed is BROKEN else [range(seed, seed + 1)]

@@ -8,7 +8,7 @@ from l2t_ray.config import Execution, Run
 from l2t_ray.estimate import estimate
 from l2t_ray.figures import Figure, Figures
 from l2t_ray.fleet import Group
-from l2t_ray.placement import Habits, Share, Times, choose_share, run_s, shapes, speed_shape
+from l2t_ray.placement import Habits, Share, Times, choose_share, run_s, shape, shapes, speed_shape
 
 
 class Lanes:
@@ -47,6 +47,20 @@ class Lanes:
         self._known, self._habits = known, habits or {}
         self._estimates = estimates
         self._shares: dict[tuple[str, Group], Share] = {}
+
+    def add(self, run: Run) -> str:
+        """Takes a run that was not known at the start.
+
+        Args:
+            run: to train.
+
+        Returns:
+            Its shape.
+        """
+        name = self.shape_of[run.key] = shape(run)
+        if name not in self.example:
+            self.example[name], self._speed_shape[name] = run, speed_shape(run)
+        return name
 
     def share(self, shape: str, group: Group) -> Share:
         """What a pack of a shape gets on a kind of device.

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
@@ -22,6 +22,9 @@ from l2t_ray.progress import Progress
 from l2t_ray.recorder import Recorder
 from l2t_ray.tracking import Ledger
 from l2t_ray.work import Work
+
+if TYPE_CHECKING:
+    from l2t_ray.spool import Ended
 
 ENVIRONMENT = {  # ours unless the user has set them; all but the first three are Tune's only way to be told
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -48,11 +51,29 @@ class Launched:
     usage: dict[str, Any] | None = None  # of every device over time
 
 
+class Feed(Protocol):
+    """What a launch asks for runs that are not known at its start: `trials.Trials`."""
+
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """Key to cell, of all runs handed out so far."""
+
+    @property
+    def n_further(self) -> int:
+        """Runs that may still be handed out."""
+
+    def next_runs(self, n: int) -> list[Run]:
+        """Runs to train now, at most n; none while the others wait for results, and in the end."""
+
+    def ended(self, run: Run, ended: "Ended") -> None:
+        """Takes a result that is in the spool."""
+
+
 def launch(
     runs: Sequence[Run],
     cells: Mapping[str, str],
     *,
-    data_sha: Mapping[str, str],
+    data_sha: Callable[[Run], str],
     ledger: Ledger,
     work: Work,
     lanes: Lanes,
@@ -60,13 +81,14 @@ def launch(
     hang_s: float,
     progress_file: Path,
     storage: Path,
+    feed: Feed | None = None,
 ) -> Launched:
     """Trains runs on the Ray that `cluster` has started, until all have ended or a signal comes.
 
     Args:
         runs: to train.
         cells: key to cell.
-        data_sha: key to what the images are.
+        data_sha: says what a run's images are.
         ledger: open.
         work: how packs are trained.
         lanes: the devices, with each shape's share of them.
@@ -74,6 +96,7 @@ def launch(
         hang_s: what an epoch may take at the least before its process is held for hung.
         progress_file: for `--status`.
         storage: a folder for Tune, emptied afterwards.
+        feed: gives the runs, in the place of `runs`, whose shapes are then examples.
 
     Returns:
         What is left to do.
@@ -90,10 +113,12 @@ def launch(
 
     begun = time.monotonic()
     shape_of, first = lanes.shape_of, lanes.groups[0]
-    expected = {key: (name, lanes.run_s(name, first)[0]) for key, name in shape_of.items()}
+    known = [] if feed else [run.key for run in runs]
+    expected = {key: (shape_of[key], lanes.run_s(shape_of[key], first)[0]) for key in known}
     promised = {(name, group): lanes.run_s(name, group)[0] for name in lanes.example for group in lanes.groups}
     n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
-    unfinished = set(shape_of)
+    n_ahead = max(lanes.share(name, group).pack for group in lanes.groups for name in lanes.example) * 2 * n_slots
+    unfinished = set(known)
     spent_s, predicted_s = 0.0, [0.0]
     # a searcher gets one at a time otherwise; further ones wait, so that a process is kept for them
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * n_slots)
@@ -112,15 +137,28 @@ def launch(
             nonlocal spent_s
             tags = {"shape": pack.shape, "device": device or pack.share.device}
             tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
-            recorder.add(run, ended, cells[run.key], data_sha[run.key], tags)
+            recorder.add(run, ended, (feed.cells if feed else cells)[run.key], data_sha(run), tags)
             progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
             unfinished.discard(run.key)
             if ended.status == "finished":
                 spent_s += ended.wall_s
-                found_s = promised[pack.shape, pack.group]
+                found_s = promised.get((pack.shape, pack.group))
                 predicted_s.append(math.nan if found_s is None else found_s)
+            if feed:
+                feed.ended(run, ended)
 
-        queue = Queue(runs, lanes, work, retries=retries, on_end=on_end)
+        def more(n: int) -> list[Run]:
+            found = feed.next_runs(n) if feed else []
+            for run in found:
+                name = lanes.add(run)
+                expected[run.key] = (name, lanes.run_s(name, first)[0])
+                progress.expect(run.key, *expected[run.key])
+                unfinished.add(run.key)
+            progress.n_further = feed.n_further if feed else 0
+            return found
+
+        queued = [] if feed else runs
+        queue = Queue(queued, lanes, work, retries=retries, on_end=on_end, more=more, n_ahead=n_ahead if feed else 0)
         tuner = tune.Tuner(
             tune.with_resources(PackTrainable, _resources),
             tune_config=tune.TuneConfig(
@@ -157,7 +195,7 @@ def launch(
         busy["devices"] |= others()
     total_s = sum(predicted_s)
     return Launched(
-        n_left=len(unfinished),
+        n_left=len(unfinished) + (feed.n_further if feed else 0),
         n_spooled=recorder.n_left,
         wall_s=time.monotonic() - begun,
         predicted_s=None if math.isnan(total_s) else total_s,

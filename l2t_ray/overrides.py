@@ -8,7 +8,7 @@ from l2t_ray.yaml_lines import Item, parse_yaml
 
 
 def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str]) -> None:
-    """Puts settings into `run:` (or `execution:`), and takes them out of every block.
+    """Puts settings into `run:` (or `execution:`, `search:`), and takes them out of every block.
 
     Args:
         parts: the sweep file's, changed in place.
@@ -26,8 +26,9 @@ def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[st
         key = key.strip().removeprefix("run.")
         if key == "sweep":
             parts["sweep"] = item
-        elif key.startswith("execution."):
-            parts["execution"] = _with(parts.get("execution"), (key.partition(".")[2],), item)
+        elif key.startswith(("execution.", "search.")):
+            part, _, name = key.partition(".")
+            parts[part] = _with(parts.get(part), (name,), item)
         else:
             key = full_name(key)
             found = [(tuple(key.split(".", 1)), item)]

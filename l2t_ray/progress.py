@@ -50,6 +50,7 @@ class Progress:
         self._file_at = self._drawn_at = float("-inf")
         self._live: Live | None = None
         self.n_running = 0
+        self.n_further = 0  # runs that a search may still ask for
 
     def __enter__(self) -> "Progress":
         """Takes the terminal, where there is one.
@@ -72,6 +73,17 @@ class Progress:
         self.n_running = 0
         print(self.line(), file=self._stream, flush=True)
         self._file.unlink(missing_ok=True)
+
+    def expect(self, key: str, name: str, expected_s: float | None) -> None:
+        """Takes a run that was not known at the start.
+
+        Args:
+            key: the run's.
+            name: its shape.
+            expected_s: its duration, where something tells.
+        """
+        self._left[key] = (name, expected_s)
+        self._total += 1
 
     def ended(self, key: str, status: str, reason: str, wall_s: float) -> None:
         """Counts a run; a failure is told at once, with its reason.
@@ -115,6 +127,9 @@ class Progress:
                 return None
             left_s = run_s * (1 - self._share_done.get(key, 0.0))
             work_s, longest_s = work_s + left_s, max(longest_s, left_s)
+        if self.n_further and mean_s is None:
+            return None
+        work_s += self.n_further * (mean_s or 0.0)
         return max(work_s / self._slots, longest_s)
 
     def line(self) -> str:
@@ -126,11 +141,14 @@ class Progress:
         n_ended = sum(self.counts.values())
         parts = ", ".join(f"{n} {name}" for name, n in self.counts.items() if n)
         eta_s = self.eta_s()
+        total = f"at most {self._total + self.n_further}" if self.n_further else self._total
         left = (
-            "" if n_ended == self._total else f", {'time left unknown' if eta_s is None else duration(eta_s) + ' left'}"
+            ""
+            if n_ended == self._total + self.n_further
+            else f", {'time left unknown' if eta_s is None else duration(eta_s) + ' left'}"
         )
         return (
-            f"{n_ended} of {self._total} runs ended{f' ({parts})' if parts else ''}, {self.n_running} running{left}, "
+            f"{n_ended} of {total} runs ended{f' ({parts})' if parts else ''}, {self.n_running} running{left}, "
             f"after {duration(self._now() - self._begun)}"
         )
 
@@ -146,7 +164,12 @@ class Progress:
             self._print(self.line())
         if now - self._file_at >= FILE_S:
             self._file_at = now
-            content = {**self.counts, "total": self._total, "running": self.n_running, "eta_s": self.eta_s()}
+            content = {
+                **self.counts,
+                "total": self._total + self.n_further,
+                "running": self.n_running,
+                "eta_s": self.eta_s(),
+            }
             try:
                 write_atomic(self._file, json.dumps({**content, "line": self.line()}).encode())
             except OSError as error:

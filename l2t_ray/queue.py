@@ -78,8 +78,11 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         *,
         retries: int,
         on_end: Callable[[Run, Ended, Pack, str], None],
+        more: Callable[[int], Iterable[Run]] = lambda n: (),
+        n_ahead: int = 1,
     ) -> None:
         super().__init__(metric=None, mode=None)
+        self._more, self._n_ahead = more, n_ahead
         self._lanes, self._work = lanes, work.to_json()
         self._retries, self._on_end = retries, on_end
         groups: dict[str, list[Run]] = defaultdict(list)
@@ -106,6 +109,8 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         Returns:
             A trial's config, None while all devices are taken or a failure may bring work back, or Tune's FINISHED.
         """
+        for run in self._more(self._n_ahead - self.n_waiting) if self.n_waiting < self._n_ahead else ():
+            self._waiting.setdefault(self._lanes.shape_of[run.key], deque()).append(run)
         for group in self._lanes.groups:
             pack = self._next_pack(group)
             if pack is not None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from l2t_ray import registry
 from l2t_ray.config import LABEL, Run, SweepFile
+from l2t_ray.search_block import SearchBlock
 
 Schema = dict[str, Any]
 
@@ -27,6 +28,19 @@ DESIGN = {
         "compare": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"}},
     },
     "additionalProperties": False,
+}  # fmt: skip
+DIMENSION = {
+    "description": "an interval, or a list of values",
+    "anyOf": [
+        {"type": "array", "minItems": 2},
+        {
+            "type": "object",
+            "properties": {"low": {"type": "number"}, "high": {"type": "number"}, "log": {"type": "boolean"},
+                           "step": {"type": "number", "exclusiveMinimum": 0}},
+            "required": ["low", "high"],
+            "additionalProperties": False,
+        },
+    ],
 }  # fmt: skip
 
 
@@ -63,8 +77,19 @@ def sweep_schema() -> Schema:
     }
     schema["properties"]["run"] = {"$ref": "#/$defs/Settings", "description": "settings of every block"}
     schema["properties"]["design"] = DESIGN
+    schema["properties"]["search"] = _search()
     schema["properties"]["grid"]["items"] = {"$ref": "#/$defs/Block"}
     return schema
+
+
+def _search() -> Schema:
+    search = SearchBlock.model_json_schema()
+    seeds = {"anyOf": [SEED, SEED_RANGE, {"type": "array", "minItems": 1, "items": {"anyOf": [SEED, SEED_RANGE]}}]}
+    search["description"] = "which settings are chosen on held-out training images, one study for each cell of the grid"
+    search["properties"]["space"] = {"type": "object", "minProperties": 1, "additionalProperties": DIMENSION}
+    search["properties"]["seeds"] = {**seeds, "description": "of every trial; others than the grid's"}
+    search["required"] = ["space", "seeds", *search["required"]]
+    return search
 
 
 def _or_list(leaf: Schema) -> Schema:

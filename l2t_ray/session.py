@@ -13,14 +13,14 @@ from l2t_ray.errors import LedgerUnavailableError
 from l2t_ray.fleet import cores
 from l2t_ray.joined import joined_fleet
 from l2t_ray.lanes import Lanes
-from l2t_ray.launch import Launched, cluster, launch
+from l2t_ray.launch import Feed, Launched, cluster, launch
 from l2t_ray.mps import on_every_node
 from l2t_ray.prepare import checkpoint_folder, prepare_checkpoints, prepare_inputs
 from l2t_ray.progress import duration
 from l2t_ray.spool import HOME
 from l2t_ray.state import State
 from l2t_ray.storage import address
-from l2t_ray.work import TRAINER, Work
+from l2t_ray.work import TRAINER, Work, whole
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,14 @@ class Options:
     trainer: str = TRAINER
 
 
-def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say: Callable[[str], None]) -> Launched:
+def train(
+    state: State,
+    lanes: Lanes,
+    options: Options,
+    progress_file: Path,
+    say: Callable[[str], None],
+    feed: Feed | None = None,
+) -> Launched:
     """Trains what is to be trained.
 
     Args:
@@ -49,6 +56,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         options: of the command line.
         progress_file: for `--status`.
         say: is told what happens.
+        feed: gives the runs of a search; those of the state are then examples.
 
     Returns:
         What the launch came to; its usage is in the ledger alone.
@@ -67,7 +75,8 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         mps=f"{os.getpid()}-{time.time_ns()}",
     )
     prepare_checkpoints(checkpoints, {*state.done} - {*state.untraced})
-    data_sha = prepare_inputs(runs, work)
+    by_key = prepare_inputs(runs, work)
+    data_sha = {whole(run.data): by_key[run.key] for run in runs}
     with ExitStack() as stack:
         is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups
         if not is_ours:
@@ -90,7 +99,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
         launched = launch(
             runs,
             sweep.cells,
-            data_sha=data_sha,
+            data_sha=lambda run: data_sha[whole(run.data)],
             ledger=state.ledger,
             work=work,
             lanes=lanes,
@@ -98,6 +107,7 @@ def train(state: State, lanes: Lanes, options: Options, progress_file: Path, say
             hang_s=execution.hang_s,
             progress_file=progress_file,
             storage=(HOME / sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
+            feed=feed,
         )
     content = {
         "started_ms": started_ms,

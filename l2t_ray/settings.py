@@ -161,20 +161,29 @@ def _setting(name: str, field: FieldInfo) -> Setting:
     return Setting(name, TypeAdapter(kind, config=_STRICT), None if required else default, required)
 
 
-def _settings(model: type[BaseModel], prefix: str = "") -> dict[str, Setting]:
+def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, Setting]:
+    """The settings of a model by their dotted names.
+
+    Args:
+        model: perhaps with sections, which are models too.
+        prefix: of the names.
+
+    Returns:
+        All but `options`.
+    """
     found: dict[str, Setting] = {}
     for attribute, field in model.model_fields.items():
         kind, name = field.annotation, field.alias or attribute
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= _settings(kind, f"{prefix}{name}.")
+            found |= settings_of(kind, f"{prefix}{name}.")
         elif prefix + name != "options":
             found[prefix + name] = _setting(prefix + name, field)
     return found
 
 
-RUN: Mapping[str, Setting] = _settings(Run)  # all but `options:`
+RUN: Mapping[str, Setting] = settings_of(Run)  # all but `options:`
 OPTION = Setting("options", TypeAdapter(registry.Scalar, config=_STRICT))  # each method has its own
-EXECUTION: Mapping[str, Setting] = _settings(Execution, "execution.")
+EXECUTION: Mapping[str, Setting] = settings_of(Execution, "execution.")
 NAME = _setting("sweep", SweepFile.model_fields["sweep"])
 METHODS = _setting("methods", SweepFile.model_fields["methods"])
 LABEL = _setting("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]

@@ -1,7 +1,7 @@
 """What a sweep has come to: cells with their counts and accuracies, failures with their reasons."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
@@ -167,6 +167,20 @@ def _told(power: Detectable) -> str:
     if power.accuracy_points is not None:
         points = f"{power.accuracy_points:.2f} accuracy points ({points}, {power.sd_percent:.2f})"
     return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
+
+
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
+    """Any table of texts.
+
+    Args:
+        header: titles; the first column is set to the left.
+        rows: texts.
+        stream: where to.
+    """
+    table = _table(stream, *header)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, stream)
 
 
 def _table(stream: TextIO, *columns: str) -> Any:

@@ -62,6 +62,8 @@ def _run(arguments: argparse.Namespace) -> int:
     sweep = _read(arguments, arguments.where)
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
+    if sweep.search:
+        return _search(sweep, ledger, arguments)
     if arguments.plan or arguments.status:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
         if arguments.plan:
@@ -113,7 +115,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
     lanes = state.lanes(local_fleet())
     _say(state.announce(state.plan(lanes)))
     ledger.write_manifest(_read(arguments, ()) if arguments.where else sweep, state.entries)
-    options = Options(arguments.address, not arguments.no_download, not arguments.no_probe, arguments.trainer)
+    options = _options(arguments)
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
         tidy_checkpoints(checkpoint_folder(sweep), state.done)
@@ -140,6 +142,22 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
     code = _show_summary(state, as_json=arguments.json, launched=launched)
     _say(f"result: python -m analysis.stats {sweep.name}    pages: {pages(ledger.uri)}")
     return code
+
+
+def _search(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace) -> int:
+    from l2t_ray.search_command import run_search
+
+    def with_sources() -> "Sweep":
+        return _with_sources(sweep, ledger, arguments)
+
+    code, best = run_search(sweep, ledger, arguments, _options(arguments), _say, _interrupt, with_sources)
+    if best is None:
+        return code
+    return max(code, _run(argparse.Namespace(**{**vars(arguments), "file": best, "set": []})))
+
+
+def _options(arguments: argparse.Namespace) -> Options:
+    return Options(arguments.address, not arguments.no_download, not arguments.no_probe, arguments.trainer)
 
 
 def _read(arguments: argparse.Namespace, where: Sequence[str]) -> "Sweep":

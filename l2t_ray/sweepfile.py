@@ -21,9 +21,10 @@ from l2t_ray.yaml_lines import Item, load_yaml
 
 if TYPE_CHECKING:
     from l2t_ray.looks import Looks
+    from l2t_ray.search_block import Search
 
 MAX_RUNS = 1_000_000
-PARTS = ("sweep", "methods", "run", "grid", "design", "execution")
+PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Sweep:
         methods: files with methods of the user's own, which are loaded already in this process.
         sources: weights that are not there, and the file that trains each; their runs have provisional keys.
         looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
+        search: for the best settings of each cell; the runs are then those of the end, with their own settings.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Sweep:
     methods: tuple[Path, ...]
     looks: "Looks | None" = None
     sources: Mapping[str, Path] = field(default_factory=dict)
+    search: "Search | None" = None
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -93,15 +96,27 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         from l2t_ray.looks import read_looks
 
         looks = read_looks(parts["design"], cells, problems)
+    if problems and "search" not in parts:
+        raise InputError(_in_order(problems))
+    chosen = [] if problems else select(cells, where)
+    search = None
+    if "search" in parts:
+        from l2t_ray.search_file import read_search
+
+        search = read_search(parts["search"], path, blocks, cells, chosen, laws.check, laws.weights, problems)
+        laws.digests.save()
+        if "design" in parts:
+            place = parts["search"].place
+            problems.append(f"{place}: search must stand without `design:`, which compares finished runs; remove one")
     if problems:
         raise InputError(_in_order(problems))
     runs: dict[str, Run] = {}
     named: dict[str, str] = {}
-    for cell in select(cells, where):
+    for cell in chosen:
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing)
+    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing, search)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2t_ray.config import Run
-from l2t_ray.entries import Entry, failures, finished, search_entries, select_entries
+from l2t_ray.entries import METRICS, Entry, failures, finished, search_entries, select_entries
 from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
 from l2t_ray.manifest import Wanted, manifest
@@ -62,8 +62,11 @@ class Ledger:
         """The URI without its password."""
         return mask(self.uri)
 
-    def entries(self) -> list[Entry]:
+    def entries(self, also: Iterable[str] = ()) -> list[Entry]:
         """Every run of every experiment that this project wrote, oldest first.
+
+        Args:
+            also: names of further metrics.
 
         Returns:
             Runs of all kinds and outcomes; none where the database does not exist yet.
@@ -71,14 +74,17 @@ class Ledger:
         Raises:
             LedgerUnavailableError: if the ledger does not answer.
         """
+        names = [*dict.fromkeys((*METRICS, *also))]
         with reaching(self.uri):
             file = database_file(self.uri)
             if file is not None and not file.exists():
                 return []
             if is_database(self.uri):
-                found = [*select_entries(self.uri)]
+                found = [*select_entries(self.uri, names)]
             else:
-                found = [*search_entries(self._client, {one.experiment_id: one.name for one in self._experiments()})]
+                found = [
+                    *search_entries(self._client, {one.experiment_id: one.name for one in self._experiments()}, names)
+                ]
         return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
 
     def finished(self, keys: Iterable[str]) -> dict[str, str]:

@@ -83,3 +83,15 @@ def test_another_process_reads_the_state_while_it_lasts(tmp_path, clock):
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_search_counts_at_most_what_it_may_still_ask_for(tmp_path, clock):
+    progress = make_progress(tmp_path, clock, {}, slots=1)
+    progress.expect("0", "shape", None)
+    progress.n_further = 5
+    assert progress.eta_s() is None
+    progress.ended("0", "finished", "", wall_s=2.0)
+    assert progress.eta_s() == 10.0
+    assert progress.line().startswith("1 of at most 6 runs ended (1 finished), 0 running, 10 s left")
+    progress.n_further = 0
+    assert progress.line().startswith("1 of 1 runs ended (1 finished), 0 running, after")

@@ -244,6 +244,34 @@ def test_a_run_without_an_outcome_is_not_lost_silently(make_queue):
     assert [end[:2] for end in ends] == [(0, "finished"), (1, "failed")]
 
 
+def test_a_queue_that_is_fed_asks_only_for_what_it_lacks_and_ends_with_its_feed(make_queue, tmp_path):
+    example = make_run(99)
+    group = Group("cpu", 1, 0, 2.0, is_gpu=False)
+    lanes = Lanes(Execution(pack=2), [group], Figures(tmp_path / "f.json"), [example], {example.key: "c"}, known={})
+    asked, left = [], [make_run(seed) for seed in range(5)]
+
+    def more(n):
+        asked.append(n)
+        found, left[:] = left[:n], left[n:]
+        for run in found:
+            lanes.add(run)
+        return found
+
+    ends = Ends()
+    queue = Queue([], lanes, WORK, retries=0, on_end=ends, more=more, n_ahead=4)
+    first = queue.suggest("a")
+    assert (asked, seeds(first)) == ([4], [0, 1])
+    second = queue.suggest("b")
+    assert (asked, seeds(second)) == ([4, 2], [2, 3])  # two of four are packed, one more was left
+    queue.complete("a", outcomes(first))
+    queue.complete("b", outcomes(second))
+    third = queue.suggest("c")
+    assert queue.suggest("d") is None  # its result may bring more
+    queue.complete("c", outcomes(third))
+    assert queue.suggest("d") == Searcher.FINISHED
+    assert sorted(ends) == [(seed, "finished", "") for seed in range(5)]
+
+
 def test_tune_may_copy_and_pickle_the_queue(make_queue):
     queue, _ = make_queue([0])
     assert copy.deepcopy(queue) is queue

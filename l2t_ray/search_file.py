@@ -1,0 +1,155 @@
+"""Reads the `search:` of a sweep file; all its problems are told at once, each at its line."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from l2t_ray import registry
+from l2t_ray.blocks import Block, Choice, read_seeds, reads
+from l2t_ray.cells import Cell
+from l2t_ray.search_block import BLOCK, PARTS, SUFFIX, VARIANT, Search, SearchBlock, Study
+from l2t_ray.settings import BROKEN, RUN, shown, suggest
+from l2t_ray.space import Dimension, of_method, read_space
+from l2t_ray.yaml_lines import Item
+
+
+def read_search(
+    item: Item,
+    path: Path,
+    blocks: Sequence[Block],
+    cells: Sequence[Cell],
+    chosen: Sequence[Cell],
+    check: Callable[[Block], list[str]],
+    weights: Mapping[str, str],
+    problems: list[str],
+) -> Search | None:
+    """Reads the `search:` of a sweep file.
+
+    Args:
+        item: the block.
+        path: of the file.
+        blocks: of its grid.
+        cells: of its grid.
+        chosen: those of them to search.
+        check: the laws between the settings of a block.
+        weights: SHA-256 by `source.weights`; those that the space lists are added by `check`.
+        problems: a line is added for each.
+
+    Returns:
+        The search; None where there are problems.
+    """
+    n_before = len(problems)
+    if not isinstance(item.value, dict):
+        problems.append(f"{item.place}: search must be a map, got {shown(item)}; write `space:` below it")
+        return None
+    values: dict[str, Any] = {}
+    for name, child in item.value.items():
+        setting = BLOCK.get(f"search.{name}")
+        if setting is not None and (value := setting.read(child, problems)) is not BROKEN:
+            values[name] = value
+        elif name not in PARTS:
+            problems.append(f"{child.place}: {name!r} must be a setting of search; {suggest(name, PARTS)}")
+    for name in ("space", "seeds", "validation_per_class"):
+        if name not in item.value:
+            remedy = {"seeds": "seeds: {from: 1000, to: 1002}", "validation_per_class": "validation_per_class: 20"}
+            problems.append(f"{item.place}: search.{name} must be given; add `{remedy.get(name, 'space:')}`")
+    space = read_space(item.value["space"], problems) if "space" in item.value else {}
+    seeds = _read_search_seeds(item.value["seeds"], problems) if "seeds" in item.value else ()
+    problems += _check_objectives(item, values)
+    if "validation_per_class" in item.value:
+        problems += _check_grid(item, space, blocks, seeds, check)
+    if cells:
+        problems += _check_readers(space, cells)
+    if len(problems) > n_before:
+        return None
+    settings = SearchBlock(**values)
+    studies = tuple(_studies(item, space, chosen, settings, weights, problems))
+    best = Path(settings.best) if settings.best else path.with_name(f"{path.stem}{SUFFIX}.yaml")
+    return None if len(problems) > n_before else Search(settings, seeds, studies, best)
+
+
+def _read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
+    children = item.value if isinstance(item.value, list) else [item]
+    ranges = [found for child in children for found in read_seeds(RUN["seed"], child, problems)]
+    return tuple(dict.fromkeys(seed for found in ranges for seed in found))
+
+
+def _check_objectives(item: Item, values: Mapping[str, Any]) -> Iterator[str]:
+    objective = values.get("objective", SearchBlock.model_fields["objective"].default)
+    place = item.trail(["objective"])[-1].place
+    if objective.startswith("test_"):
+        law = "search.objective must be measured on validation images"
+        why = "settings chosen by the test set would make its accuracy a training result"
+        yield f"{place}: {law}, got {objective!r}; {why}; write {objective.replace('test_', 'validation_', 1)}"
+    elif not objective.startswith("validation_"):
+        known = ("validation_accuracy_percent", "validation_ece_percent")
+        law = "search.objective must be a metric on validation images"
+        yield f"{place}: {law}, got {objective!r}; {suggest(objective, known)}"
+    if values.get("second_objective") and values.get("pruner", "none") != "none":
+        law = "search.pruner must be none with a second objective, which Optuna does not prune"
+        yield f"{item.trail(['pruner'])[-1].place}: {law}, got {values['pruner']!r}; remove one of them"
+
+
+def _check_grid(
+    item: Item,
+    space: Mapping[str, Dimension],
+    blocks: Sequence[Block],
+    seeds: Sequence[int],
+    check: Callable[[Block], list[str]],
+) -> Iterator[str]:
+    place = item.trail(["seeds"])[-1].place
+    held = item.trail(["validation_per_class"])[-1]
+    for block in blocks:
+        for name in [name for name in space if name in block.listed]:
+            law = f"{name} must be one value where a search chooses it"
+            yield f"{block.values(name)[0].item.place}: {law}, got a list; remove the list"
+        for choice in block.values("data.validation_per_class"):
+            law = "data.validation_per_class must not stand beside `search:`: the final runs see the test set"
+            yield f"{choice.item.place}: {law}, got {choice.value}; write it below `search:`"
+        common = [seed for seed in seeds if any(seed in final for final in block.seeds)]
+        if common:
+            law = "search.seeds must be others than the grid's, or the final runs would repeat what was chosen by"
+            yield f"{place}: {law}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
+        listed = {
+            name: [Choice(value, Item(None, dimension.place)) for value in dimension.values.values()]
+            for name, dimension in space.items()
+            if dimension.kind == "list" and name.partition(".")[0] in {"source", "options"}
+        }
+        if isinstance(held.value, int) and held.value > 0:
+            listed["data.validation_per_class"] = [Choice(held.value, held)]
+        yield from check(Block(block.place, "", {**block.choices, **listed}, block.listed, block.seeds))
+
+
+def _check_readers(space: Mapping[str, Dimension], cells: Sequence[Cell]) -> Iterator[str]:
+    methods = {cell.run.method for cell in cells}
+    for name, dimension in space.items():
+        if not any(reads(registry.METHODS[method], name) for method in methods):
+            law = f"search.space: {name} must be read by a method of the grid"
+            yield f"{dimension.place}: {law}; remove it, or add a method that reads it"
+
+
+def _studies(
+    item: Item,
+    space: Mapping[str, Dimension],
+    cells: Sequence[Cell],
+    settings: SearchBlock,
+    weights: Mapping[str, str],
+    problems: list[str],
+) -> Iterator[Study]:
+    place = item.trail(["space"])[-1].place
+    for cell in cells:
+        method = registry.METHODS[cell.run.method]
+        try:
+            dimensions = tuple(of_method(space, method))
+        except ValueError as error:
+            problems.append(f"{place}: search.space: an option of {method.name} {error}; correct its values")
+            return
+        if not dimensions:
+            law = f"search.space must have a setting that {method.name} reads"
+            problems.append(f"{place}: {law}, got {', '.join(space)}; add e.g. training.lr, or take {cell.name} out")
+            return
+        if cell.name.count("/") > 2 and VARIANT in cell.name.split("/")[3].split(","):
+            law = f"a cell of a searched grid must not be called {VARIANT!r}, which its best settings will be"
+            problems.append(f"{cell.place}: {law}, got {cell.name}; give it another `variant:`")
+            return
+        yield Study(cell.name, cell.run, tuple(cell.seeds), dimensions, settings.validation_per_class, weights)

@@ -172,6 +172,20 @@ def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1
     return corrected([replace(item, family=("all",)) for item in found])
 
 
+def compare_pairs(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
+    """Compares chosen cells.
+
+    Args:
+        pairs: the first minus the second.
+        alpha: the threshold.
+        margin: the smallest difference that matters.
+
+    Returns:
+        One comparison a pair; p corrected over all of them.
+    """
+    return corrected([replace(_compare(a, b, alpha, margin), family=("pairs",)) for a, b in pairs])
+
+
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     """Fills in the corrected p of each family.
 

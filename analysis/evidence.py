@@ -14,6 +14,8 @@ from analysis.sequential import Design
 from analysis.tables import Table, accuracy_tables, missing_table
 from analysis.tables_published import claims_table, reproduction_table
 from analysis.tables_tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
+from analysis.tables_tuned import gains_table, tuned_table
+from analysis.tuned import Tunings, find_tunings
 
 FAMILIES: dict[Family, str] = {
     "sweep": "all cells of the sweep for this pair of methods",
@@ -74,6 +76,7 @@ class Evidence:
         minority: cells of imbalanced sets, with the smallest class' accuracy.
         minority_comparisons: of the chosen pair among them.
         reproductions: ours against the thesis'.
+        tunings: methods at their own settings and at the best ones of a search.
     """
 
     question: Question
@@ -87,6 +90,7 @@ class Evidence:
     minority: tuple[Cell, ...]
     minority_comparisons: tuple[Comparison, ...]
     reproductions: tuple[Reproduction, ...]
+    tunings: Tunings
 
     def main_tables(self) -> list[Table]:
         """What the terminal shows.
@@ -96,9 +100,19 @@ class Evidence:
         """
         question = self.question
         found = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        found += self.tuned_tables()
         found += self.minority_tables()
         missing = missing_table(self.gaps)
         return [*found, missing] if missing else found
+
+    def tuned_tables(self) -> list[Table]:
+        """Own settings beside best ones.
+
+        Returns:
+            The methods', then what transfer adds to scratch; none where nothing was tuned.
+        """
+        tables = [tuned_table(self.tunings.tunings, what=self.question.what), gains_table(self.tunings.gains)]
+        return [table for table in tables if table]
 
     def minority_tables(self) -> list[Table]:
         """The thesis' Table 4.
@@ -177,4 +191,5 @@ def gather(
         minority=tuple(minority),
         minority_comparisons=tuple(paired(minority)),
         reproductions=tuple(reproductions),
+        tunings=find_tunings(results, cells, alpha=asked.alpha, margin=asked.margin),
     )

@@ -12,6 +12,7 @@ from analysis.evidence import Evidence
 from analysis.launches import launch_rows
 from analysis.published import READINGS, Reproduction, load_claims
 from analysis.results import Gap
+from analysis.tuned import Tunings
 
 Row = dict[str, Any]
 
@@ -38,6 +39,7 @@ def summary_json(evidence: Evidence) -> Row:
         "cells": cell_rows(evidence.cells, values=True),
         "comparisons": [_comparison(item) for item in evidence.comparisons],
         "all_pairs": comparison_rows(evidence.all_pairs),
+        **tuned_json(evidence.tunings),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],
         "thesis_claims": [
@@ -48,6 +50,32 @@ def summary_json(evidence: Evidence) -> Row:
         "launches": launch_rows(results.launches),
         "notices": list(results.notices),
     }
+
+
+def tuned_json(found: Tunings) -> Row:
+    """Methods at their own settings and at their best ones.
+
+    Args:
+        found: what tuning did.
+
+    Returns:
+        `tuned` and `gains`; nothing where nothing was tuned.
+    """
+    if not found.tunings:
+        return {}
+    tuned = [
+        {**comparison_rows([item.comparison])[0], "settings": {name: [*pair] for name, pair in item.settings.items()}}
+        for item in found.tunings
+        if item.comparison is not None
+    ]
+    gains = [
+        {
+            "own": comparison_rows([item.own])[0], "tuned": comparison_rows([item.tuned])[0],
+            "change": asdict(item.change), "change_p": item.test.p,
+        }
+        for item in found.gains
+    ]  # fmt: skip
+    return {"tuned": tuned, "gains": gains}
 
 
 def cell_rows(cells: Sequence[Cell], *, values: bool = False) -> list[Row]:

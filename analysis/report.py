@@ -21,6 +21,7 @@ from analysis.figure_accuracy import draw_accuracy, draw_seeds
 from analysis.figure_curves import draw_curves
 from analysis.figure_difference import draw_differences, draw_p, draw_power
 from analysis.figure_traces import draw_traces
+from analysis.figure_tuned import draw_tuned
 from analysis.figures import Drawing, file_name
 from analysis.launches import usage_rows
 from analysis.machine import cell_rows, comparison_rows, summary_json
@@ -29,6 +30,7 @@ from analysis.provenance import computed_with, cost_table, missing_text, origin_
 from analysis.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables import Table, arm_name
 from analysis.tables_launches import launches_tables
+from analysis.tables_tuned import reading
 from l2t_ray.files import write_atomic
 
 PAGE = "index.html"
@@ -105,6 +107,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
+        "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
         "sizes": [sizes] if sizes else [],
         "power": [figure for figure in power if figure],
@@ -124,6 +127,13 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     found = [
         Section("results", "Results", tables=main, figures=figures["accuracy"]),
         Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
+        Section(
+            "tuned",
+            "At their own settings and at their best ones",
+            texts=reading(evidence.tunings.gains),
+            tables=evidence.tuned_tables(),
+            figures=figures["tuned"],
+        ),
         Section("tests", "Tests", tables=tables.get("tests", ())),
         Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ()), figures=figures["sizes"]),
         Section("power", "Power and equivalence", tables=tables.get("power", ()), figures=figures["power"]),

@@ -22,6 +22,7 @@ FAMILIES: dict[Family, str] = {
     "data": "the cells of one data set for this pair of methods",
     "all": "all cells of all sweeps for this pair of methods",
 }
+UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,7 @@ class Question:
     @property
     def unit(self) -> str:
         """The label of an axis that shows the metric."""
-        return (
-            "test accuracy (%)" if self.metric == METRIC else self.metric.replace("_percent", " (%)").replace("_", " ")
-        )
+        return UNITS.get(self.metric, self.metric.replace("_percent", " (%)").replace("_", " "))
 
     @property
     def what(self) -> str:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -208,7 +209,8 @@ def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
     folder.mkdir()
     (folder / "tiny.yaml").write_text(SWEEP)
     (folder / "mine.py").write_text(BOOM)
-    with postgres(tmp_path) as uri:
+    # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
+    with tempfile.TemporaryDirectory() as server, postgres(server) as uri:
         assert PLANTED[0] in uri
         environment = {
             **os.environ,

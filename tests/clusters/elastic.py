@@ -11,7 +11,6 @@ from pathlib import Path
 os.environ.update(RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0", OMP_NUM_THREADS="1")
 
 import ray
-from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
 from ray.cluster_utils import AutoscalingCluster
 
 KIND = {"resources": {"CPU": 2, "GPU": 1}, "node_config": {}, "min_workers": 0}
@@ -28,24 +27,6 @@ execution: {retries: 0, checkpoint_s: 1, gpu_share: 0.5, pack: 1}
 """
 
 
-class Machines(AutoscalingCluster):
-    """Ray's own, whose base file is not in its wheel."""
-
-    def _generate_config(self, head_resources, worker_node_types, **others):
-        commands = ("initialization_commands", "setup_commands", "head_setup_commands", "worker_setup_commands")
-        head = {"resources": head_resources, "node_config": {}, "max_workers": 0}
-        return {
-            "cluster_name": "pretended",
-            "provider": {"type": "fake_multinode", "launch_multiple": True, "head_node_id": FAKE_HEAD_NODE_ID},
-            "head_node_type": "ray.head.default",
-            "available_node_types": {**worker_node_types, "ray.head.default": head},
-            **{key: [] for key in commands},
-            **{"head_start_ray_commands": [], "worker_start_ray_commands": [], "file_mounts": {}, "auth": {}},
-            **{"docker": {}, "upscaling_speed": 1.0, "cluster_synced_files": []},
-            **{key: value for key, value in others.items() if key != "autoscaler_v2"},
-        }
-
-
 def counts():
     """Nodes alive by what the autoscaler calls them."""
     found = {}
@@ -60,7 +41,7 @@ def main(folder):
     os.chdir(folder)
     Path("tiny.yaml").write_text(SWEEP)
     subprocess.run(["ray", "get-auth-token", "--generate"], check=True, stdout=subprocess.DEVNULL)
-    cluster = Machines(
+    cluster = AutoscalingCluster(
         head_resources={"CPU": 0},
         worker_node_types={
             "gpu_spot": {**KIND, "max_workers": 2, "priority": 1},

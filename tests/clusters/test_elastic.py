@@ -9,6 +9,12 @@ import hosts
 import pytest
 
 ROOT = Path(__file__).parents[2]
+# in the host's own mounts alone: the file that Ray's wheel lacks
+COMPLETE = """
+folder=$(python -c 'import ray, pathlib; print(pathlib.Path(ray.__file__).parent)')/autoscaler/_private/fake_multi_node
+cp -r "$folder" /mnt/complete && cp /mnt/own/fake_multi_node.yaml /mnt/complete/example.yaml
+mount --bind /mnt/complete "$folder"
+"""
 
 
 @pytest.mark.slow
@@ -19,7 +25,9 @@ def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
         head = lab.add("head")
         own = tmp_path / "own-head"
         shutil.copytree(ROOT / "l2t_ray", own / "l2t_ray")
-        shutil.copy(Path(__file__).with_name("elastic.py"), own)
+        for name in ("elastic.py", "fake_multi_node.yaml"):
+            shutil.copy(Path(__file__).with_name(name), own)
+        head.run(COMPLETE)
         told = head.run(f"cd /mnt/own && PYTHONPATH=/mnt/own {sys.executable} elastic.py /mnt/own 2>log", timeout=800)
         found = json.loads(next(line for line in told.splitlines() if line.startswith('{"seen"')))
     assert found["code"] == 0, found["err"]

@@ -19,6 +19,7 @@ from l2t_ray.usage import Usage
 PATIENCE = 30.0  # an epoch hangs after `execution.hang_s` and thirty times what it should take
 BLIND_S = 6 * 3600.0  # where nothing tells what it should take
 LOOK_S = 1.0
+NODE_LOOK_S = 5.0
 
 REASON_UNKNOWN = "the worker process died (killed, or out of memory)"
 
@@ -58,6 +59,10 @@ class Watched:
         return hang_s + (PATIENCE * known if known else BLIND_S)
 
 
+class NodeLostError(RuntimeError):
+    """Ray's processes on the launch's own machine are gone; Tune would wait for ever."""
+
+
 class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Tune's callback.
 
@@ -87,7 +92,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._longest_s: dict[tuple[str, str], float] = {}  # of the epochs of a shape on a device, of all packs
         self._watched: dict[str, Watched] = {}
         self._hung: dict[str, str] = {}
-        self._look_at = 0.0
+        self._look_at = self._node_look_at = 0.0
         self._error: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -99,7 +104,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             **info: unused.
 
         Raises:
-            Exception: what went wrong in the launch's own process.
+            Exception: what went wrong in the launch's own process, or NodeLostError.
         """
         if self._error is not None:
             raise self._error
@@ -109,6 +114,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         if self._usage is not None:
             self._usage.tick()
         self._kill_hung()
+        self._look_at_node()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack has its device.
@@ -179,6 +185,16 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
                 self._queue.fail(trial.trial_id, ended.reason, hopeless=ended.hopeless, memory=ended.memory)
         except Exception as error:
             self._error = error  # as above
+
+    def _look_at_node(self) -> None:
+        """Without the raylet of its own machine a launch can start nothing more, whatever other nodes there are."""
+        now = self._now()
+        if now < self._node_look_at or not ray.is_initialized():
+            return
+        self._node_look_at = now + NODE_LOOK_S
+        mine = ray.get_runtime_context().get_node_id()
+        if any(node["NodeID"] == mine and not node["Alive"] for node in ray.nodes()):
+            raise NodeLostError
 
     def _kill_hung(self) -> None:
         """Ends the processes whose packs have not got on for too long; Tune then reports an error of the trial."""

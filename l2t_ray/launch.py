@@ -38,6 +38,8 @@ ENVIRONMENT = {  # ours unless the user has set them; all but the first three ar
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -104,7 +106,7 @@ def launch(
     from ray import tune
 
     from l2t_ray import checkpoint
-    from l2t_ray.events import Events
+    from l2t_ray.events import Events, NodeLostError
     from l2t_ray.meters import on_other_nodes
     from l2t_ray.queue import Pack, Queue
     from l2t_ray.spool import Ended
@@ -189,6 +191,8 @@ def launch(
             tuner.fit()
         except KeyboardInterrupt:  # a second Ctrl-C
             pass
+        except NodeLostError:
+            logger.error("Ray on this machine was ended by somebody else; what is not finished waits for a launch")
         finally:
             shutil.rmtree(storage, ignore_errors=True)
         busy = usage.to_json()

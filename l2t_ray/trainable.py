@@ -83,7 +83,8 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return {"epoch": self._epoch, "epochs": self._epochs}
         if self._error is not None:
             hopeless, memory = isinstance(self._error, InputError), is_out_of_memory(self._error)
-            raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from self._error
+            # without its cause, whose text may hold a password
+            raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from None
         return {"done": True, "outcomes": self._outcomes, "device": device_name()}
 
     def cleanup(self) -> None:

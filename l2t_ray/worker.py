@@ -14,6 +14,7 @@ from l2t_ray import checkpoint, depot, notice, registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.inputs import inputs, trainer
+from l2t_ray.uri import mask
 from l2t_ray.work import Work, decode
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def _keeper(
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: what, and where it was raised.
+    """An exception in one line: what, and where it was raised; without passwords.
 
     Args:
         error: the exception.
@@ -112,7 +113,7 @@ def describe(error: BaseException) -> str:
         "ValueError: boom (mine.py:14 in weights)"
     """
     if isinstance(error, InputError):
-        return "; ".join(error.problems)
-    text = " ".join("".join(traceback.format_exception_only(error)).split())
+        return mask("; ".join(error.problems))
+    text = mask(" ".join("".join(traceback.format_exception_only(error)).split()))
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else text

@@ -201,6 +201,13 @@ register(Boom("boom", uses=frozenset({"transfer.beta"})))
 """
 
 
+def test_what_a_training_raised_is_told_without_passwords():
+    from l2t_ray.worker import describe
+
+    told = describe(ValueError("cannot reach postgresql://me:planted-secret@host/db?sslpassword=planted-secret"))
+    assert told == "ValueError: cannot reach postgresql://***@host/db?sslpassword=***"
+
+
 @pytest.mark.slow
 def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
     """The password of the ledger's address and a key in the environment, through a sweep of which one run fails."""

@@ -13,7 +13,7 @@ os.environ.update(RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0", OMP_NUM_TH
 import ray
 from ray.cluster_utils import AutoscalingCluster
 
-KIND = {"resources": {"CPU": 2, "GPU": 1}, "node_config": {}, "min_workers": 0}
+KINDS = ("gpu_spot", "gpu_on_demand")
 SWEEP = """
 sweep: tiny
 run:
@@ -27,14 +27,17 @@ execution: {retries: 0, checkpoint_s: 1, gpu_share: 0.5, pack: 1}
 """
 
 
+def kind(name, priority):
+    """A kind of machine, known by a resource of its name."""
+    resources = {"CPU": 2, "GPU": 1, name: 1}
+    return {"resources": resources, "node_config": {}, "min_workers": 0, "max_workers": 2, "priority": priority}
+
+
 def counts():
-    """Nodes alive by what the autoscaler calls them."""
-    found = {}
-    for node in ray.nodes():
-        if node["Alive"]:
-            kind = node["Labels"].get("ray.io/node-type", "?")
-            found[kind] = found.get(kind, 0) + 1
-    return found
+    """Nodes alive by kind."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    found = {name: sum(name in resources for resources in alive) for name in KINDS}
+    return {"head": len(alive) - sum(found.values()), **found}
 
 
 def main(folder):
@@ -43,10 +46,7 @@ def main(folder):
     subprocess.run(["ray", "get-auth-token", "--generate"], check=True, stdout=subprocess.DEVNULL)
     cluster = AutoscalingCluster(
         head_resources={"CPU": 0},
-        worker_node_types={
-            "gpu_spot": {**KIND, "max_workers": 2, "priority": 1},
-            "gpu_on_demand": {**KIND, "max_workers": 2, "priority": 0},
-        },
+        worker_node_types={name: kind(name, priority) for name, priority in zip(KINDS, (1, 0), strict=True)},
         autoscaler_v2=True,
         idle_timeout_minutes=0.2,
         max_workers=2,
@@ -64,7 +64,7 @@ def main(folder):
             seen.append(now)
         time.sleep(0.5)
     end = time.monotonic() + 120
-    while len(counts()) > 1 and time.monotonic() < end:
+    while sum(counts().values()) > 1 and time.monotonic() < end:
         time.sleep(1)
     after = counts()
     print(json.dumps({"seen": seen, "after": after, "code": launch.returncode, **told}))

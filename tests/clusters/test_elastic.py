@@ -31,10 +31,10 @@ def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
         told = head.run(f"cd /mnt/own && PYTHONPATH=/mnt/own {sys.executable} elastic.py /mnt/own 2>log", timeout=800)
         found = json.loads(next(line for line in told.splitlines() if line.startswith('{"seen"')))
     assert found["code"] == 0, found["err"]
-    assert len(found["seen"][0]) == 1  # the head alone
+    nothing = {"head": 1, "gpu_spot": 0, "gpu_on_demand": 0}
+    assert found["seen"][0] == nothing
     assert "no machine that can train runs yet; the cluster is asked for one with a card" in found["err"]
     assert json.loads(found["out"])["n_finished"] == 10
-    most = {kind: max(count.get(kind, 0) for count in found["seen"]) for count in found["seen"] for kind in count}
-    assert most["gpu_spot"] == 2, found["seen"]  # the packs that waited asked for the second
-    assert "gpu_on_demand" not in most
-    assert len(found["after"]) == 1, found["after"]  # the head alone again
+    most = {kind: max(count[kind] for count in found["seen"]) for kind in nothing}
+    assert most == {"head": 1, "gpu_spot": 2, "gpu_on_demand": 0}, found["seen"]  # the packs that waited asked for two
+    assert found["after"] == nothing

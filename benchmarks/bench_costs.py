@@ -23,7 +23,7 @@ from l2t_ray import registry
 from l2t_ray.augment import epoch_draws
 from l2t_ray.config import Run
 from l2t_ray.data import DataSet
-from l2t_ray.training import _Pack as Pack
+from l2t_ray.training import Pack
 
 N_TEST = 10_000
 
@@ -78,8 +78,8 @@ def main() -> None:
         costs: dict[str, Callable[[], object]] = {
             "an epoch of one step": lambda: pack.train_epoch(0),
             "its draws": lambda: epoch_draws(0, 0, n_images, run.augment),
-            "its images, cropped and flipped": lambda: pack._batch(order, offsets, flips),
-            "evaluation of 10,000 images": lambda: pack._evaluate(1),
+            "its images, cropped and flipped": lambda: pack.batch(order, offsets, flips),
+            "evaluation of 10,000 images": lambda: pack.evaluate(1),
         }
         seconds = in_turn(costs, arguments.repeat, device)
     code = "from benchmarks.bench_costs import first_step; first_step()"

@@ -117,7 +117,7 @@ def train(
         One outcome a run, in order.
     """
     assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
-    pack = _Pack(runs, data, source, device)
+    pack = Pack(runs, data, source, device)
     if states is not None and all(state is not None for state in states):
         pack.restore([state for state in states if state is not None])
     else:
@@ -146,10 +146,10 @@ def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torc
     Raises:
         InputError: if something that is to be traced does not exist.
     """
-    return _Pack([run], data, source, device).outcomes()[0]
+    return Pack([run], data, source, device).outcomes()[0]
 
 
-class _Pack:
+class Pack:
     """The loop's state: the learner, the images on the device, and what has been measured."""
 
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
@@ -207,7 +207,7 @@ class _Pack:
         finite = self.learner.finite() & loss.isfinite()
         self.tracer.look(epoch + 1)
         if epoch + 1 in self.evaluated:
-            measured |= self._evaluate(epoch + 1)
+            measured |= self.evaluate(epoch + 1)
         self.n_done = epoch + 1
         for k, ok in enumerate(finite.tolist()):
             if not ok and not self.reasons[k]:
@@ -250,17 +250,17 @@ class _Pack:
 
     def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """One step on the images at `rows` [K, B] of each subset, with an epoch's draws; `Learner.step`'s result."""
-        images = self._batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
+        images = self.batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
         return self.learner.step(images, self.labels[self.rows, rows], lr)
 
-    def _batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+    def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
         """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
         chosen = self.images[self.rows, rows].flatten(0, 1)
         moved = crop_and_flip(chosen, offsets.flatten(0, 1), flips.flatten(), self.runs[0].augment.crop_padding)
         x: Tensor = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
         return x.contiguous(memory_format=torch.channels_last)
 
-    def _evaluate(self, epoch: int) -> dict[str, Tensor]:
+    def evaluate(self, epoch: int) -> dict[str, Tensor]:
         """Accuracy on test or validation images, calibration error and, in the end or where asked for, by class."""
         labels, n_classes = self.judged_labels, len(self.data.classes)
         right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)

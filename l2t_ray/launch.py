@@ -113,6 +113,7 @@ def launch(
     from l2t_ray.trainable import PackTrainable
     from l2t_ray.usage import Usage
 
+    keep_keys()
     begun = time.monotonic()
     shape_of, first = lanes.shape_of, lanes.groups[0]
     known = [] if feed else [run.key for run in runs]
@@ -254,6 +255,14 @@ def prepare_environment() -> None:
     for name, value in ENVIRONMENT.items():
         if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
             os.environ.setdefault(name, value)
+
+
+def keep_keys() -> None:
+    """Keeps this environment's cloud keys here: Tune sends them to workers by a runtime environment, which Ray logs."""
+    from ray.tune.execution import class_cache
+
+    for name in [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
+        class_cache.ENV_VARS_TO_PROPAGATE.discard(name)
 
 
 def close_token() -> None:

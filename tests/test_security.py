@@ -208,6 +208,16 @@ def test_what_a_training_raised_is_told_without_passwords():
     assert told == "ValueError: cannot reach postgresql://***@host/db?sslpassword=***"
 
 
+def test_tune_sends_no_key_of_the_environment_to_workers(monkeypatch):
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED[1])
+    launch.keep_keys()
+    made = _ActorClassCache().get(type("Trainable", (), {}))
+    assert PLANTED[1] not in str(made._default_options)
+    assert "PL_DISABLE_FORK" in str(made._default_options)  # what Tune sends, as it would have sent the key
+
+
 @pytest.mark.slow
 def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
     """The password of the ledger's address and a key in the environment, through a sweep of which one run fails."""

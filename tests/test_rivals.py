@@ -11,6 +11,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import registry
 from l2t_ray.config import Source
+from l2t_ray.errors import InputError
 from l2t_ray.methods import Batch, Stage, factor_transfer, hint
 from l2t_ray.methods.spottune import straight_through
 from l2t_ray.models import build, initialise
@@ -135,12 +136,32 @@ def test_the_paraphraser_is_trained_as_torch_trains_an_autoencoder():
     for _ in range(2):  # epochs of two batches
         for rows in torch.randperm(6, generator=g).split(3):
             optimizer.zero_grad()
-            F.mse_loss(twin(maps[rows]), maps[rows]).backward()
+            F.l1_loss(twin(maps[rows]), maps[rows]).backward()
             optimizer.step()
     with torch.no_grad():
         found = factor_transfer.train_paraphraser(drawn, maps, 3, options, stream(0, "c"))
     for ours, theirs in zip(found.values(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-12)
+
+
+def test_a_paraphraser_that_explodes_is_told():
+    drawn = factor_transfer._draw("encoder", [4, 4, 2, 2], stream(0, "a"))
+    drawn |= factor_transfer._draw("decoder", [2, 2, 4, 4], stream(0, "b"))
+    options = {"paraphraser_steps": 20, "paraphraser_lr": 1e30}
+    with pytest.raises(InputError, match=r"options\.paraphraser_lr must keep the paraphraser finite, got 1e\+30"):
+        factor_transfer.train_paraphraser(drawn, draw(6, 4, 8, 8).float(), 3, options, stream(0, "c"))
+
+
+def test_factor_transfer_moves_the_target_beyond_cross_entropy():
+    images, labels = draw(B, 3, 32, 32), torch.tensor([[0, 1, 2, 1]])
+    moved = {}
+    for name in ("scratch", "factor_transfer"):
+        wanted = run(name, arch="vgg9", precision="float64")
+        found = learner(wanted)
+        found.prepare(images[None])
+        found.step(images, labels, torch.full((1,), 0.1, dtype=torch.float64))
+        moved[name] = found.theta["conv.2.weight"]
+    assert not torch.allclose(moved["scratch"], moved["factor_transfer"])
 
 
 # SpotTune

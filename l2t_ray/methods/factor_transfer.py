@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray.architectures import resolve_pairs
 from l2t_ray.config import Run
+from l2t_ray.errors import InputError
 from l2t_ray.methods.method import Batch, Method, Shapes, number
 from l2t_ray.registry import Scalar
 
@@ -92,7 +93,9 @@ def encode(name: str, weights: Tensors, x: Tensor) -> Tensor:
 def train_paraphraser(
     weights: Tensors, maps: Tensor, batch_size: int, options: Mapping[str, Scalar], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Minimises the mean squared error of the reconstruction (their eq. 2) by SGD.
+    """Minimises the mean absolute error of the reconstruction by SGD, as the authors' code.
+
+    Their eq. 2 has the square, which does not stay finite at their learning rate on a batch norm-free autoencoder.
 
     Args:
         weights: encoder and decoder; left untouched.
@@ -103,6 +106,9 @@ def train_paraphraser(
 
     Returns:
         The trained weights.
+
+    Raises:
+        InputError: if they are not finite.
     """
     own = {name: p.clone() for name, p in weights.items()}
     buffers = {name: torch.zeros_like(p) for name, p in own.items()}
@@ -112,11 +118,14 @@ def train_paraphraser(
         x = maps[order.pop(0)]
         with torch.enable_grad():
             leaves = {name: p.detach().requires_grad_() for name, p in own.items()}
-            loss = (encode("decoder", leaves, encode("encoder", leaves, x)) - x).square().mean()
+            loss = (encode("decoder", leaves, encode("encoder", leaves, x)) - x).abs().mean()
             gradients = torch.autograd.grad(loss, list(leaves.values()))
         for (name, p), gradient in zip(own.items(), gradients, strict=True):
             buffers[name].mul_(MOMENTUM).add_(gradient).add_(p, alpha=WEIGHT_DECAY)
             p.sub_(buffers[name], alpha=number(options, "paraphraser_lr"))
+    if not all(p.isfinite().all() for p in own.values()):
+        law = f"options.paraphraser_lr must keep the paraphraser finite, got {options['paraphraser_lr']}"
+        raise InputError(f"{law}; lower it")
     return own
 
 

@@ -194,7 +194,7 @@ def test_the_schema_takes_what_the_reader_takes():
 
 @pytest.mark.parametrize(
     ("name", "n_studies", "n_runs", "n_final"),
-    [("search", 1, 1 * 50 * 4, 30), ("fair_baseline", 12, 12 * 20 * 3, 2 * 360), ("digits_fair_baseline", 3, 60, 180)],
+    [("search", 1, 1 * 50 * 4, 30), ("fair_baseline", 12, 12 * 20 * 3, 2 * 360), ("digits_fair_baseline", 3, 60, 60)],
 )
 def test_the_shipped_searches_are_planned_as_they_say(name, n_studies, n_runs, n_final, capsys):
     from l2t_ray import sweep

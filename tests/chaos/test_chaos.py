@@ -18,7 +18,6 @@ from l2t_ray.tracking import Ledger
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_sweep_ends_as_if_nothing_had_been_killed(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -19,7 +19,8 @@ from l2t_ray.files import write_atomic
 
 CORE = (  # modules or packages that train: what a step costs depends on them
     *("architectures", "augment", "calibration", "chain", "hypergrad", "learner", "matching", "memory", "meta"),
-    *("methods", "models", "operators", "optim", "own_loss", "precision", "replay", "traces", "training", "validation"),
+    *("methods", "models", "operators", "optim", "own_loss", "precision", "replay"),
+    *("trace_file", "traces", "training", "validation"),
 )
 DIGITS = 12
 Basis = Literal["measured", "shipped", "estimate"]

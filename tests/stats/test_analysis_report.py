@@ -175,7 +175,7 @@ def test_lambda_of_a_pair_is_averaged_and_ordered_by_layer(database):
     table = {"name": ["lambda.0-10", "lambda.0-2", "lambda.0-10", "lambda.0-2"], "epoch": [0, 0, 1, 1], "index": ""}
     run = Logged(method="l2t_ww", artifacts=traced([1.0, 1.0, 0.5, 2.0], **table))
     page = report_of(database, [run]).read_text()
-    assert "at the end 0-2 has the largest, 2." in page
+    assert "At the end 0-2 has the largest, 2, 0-10 the smallest, 0.5." in page
     assert len(pd.read_csv("report/figures/lambda_cifar10_10_l2t_ww.csv")) == 4
 
 

@@ -4,18 +4,19 @@
                                     [--pack 1 4 8 16] [--out report/bench_step]
 
 The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format). All contenders of a case
-are timed in turn in one process, `--repeat` times; medians and ranges are printed. Each one's peak memory is that of a
-process of its own (CPU) or of its own steps (card). On a card, then on a CPU if `--pack` is given, ours is timed for
-packs of K runs too: called and replayed as a graph, in each precision, against the card's measured matrix rate.
+are timed in turn, `--repeat` times; medians and ranges are printed. On a CPU each has a process of its own, in which
+memory is treated as it comes, but for ours, which keeps what it frees; peak memory is what its steps add. On a card,
+and on a CPU if `--pack` is given, ours is timed for packs of K runs too: called and replayed as a graph, in each
+precision, against the device's measured matrix rate.
 Writes OUT.json and, where matplotlib is there, OUT.png; `--plot OUT.json` draws again.
 """
 
 import argparse
 import json
+import multiprocessing
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.steps import NAMES, RIVALS, UNIT, Case, Step, make, operations, ours
+from benchmarks.steps import KEPT, NAMES, UNIT, Case, Step, make, operations, ours
 from l2t_ray.memory import keep_freed_memory
 from l2t_ray.precision import allow_tf32
 
@@ -54,17 +55,59 @@ def in_turn(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dic
     return seconds
 
 
+def apart(case: Case, repeat: int) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """On a CPU: seconds of each contender, taken in turn, and its peak memory; each has a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    ends, seconds, peaks = {}, {}, {}
+    for name in NAMES:
+        ours_end, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, name, case), daemon=True).start()
+        ends[name] = ours_end
+        ours_end.recv()
+    for name in NAMES:
+        seconds[name] = []
+    for turn in range(repeat + 1):
+        for name, end in ends.items():
+            end.send(True)
+            elapsed = end.recv()
+            if turn:
+                seconds[name].append(elapsed)
+    for name, end in ends.items():
+        end.send(False)
+        peaks[name] = end.recv()
+    return seconds, peaks
+
+
+def serve(end: Any, name: str, case: Case) -> None:
+    """A contender's process: a step whenever it is asked for one, and in the end what its steps needed of memory."""
+    if name in KEPT:
+        keep_freed_memory()
+    step = make(name, case, torch.device("cpu"))
+    before = resident_bytes()
+    end.send(None)
+    while end.recv():
+        start = time.perf_counter()
+        step()
+        end.send(time.perf_counter() - start)
+    end.send(resident_bytes() - before)
+
+
 def resident_bytes() -> int:
     """The most that this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def peak_bytes(name: str, case: Case, device: torch.device) -> int:
-    """What two steps need beside what the contender is made of."""
-    if device.type == "cpu":
-        command = [sys.executable, "-m", "benchmarks.bench_step", "--peak-of", json.dumps([name, asdict(case)])]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    step = make(name, case, device)
+def on_card(case: Case, repeat: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """On a card: the same, in one process, whose allocator tells each one's peak."""
+    names = [name for name in NAMES if not name.endswith("memory kept")]
+    return (
+        in_turn({name: make(name, case, device) for name in names}, repeat, device),
+        {name: peak_bytes(make(name, case, device)) for name in names},
+    )
+
+
+def peak_bytes(step: Step) -> int:
+    """What two steps need of a card's memory beside what the contender is made of."""
     torch.cuda.synchronize()
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -72,16 +115,6 @@ def peak_bytes(name: str, case: Case, device: torch.device) -> int:
         step()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - held
-
-
-def print_peak(name: str, case: Case) -> None:
-    """The child's part of `peak_bytes`."""
-    keep_freed_memory()
-    step = make(name, case, torch.device("cpu"))
-    before = resident_bytes()
-    for _ in range(MEMORY_STEPS):
-        step()
-    print(resident_bytes() - before)
 
 
 def matrix_rate(precision: str, device: torch.device) -> float:
@@ -95,16 +128,15 @@ def matrix_rate(precision: str, device: torch.device) -> float:
 
 def compare(case: Case, repeat: int, device: torch.device) -> Rows:
     """Ours and its rivals."""
-    peaks = {name: peak_bytes(name, case, device) for name in ("ours", *RIVALS)}
-    seconds = in_turn({name: make(name, case, device) for name in NAMES}, repeat, device)
+    seconds, peaks = apart(case, repeat) if device.type == "cpu" else on_card(case, repeat, device)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    unit = min(medians[name] for name in medians if name.startswith(UNIT))
+    unit = min(medians[name] for name in medians if name.startswith(UNIT) and name not in KEPT)
     print(f"\n{case.method}, inner {case.inner}, B = {case.batch}, {case.precision}: the unit is {unit:.4f} s")
     rows = []
     for name, times in seconds.items():
-        spread, peak = f"({min(times):.4f} to {max(times):.4f})", peaks.get(name)
-        told = "" if peak is None else f"{peak / 2**20:10.0f} MiB"
-        print(f"  {name:<34}{medians[name]:9.4f} s  {spread}{medians[name] / unit:8.1f} units{told}", flush=True)
+        spread, peak = f"({min(times):.4f} to {max(times):.4f})", peaks[name]
+        told = f"{medians[name] / unit:8.1f} units{peak / 2**20:10.0f} MiB"
+        print(f"  {name:<34}{medians[name]:9.4f} s  {spread}{told}", flush=True)
         rows.append({**asdict(case), "name": name, "seconds": times, "unit_s": unit, "peak_bytes": peak})
     return rows
 
@@ -141,28 +173,24 @@ def main() -> None:
     parser.add_argument("--pack", type=int, nargs="+", help="default on a card: 1 4 8 16")
     parser.add_argument("--out", type=Path, default=Path("report/bench_step"))
     parser.add_argument("--plot", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.peak_of:
-        name, values = json.loads(arguments.peak_of)
-        return print_peak(name, Case(**values))
     if arguments.plot:
         return draw(arguments.plot)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_card = device.type == "cuda"
+    has_card = device.type == "cuda"
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True
-    hardware = torch.cuda.get_device_name() if on_card else f"{platform.machine()} CPU"
+    hardware = torch.cuda.get_device_name() if has_card else f"{platform.machine()} CPU"
     told = f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     print(f"{told}, median of {arguments.repeat} (range)")
-    usual = "tf32" if on_card else "float32"
+    usual = "tf32" if has_card else "float32"
     rows: Rows = []
     for batch in arguments.batch:
         for method in arguments.method:
             for inner in arguments.inner:
                 rows += compare(Case(batch, method, inner, usual), arguments.repeat, device)
-    sizes = arguments.pack or ([1, 4, 8, 16] if on_card else [])
-    for precision in arguments.precision or (["float32", "tf32", "bf16"] if on_card else ["float32"]) if sizes else []:
+    sizes = arguments.pack or ([1, 4, 8, 16] if has_card else [])
+    for precision in arguments.precision or (["float32", "tf32", "bf16"] if has_card else ["float32"]) if sizes else []:
         rate = matrix_rate(precision, device)
         for batch in arguments.batch:
             print(f"\npacks, {arguments.method[-1]}, B = {batch}, {precision}: products give {rate / 1e12:.1f} T/s")

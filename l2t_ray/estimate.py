@@ -11,7 +11,7 @@ from l2t_ray.fleet import CPU, Group
 
 ARCH = "vgg9"
 FORWARD = 2 * 0.153e9  # operations an image
-UNITS = {"scratch": 1.0, "ufm": 1.6, "l2t_ww": 18.0, "l2t_www": 18.0}  # of forward + backward (docs/measurements.md)
+UNITS = {"scratch": 1.0, "ufm": 1.6, "l2t_ww": 10.0, "l2t_www": 10.0}  # of forward + backward (docs/measurements.md)
 UNITS_OF_OTHERS = 2.0
 GIVEN = {  # operations a second that convolutions of this size may get: 15 % of the maker's float32 figure; a CPU core
     "NVIDIA H200": 10e12,

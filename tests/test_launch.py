@@ -98,8 +98,8 @@ def folder(tmp_path, template, monkeypatch):
     return tmp_path
 
 
-def command(folder, method, *arguments):
-    (folder / "tiny.yaml").write_text(FILE.replace("METHOD", method))
+def command(folder, method, *arguments, n_runs=6):
+    (folder / "tiny.yaml").write_text(FILE.replace("METHOD", method).replace("to: 5", f"to: {n_runs - 1}"))
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = sweep.main(["tiny.yaml", "--json", *arguments])
@@ -108,8 +108,8 @@ def command(folder, method, *arguments):
 
 @pytest.mark.slow
 def test_runs_that_run_out_of_memory_finish_with_more_of_it_and_the_plan_learns(folder, pretended_card):
-    code, summary, err = command(folder, "hungry")
-    assert (code, summary["n_finished"]) == (0, 6), err
+    code, summary, err = command(folder, "hungry", n_runs=12)
+    assert (code, summary["n_finished"]) == (0, 12), err
     learned = json.loads((folder / ".l2t/probe.json").read_bytes())
     assert [figure["most_pack"] for figure in learned.values()] == [1]
     entries = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "run"]
@@ -117,13 +117,13 @@ def test_runs_that_run_out_of_memory_finish_with_more_of_it_and_the_plan_learns(
     (manifest,) = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "manifest"]
     (file,) = (folder / "mlartifacts/tiny" / manifest.run_id / "artifacts/launches").iterdir()
     kept = json.loads(file.read_bytes())
-    assert (kept["n_runs"], kept["n_left"], kept["predicted_wall_s"]) == (6, 0, None)
+    assert (kept["n_runs"], kept["n_left"], kept["predicted_wall_s"]) == (12, 0, None)
     assert kept["spent_s"] == summary["launch"]["spent_s"] > 0
     assert 0 <= kept["usage"]["devices"]["cpu"]["mean_percent"] <= 100
 
-    _, plan, _ = command(folder, "hungry", "--set", "training.lr=0.2", "--plan")
-    assert plan["bases"] == {"ledger": 6}  # of equal shape
-    _, summary, err = command(folder, "hungry", "--set", "training.lr=0.2")
+    _, plan, _ = command(folder, "hungry", "--set", "training.lr=0.2", "--plan", n_runs=12)
+    assert plan["bases"] == {"ledger": 12}  # of equal shape
+    _, summary, err = command(folder, "hungry", "--set", "training.lr=0.2", n_runs=12)
     assert "predicted " in err
     assert summary["launch"]["predicted_s"] > 0
 

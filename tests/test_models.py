@@ -1,5 +1,7 @@
 """The networks: shapes, the published checkpoint, damaged weights."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,20 @@ from l2t_ray.streams import stream
 SHARED = Path(__file__).parents[2] / "shared"
 PUBLISHED = SHARED / "weights" / "l2t-ww-resnet32-tinyimagenet.pth.tar"
 TINY = SHARED / "data" / "tiny-imagenet-subset.tar"
+NARROW_SHORTCUTS = """
+import torch
+from l2t_ray.models.backbone import Shortcut
+
+torch.set_num_threads(2)
+for n_inputs, n_images in ((8, 29), (4, 7), (4, 127), (8, 3)):
+    layer = Shortcut(n_inputs, 2 * n_inputs, 2).to(memory_format=torch.channels_last)
+    x = torch.randn(n_images, n_inputs, 32, 32).contiguous(memory_format=torch.channels_last)
+    for _ in range(10):
+        (found,) = torch.autograd.grad(layer(x).square().sum(), [layer.weight])
+    layer.double()
+    (exact,) = torch.autograd.grad(layer(x.double()).square().sum(), [layer.weight])
+    assert float((found - exact).abs().max() / exact.abs().max()) < 1e-4, (n_inputs, n_images)
+"""
 
 
 def test_source_features_have_the_paper_shapes():
@@ -66,3 +82,8 @@ def test_missing_truncated_and_foreign_weights_are_told_apart(tmp_path):
         models.load_source(Source(weights=str(tmp_path / "cut.pt")))
     with pytest.raises(InputError, match=r"which are resnet20, width 0\.25; got resnet32, width 1\.0"):
         models.load_source(Source(weights=str(tmp_path / "own.pt")))
+
+
+def test_narrow_shortcuts_have_the_gradient_of_float64_and_do_not_crash():
+    done = subprocess.run([sys.executable, "-c", NARROW_SHORTCUTS], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

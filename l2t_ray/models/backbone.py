@@ -69,6 +69,22 @@ class BatchNorm(nn.BatchNorm2d):
         return y
 
 
+class Shortcut(nn.Conv2d):
+    """A 1 x 1 convolution that takes every `step`-th pixel before it multiplies.
+
+    The same as a stride. With one, oneDNN's kernel gradient for channels-last maps of fewer channels than a vector
+    has lanes writes past its workspace: wrong gradients, a crash or a hang (uxlfoundation/oneDNN#6035).
+    """
+
+    def __init__(self, n_inputs: int, n_channels: int, step: int) -> None:
+        super().__init__(n_inputs, n_channels, 1, bias=False)
+        self.step = step
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps [B, n_channels, H / step, W / step]."""
+        return super().forward(x[:, :, :: self.step, :: self.step])
+
+
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions with batch norm and an identity or 1 x 1 shortcut."""
 
@@ -80,8 +96,7 @@ class BasicBlock(nn.Module):
         self.bn2 = BatchNorm(n_channels)
         self.downsample: nn.Module | None = None
         if stride != 1 or n_inputs != n_channels:
-            shortcut = nn.Conv2d(n_inputs, n_channels, 1, stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, BatchNorm(n_channels))
+            self.downsample = nn.Sequential(Shortcut(n_inputs, n_channels, stride), BatchNorm(n_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output [B, n_channels, H / stride, W / stride]."""

@@ -15,6 +15,7 @@ from analysis.wanted import images
 
 UNIT = "test accuracy (%)"
 SPREAD = 0.8  # of a category, over which the methods' points are spread
+BESIDE = 0.04  # between the bars of neighbouring methods: of a category, or of the number of images
 
 
 def draw_accuracy(
@@ -79,17 +80,20 @@ def samples_of(cells: Sequence[Cell]) -> list[str]:
 def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str, name: str) -> Drawing:
     labels = samples_of(cells)
     numeric = all(label.isdigit() for label in labels)
+    is_log = numeric and len(labels) > 1
     places = {label: float(label) if numeric else float(index) for index, label in enumerate(labels)}
     rows: list[dict[str, Any]] = []
     with drawing() as (figure, axes):
-        ax = axes[0, 0]
-        for arm, look in looks(arms(cells)).items():
+        ax, names = axes[0, 0], arms(cells)
+        for rank, (arm, look) in enumerate(looks(names).items()):
+            aside = BESIDE * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
             mine = sorted(
                 (cell for cell in cells if cell.arm == arm), key=lambda c: images(c.condition.samples_per_class)
             )
             x = np.array([places[cell.condition.samples_per_class] for cell in mine])
             mean = np.array([cell.mean.mean for cell in mine], dtype=float)
             half = np.array([cell.mean.half_width or 0.0 for cell in mine])
+            x = x * (1 + aside / 2) if is_log else x + aside
             ax.fill_between(x, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
             ax.errorbar(
                 x, mean, yerr=half, color=look.color, marker=look.marker, linestyle=look.line, capsize=2.5,
@@ -103,10 +107,12 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
                 }
                 for cell in mine
             )  # fmt: skip
-        if numeric and len(labels) > 1:
+        if is_log:
             ax.set_xscale("log")
         ax.set_xticks([*places.values()], labels)
         ax.minorticks_off()
+        if len(labels) == 1:
+            ax.set_xlim(places[labels[0]] - 0.5, places[labels[0]] + 0.5)
         ax.set_xlabel("training images a class")
         ax.set_ylabel(unit)
         ax.set_title(data, loc="left", fontsize=10)

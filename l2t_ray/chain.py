@@ -21,17 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from l2t_ray.operators import (
-    EPSILON,
-    channel_mean,
-    channels,
-    convolve,
-    convolve_transposed,
-    count,
-    kernel_gradient,
-    scale,
-    whiten,
-)
+from l2t_ray import scaled
+from l2t_ray.operators import EPSILON, channel_mean, channels, convolve, count, mask_, whiten
 
 BN_MOMENTUM = 0.1
 _ONES = [1, 1]
@@ -55,13 +46,13 @@ class Values:
 
 @dataclass
 class Adjoints:
-    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient and mean(u gy).
+    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient (if any) and mean(u gy).
 
     A network without convolutions of its own (`models.traced`) keeps the gradients that it was given.
     """
 
     white: dict[int, Tensor] = field(default_factory=dict)
-    kernel: dict[int, Tensor] = field(default_factory=dict)
+    kernel: dict[int, Tensor | None] = field(default_factory=dict)
     overlap: dict[int, Tensor] = field(default_factory=dict)
     features: Sequence[Tensor | None] = ()
     logits: Tensor | None = None
@@ -161,7 +152,7 @@ class Chain:
         Args:
             theta: parameters.
             values: what `forward` gave.
-            feature_gradients: by level [B, K*C, H, W] or None.
+            feature_gradients: by level [B, K*C, H, W] or None; may be overwritten.
             logit_gradient: [K, B, N] or None.
             adjoints: filled, if given, for `backward_tangent`.
 
@@ -186,15 +177,14 @@ class Chain:
                     continue
                 w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
                 s = theta[f"bn.{index}.weight"] * values.rstd[index].view_as(theta[f"bn.{index}.weight"])
-                a, gg, gb = whiten(torch.ops.aten.threshold_backward(gy, values.outputs[index], 0), u)
-                kernel = kernel_gradient(a, x, w, self.operands)
-                gradients[f"conv.{index}.weight"] = scale(kernel, s)
+                a, gg, gb = whiten(mask_(gy, values.outputs[index]), u)
+                kernel, raw, gy = scaled.gradients(a, s, x, w, self.operands, at_input=index > 0)
+                gradients[f"conv.{index}.weight"] = kernel
                 gradients[f"bn.{index}.weight"] = gg.view_as(s)
                 gradients[f"bn.{index}.bias"] = gb.view_as(s)
                 if adjoints is not None:
-                    adjoints.white[index], adjoints.kernel[index] = a, kernel
+                    adjoints.white[index], adjoints.kernel[index] = a, raw
                     adjoints.overlap[index] = gg / count(u)
-                gy = convolve_transposed(a, x, scale(w, s), self.operands) if index > 0 else None
             g_pool = gy
         return gradients
 
@@ -235,7 +225,7 @@ class Chain:
                 reached = adjoints is not None and index in adjoints.white
                 tangents.overlap.append(channel_mean(adjoints.white[index], dz) if reached and adjoints else None)
                 dy = torch.addcmul(channels(db), white, channels(g * rstd.view_as(g))).addcmul_(u, channels(dg))
-                dx = torch.ops.aten.threshold_backward(dy, values.outputs[index], 0)
+                dx = mask_(dy, values.outputs[index])
                 index += 1
             assert dx is not None
             tangents.features.append(dx)
@@ -267,7 +257,7 @@ class Chain:
             values: what `forward` gave.
             adjoints: what `backward` filled.
             tangents: what `tangent` gave for this direction.
-            feature_tangents: derivatives of `backward`'s feature_gradients.
+            feature_tangents: derivatives of `backward`'s feature_gradients; may be overwritten.
             logit_tangent: derivative of `backward`'s logit_gradient.
 
         Returns:
@@ -297,19 +287,14 @@ class Chain:
                 a, mean_a_dz = adjoints.white[index], overlap * rstd
                 s = g * rstd.view_as(g)
                 ds = (dg - s * tangents.stretch[index].view_as(g)) * rstd.view_as(g)
-                da, dgg, dgb = whiten(torch.ops.aten.threshold_backward(dgy, values.outputs[index], 0), u)
+                da, dgg, dgb = whiten(mask_(dgy, values.outputs[index]), u)
                 da.addcmul_(tangents.white[index], -channels(adjoints.overlap[index] * rstd))
                 da.addcmul_(u, -channels(mean_a_dz))
                 products[f"bn.{index}.weight"] = (dgg + mean_a_dz * count(u)).view_as(g)
                 products[f"bn.{index}.bias"] = dgb.view_as(g)
-                kernel = kernel_gradient(da, x, w, self.operands)
-                if dx is not None:
-                    kernel = kernel + kernel_gradient(a, dx, w, self.operands)
-                products[f"conv.{index}.weight"] = scale(kernel, s) + scale(adjoints.kernel[index], ds)
-                dgy = None
-                if index > 0:
-                    dgy = convolve_transposed(a, x, scale(w, ds) + scale(dw, s), self.operands)
-                    dgy += convolve_transposed(da, x, scale(w, s), self.operands)
+                products[f"conv.{index}.weight"], dgy = scaled.gradient_tangents(
+                    a, da, s, ds, x, dx, w, dw, adjoints.kernel[index], self.operands
+                )
             dg_pool = dgy
         return products
 

@@ -214,7 +214,7 @@ def distance_gradient(
 
 
 def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) -> tuple[dict[str, Tensor], Tensors]:
-    """theta_{t+1} and q_{t+1}."""
+    """theta_{t+1} and q_{t+1}; the gradients are overwritten."""
     if inner.momentum is None or inner.weight_decay is None:
         moved = {
             name: torch.addcmul(tensor, gradients[name], -per_run(inner.alpha, tensor)) if name in gradients else tensor
@@ -223,11 +223,11 @@ def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) ->
         return moved, buffers
     new_buffers = {}
     for name, tensor in theta.items():
-        buffer = buffers[name] * per_run(inner.momentum, tensor)
-        buffer.addcmul_(tensor, per_run(inner.weight_decay, tensor))
-        new_buffers[name] = buffer.add_(gradients[name]) if name in gradients else buffer
-    moved = {name: torch.addcmul(p, new_buffers[name], -per_run(inner.alpha, p)) for name, p in theta.items()}
-    return moved, new_buffers
+        decay = per_run(inner.weight_decay, tensor)
+        buffer = gradients[name].addcmul_(tensor, decay) if name in gradients else tensor * decay
+        new_buffers[name] = buffer.addcmul_(buffers[name], per_run(inner.momentum, tensor))
+    ahead = {name: torch.addcmul(p, new_buffers[name], -per_run(inner.alpha, p)) for name, p in theta.items()}
+    return ahead, new_buffers
 
 
 def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
@@ -238,15 +238,17 @@ def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
 
 
 def _retreat(
-    a: dict[str, Tensor], c: Tensors, products: Tensors, inner: Inner
+    a: dict[str, Tensor], c: dict[str, Tensor], products: Tensors, inner: Inner
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """A + kappa c + H c and mu c."""
+    """A + kappa c + H c and mu c, in place."""
     for name, product in products.items():
-        a[name] = a[name] + product
+        a[name].add_(product)
     if inner.momentum is None or inner.weight_decay is None:
         return a, None
-    a = {name: torch.addcmul(tensor, c[name], per_run(inner.weight_decay, tensor)) for name, tensor in a.items()}
-    return a, {name: tensor * per_run(inner.momentum, tensor) for name, tensor in c.items()}
+    for name, tensor in a.items():
+        tensor.addcmul_(c[name], per_run(inner.weight_decay, tensor))
+        c[name].mul_(per_run(inner.momentum, tensor))
+    return a, c
 
 
 def _of_channels(per_run_scalars: Tensor, v: Tensor) -> Tensor:

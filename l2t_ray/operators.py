@@ -93,14 +93,15 @@ def channel_mean(p: Tensor, q: Tensor) -> Tensor:
     return mean
 
 
+def mask_(gradient: Tensor, y: Tensor) -> Tensor:
+    """ReLU's adjoint and tangent, in place: zero where its output y is."""
+    masked: Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+    return masked
+
+
 def channels(per_channel: Tensor) -> Tensor:
     """[K, C] or [K*C] as [1, K*C, 1, 1]."""
     return per_channel.reshape(1, -1, 1, 1)
-
-
-def scale(kernel: Tensor, s: Tensor) -> Tensor:
-    """A kernel [K, O, I, k, k] times a factor [K, O] for each output channel."""
-    return kernel * s[..., None, None, None]
 
 
 def count(u: Tensor) -> int:

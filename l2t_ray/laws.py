@@ -16,6 +16,7 @@ from l2t_ray.data_sets import CLASSES, TRAIN_IMAGES_PER_CLASS
 from l2t_ray.digests import Contents, Digests
 from l2t_ray.errors import InputError
 from l2t_ray.settings import shown, suggest
+from l2t_ray.trace_laws import trace_problems
 
 WITH_PATH = frozenset({"image_folder", "tiny_imagenet"})
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
@@ -52,13 +53,14 @@ class Laws:
         """
         methods = [choice for choice in block.values("method") if choice.value in registry.METHODS]
         described = [registry.METHODS[choice.value] for choice in methods]
+        self._claim_traces(block, described)
         return [
             *self._check_methods(block),
             *self._check_weights(block, methods),
             *self._check_options(block, described),
             *_check_pairs(block, described),
             *_check_precision(block),
-            *self._check_trace(block, described),
+            *trace_problems(block),
             *self._check_data(block),
         ]
 
@@ -149,7 +151,7 @@ class Laws:
                         law = f"{dotted} {error}, in {method.name}"
                         yield f"{choice.item.place}: {law}, got {shown(choice.item)}; correct it"
 
-    def _check_trace(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
+    def _claim_traces(self, block: Block, methods: list[registry.Described]) -> None:
         networks = {name for method in methods for name in getattr(method, "networks", ())}
         for name, network in TRACED.items():
             for choice in block.values(name):
@@ -160,13 +162,6 @@ class Laws:
                     law = f"{name} must stand with a method that learns {network!r}"
                     told = ", ".join(method.name for method in methods)
                     self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or add such a method"
-        for entries in block.values("trace.gamma"):
-            for pairs in block.values("transfer.pairs"):
-                known = pairs.value if isinstance(pairs.value, str) else {f"{m}-{n}" for m, n in pairs.value}
-                for entry in entries.value if not isinstance(known, str) else ():
-                    if (pair := entry.partition("[")[0]) not in known:
-                        law = f"trace.gamma must name pairs of transfer.pairs, {', '.join(sorted(known))}"
-                        yield f"{entries.item.place}: {law}, got {pair!r}; correct it"
 
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")

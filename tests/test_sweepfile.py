@@ -96,6 +96,15 @@ TRACED = (
         (changed(TRACED, trace="{gamma: ['3-']}"), "trace.gamma must match"),
         (changed(TRACED, trace="{gamma: ['2-4[1,3,0]']}"), "trace.gamma must match"),
         (changed(TRACED, trace="{gamma: ['2-4', '2-4']}"), "trace.gamma must name each one once"),
+        (
+            changed(TRACED, trace="{weights: [conv.99.weight]}"),
+            "must name parameters of the target, got 'conv.99.weight'",
+        ),
+        (
+            changed(TRACED, trace="{weights: ['conv.0.weight[64,0,1,1]']}"),
+            "below [64, 3, 3, 3] for conv.0.weight",
+        ),
+        (changed(TRACED, trace="{weights: ['fc.weight[3,512]']}"), "have an index below [classes, 512] for fc.weight"),
         (changed(TRACED, trace="{lambda: 1}"), "trace.lambda must be true or false, got 1"),
         (changed(TRACED, trace="{every: 0}"), "trace.every must be >= 1, got 0"),
         (changed(TRACED, trace="{lamda: true}"), "'lamda' must be a setting of trace; did you mean lambda?"),
@@ -112,8 +121,11 @@ TRACED = (
             "trace.gamma must name pairs of transfer.pairs, 2-4, got '2-1'",
         ),
     ],
-    ids=["index", "pair", "grid", "twice", "type", "every", "name", "no-where", "no-which", "unmatched"],
-)
+    ids=[
+        "index", "pair", "grid", "twice", "parameter", "entry", "of-classes", "type", "every", "name", "no-where",
+        "no-which", "unmatched",
+    ],
+)  # fmt: skip
 def test_a_trace_that_cannot_be_is_told(block, law):
     (told,) = problems(grid(block))
     assert law in told

@@ -1,7 +1,7 @@
 """Networks: one file a family, each usable as source and as target."""
 
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
-from l2t_ray.models.build import TargetNetwork, build, build_target
+from l2t_ray.models.build import TargetNetwork, build, build_target, parameter_shapes
 from l2t_ray.models.resnet import ResNet, resnet
 from l2t_ray.models.traced import Traced
 from l2t_ray.models.vgg import VGG9, VggTarget, initial_theta
@@ -20,6 +20,7 @@ __all__ = [
     "initial_theta",
     "initialise",
     "load_source",
+    "parameter_shapes",
     "resnet",
     "source_state",
 ]

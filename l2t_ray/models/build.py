@@ -1,5 +1,7 @@
 """Networks by name: the module that is a source, and the target with its passes."""
 
+from functools import lru_cache
+
 import torch
 
 from l2t_ray.config import Target
@@ -45,3 +47,17 @@ def build_target(target: Target, n_classes: int, operands: torch.dtype | None = 
         return VggTarget(vgg_levels(target.arch, target.width), n_classes, operands)
     assert operands is None, "laws.py refuses bf16 for other targets"
     return Traced(build(target.arch, target.width, n_classes))
+
+
+@lru_cache(maxsize=16)
+def parameter_shapes(target: Target) -> dict[str, tuple[int, ...]]:
+    """The shapes of a target's parameters, with one class.
+
+    Args:
+        target: architecture and width.
+
+    Returns:
+        By name, without the axis of runs.
+    """
+    theta = build_target(target, 1).initial_theta(torch.Generator().manual_seed(0))
+    return {name: tuple(parameter.shape) for name, parameter in theta.items()}

@@ -19,7 +19,7 @@ from l2t_ray.files import write_atomic
 
 CORE = (  # modules or packages that train: what a step costs depends on them
     *("architectures", "augment", "calibration", "chain", "hypergrad", "learner", "matching", "memory", "meta"),
-    *("methods", "models", "operators", "optim", "own_loss", "precision", "replay"),
+    *("methods", "models", "operators", "optim", "own_loss", "precision", "replay", "scaled"),
     *("trace_file", "traces", "training", "validation"),
 )
 DIGITS = 12
@@ -35,12 +35,14 @@ class Speed:
         epoch_s: of an epoch of the whole pack.
         evaluation_s: of classifying the test set.
         peak_bytes: what the allocator took; on a CPU the process' peak resident set.
+        prepare_s: before the first epoch (`Method.prepare`, the data's way to the device).
     """
 
     pack: int
     epoch_s: float
     evaluation_s: float
     peak_bytes: int
+    prepare_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Figure:
             Seconds of training.
         """
         n_evaluations = min(run.record.evaluations + 1, run.training.epochs)
-        return run.training.epochs * speed.epoch_s + n_evaluations * speed.evaluation_s
+        return speed.prepare_s + run.training.epochs * speed.epoch_s + n_evaluations * speed.evaluation_s
 
     def slowdown(self, processes: int) -> float | None:
         """How much longer an epoch takes with k processes on the device.

@@ -283,7 +283,13 @@ def _scaled(figure: Figure, pack: int) -> Speed:
     """The speed of a K that was not measured: the next smaller one's, by the number of runs."""
     below = max((s for s in figure.speeds if s.pack <= pack), key=lambda s: s.pack, default=figure.speeds[0])
     factor = pack / below.pack
-    return Speed(pack, below.epoch_s * factor, below.evaluation_s * factor, int(below.peak_bytes * factor))
+    return Speed(
+        pack,
+        below.epoch_s * factor,
+        below.evaluation_s * factor,
+        int(below.peak_bytes * factor),
+        below.prepare_s * factor,
+    )
 
 
 def _fits(figure: Figure, speed: Speed, processes: int, group: Group) -> bool:

@@ -98,6 +98,7 @@ class Prober:
             epoch_s=epoch_s * n_steps,
             evaluation_s=max(0.0, marks[-1] - epoch_s) * n_evaluations,
             peak_bytes=_peak_bytes(self.device) + more_bytes,
+            prepare_s=max(0.0, marks[0] - epoch_s),
         )
         return asdict(speed)
 

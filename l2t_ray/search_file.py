@@ -64,6 +64,7 @@ def read_search(
         return None
     settings = SearchBlock(**values)
     studies = tuple(_studies(item, space, chosen, settings, weights, problems))
+    problems += dict.fromkeys(problem for study in studies for problem in _check_draws(study, seeds[0]))
     best = Path(settings.best) if settings.best else path.with_name(f"{path.stem}{SUFFIX}.yaml")
     return None if len(problems) > n_before else Search(settings, seeds, studies, best)
 
@@ -153,3 +154,16 @@ def _studies(
             problems.append(f"{cell.place}: {law}, got {cell.name}; give it another `variant:`")
             return
         yield Study(cell.name, cell.run, tuple(cell.seeds), dimensions, settings.validation_per_class, weights)
+
+
+def _check_draws(study: Study, seed: int) -> Iterator[str]:
+    """What a method refuses at the edges of its space, one setting moved at a time."""
+    told: set[str] = set()
+    base = {dimension.name: dimension.example(0) for dimension in study.space}
+    for dimension in study.space:
+        for label in dimension.edges():
+            run = study.trial_run({**base, dimension.name: label}, seed)
+            for setting, problem in registry.METHODS[run.method].laws(run):
+                if problem not in told:
+                    told.add(problem)
+                    yield f"{dimension.place}: search.space draws what {run.method} refuses: {setting} {problem}"

@@ -67,6 +67,12 @@ class Dimension:
             return [*self.values][turn % len(self.values)]
         return int(self.low) if self.kind == "int" else self.low
 
+    def edges(self) -> list[Any]:
+        """Every value of a list, both ends of an interval, as `example` gives them."""
+        if self.kind == "list":
+            return [*self.values]
+        return [int(self.low), int(self.high)] if self.kind == "int" else [self.low, self.high]
+
     def value(self, label: Any) -> Any:
         """The setting behind what Optuna keeps.
 

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE = ("operators", "chain", "matching", "meta", "optim", "hypergrad", "models", "learner", "training", "methods")
+CORE = (
+    "operators",
+    "chain",
+    "matching",
+    "meta",
+    "optim",
+    "scaled",
+    "hypergrad",
+    "models",
+    "learner",
+    "training",
+    "methods",
+)
 ORDER = (
     *("errors", "files", "streams", "registry", "architectures", "config", "data"),
     *("operators", "chain", "models", "matching", "meta"),

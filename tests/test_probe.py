@@ -73,6 +73,7 @@ def test_a_long_epoch_is_told_from_a_few_of_its_steps(work, quick, monkeypatch):
     monkeypatch.setattr(measured, "_train", lambda pack, n_epochs: [9.0, *[0.5] * (n_epochs - 2), 0.75])
     speed = Speed(**measured.speed(2))
     assert speed.epoch_s == 0.5 * 25 / 2  # 25 steps, of which 2 were taken
+    assert speed.prepare_s == 8.5  # what came before the first epoch
     assert speed.evaluation_s == pytest.approx(0.25 * -(-measured.n_test // 500))
     assert speed.peak_bytes > 370 * 3072 * 2
 

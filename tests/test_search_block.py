@@ -26,7 +26,8 @@ class Mine:
     options: dict = field(default_factory=lambda: {"strength": 1.0, "steps": 3})
 
     def laws(self, run):
-        return ()
+        if run.options["strength"] < 0:
+            yield "options.strength", f"must be >= 0, got {run.options['strength']}; correct it"
 
 register(Mine())
 """
@@ -169,6 +170,13 @@ def test_weights_and_options_may_be_searched():
     assert www.trial_run(labels, 100).source.sha256 != www.run.source.sha256
     strength = next(dimension for dimension in mine.space if dimension.name == "options.strength")
     assert (strength.kind, strength.low) == ("float", 1.0)  # in the type of the option's default
+    with pytest.raises(InputError) as caught:
+        read(
+            "methods: [mine.py]\n"
+            + text.lstrip().replace("l2t_www]", "l2t_www, mine]").replace("low: 1, high: 4", "low: -1, high: 4")
+        )
+    law = "search.space draws what mine refuses: options.strength must be >= 0, got -1.0; correct it"
+    assert f"s.yaml:10: {law}" in caught.value.problems
     registry.METHODS.pop("mine")
     missing = told("lr: {low: 0.001", "source.weights: [net.pt, gone.pt]\n    lr: {low: 0.001")
     assert any("s.yaml:8: source.weights must be a file" in problem for problem in missing)

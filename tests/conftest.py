@@ -24,3 +24,24 @@ def _methods_of_one_test_alone():
     yield
     registry.METHODS.clear()
     registry.METHODS.update(before)
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory):
+    """MLflow's migrations take seconds: one empty database is copied."""
+    from l2t_ray.tracking import Ledger
+
+    folder = tmp_path_factory.mktemp("template")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        Ledger("template", folder=folder).open()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """Ray on two cores."""
+    from l2t_ray import launch
+
+    with launch.cluster(None, n_cores=2):
+        yield

@@ -11,19 +11,14 @@ from pathlib import Path
 
 import pytest
 import ray
+from launches import OF_MLFLOW, OF_RAY
 
 from l2t_ray import events, launch, sweep
 from l2t_ray.events import Watched
 from l2t_ray.fleet import accelerator, cluster_fleet, parse_fleet
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 FILE = """
 sweep: tiny
@@ -77,16 +72,6 @@ def pretended_card():
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one empty database is copied."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
-    return folder / "mlflow.db"
 
 
 @pytest.fixture

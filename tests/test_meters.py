@@ -3,14 +3,11 @@
 import time
 
 import pytest
+from launches import OF_RAY
 
 from l2t_ray import launch, meters
 
-pytestmark = [
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_RAY
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launches import BOOM
 
 from l2t_ray import offline, sweep
 from l2t_ray.tracking import Ledger
@@ -25,18 +26,6 @@ run:
 grid:
   - method: scratch
     seed: {from: 0, to: 2}
-"""
-BOOM = """
-from dataclasses import dataclass
-from l2t_ray.methods import Method
-from l2t_ray.registry import register
-
-@dataclass(frozen=True)
-class Boom(Method):
-    def loss(self, extra, batch, options):
-        raise ValueError("boom, says the method")
-
-register(Boom("boom", uses=frozenset({"transfer.beta"})))
 """
 WITHOUT = "import sys; sys.modules.update(ray=None, mlflow=None, optuna=None); from l2t_ray.offline import main; "
 

@@ -44,16 +44,6 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one empty database is copied."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def launch(tmp_path, monkeypatch, data_dir, template):
     """Writes the small file and runs the command on it in a folder of its own."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import ray
+from launches import OF_RAY
 
 from l2t_ray import figures, launch, prober, registry
 from l2t_ray.config import Execution, Run
@@ -19,11 +20,7 @@ from l2t_ray.probe import probe
 from l2t_ray.prober import Prober
 from l2t_ray.work import Work, encode
 
-pytestmark = [
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_RAY
 GIB = 2**30
 
 

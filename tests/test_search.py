@@ -1,7 +1,5 @@
 """A search from its command line: real Ray, real Optuna, real training on digits."""
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -13,20 +11,15 @@ from pathlib import Path
 
 import optuna
 import pytest
+from launches import OF_MLFLOW, OF_RAY, call
 
-from l2t_ray import launch, sweep
+from l2t_ray import sweep
 from l2t_ray.search import Searching
 from l2t_ray.study_storage import open_storage, read_trials
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 FILE = """
 sweep: tiny
@@ -52,22 +45,6 @@ execution: {retries: 1, checkpoint_s: 0}
 """
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one empty database is copied."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with launch.cluster(None, n_cores=2):
-        yield
-
-
 @pytest.fixture
 def folder(tmp_path, template, monkeypatch):
     """A working folder with a hostile name."""
@@ -87,10 +64,7 @@ def write_sweep(folder, epochs=2, trials=3):
 
 def command(*arguments):
     """Exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = sweep.main(["tiny.yaml", *arguments])
-    return code, out.getvalue(), err.getvalue()
+    return call(sweep.main, "tiny.yaml", *arguments)
 
 
 def entries(folder, kind="run"):

@@ -1,27 +1,20 @@
 """A sweep that lacks its source network trains it first: planned, trained by Ray, recorded, resumed, refused."""
 
-import contextlib
-import io
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from launches import OF_MLFLOW, OF_RAY, call
 
-from l2t_ray import launch, sweep
+from l2t_ray import sweep
 from l2t_ray.errors import InputError
 from l2t_ray.pretraining import Pretraining
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 SOURCE = {
     "out": "weights/small.pt",
@@ -42,22 +35,6 @@ SWEEP = {
 }
 
 
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one empty database is copied."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with launch.cluster(None, n_cores=2):
-        yield
-
-
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -73,10 +50,7 @@ def write(source=None, **parts):
 
 def command(*arguments):
     """Exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = sweep.main(["taught.yaml", "--no-probe", *arguments])
-    return code, out.getvalue(), err.getvalue()
+    return call(sweep.main, "taught.yaml", "--no-probe", *arguments)
 
 
 def test_a_sweep_trains_the_source_that_it_lacks_then_its_runs_and_nothing_twice(folder, template, ray_cluster):

@@ -1,7 +1,6 @@
 """The main job from its command line: real Ray, real SQLite, real training on digits."""
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -13,18 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
+from launches import BOOM, OF_MLFLOW, OF_RAY, call
 
-from l2t_ray import launch, sweep
+from l2t_ray import sweep
 from l2t_ray.lock import Lock
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 FILE = """
 sweep: tiny
@@ -39,34 +33,6 @@ grid:
 MORE
 execution: {retries: 1, checkpoint_s: 0}
 """
-BOOM = """
-from dataclasses import dataclass
-from l2t_ray.methods import Method
-from l2t_ray.registry import register
-
-@dataclass(frozen=True)
-class Boom(Method):
-    def loss(self, extra, batch, options):
-        raise ValueError("boom, says the method")
-
-register(Boom("boom", uses=frozenset({"transfer.beta"})))
-"""
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one empty database is copied."""
-    folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
-    return folder / "mlflow.db"
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with launch.cluster(None, n_cores=2):
-        yield
 
 
 @pytest.fixture
@@ -88,10 +54,7 @@ def write_sweep(folder, last=1, epochs=2, more="", head=""):
 
 def command(*arguments):
     """Exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = sweep.main(["tiny.yaml", *arguments])
-    return code, out.getvalue(), err.getvalue()
+    return call(sweep.main, "tiny.yaml", *arguments)
 
 
 def state():

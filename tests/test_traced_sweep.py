@@ -1,26 +1,19 @@
 """A trace asked of finished runs: trained again, put beside the result that counts, read by the report."""
 
-import contextlib
-import io
 import json
 
 import pytest
 import torch
+from launches import OF_MLFLOW, OF_RAY, call
 
 from analysis.cells import make_cells
 from analysis.results import read_results
 from analysis.traces import read_traces
-from l2t_ray import launch, models, sweep
+from l2t_ray import models, sweep
 from l2t_ray.streams import stream
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 FILE = """
 sweep: NAME
@@ -34,12 +27,6 @@ grid:
   - {method: l2t_ww, seed: SEED, trace: TRACE}
 execution: {retries: 0, checkpoint_s: 0}
 """
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with launch.cluster(None, n_cores=2):
-        yield
 
 
 @pytest.fixture
@@ -57,10 +44,7 @@ def command(name, trace, *arguments, seed="0"):
     (text,) = [FILE.replace("NAME", name).replace("SEED", seed).replace("TRACE", trace)]
     with open(f"{name}.yaml", "w") as file:  # noqa: PTH123
         file.write(text)
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = sweep.main([f"{name}.yaml", "--no-probe", *arguments])
-    return code, out.getvalue(), err.getvalue()
+    return call(sweep.main, f"{name}.yaml", "--no-probe", *arguments)
 
 
 def seen():

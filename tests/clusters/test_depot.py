@@ -6,23 +6,14 @@ from pathlib import Path
 
 import pytest
 import ray
+from launches import OF_RAY
 
-from l2t_ray import depot, launch
+from l2t_ray import depot
 from l2t_ray.config import Run
 from l2t_ray.data import cache_file, load_data
 from l2t_ray.work import Work
 
-pytestmark = [
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
-@pytest.fixture(scope="module")
-def ray_cluster():
-    with launch.cluster(None, n_cores=2):
-        yield
+pytestmark = OF_RAY
 
 
 @pytest.fixture

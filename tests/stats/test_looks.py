@@ -1,11 +1,10 @@
 """A design in a sweep file is obeyed by the sweep and told by the report: one rule, seen from both sides."""
 
-import contextlib
-import io
 import json
 from pathlib import Path
 
 import pytest
+from launches import OF_MLFLOW, OF_RAY, call
 
 from analysis.evidence import gather
 from analysis.stats import main as stats_main
@@ -15,13 +14,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    # Ray leaves sockets and pipes of its own processes to the garbage collector
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = OF_MLFLOW + OF_RAY
 
 FILE = """
 sweep: declared
@@ -186,10 +179,7 @@ def test_two_methods_without_a_common_cell_are_refused(folder):
 
 
 def command(*arguments):
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = sweep.main(["declared.yaml", *arguments])
-    return code, out.getvalue(), err.getvalue()
+    return call(sweep.main, "declared.yaml", *arguments)
 
 
 @pytest.mark.slow

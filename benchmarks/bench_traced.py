@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import torch
 
-from l2t_ray.chain import Adjoints
 from l2t_ray.config import Target
 from l2t_ray.models import build_target, traced
+from l2t_ray.passes import Adjoints
 
 CASES = (("resnet20", 1.0), ("resnet20", 0.25), ("vit", 0.5))
 N_CLASSES = 10

@@ -15,7 +15,7 @@ activations of the gradient serve its Hessian-vector product too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,52 +23,12 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import scaled
 from l2t_ray.operators import EPSILON, channel_mean, channels, convolve, count, mask_, whiten
+from l2t_ray.passes import Adjoints, Tangents, Values
 
 BN_MOMENTUM = 0.1
 _ONES = [1, 1]
 
 Tensors = Mapping[str, Tensor]
-
-
-@dataclass
-class Values:
-    """What a forward pass leaves for the others; lists have one entry a convolution, or one a level."""
-
-    inputs: list[Tensor] = field(default_factory=list)
-    normal: list[Tensor] = field(default_factory=list)
-    rstd: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    pool_indices: list[Tensor] = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)
-    pooled: Tensor | None = None
-    logits: Tensor | None = None
-
-
-@dataclass
-class Adjoints:
-    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient (if any) and mean(u gy).
-
-    A network without convolutions of its own (`models.traced`) keeps the gradients that it was given.
-    """
-
-    white: dict[int, Tensor] = field(default_factory=dict)
-    kernel: dict[int, Tensor | None] = field(default_factory=dict)
-    overlap: dict[int, Tensor] = field(default_factory=dict)
-    features: Sequence[Tensor | None] = ()
-    logits: Tensor | None = None
-
-
-@dataclass
-class Tangents:
-    """What a tangent pass leaves: by convolution dx, du / rstd, mean(u dz) and mean(a dz); features and logits."""
-
-    inputs: list[Tensor | None] = field(default_factory=list)
-    white: list[Tensor] = field(default_factory=list)
-    stretch: list[Tensor] = field(default_factory=list)
-    overlap: list[Tensor | None] = field(default_factory=list)
-    features: list[Tensor] = field(default_factory=list)
-    pooled: Tensor | None = None
-    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 
 from l2t_ray import matching
-from l2t_ray.chain import Adjoints, Tangents, Values
 from l2t_ray.matching import Matching
 from l2t_ray.optim import per_run
+from l2t_ray.passes import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
 

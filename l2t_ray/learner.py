@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import matching, meta, registry
-from l2t_ray.chain import Values
 from l2t_ray.config import Run
 from l2t_ray.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.methods import Batch as MethodBatch
@@ -16,6 +15,7 @@ from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
 from l2t_ray.own_loss import check, has_own_loss, own_gradients
+from l2t_ray.passes import Values
 from l2t_ray.precision import parameter_type
 from l2t_ray.streams import stream
 

@@ -7,21 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = (
-    "operators",
-    "chain",
-    "matching",
-    "meta",
-    "optim",
-    "scaled",
-    "hypergrad",
-    "models",
-    "learner",
-    "training",
-    "methods",
+    *("operators", "passes", "scaled", "chain", "matching", "meta", "optim", "hypergrad"),
+    *("models", "learner", "training", "methods"),
 )
 ORDER = (
     *("errors", "files", "streams", "registry", "architectures", "config", "data"),
-    *("operators", "chain", "models", "matching", "meta"),
+    *("operators", "passes", "scaled", "chain", "models", "matching", "meta"),
     *("optim", "hypergrad", "methods", "own_loss", "learner", "training", "tracking", "trainable"),
     *("fleet", "placement", "lanes", "plan", "queue", "events", "launch", "state", "session", "sweep"),
 )

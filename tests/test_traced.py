@@ -9,10 +9,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import hypergrad, matching, meta
 from l2t_ray.architectures import SIZES, resolve_pairs
-from l2t_ray.chain import Adjoints
 from l2t_ray.config import Target
 from l2t_ray.matching import Matching
 from l2t_ray.models import build, build_target
+from l2t_ray.passes import Adjoints
 
 CHANNELS, SOURCE_SIZES, B, N = (3, 4, 5), (32, 16, 8), 4, 3
 ALPHA, BETA, MU, KAPPA = 0.05, 0.5, 0.9, 1e-2

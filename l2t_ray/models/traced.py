@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from l2t_ray.chain import BN_MOMENTUM, Adjoints, Tangents, Values
+from l2t_ray.chain import BN_MOMENTUM
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
+from l2t_ray.passes import Adjoints, Tangents, Values
 
 NARROW = 32  # channels; on a CPU four runs of a wider network are faster one by one (docs/measurements.md)
 

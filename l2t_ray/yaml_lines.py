@@ -70,6 +70,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _TAG = "tag:yaml.org,2002:"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # in no path, and on no terminal
 _CORE = {
     "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -181,7 +182,7 @@ class _Builder:
                 )
             else:
                 seen[key.value] = place
-                yield key.value, self(value, key)
+                yield self._printable(key), self(value, key)
 
     def _scalar(self, node: yaml.Node) -> Scalar:
         kind = node.tag.removeprefix(_TAG)
@@ -189,7 +190,7 @@ class _Builder:
         try:
             match kind:
                 case "str":
-                    return text
+                    return self._printable(node)
                 case "null":
                     return None
                 case "bool":
@@ -206,6 +207,14 @@ class _Builder:
     def _refuse(self, node: yaml.Node, told: str) -> None:
         law = "must be a text, a number, true, false, null, a list or a mapping"
         self.problems.append(f"{self._place(node)}: {law}, got {told} as {node.tag}; remove the tag, or quote a text")
+
+    def _printable(self, node: yaml.ScalarNode) -> str:
+        """The text, without what is refused in it."""
+        text: str = node.value
+        if found := _UNPRINTABLE.search(text):
+            law = "a text must have no control characters and no half of a surrogate pair"
+            self.problems.append(f"{self._place(node)}: {law}, got {found.group()!a}; remove it")
+        return _UNPRINTABLE.sub("?", text)
 
     def _place(self, node: yaml.Node) -> str:
         return self.place or f"{self.source}:{node.start_mark.line + 1}"

@@ -336,6 +336,15 @@ def test_what_is_no_readable_yaml_is_refused(content, told):
         read_sweep(Path("sweep.yaml"))
 
 
+@pytest.mark.parametrize("escape", ["\\0", "\\e", "\\uD800"])
+def test_a_text_that_is_in_no_path_is_refused_wherever_it_stands(escape):
+    wherever = (f'execution: {{storage: "a{escape}"}}', f'"exe{escape}cution": {{}}', f'methods: ["a{escape}.py"]')
+    for more in wherever:
+        told = problems(f"sweep: s\ngrid:\n- {DIGITS}\n{more}")
+        assert any("sweep.yaml:4: a text must have no control characters" in problem for problem in told)
+        assert all(problem.isprintable() for problem in told)
+
+
 def test_a_bomb_of_aliases_is_refused_before_it_is_written_out():
     levels = [f"b{n}: &b{n} [{', '.join([f'*b{n - 1}'] * 9)}]" for n in range(1, 12)]  # 9^11 values
     with pytest.raises(InputError, match="at most 100000 values"):

@@ -6,6 +6,8 @@ from l2t_ray.blocks import Block
 from l2t_ray.config import Target
 from l2t_ray.settings import suggest
 
+WIDEST = 1000.0  # of a target whose shapes are formed, on no device; a wider one fits nowhere
+
 
 def trace_problems(block: Block) -> Iterator[str]:
     """What cannot be traced in a block's cells.
@@ -42,9 +44,9 @@ def _weight_problem(entry: str, target: Target) -> str | None:
     from l2t_ray.models import parameter_shapes  # torch takes seconds to import
 
     name, _, index = entry.removesuffix("]").partition("[")
-    shapes = parameter_shapes(target)
-    if name.startswith("project."):
+    if name.startswith("project.") or target.width > WIDEST:
         return None
+    shapes = parameter_shapes(target)
     if name not in shapes:
         return f"trace.weights must name parameters of the target, got {name!r}; {suggest(name, sorted(shapes))}"
     sizes = shapes[name]

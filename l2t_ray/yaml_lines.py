@@ -208,7 +208,7 @@ class _Builder:
         law = "must be a text, a number, true, false, null, a list or a mapping"
         self.problems.append(f"{self._place(node)}: {law}, got {told} as {node.tag}; remove the tag, or quote a text")
 
-    def _printable(self, node: yaml.ScalarNode) -> str:
+    def _printable(self, node: yaml.Node) -> str:
         """The text, without what is refused in it."""
         text: str = node.value
         if found := _UNPRINTABLE.search(text):

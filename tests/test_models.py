@@ -55,6 +55,14 @@ def test_initial_weights_have_the_stated_spread():
     assert float(theta["fc.bias"].abs().max()) == 0
 
 
+@pytest.mark.parametrize("arch", ["vgg9", "vgg11", "resnet20", "vit"])
+def test_shapes_are_known_without_the_parameters(arch):
+    target = Target(arch=arch, width=0.25)
+    theta = models.build_target(target, 1).initial_theta(stream(0, "init"))
+    assert models.parameter_shapes(target) == {name: tuple(tensor.shape) for name, tensor in theta.items()}
+    assert set(models.parameter_shapes(Target(arch=arch, width=1000.0))) == {*theta}  # fits on no machine
+
+
 @pytest.mark.skipif(not (PUBLISHED.is_file() and TINY.is_file()), reason="needs ../shared/weights and ../shared/data")
 def test_published_checkpoint_classifies_472_of_1000_validation_images(tmp_path):
     data = load_data(Data(name="tiny_imagenet", path=str(TINY), samples_per_class=1), tmp_path)

@@ -8,7 +8,7 @@ from l2t_ray.config import Target
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.resnet import ResNet
 from l2t_ray.models.traced import Traced
-from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, vgg_levels
+from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, initial_theta, vgg_levels
 from l2t_ray.models.vit import Vit
 
 TargetNetwork = VggTarget | Traced
@@ -59,5 +59,9 @@ def parameter_shapes(target: Target) -> dict[str, tuple[int, ...]]:
     Returns:
         By name, without the axis of runs.
     """
-    theta = build_target(target, 1).initial_theta(torch.Generator().manual_seed(0))
+    with torch.device("meta"):  # nothing is allocated, however wide the target is
+        if target.arch in LEVELS:
+            theta = initial_theta(VggTarget(vgg_levels(target.arch, target.width), 1, None), None)
+        else:
+            theta = dict(build(target.arch, target.width, 1).named_parameters())
     return {name: tuple(parameter.shape) for name, parameter in theta.items()}

@@ -92,14 +92,14 @@ def vgg_levels(arch: str, width: float) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(scaled(width, n) for n in level) for level in LEVELS[arch])
 
 
-def initial_theta(chain: Chain, generator: torch.Generator) -> dict[str, Tensor]:
+def initial_theta(chain: Chain, generator: torch.Generator | None) -> dict[str, Tensor]:
     """The target's initial parameters: He (fan-out) convolutions, N(0, 0.01) linear layer, batch norm at identity.
 
     Convolutions carry no bias: batch norm follows each, which cancels it.
 
     Args:
         chain: the target network.
-        generator: a CPU generator, stream "init".
+        generator: a CPU generator, stream "init"; None where only shapes are wanted.
 
     Returns:
         float32 tensors: conv.<l>.weight [O, I, 3, 3], bn.<l>.weight, bn.<l>.bias [O], fc.weight [N, C], fc.bias [N].

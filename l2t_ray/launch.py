@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -223,6 +223,13 @@ def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
     Raises:
         InputError: if there is no cluster at the address.
     """
+    # stdout is for results: Ray prints there what becomes of its processes, however quiet it is asked to be
+    with redirect_stdout(sys.stderr), _ray(address, n_cores) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
     prepare_environment()
     import ray
 

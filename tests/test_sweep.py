@@ -276,14 +276,15 @@ def test_an_interrupted_launch_ends_cleanly_and_says_how_to_resume(folder, numbe
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_its_run_an_attempt_and_no_result(folder):
+def test_a_killed_worker_costs_no_result_and_stdout_is_the_summary_alone(folder):
     write_sweep(folder, last=1, epochs=300)
-    process = start(folder)
+    process = start(folder, "--json")
     wait_for_checkpoints(folder, process)
     workers = [pid for pid in descendants(process.pid) if "Trainable" in Path(f"/proc/{pid}/cmdline").read_text()]
     os.kill(workers[0], signal.SIGKILL)
-    _, err = process.communicate(timeout=250)
+    out, err = process.communicate(timeout=250)
     assert process.returncode == 0, err
+    assert json.loads(out)["n_finished"] == 2  # and not what Ray says of the worker
     assert len(finals(folder)) == 2
 
 

@@ -1,5 +1,6 @@
 """clusters/onprem.yaml as a researcher uses it: a checkout on a laptop, one section filled in, hosts behind ssh."""
 
+import re
 import shutil
 import sys
 import time
@@ -73,7 +74,7 @@ class Site:
     def n_nodes(self):
         """How many nodes Ray says there are."""
         told = self.head.run("source ~/.bashrc; python -W ignore /mnt/shared/n_nodes.py 2>/dev/null")
-        return int(told.split()[-1])
+        return int(re.findall(r"^(\d+)$", told, re.MULTILINE)[-1])  # not what Ray prints of nodes that are gone
 
     def wait_for_nodes(self, number, wait_s=150):
         end = time.monotonic() + wait_s

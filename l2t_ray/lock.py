@@ -33,6 +33,7 @@ class Lock:
 
         Raises:
             InputError: if another process holds it, or the folder cannot be written to.
+            OSError: if the disk is full.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,9 +58,13 @@ class Lock:
             os.close(descriptor)
             raise InputError(f"{self.path}: the lock could not be taken in {_TRIES} tries; launch again")
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(content).encode())
         self._descriptor = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(content).encode())
+        except OSError:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(

@@ -5,6 +5,7 @@ Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wa
 """
 
 import argparse
+import errno
 import json
 import logging
 import math
@@ -34,6 +35,8 @@ from l2t_ray.work import TRAINER
 if TYPE_CHECKING:
     from l2t_ray.sweepfile import Sweep
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
@@ -43,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        OSError: any other than of a full disk.
     """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
@@ -54,6 +60,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(str(error), "nothing was started and nothing is lost")
     except KeyboardInterrupt:
         _say("interrupted; launch again to go on")
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        law = f"the disk must have room, got {error.strerror!r}"
+        _say(f"{error.filename or Path.cwd()}: {law}; free some and launch again: nothing is lost")
         return 1
     return 2
 

@@ -1,5 +1,6 @@
 """The short form of `make chaos`: one sweep, a process that trains, the launch and the whole machine killed."""
 
+import contextlib
 import math
 import random
 import time
@@ -8,8 +9,10 @@ from pathlib import Path
 import pytest
 from audit import audit
 from storm import sweep_in_a_storm
-from world import NAME, Size, prepare
+from world import NAME, Size, prepare, small_disk
 
+from l2t_ray import sweep
+from l2t_ray.lock import Lock
 from l2t_ray.spool import Ended
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
@@ -37,6 +40,25 @@ def test_a_sweep_ends_as_if_nothing_had_been_killed(tmp_path, monkeypatch):
     assert done.audit.is_clean, (done.audit, told, done.log)
     assert not done.tracebacks, done.log
     assert done.n_kills == 3
+
+
+def test_a_launch_on_a_full_disk_says_so_and_leaves_no_lock(monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with small_disk(8) as (folder, mounted):
+        if not mounted:
+            pytest.skip("a file system of its own cannot be mounted here")
+        monkeypatch.chdir(folder)
+        Path("full.yaml").write_text(
+            "sweep: full\nrun: {data: {name: digits, samples_per_class: 2}}\ngrid: [{method: scratch, seed: 0}]\n"
+        )
+        with contextlib.suppress(OSError), Path("filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(1 << 16))
+        assert sweep.main(["full.yaml", "--no-probe"]) == 1
+        told = capsys.readouterr().err
+        assert "the disk must have room, got 'No space left on device'; free some and launch again" in told
+        assert Lock(folder / ".l2t/full/lock").holder() is None
+        monkeypatch.chdir("/")
 
 
 def test_the_audit_notices_what_is_lost_doubled_changed_or_left(tmp_path, monkeypatch):

@@ -118,7 +118,7 @@ def test_three_hosts_come_up_twice_take_a_sweep_and_a_job_from_outside_and_go_do
 @pytest.mark.timeout(1500)
 def test_hosts_that_go_with_and_without_notice_cost_no_run_and_others_join(lab, note):
     site = Site(lab, 2, L2T_LEDGER="none")
-    write_sweep(site, last=11, epochs=400, storage="/mnt/shared/storage")
+    write_sweep(site, last=11, epochs=1500, storage="/mnt/shared/storage")
     site.up()
     site.wait_for_nodes(3)
     site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
@@ -156,12 +156,12 @@ def tunnelled(site, command):
 @pytest.mark.timeout(900)
 def test_a_lost_head_is_made_anew_over_the_kept_ledger_and_the_sweep_goes_on(lab):
     site = Site(lab, 0, L2T_KEPT="/mnt/own/kept")  # as a volume does, this folder outlives the host
-    write_sweep(site, last=5, epochs=100, storage="/mnt/shared/storage")
+    write_sweep(site, last=5, epochs=800, storage="/mnt/shared/storage")
     site.up()
     site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
     log = Path(lab.folder) / "own-laptop" / "launch.log"
     launch = site.laptop.start(f'cd "/mnt/own/it\'s a checkout" && {site.executed(LAUNCH)} > /mnt/own/launch.log')
-    wait(lambda: log.exists() and "2 of 6 runs ended" in log.read_text(), launch, log)
+    wait(lambda: log.exists() and re.search("[2-5] of 6 runs ended", log.read_text()), launch, log)
     site.head.kill()
     assert launch.wait(60) != 0
     site.head = lab.add("head")  # an empty machine

@@ -207,7 +207,6 @@ END
 }
 
 down() { # `ray down` ends Ray on the head alone where the provider has no machines to end
-  RAY_AUTH_MODE=token "$venv/bin/ray" stop >/dev/null # the head's first: its autoscaler would start a lost machine again
   "$venv/bin/python" - <<'END' | while read -r target; do
 import json, pathlib
 told = json.loads(pathlib.Path("~/ray_bootstrap_config.yaml").expanduser().read_text())

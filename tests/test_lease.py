@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -51,11 +52,9 @@ except InputError:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
+def database(tmp_path_factory, template):
     folder = tmp_path_factory.mktemp("it's a folder")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("first", folder=folder).open()
+    shutil.copy(template, folder)
     return folder
 
 

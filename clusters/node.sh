@@ -7,7 +7,7 @@
 #   node.sh mount DEVICE  (head)        the kept volume at $L2T_KEPT; makes its file system the first time
 #   node.sh ledger        (head)        MLflow on loopback over the kept folder; returns when it answers
 #   node.sh ledger-stop   (head)        ends MLflow, and the PostgreSQL that `ledger` started
-#   node.sh count         (head)        before Ray on machines of your own: how many there are, as Ray's autoscaler counts
+#   node.sh autoscaler    (head)        before Ray on machines of your own: what Ray's autoscaler has to know of them
 #   node.sh down          (head)        before `ray down` of machines that stay: ends Ray on the others, and the ledger
 #
 # Settings, from ~/l2t.env, which the cluster file's first section writes:
@@ -193,16 +193,23 @@ ledger-stop() {
   fi
 }
 
-count() { # Ray's second autoscaler counts the head among the machines of its kind, and would start one too few
+autoscaler() {
   "$venv/bin/python" - <<'END'
-import json, pathlib
+import json, logging, pathlib
 path = pathlib.Path("~/ray_bootstrap_config.yaml").expanduser()
 told = json.loads(path.read_text())
 if told["provider"]["type"] == "local":
+    # Ray's second autoscaler counts the head among the machines of its kind, and would start one too few
     number = len(told["provider"]["worker_ips"]) + 1
     told["available_node_types"][told["head_node_type"]].update(min_workers=number, max_workers=number)
     told["max_workers"] = number
     path.write_text(json.dumps(told))
+    # and holds a head that its provider does not know for gone, after which it never starts a machine again
+    from ray.autoscaler._private.local import node_provider
+    logging.disable()
+    node_provider.record_local_head_state_if_needed(
+        node_provider.LocalNodeProvider(told["provider"], told["cluster_name"])
+    )
 END
 }
 
@@ -223,6 +230,6 @@ END
 
 case ${1:-} in
   mount) attach "${2:-}" ;;
-  install | mps | notice | count | ledger | ledger-stop | down) "$1" ;;
-  *) die "the command must be one of install, mps, mount, notice, count, ledger, ledger-stop, down, got '${1:-}'" ;;
+  install | mps | notice | autoscaler | ledger | ledger-stop | down) "$1" ;;
+  *) die "the command must be one of install, mps, mount, notice, autoscaler, ledger, ledger-stop, down, got '${1:-}'" ;;
 esac

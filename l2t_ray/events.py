@@ -3,6 +3,7 @@
 import pickle
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
                 self._queue.lose(trial.trial_id, hung or ended.reason, watched.epoch if watched else 0)
             else:
                 self._queue.fail(trial.trial_id, ended.reason, hopeless=ended.hopeless, memory=ended.memory)
+            _forget(trial)
         except Exception as error:
             self._error = error  # as above
 
@@ -253,8 +255,10 @@ def failure(trial: Any) -> Failure:
 
 
 def _forget(trial: Any) -> None:
-    """Empties the statistics of metrics that Tune keeps of a trial for ever: half of what a run costs in memory."""
-    for name in ("metric_analysis", "metric_n_steps"):
-        kept = getattr(getattr(trial, "run_metadata", None), name, None)
-        if isinstance(kept, dict):
+    """Empties what Tune keeps of a trial for ever and nobody reads again: most of what a run costs in memory."""
+    with suppress(AttributeError):  # another version of Ray: then it is kept
+        trial.experiment_tag = ""  # all settings, as one word
+        metadata = trial.run_metadata
+        for kept in (trial.config, trial.evaluated_params, metadata.metric_analysis, metadata.metric_n_steps):
             kept.clear()
+        metadata.last_result.pop("config", None)

@@ -292,8 +292,8 @@ def test_the_node_script_is_clean_and_refuses_what_it_must(tmp_path):
     assert "nvidia-cuda-mps-control" in refused("mps", L2T_MPS="on", PATH="/usr/bin:/bin")
 
 
-def test_rays_scheduler_starts_every_machine_of_ones_own(tmp_path):
-    """As it is, it counts the head among the workers of its kind and starts one too few."""
+def test_rays_autoscaler_is_told_of_every_machine_of_ones_own(tmp_path):
+    """As it is, it counts the head among the workers of its kind, starts one too few, and holds the head for gone."""
     from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
     from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
 
@@ -308,12 +308,17 @@ def test_rays_scheduler_starts_every_machine_of_ones_own(tmp_path):
 
     assert launched() == 2  # three machines are wanted in all, and the head will be one of those counted
     script = ROOT / "clusters" / "node.sh"
-    subprocess.run(
-        [script, "count"],
-        env={"HOME": str(tmp_path), "L2T_VENV": sys.prefix, "PATH": os.environ["PATH"]},
-        check=True,
-    )
+    environment = {"HOME": str(tmp_path), "L2T_VENV": sys.prefix, "PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([script, "autoscaler"], env=environment, check=True)
     assert launched() == 3
+    known = json.loads((tmp_path / "ray" / "cluster-l2t.state").read_text())
+    states = {address: (machine["tags"]["ray-node-type"], machine["state"]) for address, machine in known.items()}
+    assert states == {
+        "192.0.2.10": ("head", "running"),
+        "192.0.2.11": ("worker", "terminated"),
+        "192.0.2.12": ("worker", "terminated"),
+    }
 
 
 def test_mps_is_started_once_on_a_node_and_every_process_of_ray_is_told(tmp_path):

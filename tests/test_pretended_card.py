@@ -1,0 +1,115 @@
+"""The step on a pretended card: no kernel runs, but every operation is dispatched as on one.
+
+Values are not computed, so a step that reads one on the host raises, and so does one whose shapes depend on values.
+What is left for a real card is marked `gpu`.
+"""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from l2t_ray import augment, registry, training
+from l2t_ray.config import Data, Run, Source, Target, Training
+from l2t_ray.data import DataSet
+from l2t_ray.models import resnet
+
+CARD = torch.device("cuda")
+N_CLASSES, PER_CLASS, BATCH = 3, 4, 8
+CAPTURABLE = ("scratch", "ufm", "l2t_ww", "l2t_www")
+
+
+class OnCard(TorchDispatchMode):
+    """Notes the operations that read or give a tensor elsewhere: each would wait for the card, or move data to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.n_operations, self.elsewhere = 0, set()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), settings=None):
+        found = operation(*arguments, **(settings or {}))
+        tensors = [x for x in tree_leaves((arguments, settings, found)) if isinstance(x, torch.Tensor)]
+        self.n_operations += 1
+        if any(tensor.device.type != CARD.type for tensor in tensors):
+            self.elsewhere.add(str(operation))
+        return found
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """torch's pretended card; what it cannot pretend is left out."""
+    registry.load()
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)  # a training sets it
+    # the engine asks for a driver before it runs the meta-networks' few backward passes, which are torch's own
+    monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs])
+    # which images a run draws is decided before the training, from labels that are not there
+    monkeypatch.setattr(training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
+    augment._constants.cache_clear()
+    with torch.no_grad(), FakeTensorMode():
+        yield CARD
+    augment._constants.cache_clear()
+
+
+def pack(method, n_runs, precision):
+    """A pack on the card, with images that nobody has seen."""
+    n_images = N_CLASSES * PER_CLASS
+    images, labels = torch.empty(n_images, 3, 32, 32, dtype=torch.uint8), torch.empty(n_images, dtype=torch.long)
+    classes = tuple(f"class{number}" for number in range(N_CLASSES))
+    data = DataSet("pretended", classes, images, labels, images, labels, sha256="0" * 64)
+    with CARD:
+        source = resnet(20, 0.25, 5).requires_grad_(False).eval()
+    source.to = lambda *_: source  # pretended parameters cannot be moved, and are there already
+    runs = [
+        Run(
+            data=Data(name="digits", samples_per_class=PER_CLASS),
+            method=method,
+            seed=seed,
+            source=Source(arch="resnet20", width=0.25),
+            target=Target(width=0.125),
+            training=Training(batch_size=BATCH, lr=0.05, precision=precision),
+        )
+        for seed in range(n_runs)
+    ]
+    return training.Pack(runs, data, source, CARD)
+
+
+@pytest.mark.parametrize(
+    ("method", "n_runs", "precision"),
+    [
+        ("scratch", 1, "float32"),
+        ("scratch", 3, "bf16"),
+        ("ufm", 3, "float32"),
+        ("l2t_ww", 1, "bf16"),
+        ("l2t_www", 1, "float32"),
+        ("l2t_www", 3, "bf16"),
+    ],
+)
+def test_a_step_can_be_recorded(card, method, n_runs, precision):
+    """It reads no value, moves nothing to the card, and has fixed shapes: what a CUDA graph asks for."""
+    found = pack(method, n_runs, precision)
+    rows = torch.empty(n_runs, BATCH, dtype=torch.long, device=card)
+    offsets = torch.empty(n_runs, N_CLASSES * PER_CLASS, 2, dtype=torch.long, device=card)
+    flips = torch.empty(n_runs, N_CLASSES * PER_CLASS, dtype=torch.bool, device=card)
+    lr = torch.empty(n_runs, dtype=found.learner.dtype, device=card)
+    found._step(rows, offsets, flips, lr)  # as before a recording: constants are moved once
+    with OnCard() as seen:
+        loss, n_right = found._step(rows, offsets, flips, lr)
+    assert seen.elsewhere == set()
+    assert seen.n_operations > 200
+    assert loss.shape == n_right.shape == (n_runs,)
+    assert all(tensor.device.type == CARD.type for tensor in found.learner.tensors())
+
+
+def test_what_cannot_be_recorded_is_found(card):
+    x = torch.empty(3, device=card)
+    with pytest.raises(DataDependentOutputException):
+        x.sum().item()
+    with OnCard() as seen:
+        x + torch.tensor([1.0, 2.0, 3.0]).to(card)
+    assert any("_to_copy" in name for name in seen.elsewhere)
+
+
+def test_all_methods_that_are_recorded_are_tried(card):
+    assert {name for name, method in registry.METHODS.items() if method.capturable} == {*CAPTURABLE}

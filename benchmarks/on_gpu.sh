@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Everything there is to measure on a graphics card, in three parts of at most ten minutes each.
+# Everything there is to measure on a graphics card, in four parts of at most ten minutes each.
 #
-#     benchmarks/on_gpu.sh step|packing|cell OUT [PYTHON]
+#     benchmarks/on_gpu.sh step|packing|precision|cell OUT [PYTHON]
 #
-# step     the bilevel step against its rivals; packs, graphs, precisions; costs beside the steps; the replayed step's tests
-# packing  runs an hour against processes and packs, with and without NVIDIA's service
-# cell     CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
-#          IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
-#          PACK runs a process (8), PROCESSES at once (2), MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
-# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest for the tests.
+# step       the bilevel step against its rivals; packs, graphs, precisions; costs beside the steps; the replayed step's tests
+# packing    runs an hour against processes and packs, with and without NVIDIA's service
+# precision  final accuracies in float32, tf32 and bf16, 30 seeds of a cell of digits; needs WEIGHTS, as cell does
+# cell       CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
+#            IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
+#            PACK runs a process (8), PROCESSES at once (2), MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
+# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest for the tests, scipy and
+# scikit-learn for `precision`.
 set -euo pipefail
 part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -22,6 +24,11 @@ step)
     ;;
 packing)
     "$python" -m benchmarks.bench_packing --precision tf32 --out "$out/packing" | tee "$out/packing.txt"
+    ;;
+precision)
+    weights=$(realpath "$WEIGHTS")
+    cd "$out"
+    "$python" -m benchmarks.bench_precision --weights "$weights" --seeds 30 --out precision | tee precision.txt
     ;;
 cell)
     images=$(realpath "$IMAGES") weights=$(realpath "$WEIGHTS")
@@ -40,7 +47,7 @@ cell)
     cat cell.*.txt
     ;;
 *)
-    echo "usage: $0 step|packing|cell OUT [PYTHON]" >&2
+    echo "usage: $0 step|packing|precision|cell OUT [PYTHON]" >&2
     exit 2
     ;;
 esac

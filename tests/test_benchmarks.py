@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks import ship_figures
+from benchmarks import bench_precision, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from l2t_ray import figures, registry
 from l2t_ray.config import Run
@@ -127,3 +128,31 @@ def test_packing_is_measured_without_ray_and_mlflow_and_can_be_shipped(tmp_path,
     assert name == f"{speed_shape(run)}|{content['device']}"
     assert figures.Figure.from_json(values).basis == "shipped"
     assert "bench_packing" in values["note"]
+
+
+def test_tf32_is_emulated_as_a_card_rounds():
+    x = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-11, -1 - 2**-11, 1 + 2**-12, 3e38, -0.0])
+    expected = torch.tensor([1.0, 1 + 2**-10, 1 + 2**-10, -1 - 2**-10, 1.0, 3e38, -0.0])
+    assert torch.equal(bench_precision.rounded(x)[:5], expected[:5])
+    assert torch.allclose(bench_precision.rounded(x), expected, rtol=2**-11)
+    wide = x.double() + 2**-40
+    assert torch.equal(bench_precision.rounded(wide), wide)
+    a, b = torch.rand(4, 5), torch.rand(5, 3)
+    with bench_precision.RoundedOperands() as rounding:
+        found = a @ b
+    assert rounding.n_products == 1
+    assert torch.equal(found, bench_precision.rounded(a) @ bench_precision.rounded(b))
+    assert not torch.equal(found, a @ b)
+
+
+def test_what_a_precision_does_to_accuracies_is_measured(tmp_path, monkeypatch, capsys):
+    registry.load()
+    monkeypatch.chdir(tmp_path)
+    words = ["--weights", "none", "--methods", "scratch", "--seeds", "2", "--epochs", "1", "--width", "0.125"]
+    monkeypatch.setattr(sys, "argv", ["bench_precision", *words, "--out", "precision"])
+    bench_precision.main()
+    found = json.loads(Path("precision.json").read_text())["by_method"]["scratch"]
+    assert [*found] == ["float32", "tf32", "bf16"]
+    assert all(sorted(values) == ["0", "1"] for values in found.values())
+    assert found["float32"] != found["bf16"]
+    assert "| scratch | " in capsys.readouterr().out

@@ -119,7 +119,7 @@ def test_three_hosts_come_up_twice_take_a_sweep_and_a_job_from_outside_and_go_do
 @pytest.mark.timeout(1500)
 def test_hosts_that_go_with_and_without_notice_cost_no_run_and_others_join(lab, note):
     site = Site(lab, 2, L2T_LEDGER="none")
-    write_sweep(site, last=23, epochs=1500, storage="/mnt/shared/storage")
+    write_sweep(site, last=23, epochs=800, storage="/mnt/shared/storage")
     site.up()
     site.wait_for_nodes(3)
     site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")

@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import json
 import os
 import pwd
 import shutil
@@ -63,6 +64,31 @@ class MlflowServer:
 
     def __exit__(self, *_):
         self.stop()
+
+
+@contextlib.contextmanager
+def google_storage(folder, bucket):
+    """Google Cloud Storage's interface on loopback with a bucket; its port, and a file of credentials for it."""
+    port = free_port()
+    credentials = Path(folder) / "credentials.json"
+    told = {"client_id": "me", "client_secret": "planted-secret", "refresh_token": "planted-secret"}
+    told |= {"type": "authorized_user", "token_uri": f"http://127.0.0.1:{port}/token"}
+    credentials.write_text(json.dumps(told))
+    command = [sys.executable, Path(__file__).with_name("google_storage.py"), str(port), bucket]
+    with (Path(folder) / "google_storage.log").open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
+                break
+            assert process.poll() is None, Path(log.name).read_text()[-3000:]
+            assert time.monotonic() < end, "Google's storage did not start in 30 s"
+            time.sleep(0.1)
+        yield port, credentials
+    finally:
+        process.kill()
+        process.wait()
 
 
 def postgres_programs():

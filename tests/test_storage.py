@@ -1,4 +1,4 @@
-"""Checkpoints in a folder and in an object store: a real S3 server on loopback, through the same code."""
+"""Checkpoints in a folder and in object stores: servers of S3 and of Google's on loopback, through the same code."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import boto3
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
+from servers import google_storage
 
 from l2t_ray import checkpoint, registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.prepare import prepare_checkpoints
-from l2t_ray.storage import Remote, address, files, storage
+from l2t_ray.storage import address, files, storage
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.work import Work, encode
 from l2t_ray.worker import StoppedError, train_pack
@@ -45,13 +46,22 @@ def s3():
     server.stop()
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(scope="module")
+def gs(tmp_path_factory):
+    """The address of a server of Google's storage with the bucket `kept`."""
+    folder = tmp_path_factory.mktemp("gs")
+    with google_storage(folder, "kept") as (port, credentials), pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
+        yield f"?scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
+
+
+@pytest.fixture(params=["disk", "s3", "gs"])
 def folder(request, tmp_path):
     """A sweep's folder of checkpoints that is not there yet."""
     if request.param == "disk":
         return storage(str(tmp_path / "it's")) / "checkpoints"
-    options, _ = request.getfixturevalue("s3")
-    return storage(f"s3://kept/it's {tmp_path.name}{options}") / "checkpoints"
+    options = request.getfixturevalue("gs") if request.param == "gs" else request.getfixturevalue("s3")[0]
+    return storage(f"{request.param}://kept/it's {tmp_path.name}{options}") / "checkpoints"
 
 
 def state(epoch):
@@ -141,11 +151,9 @@ def test_an_address_that_is_none_is_refused(text, told):
         storage(text)
 
 
-def test_google_storage_is_known_by_its_address():
-    """There is no server of it here: pyarrow's file system is made, and nothing is asked of it."""
-    place = storage("gs://bucket/l2t?retry_limit_seconds=1") / "checkpoints"
-    assert isinstance(place, Remote)
-    assert (str(place), place._store.type_name) == ("gs://bucket/l2t/checkpoints", "gcs")
+def test_a_bucket_of_google_that_is_not_there_is_told_before_anything_starts(gs):
+    with pytest.raises(InputError, match=r"gs://missing/x: execution.storage must be a folder that can be written to"):
+        prepare_checkpoints(storage(f"gs://missing/x{gs}"), [])
 
 
 def test_a_sweep_file_with_such_an_address_is_refused_at_its_line(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 # l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted, never built: there was no Docker daemon.
 #   docker build --tag l2t-ray:0.1.0 .
-#   docker run --rm --gpus all --volume "$PWD:/work" l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
+#   docker run --rm --gpus all --volume "$PWD:/home/l2t/study" l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
 FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 # wget: KubeRay's probes; git: the commit in every result. Debian's archives keep one version: there is none to pin.
@@ -23,9 +23,9 @@ COPY analysis analysis
 RUN python3 -m venv /opt/l2t \
     && pip install --no-cache-dir --constraint constraints.txt '.[cluster]'
 
-COPY --chown=l2t:l2t sweeps /work/sweeps
-RUN chown l2t:l2t /work
+COPY --chown=l2t:l2t sweeps /home/l2t/study/sweeps
+RUN chown l2t:l2t /home/l2t/study
 USER 1001
-WORKDIR /work
+WORKDIR /home/l2t/study
 ENTRYPOINT ["tini", "--"]
 CMD ["python", "-m", "l2t_ray.sweep", "--help"]

@@ -76,7 +76,7 @@ def runs_of(method: str, precision: str, arguments: argparse.Namespace) -> list[
             seed=seed,
             source=Source(weights=str(arguments.weights)),
             target=Target(width=arguments.width),
-            training=Training(epochs=arguments.epochs, precision=precision),
+            training=Training(epochs=arguments.epochs, batch_size=arguments.batch, precision=precision),
         )
         for seed in range(arguments.seeds)
     ]
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--samples", type=int, default=5, help="images a class")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--out", type=Path, default=Path("report/precision"))
     arguments = parser.parse_args()

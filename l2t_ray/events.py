@@ -257,8 +257,10 @@ def failure(trial: Any) -> Failure:
 def _forget(trial: Any) -> None:
     """Empties what Tune keeps of a trial for ever and nobody reads again: most of what a run costs in memory."""
     with suppress(AttributeError):  # another version of Ray: then it is kept
-        trial.experiment_tag = ""  # all settings, as one word
         metadata = trial.run_metadata
-        for kept in (trial.config, trial.evaluated_params, metadata.metric_analysis, metadata.metric_n_steps):
-            kept.clear()
+        for kept in (*vars(trial).values(), metadata.metric_analysis, metadata.metric_n_steps):
+            if isinstance(kept, dict):  # the configuration, twice, and statistics of metrics
+                kept.clear()
         metadata.last_result.pop("config", None)
+        trial.experiment_tag = ""  # all settings, as one word
+        trial._default_result_or_future = None  # what the process said of itself, in Ray's memory

@@ -1,5 +1,6 @@
 """One launch: Ray, one Tuner that takes packs from the queue, and the results' way into the ledger."""
 
+import functools
 import logging
 import math
 import os
@@ -293,11 +294,17 @@ def _terminate_as_interrupt() -> Iterator[None]:
 
 
 def _resources(config: Mapping[str, Any]) -> Any:
-    from ray import tune
-
     share = config["share"]
     bundle = {"CPU": share["cpus"], "GPU": share["gpus"], **dict(share["marks"])}
-    return tune.PlacementGroupFactory([{name: amount for name, amount in bundle.items() if amount}])
+    return _bundle(tuple((name, amount) for name, amount in bundle.items() if amount))
+
+
+@functools.cache
+def _bundle(amounts: tuple[tuple[str, float], ...]) -> Any:
+    """One object for all trials of a share, because Tune keeps every trial's."""
+    from ray import tune
+
+    return tune.PlacementGroupFactory([dict(amounts)])
 
 
 def _trial_id(trial: Any) -> str:

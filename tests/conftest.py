@@ -26,6 +26,13 @@ def _methods_of_one_test_alone():
     registry.METHODS.update(before)
 
 
+@pytest.fixture
+def sweep_folder(tmp_path, monkeypatch):
+    """A working folder with a file of weights."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.pt").write_bytes(b"weights")
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     """MLflow's migrations take seconds: one empty database is copied."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from l2t_ray import operators
+from l2t_ray import operators, small_maps
 
 
 def draw(*shape, seed=0):
@@ -34,3 +34,34 @@ def test_whitening_is_the_projection_of_its_docstring():
     torch.testing.assert_close(white, q - mean - u * overlap, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(products, (q * u).sum((0, 2, 3)), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(sums, q.sum((0, 2, 3)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n_inputs", "n_outputs", "size"), [(130, 128, 2), (3, 5, 2), (256, 257, 4), (3, 2, 4), (2, 3, 7)]
+)
+def test_small_maps_are_convolved_without_their_padding(n_inputs, n_outputs, size):
+    x = draw(5, n_inputs, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
+    w = draw(1, n_outputs, n_inputs, 3, 3, seed=1).requires_grad_()
+    g = draw(5, n_outputs, size, size, seed=2)
+    y = F.conv2d(x, w[0], padding=1)
+    gx, gw = torch.autograd.grad(y, [x, w], g)
+    with torch.no_grad():
+        found = small_maps.convolve(x, w), small_maps.at_input(g, w), small_maps.at_kernel(g, x)
+    for ours, theirs in zip(found, (y, gx, gw), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+    assert found[2].is_contiguous()
+
+
+def test_the_operators_take_the_way_of_small_maps_where_it_is_the_faster_one(monkeypatch):
+    used = []
+    for name in ("convolve", "at_input", "at_kernel"):
+        monkeypatch.setattr(small_maps, name, lambda *_, name=name: used.append(name))
+    for size, n_channels, n_runs in ((2, 128, 1), (4, 256, 1), (2, 64, 1), (4, 128, 1), (8, 512, 1), (2, 128, 2)):
+        x, w = torch.ones(2, n_runs * n_channels, size, size), torch.ones(n_runs, n_channels, n_channels, 3, 3)
+        operators.convolve(x, w)
+        operators.convolve_transposed(x, x, w)
+        operators.kernel_gradient(x, x, w)
+        operators.convolve(x, w, torch.bfloat16)
+    assert used == ["convolve", "at_input", "at_kernel", "at_kernel"]
+    assert not small_maps.suit(torch.ones(2, 128, 2, 2), torch.ones(1, 128, 128, 1, 1), None, small_maps.ALL)

@@ -8,6 +8,7 @@ mantissa, and sums stay float32. Writes OUT.json after every pack, and prints a 
 
 import argparse
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ _OPERANDS = {  # of every product that a training calls: which arguments are mul
     torch.ops.aten.convolution_backward.default: (0, 1, 2),
     torch.ops.aten.mm.default: (0, 1),
     torch.ops.aten.bmm.default: (0, 1),
+    torch.ops.aten.mm.out: (0, 1),
     torch.ops.aten.addmm.default: (1, 2),
+    torch.ops.aten.addmm_.default: (1, 2),
     torch.ops.aten.baddbmm.default: (1, 2),
 }
 
@@ -83,20 +86,23 @@ def runs_of(method: str, precision: str, arguments: argparse.Namespace) -> list[
 
 
 def accuracies(runs: list[Run], device: torch.device) -> dict[int, float]:
-    """Seed to final accuracy in %, of the runs that finished."""
+    """Seed to final accuracy in %, of the runs that finished: a pack on a card, one after another elsewhere."""
     data = load_data(runs[0].data, Path("data"))
-    source = load_source(runs[0].source) if runs[0].method != "scratch" else None
-    if runs[0].training.precision == "float32" or device.type == "cuda":
-        outcomes = train(runs, data, source, device=device)
-    else:
-        with RoundedOperands() as rounding:
-            outcomes = train(runs, data, source, device=device)
-        assert rounding.n_products > 0, "a training multiplies by other operations than this script knows"
-    return {
-        run.seed: outcome.metrics[ACCURACY][-1][1]
-        for run, outcome in zip(runs, outcomes, strict=True)
-        if outcome.status == "finished"
-    }
+    packs = [runs] if device.type == "cuda" else [[run] for run in runs]
+    emulated = device.type != "cuda" and runs[0].training.precision != "float32"
+    found = {}
+    for pack in packs:
+        source = load_source(runs[0].source) if runs[0].method != "scratch" else None
+        rounding = RoundedOperands()
+        with rounding if emulated else nullcontext():
+            outcomes = train(pack, data, source, device=device)
+        assert not emulated or rounding.n_products > 0, (
+            "a training multiplies by other operations than this script knows"
+        )
+        for run, outcome in zip(pack, outcomes, strict=True):
+            if outcome.status == "finished":
+                found[run.seed] = outcome.metrics[ACCURACY][-1][1]
+    return found
 
 
 def row(found: dict[str, dict[int, float]]) -> str:

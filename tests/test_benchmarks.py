@@ -138,10 +138,15 @@ def test_tf32_is_emulated_as_a_card_rounds():
     wide = x.double() + 2**-40
     assert torch.equal(bench_precision.rounded(wide), wide)
     a, b = torch.rand(4, 5), torch.rand(5, 3)
+    written, added = torch.empty(4, 3), torch.zeros(4, 3)
     with bench_precision.RoundedOperands() as rounding:
         found = a @ b
-    assert rounding.n_products == 1
+        torch.mm(a, b, out=written)
+        added.addmm_(a, b)
+    assert rounding.n_products == 3
     assert torch.equal(found, bench_precision.rounded(a) @ bench_precision.rounded(b))
+    assert torch.equal(found, written)
+    torch.testing.assert_close(found, added, rtol=1e-6, atol=0)
     assert not torch.equal(found, a @ b)
 
 

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from analysis.hypothesis import wilcoxon
 from analysis.interval import half_width
 from l2t_ray import registry
-from l2t_ray.config import Data, Run, Source, Target, Training
+from l2t_ray.config import Augment, Data, Run, Source, Target, Training
 from l2t_ray.data import load_data
 from l2t_ray.device import device_name
 from l2t_ray.models import load_source
@@ -79,7 +79,8 @@ def runs_of(method: str, precision: str, arguments: argparse.Namespace) -> list[
             seed=seed,
             source=Source(weights=str(arguments.weights)),
             target=Target(width=arguments.width),
-            training=Training(epochs=arguments.epochs, batch_size=arguments.batch, precision=precision),
+            training=Training(epochs=arguments.epochs, batch_size=arguments.batch, lr=0.05, precision=precision),
+            augment=Augment(crop_padding=2, flip=False),  # a mirrored digit is another sign
         )
         for seed in range(arguments.seeds)
     ]
@@ -106,15 +107,15 @@ def accuracies(runs: list[Run], device: torch.device) -> dict[int, float]:
 
 
 def row(found: dict[str, dict[int, float]]) -> str:
-    """A method's line: mean and 95 % half-width of each precision, the paired change from float32, Wilcoxon's p."""
-    cells, exact = [], found["float32"]
-    for precision in PRECISIONS:
-        values = np.array(list(found[precision].values()))
+    """A method's line: each precision's mean and 95 % half-width, the paired change from the first, Wilcoxon's p."""
+    cells: list[str] = []
+    first, *_ = found.values()
+    for by_seed in found.values():
+        values = np.array(list(by_seed.values()))
         cells.append(f"{values.mean():.2f} +- {half_width(float(values.std(ddof=1)), len(values)):.2f}")
-        if precision != "float32":
-            seeds = sorted(exact.keys() & found[precision].keys())
-            changes = np.array([found[precision][seed] - exact[seed] for seed in seeds])
-            width, p = half_width(float(changes.std(ddof=1)), len(changes)), wilcoxon(found[precision], exact).p
+        if by_seed is not first:
+            changes = np.array([by_seed[seed] - first[seed] for seed in sorted(first.keys() & by_seed.keys())])
+            width, p = half_width(float(changes.std(ddof=1)), len(changes)), wilcoxon(by_seed, first).p
             cells.append(f"{changes.mean():+.2f} +- {width:.2f}" + ("" if p is None else f", p {p:.2f}"))
     return " | ".join(cells)
 
@@ -123,10 +124,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="of a ResNet-32: the published one, or your own")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
+    parser.add_argument("--precisions", nargs="+", default=PRECISIONS, choices=PRECISIONS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--samples", type=int, default=5, help="images a class")
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=25)
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--out", type=Path, default=Path("report/precision"))
     arguments = parser.parse_args()
@@ -134,12 +136,14 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     emulated = "" if device.type == "cuda" else ", TF32 emulated"
     print(f"{device_name()}, torch {torch.__version__}{emulated}; n = {arguments.seeds} seeds, {ACCURACY}")
-    print("| method | float32 | tf32 | change | bf16 | change |\n| --- | --- | --- | --- | --- | --- |")
+    first, *others = arguments.precisions
+    columns = ["method", first, *(column for name in others for column in (name, f"change from {first}"))]
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, dict[str, dict[int, float]]] = {}
     for method in arguments.methods:
         found[method] = {}
-        for precision in PRECISIONS:
+        for precision in arguments.precisions:
             found[method][precision] = accuracies(runs_of(method, precision, arguments), device)
             told = {"device": device_name(), "torch": torch.__version__, "emulated": bool(emulated), "by_method": found}
             arguments.out.with_suffix(".json").write_text(json.dumps(told))

@@ -1,10 +1,10 @@
 """3 x 3 convolutions of small maps as matrix products of what is there: zero padding is left out.
 
 Of the 36 pairs of a tap and a pixel of a 2 x 2 map 20 lie in the padding, of the 144 of a 4 x 4 map 44; a library's
-convolution multiplies them. Here each output pixel takes one product for each row of the map that its kernel meets: the
-pixels of that row and the taps on them are contiguous, so nothing is copied. On a CPU, for one run and many channels,
-this takes four to six tenths of a library's time at 2 x 2, and eight tenths at 4 x 4 for the kernel's gradient
-(docs/measurements.md, The bilevel step).
+convolution multiplies them. Here each output pixel takes one product for each row of the map that its kernel meets:
+the pixels of that row and the taps on them are contiguous, so no matrix of patches is made. On a CPU, for one run and
+many channels, this takes four to six tenths of a library's time at 2 x 2, and eight tenths at 4 x 4 for the kernel's
+gradient (docs/measurements.md, The bilevel step).
 """
 
 import functools

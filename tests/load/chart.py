@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy import stats
 
 MIB = 2**20
 
@@ -15,12 +16,12 @@ def draw_memory(samples, lost_at_s, path):
         path: of an SVG or PNG.
 
     Returns:
-        MiB a minute by which it grew in the second half, by least squares.
+        MiB a minute by which it grew in the second half: Theil and Sen's slope, because a process that ends is no trend.
     """
     seconds, size = np.array(samples, dtype=float).T
     minutes, size = seconds / 60, size / MIB
     late = minutes > minutes[-1] / 2
-    slope = float(np.polyfit(minutes[late], size[late], 1)[0])
+    slope = float(stats.theilslopes(size[late], minutes[late]).slope)
     figure = Figure(figsize=(5.2, 2.4), layout="constrained")
     axes = figure.subplots()
     axes.vlines(np.array(lost_at_s) / 60, 0, size.max() * 1.1, color="0.85", linewidth=0.8, label="a node is lost")

@@ -16,7 +16,7 @@ def draw_memory(samples, lost_at_s, path):
         path: of an SVG or PNG.
 
     Returns:
-        MiB a minute by which it grew in the second half: Theil and Sen's slope, because a process that ends is no trend.
+        MiB a minute by which it grew in the second half (Theil and Sen: a process that ends is no trend).
     """
     seconds, size = np.array(samples, dtype=float).T
     minutes, size = seconds / 60, size / MIB

@@ -19,7 +19,7 @@ from l2t_ray.files import write_atomic
 
 CORE = (  # modules or packages that train: what a step costs depends on them
     *("architectures", "augment", "calibration", "chain", "hypergrad", "learner", "matching", "memory", "meta"),
-    *("methods", "models", "operators", "optim", "own_loss", "passes", "precision", "replay", "scaled"),
+    *("methods", "models", "operators", "optim", "own_loss", "passes", "precision", "replay", "scaled", "small_maps"),
     *("trace_file", "traces", "training", "validation"),
 )
 DIGITS = 12

@@ -10,6 +10,7 @@ from analysis.published import Reproduction, load_claims, plain
 from analysis.results import METRIC
 from analysis.tables import arm_name, count_text, estimate_text, p_text, points, signed
 from analysis.tables_tests import pair_name
+from analysis.wanted import images_text
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
 
@@ -61,7 +62,7 @@ def claim(item: Comparison, family: str) -> str:
         A sentence.
     """
     a, b = (arm_name(cell.arm) for cell in (item.a, item.b))
-    where = f"{item.condition.data}, {item.condition.samples_per_class} images a class"
+    where = f"{item.condition.data}, {images_text(item.condition.samples_per_class)}"
     if not item.has_values:
         return f"{where}: {a} and {b} cannot be compared, one has no finished run."
     size = f"{estimate_text(item.mean_difference, sign=True)} points"
@@ -116,7 +117,7 @@ def _size(tested: Sequence[Comparison]) -> str:
     largest = max(tested, key=lambda item: abs(item.difference or 0))
     equivalent = sum((item.equivalence.p or 0) < item.alpha for item in tested if item.equivalence.p is not None)
     middle = statistics.median(item.a12.value for item in tested)
-    cells = f"{equivalent} cell{'' if equivalent == 1 else 's'}"
+    cells = f"{equivalent or 'no'} cell{'s' if equivalent > 1 else ''}"
     return (
         f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
         f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
@@ -160,7 +161,7 @@ def _best(cells: Sequence[Cell], metric: str) -> str:
     unit = " %" if metric.endswith("_percent") else ""
     return (
         f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on {best.condition.data} with "
-        f"{best.condition.samples_per_class} images a class (n = {best.mean.n})."
+        f"{images_text(best.condition.samples_per_class)} (n = {best.mean.n})."
     )
 
 

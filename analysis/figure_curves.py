@@ -11,6 +11,7 @@ from analysis.figure_accuracy import by_data, samples_of
 from analysis.figures import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
+from analysis.wanted import images_text
 
 METRICS: Mapping[str, str] = {
     "train_loss": "training loss",
@@ -82,7 +83,7 @@ def _draw(
                     mine["epoch"], mine["mean"], color=look.color, linestyle=look.line, marker=look.marker,
                     markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(arm),
                 )  # fmt: skip
-            ax.set_title(f"{data}, {label} images a class", loc="left", fontsize=9)
+            ax.set_title(f"{data}, {images_text(label)}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {

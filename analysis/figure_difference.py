@@ -95,6 +95,7 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
                 )  # fmt: skip
             ax.axhline(shown[0].alpha, color="black", linewidth=0.9, linestyle="--")
             ax.set_yscale("log")
+            ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_xlabel("seeds a method")
             ax.set_title(data, loc="left", fontsize=10)
             ax.legend(title="images a class", fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")

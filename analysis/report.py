@@ -186,10 +186,10 @@ def _base(evidence: Evidence, mlflow_url: str | None) -> str:
 
 
 def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
-    base = _base(evidence, mlflow_url)
+    told = f"The runs behind each claim are linked into MLflow at {_base(evidence, mlflow_url)}"
     if mlflow_url or evidence.results.uri.startswith("http"):
-        return f"The runs behind each claim are linked into MLflow at {base}."
-    return f"The runs behind each claim are linked into MLflow at {base}: start it with `mlflow ui` beside mlflow.db."
+        return f"{told}."
+    return f"{told}: start it with the command mlflow ui beside mlflow.db."
 
 
 def _missing_texts(evidence: Evidence) -> list[str]:

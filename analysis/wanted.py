@@ -73,6 +73,18 @@ def images(label: str) -> tuple[float, str]:
     return (float(label) if label.isdigit() else float("inf"), label)
 
 
+def images_text(label: str) -> str:
+    """A number of images a class, in words.
+
+    Args:
+        label: "10", or what names an imbalanced set.
+
+    Returns:
+        "10 images a class", "1 image a class".
+    """
+    return f"{label} image{'' if label == '1' else 's'} a class"
+
+
 def read_manifests(
     sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:

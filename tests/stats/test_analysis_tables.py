@@ -18,7 +18,7 @@ from analysis.results import Gap
 from analysis.tables import Table, accuracy_tables, missing_table, p_text, points, seed_list, signed
 from analysis.tables_published import claims_table
 from analysis.tables_tests import all_pairs_table, effect_table, hypothesis_table, power_table
-from analysis.wanted import Wanted
+from analysis.wanted import Wanted, images_text
 
 HOSTILE = 'a|b & 50% #1 $x_y {~^\\} <b>"q"</b> αβ'
 PLAIN = Table("plain", "A title", ("method", "10"), (("scratch", "1.00 ± 0.10"), ("ufm", "−2.00")), ("A note.",), (1,))
@@ -197,3 +197,10 @@ def test_latex_compiles(tables, tmp_path):
 def test_a_class_metric_is_spelled_as_the_ledger_spells_it():
     assert metric("t-shirt/top") == "test_accuracy_class_t-shirt/top_percent"
     assert metric("cat(1)") == "test_accuracy_class_cat_1__percent"
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [("1", "1 image a class"), ("10", "10 images a class"), ("cat=3", "cat=3 images a class")]
+)
+def test_a_number_of_images_is_told_in_words(label, text):
+    assert images_text(label) == text

@@ -220,9 +220,9 @@ told = json.loads(pathlib.Path("~/ray_bootstrap_config.yaml").expanduser().read_
 for address in told["provider"].get("worker_ips", []):
     print(f"{told['auth']['ssh_user']}@{address}")
 END
-    # a login shell need not read ~/.bashrc, and machines that took another's address have another key
-    ssh -n -i ~/ray_bootstrap_key.pem -o LogLevel=ERROR -o IdentitiesOnly=yes -o StrictHostKeyChecking=no \
-      -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10 "$target" '. ~/.l2t_shell && ray stop' ||
+    # a login shell need not read ~/.bashrc
+    ssh -n -i ~/ray_bootstrap_key.pem -o LogLevel=ERROR -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new \
+      -o ConnectTimeout=10 "$target" '. ~/.l2t_shell && ray stop' ||
       echo "node.sh: Ray was not ended on $target (see above)" >&2
   done
   ledger-stop

@@ -261,6 +261,7 @@ def _forget(trial: Any) -> None:
         for kept in (*vars(trial).values(), metadata.metric_analysis, metadata.metric_n_steps):
             if isinstance(kept, dict):  # the configuration, twice, and statistics of metrics
                 kept.clear()
-        metadata.last_result.pop("config", None)
         trial.experiment_tag = ""  # all settings, as one word
+        for name in ("config", "experiment_tag"):
+            metadata.last_result.pop(name, None)
         trial._default_result_or_future = None  # what the process said of itself, in Ray's memory

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.estimate import estimate
+from l2t_ray.execution import Execution
 from l2t_ray.figures import Figure, Figures
 from l2t_ray.fleet import Group
 from l2t_ray.placement import Habits, Share, Times, choose_share, run_s, shape, shapes, speed_shape

@@ -9,8 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.entries import Entry
+from l2t_ray.execution import Execution
 from l2t_ray.figures import Figure, Speed
 from l2t_ray.fleet import Group
 

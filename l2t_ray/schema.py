@@ -3,7 +3,8 @@
 from typing import Any
 
 from l2t_ray import registry
-from l2t_ray.config import LABEL, Run, SweepFile
+from l2t_ray.config import LABEL, Run
+from l2t_ray.execution import SweepFile
 from l2t_ray.search_block import SearchBlock
 
 Schema = dict[str, Any]

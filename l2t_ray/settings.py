@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from l2t_ray import registry
-from l2t_ray.config import Execution, Run, SweepFile
+from l2t_ray.config import Run
+from l2t_ray.execution import Execution, SweepFile
 from l2t_ray.yaml_lines import Item
 
 SHOWN_CHARACTERS = 60

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.config import Execution
 from l2t_ray.errors import InputError
+from l2t_ray.execution import Execution
 from l2t_ray.files import write_atomic
 from l2t_ray.fleet import cores
 from l2t_ray.launch import cluster

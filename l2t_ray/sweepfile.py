@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from l2t_ray import registry
 from l2t_ray.blocks import Block, Leaves, flatten, read_block
 from l2t_ray.cells import read_cells
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.digests import Digests
 from l2t_ray.errors import InputError
+from l2t_ray.execution import Execution
 from l2t_ray.laws import Laws
 from l2t_ray.overrides import override
 from l2t_ray.selection import select

@@ -16,6 +16,18 @@ from l2t_ray.registry import register
 register(Method("mine", uses=frozenset({"transfer.beta"}), options={"strength": 1.0, "steps": 3}))
 """
 
+DESIGN_EXAMPLE = """
+sweep: paper_grid
+run:
+  source: {arch: resnet32, weights: weights/resnet32-tinyimagenet.pt}
+  training: {epochs: 200}
+grid:
+  - data: {name: stl10, samples_per_class: [5, 10, 30, 50, 100]}
+    method: [scratch, ufm, l2t_ww, l2t_www]
+    seed: {from: 0, to: 29}
+execution: {gpu_share: auto, pack: auto, retries: 2}
+"""
+
 
 def read(text, **selection):
     path = Path("sweep.yaml")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bench_precision, ship_figures
+from benchmarks import bench_precision, bench_small_maps, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from l2t_ray import figures, registry
 from l2t_ray.config import Run
@@ -161,3 +161,9 @@ def test_what_a_precision_does_to_accuracies_is_measured(tmp_path, monkeypatch, 
     assert all(sorted(values) == ["0", "1"] for values in found.values())
     assert found["float32"] != found["bf16"]
     assert "| scratch | " in capsys.readouterr().out
+
+
+def test_both_ways_of_a_small_map_are_the_same_pass():
+    for library, ours in bench_small_maps.passes(4, 6, 5, batch=3).values():
+        torch.testing.assert_close(library(), ours().view_as(library()), rtol=1e-4, atol=1e-4)
+        assert bench_small_maps.milliseconds(ours, repeat=2) > 0

@@ -13,24 +13,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from sweepfiles import DESIGN_EXAMPLE
 
 from l2t_ray import config, registry
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
+from l2t_ray.execution import Execution
 from l2t_ray.schema import sweep_schema
 
 registry.load()
-
-DESIGN_EXAMPLE = """
-sweep: paper_grid
-run:
-  source: {arch: resnet32, weights: weights/resnet32-tinyimagenet.pt}
-  training: {epochs: 200}
-grid:
-  - data: {name: stl10, samples_per_class: [5, 10, 30, 50, 100]}
-    method: [scratch, ufm, l2t_ww, l2t_www]
-    seed: {from: 0, to: 29}
-execution: {gpu_share: auto, pack: auto, retries: 2}
-"""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 from launches import OF_MLFLOW, OF_RAY
+from ray.tune.experiment.trial import Trial
 
 from l2t_ray import events, launch, sweep
 from l2t_ray.events import Watched
@@ -190,3 +191,22 @@ def test_a_plan_of_a_hundred_thousand_runs_needs_no_ray(folder, tmp_path):
     plan = json.loads(done.stdout)
     assert plan["cells"][0]["n_to_train"] == 100_000
     assert [lane["device"] for lane in plan["cells"][0]["lanes"]] == ["NVIDIA H200", "NVIDIA GeForce RTX 4090"]
+
+
+def test_of_a_trial_that_has_ended_tune_keeps_no_settings():
+    """Tune keeps every trial for ever; by this a sweep's memory grows the less."""
+    pack = "a pack of many settings"
+    trial = Trial(
+        "x", stub=True, config={"pack": pack}, evaluated_params={"pack": pack}, experiment_tag=f"1_pack={pack}"
+    )
+    trial.update_last_result({"config": {"pack": pack}, "loss": 1.0, "training_iteration": 1, "time_total_s": 1.0})
+
+    def kept():
+        return repr([vars(trial), vars(trial.run_metadata)])
+
+    assert kept().count(pack) >= 4
+    assert "'loss': {" in kept()
+    events._forget(trial)
+    assert pack not in kept()
+    assert "'loss': {" not in kept()
+    assert trial.last_result["loss"] == 1.0

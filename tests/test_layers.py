@@ -7,12 +7,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = (
-    *("operators", "passes", "scaled", "chain", "matching", "meta", "optim", "hypergrad"),
+    *("small_maps", "operators", "passes", "scaled", "chain", "matching", "meta", "optim", "hypergrad"),
     *("models", "learner", "training", "methods"),
 )
 ORDER = (
-    *("errors", "files", "streams", "registry", "architectures", "config", "data"),
-    *("operators", "passes", "scaled", "chain", "models", "matching", "meta"),
+    *("errors", "files", "streams", "registry", "architectures", "config", "execution", "data"),
+    *("small_maps", "operators", "passes", "scaled", "chain", "models", "matching", "meta"),
     *("optim", "hypergrad", "methods", "own_loss", "learner", "training", "tracking", "trainable"),
     *("fleet", "placement", "lanes", "plan", "queue", "events", "launch", "state", "session", "sweep"),
 )

@@ -53,6 +53,21 @@ def test_small_maps_are_convolved_without_their_padding(n_inputs, n_outputs, siz
     assert found[2].is_contiguous()
 
 
+def test_small_maps_give_the_same_bits_wherever_their_numbers_lie():
+    """An interrupted run ends with the same bits in another process, whose memory is laid out otherwise."""
+
+    def passes(n_floats_before):
+        kept = [torch.empty(n_floats_before + 1) for _ in range(3)]
+        x = draw(9, 256, 4, 4).float().contiguous(memory_format=torch.channels_last)
+        g, w = draw(9, 256, 4, 4, seed=1).float(), draw(1, 256, 256, 3, 3, seed=2).float()
+        with torch.no_grad():
+            return kept and (small_maps.convolve(x, w), small_maps.at_input(g, w), small_maps.at_kernel(g, x))
+
+    first = passes(0)
+    for n_floats_before in (1, 17, 1000, 100_003):
+        assert all(map(torch.equal, first, passes(n_floats_before)))
+
+
 def test_the_operators_take_the_way_of_small_maps_where_it_is_the_faster_one(monkeypatch):
     used = []
     for name in ("convolve", "at_input", "at_kernel"):

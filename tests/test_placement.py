@@ -3,8 +3,9 @@
 import pytest
 
 from l2t_ray import registry
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.entries import Entry
+from l2t_ray.execution import Execution
 from l2t_ray.figures import Crowd, Figure, Figures, Speed
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes

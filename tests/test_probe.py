@@ -10,8 +10,9 @@ import ray
 from launches import OF_RAY
 
 from l2t_ray import figures, launch, prober, registry
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.estimate import estimate, n_images
+from l2t_ray.execution import Execution
 from l2t_ray.figures import Crowd, Figure, Figures, Speed, code_version, shipped
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes

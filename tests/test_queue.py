@@ -8,8 +8,9 @@ import pytest
 from ray.tune.search import Searcher
 
 from l2t_ray import registry
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Run
 from l2t_ray.errors import InputError
+from l2t_ray.execution import Execution
 from l2t_ray.figures import Figure, Figures, Speed
 from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes

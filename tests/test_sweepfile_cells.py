@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from sweepfiles import DIGITS, METHOD, UFM, cells, changed, grid, keys, problems, read
+from sweepfiles import DESIGN_EXAMPLE, DIGITS, METHOD, UFM, cells, changed, grid, keys, problems, read
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 
@@ -22,19 +22,7 @@ def test_a_block_is_the_product_of_its_lists_in_the_files_order():
 
 
 def test_the_example_of_the_design_has_600_runs():
-    sweep = read(
-        """
-        sweep: paper_grid
-        run:
-          source: {arch: resnet32, weights: net.pt}
-          training: {epochs: 200}
-        grid:
-          - data: {name: stl10, samples_per_class: [5, 10, 30, 50, 100]}
-            method: [scratch, ufm, l2t_ww, l2t_www]
-            seed: {from: 0, to: 29}
-        execution: {gpu_share: auto, pack: auto, retries: 2}
-        """
-    )
+    sweep = read(DESIGN_EXAMPLE.replace("weights/resnet32-tinyimagenet.pt", "net.pt"))
     assert (sweep.name, len(sweep.runs), len(set(sweep.cells.values()))) == ("paper_grid", 5 * 4 * 30, 5 * 4)
     assert sweep.execution.retries == 2
 

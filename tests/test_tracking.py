@@ -2,19 +2,13 @@
 
 import base64
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from mlflow.tracking import MlflowClient
+from servers import MlflowServer, free_port
 
 from l2t_ray import registry
 from l2t_ray.config import Run
@@ -23,7 +17,6 @@ from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.spool import Record, dotted
 from l2t_ray.trace_file import encode, merge
 from l2t_ray.tracking import Ledger
-from l2t_ray.uri import mask, tracking_uri
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
@@ -374,71 +367,18 @@ def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path):
     assert len(ledger.spool) == 1
 
 
-def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):
-    assert tracking_uri(folder=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    assert tracking_uri(folder=tmp_path) == "http://127.0.0.1:1"
-    assert tracking_uri("sqlite:///x.db", tmp_path) == "sqlite:///x.db"
-    with pytest.raises(InputError, match="must be a database or a server"):
-        tracking_uri("./mlruns")
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("postgresql://me:p@ss@host/db", "postgresql://***@host/db"),
-        ("at http://u:p@h:1/x and http://h:2", "at http://***@h:1/x and http://h:2"),
-        ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
-        ("sqlite:////a@b.db", "sqlite:////a@b.db"),
-    ],
-)
-def test_passwords_are_masked(text, masked):
-    assert mask(text) == masked
-
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_a_real_server_holds_the_ledger_and_may_go_away_for_a_while(tmp_path):
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "art"),
-    ]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-    def start():
-        server = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-                return server
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server did not start in a minute")
-
-    def stop(server):
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-
     runs = [make_run(seed) for seed in range(3)]
-    ledger = Ledger("served", f"http://127.0.0.1:{port}", folder=tmp_path)
-    server = start()
-    try:
+    with MlflowServer(f"sqlite:///{tmp_path}/server.db", tmp_path) as server:
+        ledger = Ledger("served", server.uri, folder=tmp_path)
         ledger.open()
         put(ledger, runs[0])
-        stop(server)
+        server.stop()
         ledger.record(runs[1], Ended(runs[1].key), "cell")
         with pytest.raises(LedgerUnavailableError):
             ledger.flush()
-        server = start()
+        server.start()
         assert ledger.flush() == 0
         put(ledger, runs[2], status="diverged", reason="loss")
         wanted = SimpleNamespace(
@@ -449,5 +389,3 @@ def test_a_real_server_holds_the_ledger_and_may_go_away_for_a_while(tmp_path):
         assert set(ledger.finished(wanted.runs)) == {runs[0].key, runs[1].key}
         assert ledger.failures(wanted.runs) == {runs[2].key: ("diverged", "loss")}
         assert sorted(entry.kind for entry in ledger.entries()) == ["manifest", "run", "run", "run"]
-    finally:
-        stop(server)

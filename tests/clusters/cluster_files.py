@@ -1,0 +1,24 @@
+"""The cluster files as Ray reads them."""
+
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = ("cluster.yaml", "clusters/onprem.yaml", "clusters/gcp.yaml")
+
+
+def read(name):
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def prepared(name, **provider):
+    """As `ray up` prepares a file, before it asks the provider."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    config = read(name)
+    config["provider"] |= provider
+    config["file_mounts"] = {}  # relative to the checkout; checked below
+    config = prepare_config(config)
+    validate_config(config)
+    return config

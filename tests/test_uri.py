@@ -1,0 +1,28 @@
+"""Where the ledger is, and that no password is shown."""
+
+import pytest
+
+from l2t_ray.errors import InputError
+from l2t_ray.uri import mask, tracking_uri
+
+
+def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):
+    assert tracking_uri(folder=tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert tracking_uri(folder=tmp_path) == "http://127.0.0.1:1"
+    assert tracking_uri("sqlite:///x.db", tmp_path) == "sqlite:///x.db"
+    with pytest.raises(InputError, match="must be a database or a server"):
+        tracking_uri("./mlruns")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("postgresql://me:p@ss@host/db", "postgresql://***@host/db"),
+        ("at http://u:p@h:1/x and http://h:2", "at http://***@h:1/x and http://h:2"),
+        ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
+        ("sqlite:////a@b.db", "sqlite:////a@b.db"),
+    ],
+)
+def test_passwords_are_masked(text, masked):
+    assert mask(text) == masked

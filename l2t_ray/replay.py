@@ -33,9 +33,11 @@ class Replay:
     def __init__(self, function: Function, state: Sequence[Tensor], *, captured: bool) -> None:
         self._function, self._state, self._captured = function, state, captured
         self._graphs: dict[tuple[torch.Size, ...], _Captured] = {}
+        # of all shapes: no graph needs what another has left behind, for each starts from its inputs and the state
+        self._memory = torch.cuda.graph_pool_handle() if captured else None
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the function gives; where it is captured, in tensors that the next call of this shape overwrites."""
+        """What the function gives; where it is captured, in tensors that the next call overwrites."""
         if not self._captured:
             return self._function(*inputs)
         shapes = tuple(x.shape for x in inputs)
@@ -61,6 +63,6 @@ class Replay:
         del before
         graph = torch.cuda.CUDAGraph()
         # the training has a thread of its own: what others ask of the card must not spoil the capture
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
             outputs = self._function(*own)
         return _Captured(graph, own, outputs)

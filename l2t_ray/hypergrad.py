@@ -215,9 +215,10 @@ def distance_gradient(
 
 def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) -> tuple[dict[str, Tensor], Tensors]:
     """theta_{t+1} and q_{t+1}; the gradients are overwritten."""
+    down = -inner.alpha
     if inner.momentum is None or inner.weight_decay is None:
         moved = {
-            name: torch.addcmul(tensor, gradients[name], -per_run(inner.alpha, tensor)) if name in gradients else tensor
+            name: torch.addcmul(tensor, gradients[name], per_run(down, tensor)) if name in gradients else tensor
             for name, tensor in theta.items()
         }
         return moved, buffers
@@ -226,15 +227,16 @@ def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) ->
         decay = per_run(inner.weight_decay, tensor)
         buffer = gradients[name].addcmul_(tensor, decay) if name in gradients else tensor * decay
         new_buffers[name] = buffer.addcmul_(buffers[name], per_run(inner.momentum, tensor))
-    ahead = {name: torch.addcmul(p, new_buffers[name], -per_run(inner.alpha, p)) for name, p in theta.items()}
+    ahead = {name: torch.addcmul(p, new_buffers[name], per_run(down, p)) for name, p in theta.items()}
     return ahead, new_buffers
 
 
 def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
     """C - alpha a."""
+    down = -inner.alpha
     if c is None:
-        return {name: tensor * -per_run(inner.alpha, tensor) for name, tensor in a.items()}
-    return {name: torch.addcmul(c[name], tensor, -per_run(inner.alpha, tensor)) for name, tensor in a.items()}
+        return {name: tensor * per_run(down, tensor) for name, tensor in a.items()}
+    return {name: torch.addcmul(c[name], tensor, per_run(down, tensor)) for name, tensor in a.items()}
 
 
 def _retreat(

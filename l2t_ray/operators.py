@@ -4,6 +4,7 @@ Most are one fused call of K groups; where the device's library is slow at group
 CPU are `small_maps`'.
 """
 
+import functools
 import math
 
 import torch
@@ -85,16 +86,22 @@ def _is_deep(x: Tensor) -> bool:
 
 def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """P(q), the channel sums of u q, and those of q: batch norm's fused backward at mean 0 and deviation 1."""
-    zero, one = q.new_zeros(u.shape[1]), q.new_ones(u.shape[1])
+    zero, one = standard(u.shape[1], q.device, q.dtype)
     white, products, sums = torch.ops.aten.native_batch_norm_backward(
         q, u, one, None, None, zero, one, True, EPSILON, [True, True, True]
     )
     return white, products, sums
 
 
+@functools.cache
+def standard(n_channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean 0 and deviation 1 for so many channels; kept, for a bilevel step asks a hundred times."""
+    return torch.zeros(n_channels, device=device, dtype=dtype), torch.ones(n_channels, device=device, dtype=dtype)
+
+
 def channel_mean(p: Tensor, q: Tensor) -> Tensor:
     """The mean of p q over images and pixels, [K*C], in one pass."""
-    zero, one = q.new_zeros(q.shape[1]), q.new_ones(q.shape[1])
+    zero, one = standard(q.shape[1], q.device, q.dtype)
     _, products, _ = torch.ops.aten.native_batch_norm_backward(
         p, q, one, None, None, zero, one, True, EPSILON, [False, True, False]
     )

@@ -32,12 +32,13 @@ def sgd_(
         momentum: [K].
         weight_decay: [K].
     """
+    down = -lr
     for name, parameter in theta.items():
         buffer = buffers[name].mul_(per_run(momentum, parameter))
         buffer.addcmul_(parameter, per_run(weight_decay, parameter))
         if name in gradients:
             buffer.add_(gradients[name])
-        parameter.addcmul_(buffer, -per_run(lr, parameter))
+        parameter.addcmul_(buffer, per_run(down, parameter))
 
 
 def adam_(

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from l2t_ray import augment, registry, training
+from l2t_ray import augment, operators, registry, training
 from l2t_ray.config import Data, Run, Source, Target, Training
 from l2t_ray.data import DataSet
 from l2t_ray.models import resnet
@@ -25,12 +25,15 @@ class OnCard(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.n_operations, self.elsewhere = 0, set()
+        self.n_operations, self.n_kernels, self.elsewhere = 0, 0, set()
 
     def __torch_dispatch__(self, operation, types, arguments=(), settings=None):
         found = operation(*arguments, **(settings or {}))
         tensors = [x for x in tree_leaves((arguments, settings, found)) if isinstance(x, torch.Tensor)]
+        given = {x.untyped_storage()._cdata for x in tree_leaves((arguments, settings)) if isinstance(x, torch.Tensor)}
+        makes = any(tensor.untyped_storage()._cdata not in given for tensor in tensors)
         self.n_operations += 1
+        self.n_kernels += makes or operation._schema.is_mutable  # what is left are views
         if any(tensor.device.type != CARD.type for tensor in tensors):
             self.elsewhere.add(str(operation))
         return found
@@ -46,10 +49,15 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs])
     # which images a run draws is decided before the training, from labels that are not there
     monkeypatch.setattr(training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
-    augment._constants.cache_clear()
+    _forget_constants()
     with torch.no_grad(), FakeTensorMode():
         yield CARD
+    _forget_constants()
+
+
+def _forget_constants():
     augment._constants.cache_clear()
+    operators.standard.cache_clear()
 
 
 def pack(method, n_runs, precision):
@@ -75,6 +83,18 @@ def pack(method, n_runs, precision):
     return training.Pack(runs, data, source, CARD)
 
 
+def one_step(found, n_runs):
+    """What the card is asked for in a step, and what the step gives."""
+    rows = torch.empty(n_runs, BATCH, dtype=torch.long, device=CARD)
+    offsets = torch.empty(n_runs, N_CLASSES * PER_CLASS, 2, dtype=torch.long, device=CARD)
+    flips = torch.empty(n_runs, N_CLASSES * PER_CLASS, dtype=torch.bool, device=CARD)
+    lr = torch.empty(n_runs, dtype=found.learner.dtype, device=CARD)
+    found._step(rows, offsets, flips, lr)  # as before a recording: constants are moved once
+    with OnCard() as seen:
+        result = found._step(rows, offsets, flips, lr)
+    return seen, result
+
+
 @pytest.mark.parametrize(
     ("method", "n_runs", "precision"),
     [
@@ -89,17 +109,22 @@ def pack(method, n_runs, precision):
 def test_a_step_can_be_recorded(card, method, n_runs, precision):
     """It reads no value, moves nothing to the card, and has fixed shapes: what a CUDA graph asks for."""
     found = pack(method, n_runs, precision)
-    rows = torch.empty(n_runs, BATCH, dtype=torch.long, device=card)
-    offsets = torch.empty(n_runs, N_CLASSES * PER_CLASS, 2, dtype=torch.long, device=card)
-    flips = torch.empty(n_runs, N_CLASSES * PER_CLASS, dtype=torch.bool, device=card)
-    lr = torch.empty(n_runs, dtype=found.learner.dtype, device=card)
-    found._step(rows, offsets, flips, lr)  # as before a recording: constants are moved once
-    with OnCard() as seen:
-        loss, n_right = found._step(rows, offsets, flips, lr)
+    seen, (loss, n_right) = one_step(found, n_runs)
     assert seen.elsewhere == set()
     assert seen.n_operations > 200
     assert loss.shape == n_right.shape == (n_runs,)
     assert all(tensor.device.type == CARD.type for tensor in found.learner.tensors())
+
+
+@pytest.mark.parametrize(("method", "most"), [("scratch", 250), ("ufm", 450), ("l2t_ww", 2150), ("l2t_www", 2300)])
+def test_a_step_launches_few_kernels(card, method, most):
+    """At small batches a card waits for launches; K runs must not take more of them than one."""
+    counts = []
+    for n_runs in (1, 4):
+        seen, _ = one_step(pack(method, n_runs, "float32"), n_runs)
+        counts.append(seen.n_kernels)
+    assert counts[0] <= most
+    assert counts[1] < 1.15 * counts[0]
 
 
 def test_what_cannot_be_recorded_is_found(card):

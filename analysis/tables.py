@@ -11,7 +11,11 @@ from analysis.hypothesis import seed_list
 from analysis.results import Gap
 from analysis.wanted import images, order
 
-NAMES = {"scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www"}
+NAMES = {
+    "scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www", "hint": "Hint",
+    "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
+    "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
+}  # fmt: skip
 NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 MINUS = "\N{MINUS SIGN}"

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from l2t_ray import matching
 from l2t_ray.matching import Matching
-from l2t_ray.optim import per_run
+from l2t_ray.optim import per_channel, per_run
 from l2t_ray.passes import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
@@ -151,7 +151,7 @@ def distance_gradient(
     Returns:
         By target level the sum over t of E dE, [B, K*C_n, H, W]: `meta.phi_gradient` takes it on to phi.
     """
-    pixel_weights = {n: v * _of_channels(inner.scale, v) for n, v in batch.pixel_weights.items()}
+    pixel_weights = {n: v * per_channel(inner.scale, v) for n, v in batch.pixel_weights.items()}
     steps: list[_Step] = []
     for t in range(n_steps):
         values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
@@ -251,8 +251,3 @@ def _retreat(
         tensor.addcmul_(c[name], per_run(inner.weight_decay, tensor))
         c[name].mul_(per_run(inner.momentum, tensor))
     return a, c
-
-
-def _of_channels(per_run_scalars: Tensor, v: Tensor) -> Tensor:
-    """Scalars [K] as [1, K*C, 1, 1]."""
-    return per_run_scalars.repeat_interleave(v.shape[1] // per_run_scalars.shape[0])[None, :, None, None]

@@ -13,7 +13,7 @@ from l2t_ray.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage
 from l2t_ray.models import Backbone, Traced
-from l2t_ray.optim import adam_, per_run, sgd_, zero_moments
+from l2t_ray.optim import adam_, per_channel, sgd_, zero_moments
 from l2t_ray.own_loss import check, has_own_loss, own_gradients
 from l2t_ray.passes import Values
 from l2t_ray.precision import parameter_type
@@ -149,8 +149,9 @@ class Learner:
         return self.network.predict(self.theta, self.statistics, images.repeat(1, n_repeats, 1, 1))
 
     def finite(self) -> Tensor:
-        """Whether every parameter of each run is finite, [K]."""
-        sums = [p.flatten(1).sum(1) for p in (*self.theta.values(), *self.phi.values())]
+        """Whether every parameter of each run, trained or frozen, is finite, [K]."""
+        held = (*self.theta.values(), *self.phi.values(), *self.frozen.values())
+        sums = [p.reshape(self.n_runs, -1).sum(1) for p in held]
         return torch.stack(sums).isfinite().all(0)
 
     def tensors(self) -> list[Tensor]:
@@ -194,7 +195,7 @@ class Learner:
         at_features: Sequence[Tensor | None] = [None] * len(values.features)
         gradients: dict[str, Tensor] = {}
         if batch is not None and self.pairs is not None:
-            scaled = {n: v * _channelwise(self.beta, v) for n, v in batch.pixel_weights.items()}
+            scaled = {n: v * per_channel(self.beta, v) for n, v in batch.pixel_weights.items()}
             distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
             at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
         elif has_own_loss(self.method):
@@ -243,7 +244,7 @@ class Learner:
 
     def _source_features(self, images: Tensor) -> list[Tensor]:
         """S^m(x), [B, K, C_m, H_m, W_m]."""
-        if self.source is None or "source" not in self.method.uses:
+        if "source" not in self.method.uses or (self.pairs is None and not has_own_loss(self.method)):
             return []
         n_images = images.shape[0]
         flat = images.unflatten(1, (self.n_runs, 3)).flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -287,12 +288,3 @@ def _columns(source: Backbone | None, classes: Sequence[str], device: torch.devi
     if not known or not classes or not set(classes) <= set(known):
         return None
     return torch.tensor([known.index(name) for name in classes], device=device)
-
-
-def _channelwise(scalars: Tensor, v: Tensor) -> Tensor:
-    """Scalars [K] as [1, K*C, 1, 1]."""
-    return (
-        per_run(scalars, v.new_empty(scalars.shape[0], v.shape[1] // scalars.shape[0]))
-        .expand(-1, v.shape[1] // scalars.shape[0])
-        .reshape(1, -1, 1, 1)
-    )

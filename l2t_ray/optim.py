@@ -14,6 +14,11 @@ def per_run(scalars: Tensor, like: Tensor) -> Tensor:
     return scalars.view(-1, *[1] * (like.dim() - 1))
 
 
+def per_channel(scalars: Tensor, maps: Tensor) -> Tensor:
+    """Scalars [K] as [1, K*C, 1, 1], to broadcast over maps [B, K*C, H, W]."""
+    return scalars.repeat_interleave(maps.shape[1] // scalars.shape[0])[None, :, None, None]
+
+
 def sgd_(
     theta: dict[str, Tensor],
     buffers: dict[str, Tensor],

@@ -1,8 +1,8 @@
 """Named random streams: every draw depends on (seed, name, epoch) alone.
 
 Nothing depends on the device, on the pack a run is in, or on how often it was resumed, and two methods with one seed
-share subset, initial weights, batch order and augmentation. Names in use: "subset", "init", "init.transfer",
-"init.meta", "batches", "augment", "prepare", "draws".
+share subset, initial weights, batch order and augmentation. Names in use: "subset.<class>", "validation.<class>",
+"init", "init.transfer", "init.meta", "batches", "augment", "prepare", "draws".
 """
 
 import hashlib

@@ -18,6 +18,7 @@ from l2t_ray.config import Run
 from l2t_ray.data import DataSet, stratified_subset
 from l2t_ray.learner import Learner, RunState
 from l2t_ray.memory import keep_freed_memory
+from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
 from l2t_ray.precision import allow_tf32
 from l2t_ray.replay import Replay
@@ -175,17 +176,21 @@ class Pack:
             self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
         self.rows = torch.arange(len(runs), device=device)[:, None]
         written_out = isinstance(self.learner.network, Chain)  # of torch.func's passes no graph has been recorded yet
-        graphs = device.type == "cuda" and self.learner.method.capturable and written_out
+        method = self.learner.method
+        steady = method.capturable and type(method).stage is Method.stage  # the same operations in every epoch
+        graphs = device.type == "cuda" and steady and written_out
         self.step = Replay(self._step, self.learner.tensors(), captured=graphs)
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
         self.reasons = ["" for _ in runs]
         self.tracer = Tracer(runs, self.learner, self.images)
         self.tracer.look(0)
-        self.earlier_s, self.started_s = 0.0, time.perf_counter()
+        self.earlier_s, self.started_s = [0.0] * len(runs), time.perf_counter()
 
     def prepare(self) -> None:
         """What the method makes of the training images before the first epoch."""
+        if type(self.learner.method).prepare is Method.prepare:
+            return  # no float copy of all images for nothing
         flat = normalize(self.images.flatten(0, 1), self.learner.dtype)
         self.learner.prepare(flat.unflatten(0, self.images.shape[:2]))
 
@@ -220,12 +225,11 @@ class Pack:
 
     def snapshot(self) -> list[RunState]:
         """Each run's state as `restore` takes it; tensors and plain values alone."""
-        wall_s = self.earlier_s + time.perf_counter() - self.started_s
         return [
             self.learner.state(k)
             | {"key": run.key, "epoch": self.n_done, "metrics": self.metrics[k], "wall_s": wall_s, "reason": reason}
             | {"trace": self.tracer.state(k)}
-            for k, (run, reason) in enumerate(zip(self.runs, self.reasons, strict=True))
+            for k, (run, reason, wall_s) in enumerate(zip(self.runs, self.reasons, self._wall_s(), strict=True))
         ]
 
     def restore(self, states: Sequence[RunState]) -> None:
@@ -237,16 +241,20 @@ class Pack:
         self.n_done = states[0]["epoch"]
         self.metrics = [dict(state["metrics"]) for state in states]
         self.reasons = [state["reason"] for state in states]
-        self.earlier_s = max(state["wall_s"] for state in states)
+        self.earlier_s = [state["wall_s"] for state in states]
 
     def outcomes(self) -> list[Outcome]:
         """One a run."""
-        wall_s = (self.earlier_s + time.perf_counter() - self.started_s) / len(self.runs)
-        peak = peak_bytes(self.device)
+        peak, ended = peak_bytes(self.device), zip(self.runs, self.reasons, self.metrics, self._wall_s(), strict=True)
         return [
             Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, self.tracer.files(k))
-            for k, (run, reason, metrics) in enumerate(zip(self.runs, self.reasons, self.metrics, strict=True))
+            for k, (run, reason, metrics, wall_s) in enumerate(ended)
         ]
+
+    def _wall_s(self) -> list[float]:
+        """Each run's seconds: those before, perhaps in another pack, and its share of this session's."""
+        share_s = (time.perf_counter() - self.started_s) / len(self.runs)
+        return [earlier_s + share_s for earlier_s in self.earlier_s]
 
     def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """One step on the images at `rows` [K, B] of each subset, with an epoch's draws; `Learner.step`'s result."""

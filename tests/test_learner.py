@@ -173,6 +173,18 @@ def test_a_method_of_ones_own_lives_in_one_file(tmp_path):
 
 
 @dataclass(frozen=True)
+class _MatchingWithLoss(FeatureMatching):
+    def loss(self, extra, batch, options):
+        return batch.logits.square().mean()
+
+
+@pytest.mark.parametrize(("kind", "network"), [(_MatchingWithLoss, "what"), (FeatureMatching, "mine")])
+def test_what_feature_matching_would_leave_out_is_refused(kind, network):
+    with pytest.raises(TypeError, match="own: a FeatureMatching must have networks of what, where, which and no loss"):
+        kind("own", networks=frozenset({network}))
+
+
+@dataclass(frozen=True)
 class _LogitPenalty(Method):
     def loss(self, extra, batch, options):
         return batch.logits.square().mean()

@@ -11,7 +11,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import registry
 from l2t_ray.config import Source
-from l2t_ray.errors import InputError
 from l2t_ray.methods import Batch, Stage, factor_transfer, hint
 from l2t_ray.methods.spottune import straight_through
 from l2t_ray.models import build, initialise
@@ -67,7 +66,7 @@ def test_the_source_speaks_of_the_targets_classes_in_their_order():
         def loss(self, extra, batch, options):
             seen.append(batch.source_logits)
 
-    registry.register(Spy("spy", uses=frozenset({"source"})))
+    registry.register(Spy("spy", uses=frozenset({"source"}), options=method("distillation").options))
     teacher, images = source(torch.float64), draw(B, 3, 32, 32)
     spied = learner(run("spy", arch="vgg9", precision="float64"), given=teacher)
     spied.step(images, torch.zeros(1, B, dtype=torch.long), torch.ones(1))
@@ -142,14 +141,6 @@ def test_the_paraphraser_is_trained_as_torch_trains_an_autoencoder():
         found = factor_transfer.train_paraphraser(drawn, maps, 3, options, stream(0, "c"))
     for ours, theirs in zip(found.values(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-12)
-
-
-def test_a_paraphraser_that_explodes_is_told():
-    drawn = factor_transfer._draw("encoder", [4, 4, 2, 2], stream(0, "a"))
-    drawn |= factor_transfer._draw("decoder", [2, 2, 4, 4], stream(0, "b"))
-    options = {"paraphraser_steps": 20, "paraphraser_lr": 1e30}
-    with pytest.raises(InputError, match=r"options\.paraphraser_lr must keep the paraphraser finite, got 1e\+30"):
-        factor_transfer.train_paraphraser(drawn, draw(6, 4, 8, 8).float(), 3, options, stream(0, "c"))
 
 
 def test_factor_transfer_moves_the_target_beyond_cross_entropy():

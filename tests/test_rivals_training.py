@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from rival_runs import CLASSES, CPU, HISTORY, RIVALS, WIDTH, learner, run, source
+from rival_runs import CLASSES, CPU, HISTORY, RIVALS, WIDTH, B, learner, run, source
 
 from l2t_ray import models, registry
 from l2t_ray.config import Data, Run, Source
@@ -62,6 +62,26 @@ def test_a_resumed_rival_equals_an_undisturbed_one_bitwise(name, digits, tmp_pat
             assert one[group].keys() == other[group].keys()
             assert all(torch.equal(one[group][n], other[group][n]) for n in one[group]), group
     assert bool(final[-1][0]["frozen"]) == (name == "factor_transfer")
+
+
+def test_a_paraphraser_that_explodes_is_its_own_runs_divergence(digits):
+    """At this rate some seeds explode and others do not."""
+    options = {"paraphraser_steps": 60, "paraphraser_lr": 0.3}
+    wanted = [run("factor_transfer", seed=seed, **options) for seed in range(4)]
+    pack = train(wanted, digits, source(), device=CPU)
+    alone = [train([one], digits, source(), device=CPU)[0] for one in wanted]
+    assert {outcome.status for outcome in pack} == {"finished", "diverged"}
+    assert [outcome.status for outcome in pack] == [outcome.status for outcome in alone]
+
+
+@pytest.mark.parametrize(("name", "n_passes"), [("finetune", 0), ("spottune", 0), ("distillation", 2)])
+def test_the_source_runs_only_where_its_features_are_read(name, n_passes):
+    given, images = source(torch.float64), torch.randn(B, 3, 32, 32, dtype=torch.float64)
+    found, seen = learner(run(name, precision="float64"), given=given), []
+    given.features = lambda *arguments: seen.append(arguments) or type(given).features(given, *arguments)
+    for _ in range(2):
+        found.step(images, torch.zeros(1, B, dtype=torch.long), torch.full((1,), 0.01, dtype=torch.float64))
+    assert len(seen) == n_passes
 
 
 @pytest.mark.parametrize("name", RIVALS)
@@ -164,6 +184,13 @@ def test_a_file_of_ones_own_can_do_what_the_rivals_do(digits, tmp_path):
 
 # gate
 
+TWICE = [{"data": name, "classes": ["a", "b"], "sha256": "ab"} for name in ("one", "other")]  # the same images
+
+
+def test_two_folders_of_one_name_are_two_data_sets():
+    parts = [{"data": "birds", "classes": ["a", "b"], "sha256": sha256} for sha256 in ("ab", "cd")]
+    learner(run("intermediate_finetune", precision="float64"), given=source(torch.float64, history=parts))
+
 
 @pytest.mark.parametrize(
     ("wanted", "given", "told"),
@@ -180,6 +207,14 @@ def test_a_file_of_ones_own_can_do_what_the_rivals_do(digits, tmp_path):
         (lambda: run("hint", target_level=3), {}, "options.target_level must be a level of at least the hint's"),
         (lambda: run("factor_transfer", p=3), {}, "options.p must be 1 (L1) or 2 (L2), got 3"),
         (lambda: run("factor_transfer", paraphraser_steps=0), {}, "options.paraphraser_steps must be > 0, got 0"),
+        (lambda: run("intermediate_finetune"), {"history": TWICE}, "got one then other; train it"),
+        (lambda: run("hint", hint_share=1.0), {}, "options.hint_share must be >= 0 and <= 0.5, got 1.0"),
+        (lambda: run("hint", epochs=1), {}, "options.hint_share must be >= 0 and <= 0, got 0.5"),
+        (lambda: run("hint", temperature=0.0), {}, "options.temperature must be > 0, got 0.0"),
+        (lambda: run("distillation", temperature=-4.0), {}, "options.temperature must be > 0, got -4.0"),
+        (lambda: run("distillation", alpha=3.0), {}, "options.alpha must be >= 0 and <= 1, got 3.0"),
+        (lambda: run("finetune", rate=-1.0), {}, "options.rate must be >= 0, got -1.0"),
+        (lambda: run("spottune", policy_rate=-1.0), {}, "options.policy_rate must be >= 0, got -1.0"),
     ],
 )  # fmt: skip
 def test_what_a_rival_cannot_do_is_refused(wanted, given, told):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from l2t_ray import registry
 from l2t_ray.augment import normalize
@@ -12,7 +13,7 @@ from l2t_ray.data import load_data
 from l2t_ray.learner import Learner
 from l2t_ray.models import initialise, resnet
 from l2t_ray.streams import stream
-from l2t_ray.training import Outcome, evaluation_epochs, learning_rate, pack_shape, train
+from l2t_ray.training import Outcome, Pack, evaluation_epochs, learning_rate, pack_shape, train
 from tests.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")
@@ -115,6 +116,37 @@ def test_a_pack_gives_what_its_runs_give_alone(digits, source):
         (alone,) = train([single], digits, source, device=CPU)
         for name, points in alone.metrics.items():
             assert [v for _, v in packed.metrics[name]] == pytest.approx([v for _, v in points], rel=1e-6), name
+
+
+def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("l2t_ray.training.time.perf_counter", lambda: clock[0])
+    runs = [run(seed=seed) for seed in range(4)]
+    four = Pack(runs, digits, None, CPU)
+    clock[0] += 100
+    states = four.snapshot()
+    alone = Pack(runs[:1], digits, None, CPU)
+    alone.restore(states[:1])
+    clock[0] += 10
+    assert [outcome.wall_s for outcome in alone.outcomes()] == [25 + 10]
+    again = Pack(runs, digits, None, CPU)
+    again.restore([*alone.snapshot(), *states[1:]])
+    clock[0] += 8
+    assert [outcome.wall_s for outcome in again.outcomes()] == [35 + 2, *[25 + 2] * 3]
+
+
+def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):
+    class Floats(TorchDispatchMode):
+        n_made = 0
+
+        def __torch_dispatch__(self, operation, types, arguments=(), settings=None):
+            self.n_made += 1
+            return operation(*arguments, **(settings or {}))
+
+    pack = Pack([run()], digits, None, CPU)
+    with Floats() as seen:
+        pack.prepare()
+    assert seen.n_made == 0
 
 
 def test_divergence_ends_its_own_run_alone(digits):

@@ -1,13 +1,13 @@
 """Logit distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray.config import Run
-from l2t_ray.methods.method import Batch, Method, number
+from l2t_ray.methods.method import Batch, Method, number, within
 from l2t_ray.models import Backbone
 from l2t_ray.registry import Scalar
 
@@ -19,6 +19,11 @@ class Distillation(Method):
     The paper weighs the soft targets' term "considerably" more and names temperatures from 2 to 20; 4 and 0.9 are the
     values most used since (Zagoruyko and Komodakis 2017, section 4).
     """
+
+    def laws(self, run: Run) -> Iterable[tuple[str, str]]:
+        """The temperature is positive, alpha a share."""
+        yield from within(run, "temperature", 0, or_equal=False)
+        yield from within(run, "alpha", 0, 1)
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
         """Source and target must share their classes."""

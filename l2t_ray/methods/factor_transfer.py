@@ -14,8 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray.architectures import resolve_pairs
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError
-from l2t_ray.methods.method import Batch, Method, Shapes, number
+from l2t_ray.methods.method import Batch, Method, Shapes, number, within
 from l2t_ray.registry import Scalar
 
 SLOPE = 0.1  # of the leaky ReLU
@@ -35,12 +34,12 @@ class FactorTransfer(Method):
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """P is 1 or 2, the steps are counted, the rates are positive."""
+        """P is 1 or 2; steps and rates are positive."""
         if run.options["p"] not in {1, 2}:
             yield "options.p", f"must be 1 (L1) or 2 (L2), got {run.options['p']}; correct it"
         for name in ("paraphrase_rate", "paraphraser_lr", "paraphraser_steps"):
-            if float(run.options[name]) <= 0:
-                yield f"options.{name}", f"must be > 0, got {run.options[name]}; correct it"
+            yield from within(run, name, 0, or_equal=False)
+        yield from within(run, "beta", 0)
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """The translator: three convolutions from the target's channels to the factor's."""
@@ -105,10 +104,7 @@ def train_paraphraser(
         generator: of the permutations.
 
     Returns:
-        The trained weights.
-
-    Raises:
-        InputError: if they are not finite.
+        The trained weights; a run where they are not finite diverges (`Learner.finite`).
     """
     own = {name: p.clone() for name, p in weights.items()}
     buffers = {name: torch.zeros_like(p) for name, p in own.items()}
@@ -123,9 +119,6 @@ def train_paraphraser(
         for (name, p), gradient in zip(own.items(), gradients, strict=True):
             buffers[name].mul_(MOMENTUM).add_(gradient).add_(p, alpha=WEIGHT_DECAY)
             p.sub_(buffers[name], alpha=number(options, "paraphraser_lr"))
-    if not all(p.isfinite().all() for p in own.values()):
-        law = f"options.paraphraser_lr must keep the paraphraser finite, got {options['paraphraser_lr']}"
-        raise InputError(f"{law}; lower it")
     return own
 
 

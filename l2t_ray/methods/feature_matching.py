@@ -10,6 +10,8 @@ from l2t_ray.config import Run
 from l2t_ray.matching import Matching, initial_projections
 from l2t_ray.methods.method import Method, Shapes
 
+NETWORKS = frozenset({"what", "where", "which"})
+
 
 @dataclass(frozen=True)
 class FeatureMatching(Method):
@@ -21,6 +23,11 @@ class FeatureMatching(Method):
 
     capturable: bool = True
     networks: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.networks <= NETWORKS or type(self).loss is not Method.loss:
+            law = f"{self.name}: a FeatureMatching must have networks of {', '.join(sorted(NETWORKS))} and no loss"
+            raise TypeError(f"{law} of its own; subclass Method for one")
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
         """The pairs of a run and their channels."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from l2t_ray.config import Run
-from l2t_ray.methods.method import Method, Stage, number, same_architecture
+from l2t_ray.methods.method import Method, Stage, number, same_architecture, within
 from l2t_ray.models import Backbone, TargetNetwork
 from l2t_ray.registry import Scalar
 
@@ -21,8 +21,9 @@ class Finetune(Method):
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The target is of the source's architecture."""
-        return same_architecture(run)
+        """The target is of the source's architecture, the rate not negative."""
+        yield from same_architecture(run)
+        yield from within(run, "rate", 0)
 
     def start(
         self, run: Run, network: TargetNetwork, source: Backbone | None
@@ -46,10 +47,10 @@ class IntermediateFinetune(Finetune):
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
         """The source's file tells of a training on at least two data sets, one after the other."""
-        data = [(part.get("data"), part.get("classes")) for part in source.history]
-        if any(one != other for one, other in itertools.pairwise(data)):
+        contents = [part.get("sha256") or (part.get("data"), part.get("classes")) for part in source.history]
+        if any(one != other for one, other in itertools.pairwise(contents)):
             return None
-        told = " then ".join(str(name) for name, _ in data) or "a file of weights that tells of none"
+        told = " then ".join(str(part.get("data")) for part in source.history) or "a file of weights that tells of none"
         return (
             f"must have been trained on two data sets in turn for {self.name}, got {told}; train it on with "
             "python -m l2t_ray.pretrain and `source: {weights: FILE}` in its settings, or take finetune"

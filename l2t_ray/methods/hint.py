@@ -10,7 +10,7 @@ from torch.nn import functional as F  # noqa: N812
 from l2t_ray.architectures import SIZES, resolve_pairs
 from l2t_ray.config import Run
 from l2t_ray.methods.distillation import classes_not_shared
-from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number
+from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number, within
 from l2t_ray.models import Backbone
 from l2t_ray.registry import Scalar
 
@@ -27,7 +27,11 @@ class Hint(Method):
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The guided level exists and is at least as large as the hint."""
+        """The guided level exists and is at least as large as the hint; stage 2 has an epoch."""
+        yield from within(run, "hint_share", 0, 1 - 1 / run.training.epochs)  # where the last epoch begins
+        yield from within(run, "temperature", 0, or_equal=False)
+        for name in ("lambda_first", "lambda_last"):
+            yield from within(run, name, 0)
         m, n = run.options["source_level"], run.options["target_level"]
         for name, level, arch in (("source_level", m, run.source.arch), ("target_level", n, run.target.arch)):
             if not MIDDLE <= int(level) < len(SIZES[arch]):

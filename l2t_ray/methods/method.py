@@ -1,5 +1,6 @@
 """What a method has to provide (docs/methods.md): a small frozen object, everything with a default."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -190,6 +191,28 @@ class Method:
 def number(options: Mapping[str, Scalar], name: str) -> float:
     """An option that is a number."""
     return float(options[name])
+
+
+def within(
+    run: Run, name: str, low: float, high: float = math.inf, *, or_equal: bool = True
+) -> Iterable[tuple[str, str]]:
+    """The law of an option that has bounds.
+
+    Args:
+        run: its settings.
+        name: of the option.
+        low: the least value.
+        high: the largest one.
+        or_equal: whether `low` itself is allowed.
+
+    Yields:
+        As `Method.laws`.
+    """
+    value = number(run.options, name)
+    if not (low < value <= high or (or_equal and value == low)):
+        upper = "" if high == math.inf else f" and <= {high:g}"
+        law = f"must be {'>=' if or_equal else '>'} {low:g}{upper}"
+        yield f"options.{name}", f"{law}, got {run.options[name]}; correct it"
 
 
 def same_architecture(run: Run) -> Iterable[tuple[str, str]]:

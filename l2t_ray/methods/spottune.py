@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray.config import Run
-from l2t_ray.methods.method import Method, Stage, number, same_architecture
+from l2t_ray.methods.method import Method, Stage, number, same_architecture, within
 from l2t_ray.models import Backbone, ResNet, TargetNetwork, Traced
 from l2t_ray.registry import Scalar
 
@@ -77,12 +77,14 @@ class SpotTune(Method):
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The target is a ResNet of the source's depth and width."""
+        """The target is a ResNet of the source's depth and width, the temperature positive, the rate not negative."""
         if not run.target.arch.startswith("resnet"):
             law = f"must be a ResNet, for {self.name} has every residual block twice, got {run.target.arch}"
             yield "target.arch", f"{law}; name resnet20, resnet32, resnet44 or resnet56"
         else:
             yield from same_architecture(run)
+        yield from within(run, "temperature", 0, or_equal=False)
+        yield from within(run, "policy_rate", 0)
 
     def target(self, run: Run, n_classes: int, source: Backbone | None) -> TargetNetwork:
         """Both networks and the policy in one."""

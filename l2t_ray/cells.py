@@ -1,5 +1,6 @@
 """Cells: runs that differ in their seed alone. Blocks become cells; two that disagree about a cell are refused."""
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -97,6 +98,8 @@ def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
         data["title"] = data.get("title") or Path(path).stem
     if source.get("weights") in laws.weights:
         source["sha256"] = laws.weights[source["weights"]]
+    elif source.get("weights") and not source.get("sha256"):  # not there yet: two files are two sources all the same
+        source["sha256"] = hashlib.sha256(source["weights"].encode()).hexdigest()
     return values
 
 

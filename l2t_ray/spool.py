@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from l2t_ray import provenance
+from l2t_ray import provenance, registry
 from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
 from l2t_ray.uri import mask
@@ -126,7 +126,7 @@ class Record:
                 "cell": cell,
                 "reason": mask(result.reason)[:REASON_CHARACTERS],
                 "git": provenance.commit(),
-                "versions": provenance.versions(),
+                "versions": provenance.versions(registry.CODE.get(run.method)),
                 "data_sha": data_sha or run.data.sha256 or "",
                 **({"trace": " ".join(run.traced)} if run.traced and (result.artifacts or is_failed) else {}),
             },

@@ -119,7 +119,10 @@ def _with_sources(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace)
             address=arguments.address,
             download=sweep.execution.download and not arguments.no_download,
         )
-    return _read(arguments, arguments.where)
+    again = _read(arguments, arguments.where)
+    for weights, file in again.sources.items():  # removed meanwhile: no key that is provisional may be trained
+        raise InputError(f"{weights}: must be there once {file} has trained it; launch again")
+    return again
 
 
 def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) -> int:

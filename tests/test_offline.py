@@ -1,5 +1,7 @@
 """A sweep trained where there is no Ray and no MLflow, and its results carried into a ledger later."""
 
+import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 from launches import BOOM
 
 from l2t_ray import offline, sweep
+from l2t_ray.spool import Spool
 from l2t_ray.tracking import Ledger
 
 pytestmark = [
@@ -27,6 +30,13 @@ grid:
   - method: scratch
     seed: {from: 0, to: 2}
 """
+OWN = """
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+register(Method("own_plain"))
+"""
+SPOOL = Path(".l2t/away/spool")
 WITHOUT = "import sys; sys.modules.update(ray=None, mlflow=None, optuna=None); from l2t_ray.offline import main; "
 
 
@@ -77,6 +87,16 @@ def test_a_run_that_raises_is_recorded_and_costs_no_neighbour(capsys):
     assert "0 to train" in capsys.readouterr().err
     assert offline.main(["away.yaml", "--retry-failed"]) == 1
     assert "3 to train" in capsys.readouterr().err
+
+
+def test_a_record_of_ones_own_method_tells_its_files_code():
+    Path("own.py").write_text(OWN)
+    text = FILE.replace("sweep: away", "sweep: away\nmethods: [own.py]").replace("scratch", "[scratch, own_plain]")
+    Path("away.yaml").write_text(text.replace("{from: 0, to: 2}", "0"))
+    assert offline.main(["away.yaml"]) == 0
+    versions = {record.params["method"]: json.loads(record.tags["versions"]) for record in Spool(SPOOL).records()}
+    assert versions["own_plain"] == {**versions["scratch"], "own.py": hashlib.sha256(OWN.encode()).hexdigest()[:12]}
+    assert "own.py" not in versions["scratch"]
 
 
 @pytest.mark.parametrize("arguments", [["--part", "3/2"], ["--part", "x"], ["--pack", "0"]])

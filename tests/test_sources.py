@@ -141,3 +141,12 @@ def test_a_sources_key_is_its_settings_and_not_where_it_is_written():
     one, two = (Pretraining.model_validate({**SOURCE, "out": out, "data": {"name": "digits"}}) for out in ("a", "b"))
     assert (one.key, len(one.key)) == (two.key, 16)
     assert one.model_copy(update={"seed": 1}).key != one.key
+
+
+def test_no_run_is_trained_under_a_key_that_is_provisional(folder, monkeypatch):
+    """The weights are gone again when the launch reads the file anew."""
+    monkeypatch.setattr("l2t_ray.sources.train_sources", lambda *_, **__: None)
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert "weights/small.pt: must be there once small.yaml has trained it; launch again" in err
+    assert not [entry for entry in Ledger("taught").entries() if entry.kind == "run"]

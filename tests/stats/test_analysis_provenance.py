@@ -49,6 +49,15 @@ def test_code_versions_and_data_are_counted(database):
     assert rows["data of cifar10 (sha256)", "d" * 12] == "13"
 
 
+def test_runs_of_one_cell_from_different_code_of_a_users_method_are_named(database):
+    texts = [json.dumps({"torch": "2.14.1", "mine.py": digest}) for digest in ("0123456789ab", "ba9876543210")]
+    fill(database, "s", [Logged(method="mine", seed=seed, versions=texts[seed > 3]) for seed in range(6)])
+    results = gather().results
+    (line,) = [note for note in results.notices if "different" in note]
+    assert "mine.py 0123456789ab: 4 runs; mine.py ba9876543210: 2 runs" in line
+    assert ("mine.py", "0123456789ab", "4") in origin_table(results).rows
+
+
 def test_training_time_is_summed_by_method(database):
     fill(database, "s", pair(72))  # 12.5 s a run
     rows = cost_table(gather().results).rows

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from l2t_ray.entries import unwanted
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.fleet import local_fleet, parse_fleet
 from l2t_ray.launch import Launched
@@ -129,7 +130,11 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
     sweep, ledger = state.sweep, state.ledger
     lanes = state.lanes(local_fleet())
     _say(state.announce(state.plan(lanes)))
-    ledger.write_manifest(_read(arguments, ()) if arguments.where else sweep, state.entries)
+    whole = _read(arguments, ()) if arguments.where else sweep
+    ledger.write_manifest(whole, state.entries)
+    if n_left_out := len(unwanted(state.entries, sweep.name, whole.runs)):
+        told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
+        _say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
     options = _options(arguments)
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
@@ -249,7 +254,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--status", action="store_true", help="say what is finished, also while a launch is running")
     parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting of every run")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="override a setting of every run; the sweep then wants these",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
     parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--address", help="of a running Ray cluster; by default this machine")

@@ -16,6 +16,8 @@ from launches import BOOM, OF_MLFLOW, OF_RAY, call
 
 from l2t_ray import sweep
 from l2t_ray.lock import Lock
+from l2t_ray.spool import Ended, Record
+from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
@@ -132,6 +134,21 @@ def test_a_seed_more_is_trained_alone(folder, ray_cluster):
     assert (code, json.loads(out)["n_finished"]) == (0, 3)
     assert "3 runs wanted, 2 finished, 1 to train" in err
     assert {key: value for key, value in finals(folder).items() if key in first} == first
+
+
+def test_runs_that_the_sweep_no_longer_wants_are_told_at_launch(folder):
+    write_sweep(folder, last=2)
+    found, spool = read_sweep(Path("tiny.yaml")), Ledger("tiny").spool
+    for key, run in found.runs.items():
+        ended = Ended(key, "finished", metrics={"test_accuracy_percent": [(2, 50.0)]})
+        spool.put(Record.of(run, ended, "tiny", found.cells[key], data_sha="", tags={}))
+    for arguments in ([], ["--where", "seed=0"]):
+        code, _, err = command(*arguments)
+        assert (code, "no longer wants" in err) == (0, False)
+    write_sweep(folder, last=0)
+    code, _, err = command("--set", "augment.flip=true")
+    assert code == 0
+    assert err.count("tiny: 2 runs in the ledger that the sweep no longer wants; reports leave them out until") == 1
 
 
 def test_failures_and_divergence_end_their_runs_alone_and_are_told_with_the_reason(folder, ray_cluster):

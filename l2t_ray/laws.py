@@ -113,11 +113,12 @@ class Laws:
                 yield from _check_pin(pinned, self.weights[value], value)
 
     def _check_training(self, block: Block, weights: str, train: Choice) -> Iterator[str]:
-        from l2t_ray.source_file import read_pretraining  # needs torch
+        from l2t_ray.source_file import missing_starts, read_pretraining  # needs torch
 
         place = train.item.place
         try:
             settings = read_pretraining(Path(train.value), digests=self.digests)
+            starts = missing_starts(Path(train.value), settings, self.digests)
         except InputError as error:
             yield from (f"{place}: source.train: {problem}" for problem in error.problems)
             return
@@ -130,7 +131,8 @@ class Laws:
                 if choice.value != made:
                     law = f"source.{name} must be what source.train makes, {made}"
                     yield f"{choice.item.place}: {law}, got {choice.value}; correct one of them"
-        self.missing[weights] = Path(train.value)
+        for start, file in {**starts, weights: Path(train.value)}.items():
+            self.missing.setdefault(start, file)
 
     def _check_options(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
         for dotted, choices in block.choices.items():

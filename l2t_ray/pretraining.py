@@ -43,6 +43,7 @@ class SourceNetwork(Frozen):
     width: Positive = Field(1.0, description="factor on the channels")
     weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
     sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
+    train: str | None = Field(None, description="file that trains those weights, first, where they are missing")
 
 
 class SourceData(Data):

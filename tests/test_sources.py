@@ -12,7 +12,10 @@ from l2t_ray import models, sweep
 from l2t_ray.config import Source
 from l2t_ray.errors import InputError
 from l2t_ray.pretrain import main as pretrain
+from l2t_ray.pretrain import pretrain as train
 from l2t_ray.pretraining import Pretraining
+from l2t_ray.source_file import read_pretraining
+from l2t_ray.sources import SourceTrainer
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
@@ -126,6 +129,18 @@ def test_the_command_that_trains_a_source_trains_what_it_starts_from(folder, tem
     assert pretrain(["small.yaml"]) == 0
     assert "is there already, of the same settings" in capsys.readouterr().err
     assert Path("weights/small.pt").read_bytes() == content
+
+
+def test_a_machine_that_does_not_see_the_start_is_given_it(folder):
+    write_chain()
+    first = read_pretraining(Path("first.yaml"))
+    train(first, Path("data"))
+    second = read_pretraining(Path("small.yaml"))
+    start = Path(first.out).read_bytes()
+    Path(first.out).unlink()
+    trainer = SourceTrainer(second.model_dump_json(), start, str(folder), "data", 1, download=False)
+    assert [part["classes"] for part in trainer.train()["card"]["history"]] == [["4", "5"], ["0", "1"]]
+    assert Path(first.out).read_bytes() == start
 
 
 @pytest.mark.parametrize(

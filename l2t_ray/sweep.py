@@ -5,7 +5,6 @@ Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wa
 """
 
 import argparse
-import errno
 import json
 import logging
 import math
@@ -18,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
 from l2t_ray.fleet import local_fleet, parse_fleet
 from l2t_ray.launch import Launched
 from l2t_ray.lock import Lock
@@ -35,8 +34,6 @@ from l2t_ray.work import TRAINER
 if TYPE_CHECKING:
     from l2t_ray.sweepfile import Sweep
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
@@ -48,24 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
 
     Raises:
-        OSError: any other than of a full disk.
+        OSError: any other than of a disk that is full or closed.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.fleet and not arguments.plan:
+        parser.error("--fleet stands with --plan: a launch takes the devices that there are")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return _run(arguments)
     except InputError as error:
         _say(*error.problems)
     except LedgerUnavailableError as error:
-        _say(str(error), "nothing was started and nothing is lost")
+        _say(str(error), "nothing is lost; launch again when it answers")
     except KeyboardInterrupt:
         _say("interrupted; launch again to go on")
         return 1
+    except BrokenPipeError:  # whoever read the result has gone
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the interpreter's last flush
+        return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if (told := told_of_disk(error)) is None:
             raise
-        law = f"the disk must have room, got {error.strerror!r}"
-        _say(f"{error.filename or Path.cwd()}: {law}; free some and launch again: nothing is lost")
+        _say(told)
         return 1
     return 2
 

@@ -18,6 +18,7 @@ from l2t_ray.overrides import override
 from l2t_ray.selection import select
 from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown, suggest
 from l2t_ray.storage import storage
+from l2t_ray.work import reads_source
 from l2t_ray.yaml_lines import Item, load_yaml
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing, search)
+    read = {run.source.weights for run in runs.values() if reads_source(run)}
+    sources = {weights: file for weights, file in laws.missing.items() if weights in read}
+    return Sweep(name, path, runs, named, execution, methods, looks, sources, search)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

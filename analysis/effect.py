@@ -102,8 +102,8 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
     if len(np.unique(both)) == m + n and max(m, n) < EXACT_BELOW:
         method = "exact, Mann-Whitney inverted"
         cumulative = np.cumsum(u_distribution(m, n))
-        # R's qwilcox(tail): the smallest u with P(U <= u) >= tail
-        rank = int(np.searchsorted(cumulative, tail * (1 - 1e-12)))
+        # R: qwilcox(tail), the smallest u with P(U <= u) >= tail, and 1 where that is 0
+        rank = max(1, int(np.searchsorted(cumulative, tail * (1 - 1e-12))))
         if cumulative[0] > tail:
             return Estimate(value, None, None, "too few values for an interval")
     else:

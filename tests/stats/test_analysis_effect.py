@@ -68,6 +68,15 @@ def test_five_values_each_have_an_interval_and_three_have_none():
     assert hodges_lehmann([1.0, 2, 3], [2.5, 3.5, 6]).low is None  # P(U = 0) = 1/20 > 0.025
 
 
+def test_an_interval_holds_its_shift_whatever_the_numbers_of_values():
+    # 1 against 39: P(U = 0) = 1 / 40 is the tail itself, so qwilcox(0.025, 1, 39) is 0; R 4.2.2 then takes 1
+    for m in (1, 2, 3, 5, 39, 49, 60):
+        for n in range(1, 61):
+            x, y = np.arange(m) + 0.5, np.arange(n) * 1.001 - n / 3
+            found = hodges_lehmann(x, y)
+            assert found.low is None or found.low <= found.value <= found.high, (m, n)
+
+
 def test_a12_counts_wins_and_half_of_the_ties():
     wins = sum((x > y) + (x == y) / 2 for x in TIED_X for y in TIED_Y)
     assert a12(TIED_X, TIED_Y).value == pytest.approx(wins / (len(TIED_X) * len(TIED_Y)))
@@ -164,6 +173,12 @@ def test_equal_methods_without_spread_are_equivalent_and_a_wrong_margin_is_refus
 )
 def test_power_of_thirty_seeds(effect, alpha, expected):
     assert mann_whitney_power(effect, (1, 1), 30, alpha=alpha) == pytest.approx(expected, abs=0.035)
+
+
+def test_power_of_five_seeds_is_of_the_exact_test():
+    # without overlap the exact p is 2 / 252 = 0.0079, the normal one 0.0122
+    assert mann_whitney_power(4.0, (1, 1), 5, alpha=0.01) == pytest.approx(0.95, abs=0.03)
+    assert mann_whitney_power(40.0, (1, 0), 5, alpha=0.0077) == 1  # five ties: the normal p, 0.0075, as `mann_whitney`
 
 
 def test_power_without_a_difference_is_the_level():

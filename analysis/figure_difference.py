@@ -7,13 +7,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.figures import FURTHER, LOOKS, Drawing, drawing, save
+from analysis.figures import STYLES, Drawing, drawing, save
 from analysis.hypothesis import MIN_SEEDS, mann_whitney
 from analysis.power import mann_whitney_power
 from analysis.tables import points
 from analysis.tables_tests import pair_name
 
-STYLES = (*LOOKS.values(), *FURTHER)
 POWER_AT = (5, 10, 15, 20, 30, 40, 60, 100)
 
 

@@ -133,6 +133,8 @@ def _comparison(item: Comparison) -> Row:
         "p_holm": item.p_holm,
         "p_benjamini_hochberg": item.p_bh,
         "family": list(item.family),
+        "alpha": item.alpha,
+        "declared_by": item.declared_by or None,
         "decision": asdict(item.decision) if item.decision else None,
     }
     if item.has_values:

@@ -71,7 +71,7 @@ def tuned_json(found: Tunings) -> Row:
     gains = [
         {
             "own": comparison_rows([item.own])[0], "tuned": comparison_rows([item.tuned])[0],
-            "change": asdict(item.change), "change_p": item.test.p,
+            "change": asdict(item.change), "change_p": item.test.p, "change_p_holm": item.p_holm,
         }
         for item in found.gains
     ]  # fmt: skip

@@ -66,11 +66,12 @@ LOOKS = {
     "distillation": Look("#999933", "p", "-"),
 }
 STYLES = tuple(LOOKS.values())
-# of methods of one's own and of variants: no marker of the above
-MARKERS: tuple[Marker, ...] = ("h", "d", "8", (3, 1), (4, 1), (6, 1))
+# of methods of one's own and of variants: no marker, and no colour with its line, of the above
+MARKERS: tuple[Marker, ...] = ("h", "d", "8", (4, 1))
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":", TWICE)
-FREE = [Look(style.color, marker, line) for style, marker, line in product(STYLES, MARKERS, LINES)]
-STEP = 37  # has no divisor in common with their number, so that it reaches all
+USED = {(style.color, style.line) for style in STYLES}
+STROKES = [(style.color, line) for style, line in product(STYLES, LINES) if (style.color, line) not in USED]
+STEP = 7  # has no divisor in common with their number, so that it reaches all
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
@@ -80,18 +81,20 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
         names: methods, perhaps with a variant after a slash.
 
     Returns:
-        Registered methods have their own; another name's comes from its letters, and is the next free one where a name
-        before it in the alphabet has the same.
+        Built-in methods have their own. Another name's comes from its letters; where a name before it in the alphabet
+        has that colour and line, it takes the next, and after `len(STROKES)` names they repeat.
     """
     names = [*names]
     found = dict(LOOKS)
     taken: set[int] = set()
     for name in sorted({*names} - LOOKS.keys()):
-        place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % len(FREE)
-        while place in taken and len(taken) < len(FREE):
-            place = (place + STEP) % len(FREE)
+        digest = hashlib.sha256(name.encode()).digest()
+        place = int.from_bytes(digest[:4], "big") % len(STROKES)
+        while place in taken and len(taken) < len(STROKES):
+            place = (place + STEP) % len(STROKES)
         taken.add(place)
-        found[name] = FREE[place]
+        color, line = STROKES[place]
+        found[name] = Look(color, MARKERS[digest[4] % len(MARKERS)], line)
     return {name: found[name] for name in names}
 
 

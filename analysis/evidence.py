@@ -1,7 +1,7 @@
 """Everything that the analysis of one or several sweeps computes, once, for the terminal, the files and the page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.cells import Cell, choose_pair, make_cells
@@ -22,6 +22,10 @@ FAMILIES: dict[Family, str] = {
     "data": "the cells of one data set for this pair of methods",
     "all": "all cells of all sweeps for this pair of methods",
 }
+FIXED_N = (
+    "A declared design decided on the accuracy over all classes how many seeds were trained: n depends on its "
+    "decisions, and the p of the smallest class is that of a fixed n."
+)
 UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
@@ -120,9 +124,19 @@ class Evidence:
             One table a data set with imbalanced runs that stored each class' accuracy.
         """
         what = "Mean accuracy on the smallest class in %"
-        return accuracy_tables(
+        found = accuracy_tables(
             self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
         )
+        designed = {
+            cell.condition.data
+            for item in self.minority_comparisons
+            for cell in (item.a, item.b)
+            if any(sweep in cell.seeds and cell.method in design.compare for sweep, design in self.designs.items())
+        }
+        return [
+            replace(table, notes=(*table.notes, FIXED_N)) if table.name.removeprefix("minority_") in designed else table
+            for table in found
+        ]
 
     def detail_tables(self) -> dict[str, list[Table]]:
         """All further tables.

@@ -58,7 +58,7 @@ def apply_designs(comparisons: Sequence[Comparison], designs: Mapping[str, Desig
             found.append(item)
         else:
             decision = _decide(designs[sweep], sweep, item)
-            found.append(replace(item, decision=decision, alpha=designs[sweep].alpha))
+            found.append(replace(item, decision=decision, alpha=designs[sweep].alpha, declared_by=sweep))
     return corrected(found)
 
 

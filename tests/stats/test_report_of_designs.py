@@ -7,7 +7,7 @@ import pytest
 from ledgers import Logged, fill
 
 from analysis.answer import claim
-from analysis.evidence import gather
+from analysis.evidence import FIXED_N, Question, gather
 from analysis.machine import summary_json
 from analysis.paragraph import paragraph
 from analysis.report import write_report
@@ -194,7 +194,29 @@ def test_the_smallest_class_of_a_designed_sweep_has_the_p_of_a_fixed_n(database)
         run.curves = {"test_accuracy_class_cat_percent": [(200, 10.0 + run.seed)]}
     fill(database, "s", done, wanted=rest, further={"design": DESIGN})
     (table,) = gather().minority_tables()
-    assert table.notes[-1].endswith("the p of the smallest class is that of a fixed n.")
+    assert table.notes[-1] == FIXED_N
     fill(database, "plain", [replace(run, key="", run_id="") for run in done])
     (table,) = gather(["plain"]).minority_tables()
     assert not any("fixed n" in note for note in table.notes)
+
+
+def test_a_design_decides_by_accuracy_whatever_metric_is_asked_for(database):
+    done, rest = designed(5, 10, "10")
+    for run in done:
+        run.curves = {"test_ece_percent": [(200, 10.0 + run.seed % 3)]}
+    fill(database, "s", done, wanted=rest, further={"design": DESIGN})
+    evidence = gather(question=Question(metric="test_ece_percent"))
+    assert sum(len(item.seeds) for item in evidence.spared) == 40
+    assert evidence.gaps == ()
+    (item,) = evidence.comparisons
+    assert (item.decision, item.a.mean.n) == (None, 10)
+    assert evidence.main_tables()[0].notes[-1] == FIXED_N
+
+
+def test_another_pair_of_a_designed_sweep_is_that_of_a_fixed_n(database):
+    done, rest = designed(5, 10, "10")
+    done += [Logged(method="scratch", samples="10", seed=seed, accuracy=40.0 + seed % 3) for seed in range(10)]
+    fill(database, "s", done, wanted=rest, further={"design": DESIGN})
+    other = gather(question=Question(pair=("l2t_www", "scratch"))).main_tables()[0]
+    assert other.notes[-1] == FIXED_N
+    assert FIXED_N not in gather().main_tables()[0].notes

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray import registry
-from l2t_ray.blocks import Block, Leaves, flatten, read_block
+from l2t_ray.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
 from l2t_ray.cells import read_cells
 from l2t_ray.config import Run
 from l2t_ray.digests import Digests
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from l2t_ray.looks import Looks
     from l2t_ray.search_block import Search
 
-MAX_RUNS = 1_000_000
 PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
 
 

@@ -69,6 +69,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own attribute)
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML takes for a number, so that a text reads back as one."""
+
+
 _TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # in no path, and on no terminal
 _CORE = {
@@ -81,7 +85,8 @@ _CORE = {
     ),
 }
 for _name, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+    for _class in (_Loader, Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def load_yaml(path: Path) -> tuple[Item, list[str]]:

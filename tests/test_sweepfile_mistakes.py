@@ -62,6 +62,10 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         ("5", "a block must be a map of settings, got 5"),
         ("{}", "data.name must be given"),
         (changed(beta="1"), "did you mean transfer.beta?"),
+        (
+            "{training.epochs: 9}",
+            "training.epochs must stand below `training:` here, got a dotted name; write `training: {epochs: 9}`",
+        ),
         (changed(transfer="{batch_size: 1}"), "did you mean training.batch_size?"),
         (changed(transfer="[1]"), "transfer must be a map of settings, got [1]"),
         (changed(transfer="null"), "transfer must be a map of settings, got null"),

@@ -164,7 +164,8 @@ def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
         if axis is not None:
             listed.add(name)
         if not items:
-            problems.append(f"{item.place}: {name} must have at least one value, got []; add one, or leave it out")
+            remedy = "add one" if setting.required else "add one, or leave it out"
+            problems.append(f"{item.place}: {name} must have at least one value, got []; {remedy}")
         if name == "seed":
             seeds = [found for child in items for found in read_seeds(setting, child, problems)]
         else:

@@ -41,6 +41,7 @@ class Sweep:
         sources: weights that are not there, and the file that trains each; their runs have provisional keys.
         looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
         search: for the best settings of each cell; the runs are then those of the end, with their own settings.
+        notes: what is legal and does nothing, a line each.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Sweep:
     looks: "Looks | None" = None
     sources: Mapping[str, Path] = field(default_factory=dict)
     search: "Search | None" = None
+    notes: tuple[str, ...] = ()
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -86,6 +88,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     laws = Laws(Digests(Path(execution.data_dir) / ".cache"))
     blocks = _read_blocks(path, parts, laws, problems)
     laws.digests.save()
+    notes = laws.notes()
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
@@ -116,7 +119,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing, search)
+    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing, search, notes)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -181,6 +181,9 @@ class _Builder:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.append(f"{place}: a key must be a text, got a list or a mapping; quote it if it is meant")
+            elif key.value == "<<" and key.style is None:
+                law = "a key must be a setting's name, got a merge (<<), which is not read"
+                self.problems.append(f"{place}: {law}; write the settings out, or put them in `run:`")
             elif key.value in seen:
                 self.problems.append(
                     f"{place}: a key must stand once, got {key.value!r} again after {seen[key.value]}; remove one"

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     sweep = _read(arguments, arguments.where)
+    _say(*sweep.notes)
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if sweep.search:

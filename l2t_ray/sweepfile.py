@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray import registry
-from l2t_ray.blocks import Block, Leaves, flatten, read_block
+from l2t_ray.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
 from l2t_ray.cells import read_cells
 from l2t_ray.config import Run
 from l2t_ray.digests import Digests
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from l2t_ray.looks import Looks
     from l2t_ray.search_block import Search
 
-MAX_RUNS = 1_000_000
 PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
 
 
@@ -43,6 +42,7 @@ class Sweep:
         sources: weights that are not there, and the file that trains each; their runs have provisional keys.
         looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
         search: for the best settings of each cell; the runs are then those of the end, with their own settings.
+        notes: what is legal and does nothing, a line each.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Sweep:
     looks: "Looks | None" = None
     sources: Mapping[str, Path] = field(default_factory=dict)
     search: "Search | None" = None
+    notes: tuple[str, ...] = ()
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -88,6 +89,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     laws = Laws(Digests(Path(execution.data_dir) / ".cache"))
     blocks = _read_blocks(path, parts, laws, problems)
     laws.digests.save()
+    notes = laws.notes()
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
@@ -120,7 +122,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
             named[run.key] = cell.name
     read = {run.source.weights for run in runs.values() if reads_source(run)}
     sources = {weights: file for weights, file in laws.missing.items() if weights in read}
-    return Sweep(name, path, runs, named, execution, methods, looks, sources, search)
+    return Sweep(name, path, runs, named, execution, methods, looks, sources, search, notes)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -93,7 +93,9 @@ def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
             values.setdefault(section, {})[name] = choice.value
     data, source = values["data"], values.get("source", {})
     path = data.get("path")
-    if data["name"] in WITH_PATH and path in laws.images:
+    if data["name"] not in WITH_PATH:
+        data.pop("sha256", None)  # of another data set of the block
+    elif path in laws.images:
         data["sha256"] = laws.images[path].sha256
         data["title"] = data.get("title") or Path(path).stem
     if source.get("weights") in laws.weights:

@@ -37,6 +37,10 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _plain_count(counts: dict[str, int]) -> dict[str, int] | int:
+    return counts["*"] if set(counts) == {"*"} else counts  # as many of each class: one setting, so one key
+
+
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]
@@ -91,7 +95,7 @@ class Data(Frozen):
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
         None, description="train and test on these classes alone"
     )
-    samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1)] = Field(
+    samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1), AfterValidator(_plain_count)] = Field(
         description="training images of each class; a map of class to number for imbalance, '*' for all others"
     )
     validation_per_class: Count | None = Field(

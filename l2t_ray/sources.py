@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.execution import Execution
 from l2t_ray.files import write_atomic
 from l2t_ray.fleet import cores
@@ -144,7 +144,10 @@ def train_sources(
                     write_atomic(Path(weights), answer["weights"])
                     write_atomic(card_path(Path(weights)), json.dumps(answer["card"], indent=1).encode())
                 ledger.spool.put(as_record(settings[weights], answer["card"], ledger.sweep))
-                ledger.flush()
+                try:
+                    ledger.flush()
+                except LedgerUnavailableError as error:
+                    say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder}")
                 say(told(Path(weights), answer["card"]))
 
 

@@ -166,10 +166,16 @@ class Record:
 
 
 class Spool:
-    """A folder of records; a name is a run's key, so a newer record of a run replaces the older."""
+    """A folder of records; a name is a run's key, so a newer record of a run replaces the older.
+
+    Attributes:
+        folder: that may be missing.
+        own: keys that this object has put there; others may have been in a ledger before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own: set[str] = set()
 
     def put(self, record: Record) -> None:
         """Writes a record durably.
@@ -177,7 +183,10 @@ class Spool:
         Args:
             record: what is to reach the ledger.
         """
-        write_atomic(self._path(record.key), json.dumps(record.to_json()).encode())
+        path = self._path(record.key)
+        if not path.exists():  # what is replaced may have been carried on in part
+            self.own.add(record.key)
+        write_atomic(path, json.dumps(record.to_json()).encode())
 
     def remove(self, record: Record) -> None:
         """Forgets a record that the ledger holds, unless a newer one has taken its place.

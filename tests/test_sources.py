@@ -205,6 +205,14 @@ def test_where_the_weights_are_there_the_training_is_not_looked_at(folder):
     assert read_sweep(Path("taught.yaml")).sources == {}
 
 
+def test_a_source_that_no_chosen_run_reads_is_not_trained(folder):
+    assert read_sweep(Path("taught.yaml"), where=["method=scratch"]).sources == {}
+    assert [*read_sweep(Path("taught.yaml"), where=["method=ufm"]).sources] == ["weights/small.pt"]
+    write_chain()
+    assert read_sweep(Path("taught.yaml"), where=["method=scratch"]).sources == {}
+    assert [*read_sweep(Path("taught.yaml"), where=["method=ufm"]).sources] == ["weights/first.pt", "weights/small.pt"]
+
+
 def test_how_weights_are_trained_is_no_part_of_a_key(folder):
     Path("weights").mkdir()
     Path("weights/small.pt").write_bytes(b"some")

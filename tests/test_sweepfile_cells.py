@@ -7,6 +7,7 @@ import pytest
 from sweepfiles import DESIGN_EXAMPLE, DIGITS, METHOD, UFM, cells, changed, grid, keys, problems, read
 
 from l2t_ray import registry
+from l2t_ray.sweep import main
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 
@@ -59,6 +60,21 @@ def test_the_example_of_the_design_has_600_runs():
 )
 def test_cells_are_named_by_what_has_a_list_and_is_read(parts, names):
     assert cells(grid(changed(**parts))) == names
+
+
+def test_a_list_that_no_method_reads_is_noted(capsys):
+    one = "{data: {name: digits, samples_per_class: 5}, method: scratch, seed: 0, transfer: {beta: [0.1, 0.5]}}"
+    note = "sweep.yaml:3: note: scratch does not read transfer.beta, whose 2 values make one cell"
+    assert read(grid(one)).notes == (note,)
+    assert main(["sweep.yaml", "--plan"]) == 0
+    assert note in capsys.readouterr().err
+    assert (
+        read(grid(one.replace("scratch", "[scratch, ufm]").replace("seed", "source: {weights: net.pt}, seed"))).notes
+        == ()
+    )
+    assert read(grid(one.replace("[0.1, 0.5]", "0.1"))).notes == ()
+    both = grid("{method: scratch}", "{method: ufm}", head=f"run: {changed(transfer='{beta: [0.1, 0.5]}')}")
+    assert read(both).notes == ()  # a default of both
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if sweep.search:
         law = "search must be launched with python -m l2t_ray.sweep, whose ledger its trials are judged by"
         raise InputError(f"{arguments.file}: {law}; or train a file without it")
+    if sweep.sources:  # only with them are the runs' keys known
+        raise InputError(
+            f"{weights}: must be there; python -m l2t_ray.pretrain {file} trains it"
+            for weights, file in sweep.sources.items()
+        )
     part, n_parts = arguments.part
     mine = [*sweep.runs.values()][part - 1 :: n_parts]
     spool = Spool(HOME / sweep.name / "spool")

@@ -124,6 +124,14 @@ def test_a_search_is_refused_for_its_trials_need_the_ledger(capsys):
     assert "search must be launched with python -m l2t_ray.sweep" in capsys.readouterr().err
 
 
+def test_a_source_that_is_not_there_is_told_with_the_command_that_trains_it(capsys):
+    Path("source.yaml").write_text("out: s.pt\nsource: {arch: resnet20, width: 0.125}\ndata: {name: digits}\n")
+    source = "  source: {arch: resnet20, width: 0.125, weights: s.pt, train: source.yaml}\n"
+    Path("away.yaml").write_text(FILE.replace("run:\n", f"run:\n{source}").replace("scratch", "ufm"))
+    assert offline.main(["away.yaml"]) == 2
+    assert "s.pt: must be there; python -m l2t_ray.pretrain source.yaml trains it" in capsys.readouterr().err
+
+
 def test_checkpoints_lie_in_the_store_that_the_file_names():
     store = "s3://bucket/kept?region=us-east-1"
     Path("away.yaml").write_text(FILE + f"execution: {{storage: '{store}'}}\n")

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from analysis.ledger import Details, Entry, History
+from analysis.ledger import Details, History
+from l2t_ray.entries import Entry, oldest_first, paged, read_entry, search_runs
 from l2t_ray.uri import unavailable
 
-RUNS_A_PAGE = 5_000
 THREADS = 8
 
 
@@ -30,23 +30,9 @@ class Server:
             Runs of all kinds and outcomes, oldest first.
         """
         with self._reaching():
-            names = {found.experiment_id: found.name for found in self._pages(self._client.search_experiments)}
-            search = functools.partial(self._client.search_runs, [*names], "tags.`l2t.kind` LIKE '%'")
-            self._runs = {run.info.run_id: run for run in self._pages(search)}
-        found = [
-            Entry(
-                run.info.run_id,
-                run.info.experiment_id,
-                names[run.info.experiment_id],
-                run.info.status,
-                run.info.start_time or 0,
-                run.info.artifact_uri,
-                run.data.tags["l2t.kind"],
-                run.data.tags.get("l2t.key", ""),
-            )
-            for run in self._runs.values()
-        ]
-        return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
+            names = {found.experiment_id: found.name for found in paged(self._client.search_experiments)}
+            self._runs = {run.info.run_id: run for run in search_runs(self._client, names)}
+        return oldest_first(read_entry(run, names, tags_wanted=()) for run in self._runs.values())
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values, as `entries` has already read them.
@@ -96,14 +82,6 @@ class Server:
     @functools.cached_property
     def _client(self) -> Any:
         return _client(self.uri)
-
-    def _pages(self, search: Any) -> Iterator[Any]:
-        token = None
-        while True:
-            page = search(max_results=RUNS_A_PAGE, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Identities between the methods, packs against single runs, and methods of one's own."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -204,3 +205,45 @@ def test_gradients_of_an_own_loss_equal_autograd():
     expected = moved["scratch"] - lr * 0.5 * (2 * logits / logits.numel()).sum(1)
     torch.testing.assert_close(moved["_penalty"], expected)
     del registry.METHODS["_penalty"]
+
+
+@pytest.mark.parametrize("inner", ["sgd", "published"])
+def test_a_pack_keeps_every_scalar_of_its_runs_apart(inner):
+    """All of `training._SCALARS` and `_TRANSFER_SCALARS` differ; h sums thousands of pixels, so meta_lr is small."""
+    runs = []
+    for k in range(2):
+        one = run(
+            "l2t_ww", k, 0.02, inner=inner, beta=0.5 - 0.3 * k, meta_lr=1e-2 / (1 + 9 * k), meta_weight_decay=1e-1 * k
+        )
+        training = one.training.model_copy(update={"momentum": 0.9 - 0.4 * k, "weight_decay": 1e-1 * k})
+        runs.append(one.model_copy(update={"training": training}))
+    pack, _ = trained(*runs)
+    for k, single in enumerate(runs):
+        learner = Learner([single], N_CLASSES, source(), CPU)
+        for images, labels in batches(3, 2):
+            learner.step(images[:, 3 * k : 3 * k + 3], labels[k : k + 1], torch.tensor([0.02], dtype=torch.float64))
+        for group in ("theta", "phi"):
+            for name, p in getattr(learner, group).items():
+                torch.testing.assert_close(getattr(pack, group)[name][k], p[0], rtol=1e-7, atol=1e-9)
+
+
+def test_the_look_ahead_has_as_many_steps_as_the_run_says():
+    """The gradient of phi, and so phi, differs with T."""
+    phi = [
+        torch.cat([p.flatten() for p in trained(run("l2t_ww", look_ahead_steps=t))[0].phi.values()]) for t in (1, 2, 3)
+    ]
+    assert not torch.equal(phi[0], phi[1])
+    assert not torch.equal(phi[1], phi[2])
+
+
+def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr("l2t_ray.learner.stream", lambda *a: asked.append(a) or stream(*a))
+    Learner([run("l2t_www", seed=3)], N_CLASSES, source(), CPU)
+    assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
+
+
+def test_a_meta_network_that_is_not_finite_is_its_runs_divergence():
+    learner, _ = trained(run("l2t_www"), run("l2t_www", seed=1), n_steps=1)
+    next(iter(learner.phi.values()))[1].view(-1)[0] = math.nan
+    assert learner.finite().tolist() == [True, False]

@@ -14,7 +14,6 @@ from l2t_ray.fleet import Group
 from l2t_ray.lanes import Lanes
 from l2t_ray.placement import shape, speed_shape
 from l2t_ray.queue import Queue
-from l2t_ray.work import encode
 
 
 def test_packs_come_in_order_and_a_trial_fewer_than_slots_and_half_waits(tmp_path):

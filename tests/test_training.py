@@ -137,6 +137,20 @@ def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, mon
     assert [outcome.wall_s for outcome in again.outcomes()] == [35 + 2, *[25 + 2] * 3]
 
 
+def test_seconds_of_all_sessions_count(digits, monkeypatch):
+    clock, states = [0.0], []
+    monkeypatch.setattr("l2t_ray.training.time.perf_counter", lambda: clock[0])
+
+    def on_epoch(epoch, snapshot):
+        clock[0] += 10
+        states[:] = snapshot()
+
+    runs = [run(), run(seed=1)]
+    assert [outcome.wall_s for outcome in train(runs, digits, None, device=CPU, on_epoch=on_epoch)] == [15.0, 15.0]
+    again = train(runs, digits, None, device=CPU, states=states)  # nothing is left to do
+    assert [outcome.wall_s for outcome in again] == [15.0, 15.0]
+
+
 def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):
     class Floats(TorchDispatchMode):
         n_made = 0
@@ -149,6 +163,29 @@ def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):
     with Floats() as seen:
         pack.prepare()
     assert seen.n_made == 0
+
+
+def test_the_train_loss_is_the_mean_over_images_also_where_the_last_batch_is_small(digits, monkeypatch):
+    def step(self, images, labels, lr):  # a loss of as much as the batch has images: 8, then 4
+        return torch.full_like(lr, len(images)), torch.zeros_like(lr)
+
+    monkeypatch.setattr(Learner, "step", step)
+    (outcome,) = train([run(epochs=1)], digits, None, device=CPU)
+    assert outcome.metrics["train_loss"] == [(1, pytest.approx((8 * 8 + 4 * 4) / 12))]
+
+
+def test_a_diverged_run_has_no_metric_from_its_end_on(digits, monkeypatch):
+    epochs = []
+
+    def finite(self):
+        epochs.append(1)
+        return torch.tensor([len(epochs) < 2, True])
+
+    monkeypatch.setattr(Learner, "finite", finite)
+    ended, whole = train([run(), run(seed=1)], digits, None, device=CPU)
+    assert ended.reason == "a parameter is not finite in epoch 2"
+    assert {epoch for points in ended.metrics.values() for epoch, _ in points} == {1}
+    assert [epoch for epoch, _ in whole.metrics["train_loss"]] == [1, 2, 3]
 
 
 def test_divergence_ends_its_own_run_alone(digits):

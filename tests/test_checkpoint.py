@@ -109,11 +109,11 @@ def test_runs_that_were_in_several_packs_lose_nothing(tmp_path):
 
 
 def test_of_epochs_that_as_many_runs_have_the_newest_counts(tmp_path):
-    files = [tmp_path / "a.ckpt", tmp_path / "b.ckpt"]
-    for file in files:
-        for epoch in (2, 10):
+    files = [tmp_path / f"{name}.ckpt" for name in "abc"]
+    for file, epochs in zip(files, [(2,), (2, 3), (3,)], strict=True):
+        for epoch in epochs:
             save_state(file, state(epoch))
-    assert groups_of(files) == {10: [0, 1]}
+    assert groups_of(files) == {3: [1, 2], 2: [0]}
 
 
 def test_checkpoints_cost_two_percent_of_the_time_at_most():

@@ -137,20 +137,6 @@ def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, mon
     assert [outcome.wall_s for outcome in again.outcomes()] == [35 + 2, *[25 + 2] * 3]
 
 
-def test_seconds_of_all_sessions_count(digits, monkeypatch):
-    clock, states = [0.0], []
-    monkeypatch.setattr("l2t_ray.training.time.perf_counter", lambda: clock[0])
-
-    def on_epoch(epoch, snapshot):
-        clock[0] += 10
-        states[:] = snapshot()
-
-    runs = [run(), run(seed=1)]
-    assert [outcome.wall_s for outcome in train(runs, digits, None, device=CPU, on_epoch=on_epoch)] == [15.0, 15.0]
-    again = train(runs, digits, None, device=CPU, states=states)  # nothing is left to do
-    assert [outcome.wall_s for outcome in again] == [15.0, 15.0]
-
-
 def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):
     class Floats(TorchDispatchMode):
         n_made = 0

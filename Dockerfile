@@ -1,6 +1,8 @@
 # l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted, never built: there was no Docker daemon.
 #   docker build --tag l2t-ray:0.1.0 .
-#   docker run --rm --gpus all --volume "$PWD:/home/l2t/study" l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
+#   docker run --rm --gpus all --user "$(id -u):$(id -g)" --env HOME=/home/l2t/study --volume "$PWD:/home/l2t/study" \
+#     l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
+# As you, so that the folder can be written and what it gets is yours; HOME is where Ray writes its token (.ray/).
 FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
 # wget: KubeRay's probes; git: the commit in every result. Debian's archives keep one version: there is none to pin.

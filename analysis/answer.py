@@ -8,8 +8,9 @@ from analysis.cells import Cell
 from analysis.comparison import Comparison
 from analysis.published import Reproduction, load_claims, plain
 from analysis.results import METRIC
-from analysis.tables import arm_name, count_text, estimate_text, p_text, points, signed
+from analysis.tables import arm_name, count_text, estimate_text, level_text, p_text, points, signed
 from analysis.tables_tests import pair_name
+from analysis.thresholds import alpha_text, alphas, look_p_text
 from analysis.wanted import images_text
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
@@ -41,10 +42,7 @@ def answer(
         first = _best(cells, metric)
         second = "Nothing is compared, because there is only one method or no two share a cell."
     elif not tested:
-        why = "no look of the declared design has been reached"
-        if any(item.decision is None for item in comparisons):
-            why = "no cell has five seeds of both methods"
-        first = f"{pair_name(comparisons)}: {why}, so there is no test yet."
+        first = f"{pair_name(comparisons)}: {_why_untested(comparisons)}, so there is no test yet."
         second = _best(cells, metric)
     else:
         first, second = _found(tested, metric), _size(tested)
@@ -69,19 +67,25 @@ def claim(item: Comparison, family: str) -> str:
     n = f"n = {item.a.mean.n} and {item.b.mean.n}"
     if item.test.p is None:
         return f"{where}: {a} differs from {b} by {size}; {item.test.note} ({n})."
-    if item.decision is not None and item.decision.look:
+    if item.decision is not None and item.p is None:
+        look, counts = item.decision.look, item.decision.n
+        short = f"look {look} of the declared design has too few values for a p"
+        why = short if look else "the declared design has taken no look yet"
+        n = f"n = {counts[0]} and {counts[1]}" if look else n
+        return f"{where}: {a} differs from {b} by {size}; {why} ({n})."
+    if item.decision is not None:
         decision = item.decision
         verdict = f"{decision.state} at look {decision.look} of the declared design"
         test = (
-            f"{_p(decision.p)} against the look's level {decision.level or 0:.4f}, adjusted for the looks "
-            f"{_p(decision.p_adjusted)}; Holm over {family}: {_p(item.p_holm)}"
+            f"{_p(look_p_text(decision))} against the look's level {level_text(decision.level)}, adjusted for the "
+            f"looks {_p(p_text(decision.p_adjusted))}; Holm over {family}: {_p(p_text(item.p_holm))}"
         )
         n = f"n = {decision.n[0]} and {decision.n[1]}"
     else:
         verdict = "significant after correction" if item.is_significant_in_family else (
             "significant by itself only" if item.is_significant else "not significant"
         )  # fmt: skip
-        test = f"{_p(item.test.p)}, {item.test.method}; Holm over {family}: {_p(item.p_holm)}"
+        test = f"{_p(p_text(item.test.p))}, {item.test.method}; Holm over {family}: {_p(p_text(item.p_holm))}"
     a12 = estimate_text(item.a12)
     return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
 
@@ -92,9 +96,7 @@ def _found(tested: Sequence[Comparison], metric: str) -> str:
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
     corrected = _better_worse([item for item in tested if item.is_significant_in_family])
     single = _better_worse([item for item in tested if item.is_significant])
-    how = f"two-sided Mann-Whitney at {tested[0].alpha:g}"
-    if any(item.decision for item in tested):
-        how += ", by the declared group-sequential design at its adjusted levels"
+    how = f"two-sided Mann-Whitney {_rule(tested)}"
     if single == ([], []):
         every = "the one cell" if len(tested) == 1 else f"any of {len(tested)} cells"
         return f"No difference between {a} and {b} is found in {every} ({how}; {n} seeds a cell)."
@@ -106,6 +108,30 @@ def _found(tested: Sequence[Comparison], metric: str) -> str:
         f"{told} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
         f"{worse} in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
     )
+
+
+def _rule(tested: Sequence[Comparison]) -> str:
+    designed = [item for item in tested if item.decision]
+    plain = [item for item in tested if not item.decision]
+    several = len({item.declared_by for item in designed}) > 1
+    spent = " or ".join(f"{alpha:g}" for alpha in alphas(designed))
+    design = f"by the declared group-sequential design{'s' if several else ''}, at levels that spend {spent} a cell"
+    if not designed:
+        return f"at {alpha_text(plain)}"
+    if not plain:
+        return design
+    n = len(designed)
+    return f"at {alpha_text(plain)}, in {n} cell{'' if n == 1 else 's'} {design}"
+
+
+def _why_untested(comparisons: Sequence[Comparison]) -> str:
+    decisions = [item.decision for item in comparisons if item.decision]
+    last = max((decision.look for decision in decisions), default=0)
+    if last:
+        return f"too few values at look {last}"
+    if len(decisions) == len(comparisons):
+        return "no look of the declared design has been reached"
+    return "no cell has five seeds of both methods"
 
 
 def _better_worse(items: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
@@ -171,6 +197,5 @@ def _list(items: Sequence[Comparison]) -> str:
     return f" ({', '.join(str(item.condition) for item in items)})"
 
 
-def _p(p: float | None) -> str:
-    text = p_text(p)
+def _p(text: str) -> str:
     return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"

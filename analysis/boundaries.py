@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 N_NODES = 80  # of the Gauss-Legendre rule between two boundaries; 1e-9 is reached with half of them
+MOST_BOUND = 12.0  # z; beyond it lies a p of 4e-33, below every one that Mann-Whitney has
 LEAST_ALPHA, MOST_ALPHA = 1e-9, 0.999  # between which an adjusted p is searched
 
 
@@ -36,10 +37,13 @@ def boundaries(information: tuple[float, ...], alpha: float = 0.05) -> tuple[flo
     for k, t in enumerate(information):
         target = spent[k] - (spent[k - 1] if k else 0.0)
         if k == 0:
-            bound = float(-special.ndtri(target / 2))
+            bound = min(float(-special.ndtri(target / 2)), MOST_BOUND)
         else:
             step = math.sqrt(t - before)
-            bound = float(optimize.brentq(_crossing, 0.0, 12.0, args=(t, step, nodes, density, target), xtol=1e-12))
+            given = (t, step, nodes, density, target)
+            bound = MOST_BOUND
+            if _crossing(bound, *given) < 0:
+                bound = float(optimize.brentq(_crossing, 0.0, MOST_BOUND, args=given, xtol=1e-12))
         found.append(bound)
         if k + 1 == len(information):
             break

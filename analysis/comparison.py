@@ -30,7 +30,8 @@ class Comparison:
         family: what p is corrected over.
         p_holm: corrected over the family.
         p_bh: the same.
-        decision: of a group-sequential design, where the sweep declared one.
+        decision: of a group-sequential design, where a sweep declared one.
+        declared_by: that sweep.
     """
 
     a: Cell
@@ -42,6 +43,7 @@ class Comparison:
     p_holm: float | None = None
     p_bh: float | None = None
     decision: Decision | None = None
+    declared_by: str = ""
 
     @property
     def condition(self) -> Condition:
@@ -93,7 +95,7 @@ class Comparison:
 
     @cached_property
     def mean_difference(self) -> Estimate:
-        """With its BCa interval."""
+        """With its interval."""
         return mean_difference(*self._values)
 
     @cached_property

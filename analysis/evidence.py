@@ -1,7 +1,7 @@
 """Everything that the analysis of one or several sweeps computes, once, for the terminal, the files and the page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis.cells import Cell, choose_pair, make_cells
@@ -22,6 +22,10 @@ FAMILIES: dict[Family, str] = {
     "data": "the cells of one data set for this pair of methods",
     "all": "all cells of all sweeps for this pair of methods",
 }
+FIXED_N = (
+    "A declared design has decided, by the test accuracy over all classes of its own pair, how many seeds were "
+    "trained: n depends on its decisions, and p here is that of a fixed n."
+)
 UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
@@ -98,7 +102,8 @@ class Evidence:
             The thesis' layout for each data set, then what is missing.
         """
         question = self.question
-        found = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        tables = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        found = self._with_note(tables, self.comparisons)
         found += self.tuned_tables()
         found += self.minority_tables()
         missing = missing_table(self.gaps)
@@ -120,9 +125,24 @@ class Evidence:
             One table a data set with imbalanced runs that stored each class' accuracy.
         """
         what = "Mean accuracy on the smallest class in %"
-        return accuracy_tables(
+        found = accuracy_tables(
             self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
         )
+        return self._with_note(found, self.minority_comparisons)
+
+    def _with_note(self, tables: Sequence[Table], comparisons: Sequence[Comparison]) -> list[Table]:
+        """Tells where a design decided on n, but not on these comparisons."""
+        touched = {
+            cell.condition.data
+            for item in comparisons
+            if item.decision is None
+            for cell in (item.a, item.b)
+            if any(sweep in cell.seeds and cell.method in design.compare for sweep, design in self.designs.items())
+        }
+        return [
+            replace(table, notes=(*table.notes, FIXED_N)) if table.name.partition("_")[2] in touched else table
+            for table in tables
+        ]
 
     def detail_tables(self) -> dict[str, list[Table]]:
         """All further tables.
@@ -162,7 +182,10 @@ def gather(
     results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
     designs = read_designs(results)
     cells = make_cells(results, asked.metric)
-    spared = find_spared(cells, designs)
+    deciding, judged = designs, cells
+    if designs and asked.metric != METRIC:  # a launch decides by the accuracy, whatever is asked of its runs later
+        deciding, judged = {}, make_cells(read_results(sweeps, uri=uri, folder=folder, metric=METRIC), METRIC)
+    spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)
     pair = choose_pair(cells, asked.pair or declared)
@@ -172,8 +195,8 @@ def gather(
             return []
         return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
 
-    comparisons = apply_designs(paired(cells), designs)
-    all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), designs)
+    comparisons = apply_designs(paired(cells), deciding)
+    all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), deciding)
     minority = minority_cells(results, cells) if asked.metric == METRIC else []
     reproductions: list[Reproduction] = []
     if asked.metric == METRIC:

@@ -7,18 +7,19 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison import Comparison
-from analysis.figures import FURTHER, LOOKS, Drawing, drawing, save
+from analysis.effect import mean_intervals
+from analysis.figures import STYLES, Drawing, drawing, save
 from analysis.hypothesis import MIN_SEEDS, mann_whitney
 from analysis.power import mann_whitney_power
 from analysis.tables import points
 from analysis.tables_tests import pair_name
+from analysis.thresholds import alpha_text, alphas
 
-STYLES = (*LOOKS.values(), *FURTHER)
 POWER_AT = (5, 10, 15, 20, 30, 40, 60, 100)
 
 
 def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, unit: str) -> Drawing | None:
-    """The difference of means in each cell, with its BCa interval.
+    """The difference of means in each cell, with its interval.
 
     Args:
         comparisons: of one pair.
@@ -55,9 +56,10 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, 
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(f"difference of mean {unit.replace('(%)', '(percentage points)')}")
         ax.set_title(pair_name(shown), loc="left", fontsize=10)
+        how = mean_intervals(item.mean_difference for item in shown)
         caption = (
-            f"{pair_name(shown)}: difference of means with 95 % BCa intervals; filled diamonds are significant after "
-            f"Holm's correction at {shown[0].alpha:g}, open circles are not; the grey band is the margin of "
+            f"{pair_name(shown)}: difference of means with 95 % intervals ({how}); filled diamonds are significant "
+            f"after Holm's correction at {alpha_text(shown)}, open circles are not; the grey band is the margin of "
             f"{points(margin)}."
         )
         return save(figure, "difference", caption, pd.DataFrame(rows), folder)
@@ -93,7 +95,8 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
                     }
                     for n, value in zip(counts, p, strict=True)
                 )  # fmt: skip
-            ax.axhline(shown[0].alpha, color="black", linewidth=0.9, linestyle="--")
+            for alpha in alphas([item for item in shown if item.condition.data == data]):
+                ax.axhline(alpha, color="black", linewidth=0.9, linestyle="--")
             ax.set_yscale("log")
             ax.xaxis.get_major_locator().set_params(integer=True)
             ax.set_xlabel("seeds a method")
@@ -102,7 +105,7 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
         axes[0, 0].set_ylabel("two-sided p (Mann-Whitney)")
         caption = (
             f"{pair_name(shown)}: p with the first n seeds of both methods, uncorrected; the dashed line is "
-            f"{shown[0].alpha:g}. Reading off the first crossing would be a test at every seed: a declared design "
+            f"{alpha_text(shown)}. Reading off the first crossing would be a test at every seed: a declared design "
             "spends its error over its looks instead."
         )
         return save(figure, "p_by_seeds", caption, pd.DataFrame(rows), folder)
@@ -123,10 +126,11 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
         return None
     panels = [*dict.fromkeys(item.condition.data for item in shown)]
     rows: list[dict[str, Any]] = []
-    margin, alpha = shown[0].margin, shown[0].alpha
+    margin, differ = shown[0].margin, len(alphas(shown)) > 1
     with drawing(len(panels), width=max(5.2, 3.4 * len(panels)), height=3.2, sharey=True) as (figure, axes):
         for ax, data in zip(axes[0], panels, strict=True):
             here = [item.sds for item in shown if item.condition.data == data and item.sds]
+            alpha = alphas([item for item in shown if item.condition.data == data])[0]
             sds = tuple((sum(pair[side] ** 2 for pair in here) / len(here)) ** 0.5 for side in (0, 1))
             for times, look in zip((1, 2, 3), STYLES[1:], strict=False):
                 power = [mann_whitney_power(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
@@ -135,19 +139,24 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
                     label=points(times * margin),
                 )  # fmt: skip
                 rows.extend(
-                    {"data": data, "difference": times * margin, "n": n, "power": value, "sd_a": sds[0], "sd_b": sds[1]}
+                    {
+                        "data": data, "difference": times * margin, "n": n, "power": value, "sd_a": sds[0],
+                        "sd_b": sds[1], "alpha": alpha,
+                    }
                     for n, value in zip(POWER_AT, power, strict=True)
-                )
+                )  # fmt: skip
             ax.axhline(0.8, color="black", linewidth=0.9, linestyle="--")
             ax.set_ylim(0, 1.02)
             ax.set_xlabel("seeds a method")
-            ax.set_title(f"{data} (spread {sds[0]:.1f}, {sds[1]:.1f})", loc="left", fontsize=9)
+            at = f"; at {alpha:g}" if differ else ""
+            ax.set_title(f"{data} (spread {sds[0]:.1f}, {sds[1]:.1f}{at})", loc="left", fontsize=9)
             ax.legend(fontsize=8)
-        axes[0, 0].set_ylabel(f"power at {alpha:g}")
+        axes[0, 0].set_ylabel("power" if differ else f"power at {alpha:g}")
         caption = (
             f"{pair_name(shown)}: the chance that Mann-Whitney finds a true difference of {margin:g}, {2 * margin:g} "
             f"or {3 * margin:g} points, from 2,000 simulated experiments a point with each data set's root mean square "
             "spread; the dashed line is 80 %."
+            f"{' The alpha of a panel is the smallest of its cells.' if differ else ''}"
         )
         return save(figure, "power", caption, pd.DataFrame(rows), folder)
 

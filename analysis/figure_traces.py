@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.cells import Cell
 from analysis.figure_lambda import draw_lambda
-from analysis.figures import FURTHER, LOOKS, Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
+from analysis.figures import STYLES, Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
 from analysis.results import Results
 from analysis.tables import arm_name, arms
 from analysis.traces import COLUMNS, Trace, read_traces
@@ -17,7 +17,6 @@ MOST_LINES = 8
 MOST_PANELS = 6
 MOST_POINTS = 100  # epochs of a line; further ones are left out evenly, the last one stays
 SAME = 1e-6  # weights closer than this at the first epoch are one start
-STYLES = (*LOOKS.values(), *FURTHER)
 MEANING = {
     "gamma": "weight of a pixel, 1 at the start",
     "omega": "weight of a channel, all channels sum to 1",

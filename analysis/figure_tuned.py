@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.effect import Estimate
+from analysis.effect import Estimate, mean_intervals
 from analysis.figures import Drawing, drawing, looks, save
 from analysis.tables import arm_name
 from analysis.tuned import Tunings
@@ -70,10 +70,12 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
         for ax, label in ((left, unit), (right, "gain over scratch (points)")):
             ax.grid(visible=False, axis="y")
             ax.set_xlabel(label)
+        pairs = [each for item in found.gains for each in (item.own, item.tuned) if each.has_values]
+        how = mean_intervals(each.mean_difference for each in pairs)
         caption = (
             "Each method at its own settings (open circles) and at the best ones of a search on held-out training "
             "images (filled diamonds). Left: means with 95 % t intervals. Right: the difference to scratch under the "
-            "same kind of settings, with 95 % BCa intervals."
+            f"same kind of settings, with 95 % intervals ({how})."
         )
         return save(figure, "tuned", caption, pd.DataFrame(rows), folder)
 

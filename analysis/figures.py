@@ -1,13 +1,15 @@
 """How every figure looks and is written: readable in grey and by the colour-blind, the same bytes every time.
 
-A method keeps its colour (Okabe and Ito 2008), marker and line style in all figures. Each figure is written as SVG, PDF
-and PNG, with its numbers as CSV beside it.
+A method keeps its colour (Okabe and Ito 2008, then Tol's muted ones), marker and line style in all figures. Each figure
+is written as SVG, PDF and PNG, with its numbers as CSV beside it.
 """
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,47 +38,64 @@ STYLE: Any = {
 }
 
 
+Marker = str | tuple[int, int]  # a tuple is a star: its points, 1
+Line = str | tuple[float, tuple[float, ...]]  # a tuple are dashes: offset, lengths
+
+
 @dataclass(frozen=True)
 class Look:
     """How a method is drawn."""
 
     color: str
-    marker: str
-    line: str
+    marker: Marker
+    line: Line
 
 
+DOTTED, LONG, TWICE = (0.0, (1.0, 2.5)), (0.0, (8.0, 2.0)), (0.0, (5.0, 1.0, 1.0, 1.0, 1.0, 1.0))
 LOOKS = {
     "scratch": Look("#000000", "o", ":"),
     "ufm": Look("#56B4E9", "s", "-."),
     "l2t_ww": Look("#E69F00", "^", "--"),
     "l2t_www": Look("#0072B2", "D", "-"),
+    "finetune": Look("#009E73", "v", TWICE),
+    "intermediate_finetune": Look("#D55E00", "P", "-."),
+    "hint": Look("#CC79A7", "X", "--"),
+    "attention_transfer": Look("#999999", "*", ":"),
+    "factor_transfer": Look("#882255", "<", LONG),
+    "spottune": Look("#332288", ">", DOTTED),
+    "distillation": Look("#999933", "p", "-"),
 }
-FURTHER = (
-    Look("#009E73", "v", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[arg-type]  # matplotlib's dashes
-    Look("#D55E00", "P", "-."),
-    Look("#CC79A7", "X", "--"),
-    Look("#999999", "*", ":"),
-)
+STYLES = tuple(LOOKS.values())
+# of methods of one's own and of variants: no marker, and no colour with its line, of the above
+MARKERS: tuple[Marker, ...] = ("h", "d", "8", (4, 1))
+LINES: tuple[Line, ...] = ("-", "--", "-.", ":", TWICE)
+USED = {(style.color, style.line) for style in STYLES}
+STROKES = [(style.color, line) for style, line in product(STYLES, LINES) if (style.color, line) not in USED]
+STEP = 7  # has no divisor in common with their number, so that it reaches all
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for every name.
+    """A look for every name, the same whatever else is drawn.
 
     Args:
-        names: methods, perhaps with a variant after a blank.
+        names: methods, perhaps with a variant after a slash.
 
     Returns:
-        The thesis' methods always look the same; others take the next free look.
+        Built-in methods have their own. Another name's comes from its letters; where a name before it in the alphabet
+        has that colour and line, it takes the next, and after `len(STROKES)` names they repeat.
     """
-    found: dict[str, Look] = {}
-    n_further = 0
-    for name in names:
-        if name in LOOKS:
-            found[name] = LOOKS[name]
-        else:
-            found[name] = FURTHER[n_further % len(FURTHER)]
-            n_further += 1
-    return found
+    names = [*names]
+    found = dict(LOOKS)
+    taken: set[int] = set()
+    for name in sorted({*names} - LOOKS.keys()):
+        digest = hashlib.sha256(name.encode()).digest()
+        place = int.from_bytes(digest[:4], "big") % len(STROKES)
+        while place in taken and len(taken) < len(STROKES):
+            place = (place + STEP) % len(STROKES)
+        taken.add(place)
+        color, line = STROKES[place]
+        found[name] = Look(color, MARKERS[digest[4] % len(MARKERS)], line)
+    return {name: found[name] for name in names}
 
 
 @dataclass(frozen=True)

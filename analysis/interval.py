@@ -1,4 +1,4 @@
-"""The mean of a cell's runs and how well it is known."""
+"""The mean of a cell's runs and how well it is known; the difference of two means from their summaries."""
 
 from dataclasses import dataclass
 
@@ -71,3 +71,25 @@ def spread(half: float, n: int, confidence: float = 0.95) -> float:
         half sqrt(n) / t_(n-1).
     """
     return float(half * n**0.5 / stats.t.ppf((1 + confidence) / 2, n - 1))
+
+
+def welch(mean_x: float, sd_x: float, n_x: int, mean_y: float, sd_y: float, n_y: int) -> tuple[float, float, float]:
+    """Welch's t test from summaries, two-sided.
+
+    Args:
+        mean_x: of x.
+        sd_x: of one value of x.
+        n_x: values of x.
+        mean_y: of y.
+        sd_y: of one value of y.
+        n_y: values of y.
+
+    Returns:
+        p, standard error of the difference, degrees of freedom.
+    """
+    u, v = sd_x**2 / n_x, sd_y**2 / n_y
+    if u + v == 0:
+        return float(mean_x == mean_y), 0.0, float(n_x + n_y - 2)
+    degrees = (u + v) ** 2 / (u**2 / (n_x - 1) + v**2 / (n_y - 1))
+    error = (u + v) ** 0.5
+    return float(2 * stats.t.sf(abs(mean_x - mean_y) / error, degrees)), error, degrees

@@ -58,7 +58,7 @@ def apply_designs(comparisons: Sequence[Comparison], designs: Mapping[str, Desig
             found.append(item)
         else:
             decision = _decide(designs[sweep], sweep, item)
-            found.append(replace(item, decision=decision, alpha=designs[sweep].alpha))
+            found.append(replace(item, decision=decision, alpha=designs[sweep].alpha, declared_by=sweep))
     return corrected(found)
 
 
@@ -99,8 +99,8 @@ def without_spared(cells: Sequence[Cell], spared: Sequence[Spared]) -> list[Cell
     Returns:
         The same cells, with fewer wanted runs.
     """
-    seeds = {item.cell: item.seeds for item in spared}
-    return [cell.without(seeds[cell]) if cell in seeds else cell for cell in cells]
+    seeds = {(item.cell.condition, item.cell.method): item.seeds for item in spared}
+    return [cell.without(seeds.get((cell.condition, cell.method), ())) for cell in cells]
 
 
 def _declared_by(item: Comparison, designs: Mapping[str, Design]) -> str | None:

@@ -71,7 +71,7 @@ def tuned_json(found: Tunings) -> Row:
     gains = [
         {
             "own": comparison_rows([item.own])[0], "tuned": comparison_rows([item.tuned])[0],
-            "change": asdict(item.change), "change_p": item.test.p,
+            "change": asdict(item.change), "change_p": item.test.p, "change_p_holm": item.p_holm,
         }
         for item in found.gains
     ]  # fmt: skip
@@ -133,6 +133,8 @@ def _comparison(item: Comparison) -> Row:
         "p_holm": item.p_holm,
         "p_benjamini_hochberg": item.p_bh,
         "family": list(item.family),
+        "alpha": item.alpha,
+        "declared_by": item.declared_by or None,
         "decision": asdict(item.decision) if item.decision else None,
     }
     if item.has_values:

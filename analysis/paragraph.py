@@ -2,20 +2,24 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 
 from analysis.cells import Cell
+from analysis.comparison import Comparison
+from analysis.effect import BCA, BOOTSTRAP_FROM, WELCH
 from analysis.evidence import Evidence
-from analysis.hypothesis import seed_list
+from analysis.hypothesis import MIN_SEEDS, seed_list
 from analysis.provenance import computed_with
 from analysis.render import escape_latex
+from analysis.sequential import Design
 from analysis.tables import count_text, points
 from analysis.tables_tests import pair_name
 
 PLAIN = {
-    "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "efron1987": "Efron 1987", "vargha2000":
-    "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987", "lan1983":
-    "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
+    "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947", "efron1987": "Efron 1987",
+    "vargha2000": "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987",
+    "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
 }  # fmt: skip
 KEYS = re.compile(r"\[([\w,]+)\]")
 
@@ -58,31 +62,18 @@ def _sentences(evidence: Evidence) -> str:
     if not items:
         return ""
     cells = [cell for item in items for cell in (item.a, item.b)]
-    designed = [item for item in items if item.decision]
     n_missing = sum(len(cell.gaps) for cell in cells)
+    trained = "has results of" if n_missing else "was trained with"
     one = len(items) == 1
     parts = [
-        f"Each method was trained with {_seeds(cells)} in each cell (data set and number of images a class); a seed "
+        f"Each method {trained} {_seeds(cells)} in each cell (data set and number of images a class); a seed "
         "fixes the training subset, the initial weights, the order of the batches and the augmentation.",
         f"We compared {pair_name(items)} in {len(items)} cell{'' if one else 's'} by two-sided Mann-Whitney tests "
-        f"[mann1947] at {asked.alpha:g} ({_methods(evidence)})",
+        f"[mann1947]{_rule(evidence)}",
+        *_untested(items),
+        f"We report means with 95 % t intervals, differences of means with {_intervals(items)}, and the effect size "
+        "A12 [vargha2000] with its interval [newcombe2006].",
     ]
-    if designed:
-        design = next(iter(evidence.designs.values()))
-        whose = "" if len(designed) == len(items) else f"{len(designed)} of them "
-        looks = " and ".join(filter(None, (", ".join(map(str, design.looks[:-1])), str(design.looks[-1]))))
-        parts[-1] += (
-            f", {whose}after {looks} seeds by a group-sequential design declared before the first run, which spends "
-            f"{design.alpha:g} a cell by an O'Brien-Fleming-like function [lan1983]."
-        )
-        parts.append(f"The p-values, adjusted for the looks, were corrected over {asked.family_text} "
-                     "[holm1979,maurer2013].")  # fmt: skip
-    else:
-        parts[-1] += f", corrected over {asked.family_text} [holm1979]."
-    parts.append(
-        "We report means with 95 % t intervals, differences of means with BCa bootstrap intervals of 9,999 resamples "
-        "[efron1987], and the effect size A12 [vargha2000] with its interval [newcombe2006]."
-    )
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
             f"Equivalence within {points(asked.margin)} was tested by two one-sided rank tests [schuirmann1987]."
@@ -95,10 +86,52 @@ def _sentences(evidence: Evidence) -> str:
     return " ".join([*parts, f"Computed with {computed_with()}."])
 
 
+def _rule(evidence: Evidence) -> str:
+    items, asked = evidence.comparisons, evidence.question
+    groups = Counter(evidence.designs[item.declared_by] for item in items if item.decision)
+    n_designed = sum(groups.values())
+    at = "" if n_designed == len(items) else f" at {asked.alpha:g}"
+    told = f"{at} ({_methods(evidence)})"
+    if not groups:
+        return f"{told}, corrected over {asked.family_text} [holm1979]."
+    designs = [
+        f"{'' if n == len(items) else f'{n} of them '}after {_looks(design)} seeds by a group-sequential design "
+        f"declared before the first run, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
+        for design, n in groups.items()
+    ]
+    corrected = f"The p-values, adjusted for the looks, were corrected over {asked.family_text} [holm1979,maurer2013]."
+    return f"{told}, {', and '.join(designs)} [lan1983]. {corrected}"
+
+
+def _looks(design: Design) -> str:
+    *first, last = map(str, design.looks)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _untested(items: Sequence[Comparison]) -> list[str]:
+    few = sum(item.test.p is None for item in items)
+    early = sum(item.test.p is not None and item.p is None for item in items)
+    reasons = []
+    if few:
+        reasons.append(f"{few} had no test, as fewer than {MIN_SEEDS} runs of a method have results")
+    if early:
+        reasons.append(f"{early} had no test yet, as no look of the design with enough results had been reached")
+    return [f"Of these cells, {'; '.join(reasons)}."] if reasons else []
+
+
+def _intervals(items: Sequence[Comparison]) -> str:
+    kinds = {item.mean_difference.method for item in items if item.has_values} & {WELCH, BCA}
+    bootstrap = "BCa bootstrap intervals of 9,999 resamples [efron1987]"
+    if kinds == {BCA}:
+        return bootstrap
+    few = "Welch's t intervals [welch1947]"
+    return few if kinds == {WELCH} else f"{few} below {BOOTSTRAP_FROM} seeds of a method and {bootstrap} else"
+
+
 def _seeds(cells: list[Cell]) -> str:
-    wanted = {seeds for cell in cells for seeds in cell.seeds.values()}
+    trained = {tuple(cell.values) for cell in cells}
     n = count_text(cells)
-    return f"{n} seeds ({seed_list(wanted.pop())})" if len(wanted) == 1 else f"{n} seeds"
+    return f"{n} seeds ({seed_list(trained.pop())})" if len(trained) == 1 else f"{n} seeds"
 
 
 def _methods(evidence: Evidence) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
-from analysis.hypothesis import MIN_SEEDS, SEED
+from analysis.hypothesis import EXACT_BELOW, MIN_SEEDS, SEED
 
 N_SIMULATIONS = 2_000
 N_SEARCH = 1_000
@@ -35,7 +35,8 @@ def mann_whitney_power(
     if max(sds) == 0:
         return float(difference != 0 and n >= MIN_SEEDS)
     generator = np.random.default_rng([SEED, n])
-    test = partial(stats.mannwhitneyu, method="asymptotic", use_continuity=True)
+    exact = n < EXACT_BELOW and min(sds) > 0  # as `mann_whitney` chooses: normal values have no ties
+    test = partial(stats.mannwhitneyu, method="exact" if exact else "asymptotic", use_continuity=True)
     found = stats.power(
         lambda x, y, axis=-1: test(x, y, axis=axis).pvalue,
         [partial(generator.normal, difference, sds[0]), partial(generator.normal, 0.0, sds[1])],

@@ -17,7 +17,7 @@ from scipy import stats
 from analysis.cells import Cell
 from analysis.correction import holm
 from analysis.hypothesis import MIN_SEEDS
-from analysis.interval import half_width, spread
+from analysis.interval import half_width, spread, welch
 
 SEEDS = 30  # a cell, thesis 5.4
 ALPHA = 0.05
@@ -199,28 +199,6 @@ def plain(data: str) -> str:
         "cifar10"
     """
     return re.sub(r"[\W_]", "", data.lower())
-
-
-def welch(mean_x: float, sd_x: float, n_x: int, mean_y: float, sd_y: float, n_y: int) -> tuple[float, float, float]:
-    """Welch's t test from summaries, two-sided.
-
-    Args:
-        mean_x: of x.
-        sd_x: of one value of x.
-        n_x: values of x.
-        mean_y: of y.
-        sd_y: of one value of y.
-        n_y: values of y.
-
-    Returns:
-        p, standard error of the difference, degrees of freedom.
-    """
-    u, v = sd_x**2 / n_x, sd_y**2 / n_y
-    if u + v == 0:
-        return float(mean_x == mean_y), 0.0, float(n_x + n_y - 2)
-    degrees = (u + v) ** 2 / (u**2 / (n_x - 1) + v**2 / (n_y - 1))
-    error = (u + v) ** 0.5
-    return float(2 * stats.t.sf(abs(mean_x - mean_y) / error, degrees)), error, degrees
 
 
 def interval(published: Published) -> tuple[float, float]:

@@ -2,8 +2,6 @@
 
 import contextlib
 import functools
-import logging
-import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from analysis.ledger import Details, History
 from l2t_ray.entries import Entry, oldest_first, paged, read_entry, search_runs
+from l2t_ray.mlflow_client import connect
 from l2t_ray.uri import unavailable
 
 THREADS = 8
@@ -81,7 +80,7 @@ class Server:
 
     @functools.cached_property
     def _client(self) -> Any:
-        return _client(self.uri)
+        return connect(self.uri)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -92,17 +91,6 @@ class Server:
             yield
         except MlflowException as error:
             raise unavailable(client.tracking_uri, error) from None
-
-
-def _client(uri: str) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.tracking import MlflowClient
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(uri)
 
 
 def download(uri: str, entry: Entry, name: str) -> bytes | None:
@@ -118,7 +106,7 @@ def download(uri: str, entry: Entry, name: str) -> bytes | None:
     """
     import tempfile
 
-    client = _client(uri)
+    client = connect(uri)
     if name not in [item.path for item in client.list_artifacts(entry.run_id)]:
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="names; by default every sweep in the ledger")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report there")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    chosen = "two methods; by default those of a declared design, else l2t_www l2t_ww"
+    usual = "else l2t_www l2t_ww; without those two, the last two of the tables"
+    chosen = f"two methods; by default those of a declared design, {usual}"
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=chosen)
     parser.add_argument("--metric", default=METRIC, help=f"whose last value counts; by default {METRIC}")
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")

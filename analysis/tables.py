@@ -199,6 +199,20 @@ def p_text(p: float | None) -> str:
     return f"{p:.4f}" if p < 0.1 else f"{p:.3f}"
 
 
+def level_text(level: float | None) -> str:
+    """A look's level for people, or a p beside a small one.
+
+    Args:
+        level: or None.
+
+    Returns:
+        Four digits after the point, more where fewer than two of them would count: "0.0120", "0.00021", "3.1e-07".
+    """
+    if level is None:
+        return NOTHING
+    return f"{level:.4f}" if level >= 0.001 else f"{level:.2g}"
+
+
 def signed(value: float | None, digits: int = 2) -> str:
     """A difference for people.
 
@@ -266,7 +280,7 @@ def _decision(item: Comparison) -> str:
     decision = item.decision
     if decision is None or not decision.look:
         return "the declared design has taken no look yet"
-    level = "" if decision.level is None else f", level {decision.level:.4f}"
+    level = "" if decision.level is None else f", level {level_text(decision.level)}"
     return f"{decision.state} at look {decision.look} after {decision.n[0]} and {decision.n[1]} seeds{level}"
 
 

@@ -3,9 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.comparison import Comparison
+from analysis.effect import mean_intervals
 from analysis.hypothesis import Finding
 from analysis.sequential import Design
-from analysis.tables import MINUS, NOTHING, Table, arm_name, condition_text, estimate_text, p_text, points, signed
+from analysis.tables import (
+    MINUS,
+    NOTHING,
+    Table,
+    arm_name,
+    condition_text,
+    estimate_text,
+    level_text,
+    p_text,
+    points,
+    signed,
+)
+from analysis.thresholds import alpha_text, alphas, look_p_text
 
 PAIR = ("data set", "images a class")
 
@@ -59,9 +72,10 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
             ]  # fmt: skip
         rows.append((*condition_text(item.condition), *texts))
     header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+    how = mean_intervals(item.mean_difference for item in comparisons if item.has_values)
     notes = (
-        "In points of the metric, with 95 % intervals: BCa bootstrap of 9,999 resamples; Mann-Whitney inverted; "
-        "Newcombe's method 5 for A12, the chance that a run of the first method beats one of the second.",
+        f"In points of the metric, with 95 % intervals: {how}; Mann-Whitney inverted; Newcombe's method 5 for A12, the "
+        "chance that a run of the first method beats one of the second.",
     )
     return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
 
@@ -89,8 +103,9 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             NOTHING if p is None or item.shown_within is None else f"{item.shown_within:.2f}",
             sds,
             needed,
+            *_alpha(item, comparisons),
         ))
-    margin, alpha = comparisons[0].margin, comparisons[0].alpha
+    margin, alpha = comparisons[0].margin, alpha_text(comparisons)
     header = (
         *PAIR,
         "n",
@@ -99,11 +114,12 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         "shown within",
         "spread of one run",
         "seeds needed",
+        *_alpha_title(comparisons),
     )
     notes = (
-        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha:g} the shift "
+        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha} the shift "
         "lies within. Shown within: the smallest margin, in points, with which it would.",
-        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha:g}, by simulation "
+        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
         "from the observed spread (Noether's formula above 200).",
     )
     return Table(
@@ -150,23 +166,23 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         A row a condition; None where no design was declared.
     """
     decided = [(item, item.decision) for item in comparisons if item.decision is not None]
+    shown = [item for item, _ in decided]
     if not decided:
         return None
     rows = [
         (
             *condition_text(item.condition), decision.state, str(decision.look or NOTHING),
-            f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, p_text(decision.p),
-            NOTHING if decision.level is None else f"{decision.level:.4f}", p_text(decision.p_adjusted),
-            p_text(item.p_holm), str(decision.n_next),
+            f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, look_p_text(decision),
+            level_text(decision.level), p_text(decision.p_adjusted), p_text(item.p_holm), str(decision.n_next),
+            *_alpha(item, shown),
         )
         for item, decision in decided
     ]  # fmt: skip
     notes = []
-    declared = {sweep for item, _ in decided for sweep in designs if sweep in item.a.seeds}
-    for sweep in sorted(declared):
+    for sweep in sorted({item.declared_by for item in shown}):
         design = designs[sweep]
         looks = ", ".join(
-            f"{n} seeds: p \N{LESS-THAN OR EQUAL TO} {level:.4f}"
+            f"{n} seeds: p \N{LESS-THAN OR EQUAL TO} {level_text(level)}"
             for n, level in zip(design.looks, design.levels, strict=True)
         )
         notes.append(
@@ -177,8 +193,11 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         "Adjusted p: the smallest error over all looks at which the design would have found the difference so far; it "
         "is valid whenever the looks stop, and Holm's correction is of it. The level is one comparison's."
     )
-    notes.append("Differences and their intervals are not adjusted: after an early end they tend to be too large.")
-    header = (*PAIR, "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed")
+    notes.append(
+        "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
+        "large, and equivalence is tested as if n had been fixed."
+    )
+    header = (*PAIR, "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed", *_alpha_title(shown))
     return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=1)
 
 
@@ -196,6 +215,14 @@ def pair_name(comparisons: Sequence[Comparison]) -> str:
     if names[0] == names[1]:
         names = [arm_name(cell.arm) for cell in (first.a, first.b)]
     return f"{names[0]} against {names[1]}"
+
+
+def _alpha(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return (f"{item.alpha:g}",) if len(alphas(comparisons)) > 1 else ()
+
+
+def _alpha_title(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return ("alpha",) if len(alphas(comparisons)) > 1 else ()
 
 
 def _notes(comparisons: Sequence[Comparison]) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from analysis.comparison import Comparison
+from analysis.effect import mean_intervals
 from analysis.interval import Mean
 from analysis.tables import (
     MINUS,
@@ -49,8 +50,9 @@ def tuned_table(tunings: Sequence[Tuning], *, what: str = "Mean test accuracy in
         ))  # fmt: skip
     header = ("data set", "images a class", "method", "own settings", "best settings", "difference", "p (Mann-Whitney)",
               "p (Holm)", "A12", "best settings chosen")  # fmt: skip
+    how = _intervals([item.comparison for item in tunings if item.comparison is not None])
     notes = (
-        f"{what} {PLUS_MINUS} 95 % half-width; the difference is best {MINUS} own, with its BCa interval.",
+        f"{what} {PLUS_MINUS} 95 % half-width; the difference is best {MINUS} own, with its 95 % interval ({how}).",
         "The best settings were chosen on training images held out, with other seeds; every number here is of the test "
         "set and of seeds that chose nothing.",
         "p is two-sided, of one test; Holm's over all rows. The same: no settings tried were better than its own.",
@@ -75,19 +77,26 @@ def gains_table(gains: Sequence[Gain]) -> Table | None:
         (
             *condition_text(item.own.condition), arm_name(item.own.a.method),
             _difference(item.own), p_text(item.own.p_holm), _difference(item.tuned), p_text(item.tuned.p_holm),
-            _change(item.change), p_text(item.test.p),
+            _change(item.change), p_text(item.test.p), p_text(item.p_holm),
         )
         for item in gains
     ]  # fmt: skip
     header = ("data set", "images a class", "method", "gain at own settings", "p (Holm)", "gain at best settings",
-              "p (Holm)", "change of the gain", "p (Wilcoxon)")  # fmt: skip
-    notes = (
-        f"The gain is method {MINUS} scratch, means in points with BCa intervals, Mann-Whitney's p by Holm over the "
-        "column.",
-        "The change is over seeds that all four cells have, paired by seed, with its t interval; a negative one says "
-        "that part of the gain was scratch's unfit settings.",
-    )
-    return Table("gains", "What transfer adds to scratch, before and after tuning", header, tuple(rows), notes, (), 3)
+              "p (Holm)", "change of the gain", "p (Wilcoxon)", "p (Holm)")  # fmt: skip
+    how = _intervals([each for item in gains for each in (item.own, item.tuned)])
+    notes = [
+        f"The gain is method {MINUS} scratch, means in points with 95 % intervals ({how}), Mann-Whitney's p by Holm "
+        "over the column.",
+        "The change is over seeds that all four cells have, paired by seed, with its t interval; Wilcoxon's p is of "
+        "one test, Holm's beside it over all changes of this table.",
+    ]
+    if any((item.own.difference or 0) > 0 for item in gains):
+        notes.append(
+            "Where a method is above scratch at their own settings, a negative change says that part of that gain was "
+            "scratch's unfit settings."
+        )
+    title = "What transfer adds to scratch, before and after tuning"
+    return Table("gains", title, header, tuple(rows), tuple(notes), (), 3)
 
 
 def reading(gains: Sequence[Gain]) -> list[str]:
@@ -104,14 +113,20 @@ def reading(gains: Sequence[Gain]) -> list[str]:
         own, tuned = item.own.difference, item.tuned.difference
         if own is None or tuned is None or item.change.mean is None:
             continue
-        settled = item.test.p is not None and item.test.p < item.own.alpha
-        sign = "shrinks" if item.change.mean < 0 else "grows"
-        verdict = f"it {sign} by {abs(item.change.mean):.2f}" if settled else "whether it changes is not settled"
+        settled = item.p_holm is not None and item.p_holm < item.own.alpha
+        sign = "falls" if item.change.mean < 0 else "rises"
+        change = f"the difference {sign} by {abs(item.change.mean):.2f}"
+        verdict = change if settled else "whether the difference changes is not settled"
         found.append(
             f"{item.own.condition}: {arm_name(item.own.a.method)} is {signed(own)} points from scratch at their own "
-            f"settings and {signed(tuned)} at their best ones; {verdict} (p {p_text(item.test.p)})."
+            f"settings and {signed(tuned)} at their best ones; {verdict} (Wilcoxon p "
+            f"{p_text(item.test.p)}, by Holm over all changes {p_text(item.p_holm)})."
         )
     return found
+
+
+def _intervals(items: Sequence[Comparison]) -> str:
+    return mean_intervals(item.mean_difference for item in items if item.has_values)
 
 
 def _difference(item: Comparison) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from analysis.cells import Cell, Condition
 from analysis.comparison import Comparison, compare_pairs
+from analysis.correction import holm
 from analysis.hypothesis import Finding, wilcoxon
 from analysis.interval import Mean, mean_interval
 from analysis.results import Results
@@ -44,12 +45,14 @@ class Gain:
         tuned: the same at their best ones.
         change: of the gain, over the seeds that all four cells have.
         test: Wilcoxon's signed-rank test of that change.
+        p_holm: its p, corrected over the changes of all gains.
     """
 
     own: Comparison
     tuned: Comparison
     change: Mean
     test: Finding
+    p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
         margin: the smallest difference that matters.
 
     Returns:
-        p corrected by Holm over all tunings, and over all gains at their own and at their best settings each.
+        p corrected by Holm over all tunings; over all gains at their own and at their best settings each; and over all
+        changes of the gains.
     """
     best = {(own, cell.method): cell for cell in cells if (own := own_condition(cell.condition)) is not None}
     searched = {condition for condition, _ in best}
@@ -103,7 +107,8 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     for before, after in zip(plain, tuned, strict=True):
         change, test = _change(before, after)
         gains.append(Gain(before, after, change, test))
-    return Tunings(tuple(tunings), tuple(gains))
+    strict = holm([gain.test.p for gain in gains])
+    return Tunings(tuple(tunings), tuple(replace(gain, p_holm=p) for gain, p in zip(gains, strict, strict=True)))
 
 
 def own_condition(condition: Condition) -> Condition | None:

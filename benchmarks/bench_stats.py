@@ -1,10 +1,11 @@
 """Does the report find the thesis' conclusions in runs drawn from its printed numbers, and how long does it take?
 
-    python -m benchmarks.bench_stats [--draws 200] [--time]
+    python -m benchmarks.bench_stats [--draws 200] [--time] [--coverage]
 
 Without `--time`: the 30 cells behind the thesis' 15 p-values are drawn `--draws` times, 30 seeds each, and the 15
 Mann-Whitney tests of each draw are compared with the thesis' verdicts. Twice: *exact* draws have the printed mean and
 half-width in every cell, *free* draws have them as their expectation, as a repetition of the whole study would.
+With `--coverage`: how often 95 % intervals of a difference of means hold the true one, of `--draws` experiments.
 With `--time`: a ledger of 2,000 runs with learning curves of 200 epochs is read, and its report is written.
 """
 
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.effect import bca_interval, welch_interval
 from analysis.hypothesis import mann_whitney
 from analysis.published import ALPHA, load_claims, load_published
 
@@ -52,6 +54,25 @@ def count_verdicts(n_draws: int, *, exact: bool, seed: int = 0) -> dict[str, obj
             for claim, share in zip(claims, significant.mean(axis=0), strict=True)
         },
     }
+
+
+def count_covered(n_draws: int, *, seed: int = 0) -> dict[str, object]:
+    """The share of Welch's and of BCa intervals that hold the true difference of means, 0; every spread is 1."""
+    draws = np.random.default_rng(seed)
+    kinds = {
+        "normal": lambda shape: draws.normal(0, 1, shape),
+        "skewed": lambda shape: 1 - draws.exponential(1, shape),  # to the left, as accuracies near their ceiling
+    }
+    found = {}
+    for name, (left, right) in {
+        "two normal": ("normal", "normal"), "two skewed": ("skewed", "skewed"), "one skewed": ("skewed", "normal"),
+    }.items():  # fmt: skip
+        for n in (3, 5, 7, 10, 15, 20, 30):
+            pairs = list(zip(kinds[left]((n_draws, n)), kinds[right]((n_draws, n)), strict=True))
+            for interval in (welch_interval, bca_interval):
+                ends = [interval(x, y) for x, y in pairs]
+                found[f"{name}, n = {n}, {interval.__name__}"] = sum(e.low <= 0 <= e.high for e in ends) / n_draws
+    return found
 
 
 def time_report() -> dict[str, object]:
@@ -86,10 +107,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
     arguments = parser.parse_args()
     found: dict[str, object] = {"python": platform.python_version(), "machine": platform.processor() or "unknown"}
     if arguments.time:
         found |= time_report()
+    elif arguments.coverage:
+        found |= count_covered(arguments.draws)
     else:
         found |= {name: count_verdicts(arguments.draws, exact=name == "exact") for name in ("exact", "free")}
     print(json.dumps(found, indent=2))

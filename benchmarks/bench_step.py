@@ -175,7 +175,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.plot:
-        return draw(arguments.plot)
+        try:
+            return draw(arguments.plot)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"--plot must be a file that this command has written, got {arguments.plot}: {error!r}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     has_card = device.type == "cuda"
     keep_freed_memory()

@@ -1,7 +1,8 @@
 """The sweep file that a search writes: each cell at its best settings, with the grid's own seeds, ready to run."""
 
+import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from l2t_ray import registry
-from l2t_ray.blocks import reads
-from l2t_ray.config import Run
+from l2t_ray.blocks import MAX_NAME_CHARACTERS, reads
+from l2t_ray.config import Run, Trace
 from l2t_ray.errors import InputError
 from l2t_ray.files import write_atomic
 from l2t_ray.search_block import SUFFIX, VARIANT
+from l2t_ray.yaml_lines import Dumper
 
 if TYPE_CHECKING:
     from l2t_ray.search_block import Study
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MARK = "# Written by the search of "
 DIGESTS = ("source.sha256", "data.sha256")
+SIGNS = " _.+=()-"  # of a `variant:`, beside letters and digits
 
 
 @dataclass(frozen=True)
@@ -72,29 +75,30 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
     """
     from l2t_ray.sweepfile import read_sweep
 
-    blocks: list[tuple[str, dict[str, Any]]] = []
+    blocks: list[tuple[str, list[dict[str, Any]]]] = []
     expected: set[str] = set()
     own: set[str] = set()
     for choice in choices:
         study = choice.study
-        _, _, _, *variant = study.name.split("/", 3)
-        variant = [part for name in variant for part in name.split(",")]
+        variant = _label("".join(study.name.split("/", 3)[3:]))
         if untuned and study.name not in own:
             own.add(study.name)
-            blocks.append((f"{study.name}: its own settings", _block(study.run, study.seeds, " ".join(variant))))
+            blocks.append((f"{study.name}: its own settings", _blocks(study.run, study.seeds, variant)))
             expected |= {run.key for run in study.run.with_seeds(study.seeds)}
         run = study.final_run(choice.labels)
         if untuned and run.key == study.run.key:
             continue  # nothing was better than its own settings: these runs stand there already
-        blocks.append((f"{study.name}: {choice.told}", _block(run, study.seeds, " ".join([*variant, choice.name]))))
+        blocks.append((f"{study.name}: {choice.told}", _blocks(run, study.seeds, f"{variant} {choice.name}".strip())))
         expected |= {run.key for run in run.with_seeds(study.seeds)}
     head: dict[str, Any] = {"sweep": f"{sweep.name}{SUFFIX}"}
     if sweep.methods:
         head["methods"] = [str(file) for file in sweep.methods]
     text = f"{MARK}{sweep.path}; launching that again may write it anew.\n{_dump(head)}grid:\n"
-    for comment, block in blocks:
-        lines = _dump(block).splitlines()
-        text += f"  # {comment}\n  - {lines[0]}\n" + "".join(f"    {line}\n" for line in lines[1:])
+    for comment, parts in blocks:
+        text += f"  # {comment}\n"
+        for block in parts:
+            lines = _dump(block).splitlines()
+            text += f"  - {lines[0]}\n" + "".join(f"    {line}\n" for line in lines[1:])
     execution = sweep.execution.model_dump(mode="json", exclude_defaults=True)
     text += _dump({"execution": execution}) if execution else ""
     part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -106,7 +110,15 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
     write_atomic(path, text.encode())
 
 
-def _block(run: Run, seeds: tuple[int, ...], variant: str) -> dict[str, Any]:
+def _blocks(run: Run, seeds: Mapping[int, Trace], variant: str) -> list[dict[str, Any]]:
+    """A block for all seeds that keep the same of their training."""
+    alike: dict[Trace, list[int]] = {}
+    for seed, trace in seeds.items():
+        alike.setdefault(trace, []).append(seed)
+    return [_block(run.model_copy(update={"trace": trace}), found, variant) for trace, found in alike.items()]
+
+
+def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:
     """Every setting that is not a default and that the method reads, nested as in a sweep file."""
     method = registry.METHODS[run.method]
     block: dict[str, Any] = {}
@@ -124,10 +136,20 @@ def _block(run: Run, seeds: tuple[int, ...], variant: str) -> dict[str, Any]:
     return {**block, "variant": variant} if variant else block
 
 
+def _label(name: str) -> str:
+    """A `variant:` for what stands behind the method in a cell's name: a list there has brackets, many are long."""
+    text = name.replace(",", " ").replace("[", "(").replace("]", ")")
+    label = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in SIGNS else "_" for sign in text)
+    if label == text and len(label) <= MAX_NAME_CHARACTERS:
+        return label
+    return f"{label[:MAX_NAME_CHARACTERS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
 def _dump(values: Mapping[str, Any]) -> str:
     parts = [
-        yaml.safe_dump(
+        yaml.dump(
             {name: value},
+            Dumper=Dumper,
             sort_keys=False,
             default_flow_style=None if isinstance(value, dict | list) else False,
             width=110,

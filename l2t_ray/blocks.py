@@ -17,6 +17,7 @@ from l2t_ray.yaml_lines import Item
 
 Leaves = dict[str, Item]  # by dotted name
 MAX_NAME_CHARACTERS = 60
+MAX_RUNS = 1_000_000
 NAMED = {
     "data.name",
     "data.samples_per_class",
@@ -114,8 +115,12 @@ def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:
         problems.append(f"{item.place}: a block must be a map of settings, got {shown(item)}; write `setting: value`")
         return leaves
     for name, child in item.value.items():
-        if name in RUN or (is_block and name == "variant"):
+        section, _, inner = name.partition(".")
+        if (name in RUN and not inner) or (is_block and name == "variant"):
             leaves[name] = child
+        elif name in RUN:  # would stand beside the same setting in its section, and `--set` would not find it
+            law = f"{name} must stand below `{section}:` here"
+            problems.append(f"{child.place}: {law}, got a dotted name; write `{section}: {{{inner}: {shown(child)}}}`")
         elif name not in SECTIONS:
             here = [*sorted(SECTIONS), "method", "seed", *(["variant"] if is_block else [])]
             remedy = suggest(name, [*here, *RUN], listed=here)
@@ -159,7 +164,8 @@ def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
         if axis is not None:
             listed.add(name)
         if not items:
-            problems.append(f"{item.place}: {name} must have at least one value, got []; add one, or leave it out")
+            remedy = "add one" if setting.required else "add one, or leave it out"
+            problems.append(f"{item.place}: {name} must have at least one value, got []; {remedy}")
         if name == "seed":
             seeds = [found for child in items for found in read_seeds(setting, child, problems)]
         else:

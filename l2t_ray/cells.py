@@ -1,5 +1,6 @@
 """Cells: runs that differ in their seed alone. Blocks become cells; two that disagree about a cell are refused."""
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,11 +93,15 @@ def _values(chosen: Mapping[str, Choice], laws: Laws) -> dict[str, Any]:
             values.setdefault(section, {})[name] = choice.value
     data, source = values["data"], values.get("source", {})
     path = data.get("path")
-    if data["name"] in WITH_PATH and path in laws.images:
+    if data["name"] not in WITH_PATH:
+        data.pop("sha256", None)  # of another data set of the block
+    elif path in laws.images:
         data["sha256"] = laws.images[path].sha256
         data["title"] = data.get("title") or Path(path).stem
     if source.get("weights") in laws.weights:
         source["sha256"] = laws.weights[source["weights"]]
+    elif source.get("weights") and not source.get("sha256"):  # not there yet: two files are two sources all the same
+        source["sha256"] = hashlib.sha256(source["weights"].encode()).hexdigest()
     return values
 
 

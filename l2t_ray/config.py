@@ -37,6 +37,10 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _plain_count(counts: dict[str, int]) -> dict[str, int] | int:
+    return counts["*"] if set(counts) == {"*"} else counts  # as many of each class: one setting, so one key
+
+
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]
@@ -61,7 +65,7 @@ class Frozen(BaseModel):
 class Source(Frozen):
     """The frozen network that teaches."""
 
-    arch: Arch = "resnet32"
+    arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
     weights: str | None = Field(None, description="file of weights, relative to the working folder")
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
@@ -73,14 +77,16 @@ class Source(Frozen):
 class Target(Frozen):
     """The network that is trained."""
 
-    arch: Arch = "vgg9"
+    arch: Arch = Field("vgg9", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a VGG has 64 to 512 at 1")
 
 
 class Data(Frozen):
     """Which images, and how many of them."""
 
-    name: Literal["cifar10", "cifar100", "stl10", "tiny_imagenet", "image_folder", "digits"]
+    name: Literal["cifar10", "cifar100", "stl10", "tiny_imagenet", "image_folder", "digits"] = Field(
+        description="the data set"
+    )
     path: str | None = Field(
         None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
     )
@@ -89,7 +95,7 @@ class Data(Frozen):
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
         None, description="train and test on these classes alone"
     )
-    samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1)] = Field(
+    samples_per_class: Count | Annotated[dict[str, Count], Field(min_length=1), AfterValidator(_plain_count)] = Field(
         description="training images of each class; a map of class to number for imbalance, '*' for all others"
     )
     validation_per_class: Count | None = Field(
@@ -101,11 +107,11 @@ class Data(Frozen):
 class Training(Frozen):
     """How the target is trained (thesis 5.4)."""
 
-    epochs: Count = 200
-    batch_size: Annotated[int, Field(ge=2)] = 128
+    epochs: Count = Field(200, description="passes over the training images")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images of a step")
     lr: Positive = Field(0.1, description="alpha at the first epoch; cosine to 0")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NonNegative = 1e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
+    weight_decay: NonNegative = Field(1e-4, description="of SGD")
     precision: Literal["float32", "tf32", "bf16", "float64"] = Field(
         "float32", description="tf32, bf16: of convolutions' operands alone; sums and all else are float32"
     )
@@ -114,8 +120,8 @@ class Training(Frozen):
 class Augment(Frozen):
     """Random changes to training images."""
 
-    crop_padding: Annotated[int, Field(ge=0, le=16)] = 4
-    flip: bool = True
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(4, description="zeros on each side, before a crop")
+    flip: bool = Field(True, description="left to right, of every other image")
 
 
 class Transfer(Frozen):
@@ -125,7 +131,7 @@ class Transfer(Frozen):
     pairs: Pairs = Field("all", description="which (source level m, target level n) are matched, or a list of them")
     look_ahead_steps: Count = Field(2, description="T")
     meta_lr: Positive = Field(1e-4, description="Adam's learning rate for phi")
-    meta_weight_decay: NonNegative = 1e-4
+    meta_weight_decay: NonNegative = Field(1e-4, description="Adam's, for phi")
     inner: Literal["sgd", "published"] = Field(
         "sgd", description="look-ahead steps: plain, or with momentum, weight decay and beta as in the published code"
     )
@@ -162,8 +168,8 @@ class Run(Frozen):
     """One training of one target network."""
 
     data: Data
-    method: str
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    method: str = Field(description="by name: a built-in one, or one of `methods:`")
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(description="of all that is random; also {from: 0, to: 29}")
     source: Source = Source()
     target: Target = Target()
     training: Training = Training()

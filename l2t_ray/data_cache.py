@@ -57,7 +57,9 @@ def _load(file: Path, *, warn: bool = False) -> Content | None:
             return dict(content)
         problem = "its checksum differs"
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it
+            problem = "it holds more than tensors and plain values"
     if warn:
         print(f"warning: {file}: this cache is damaged ({problem}); it is built again", file=sys.stderr)
     return None

@@ -82,7 +82,7 @@ def smallest_difference(n_seeds: int, alpha: float) -> float | None:
     Returns:
         In standard deviations of one run; None where no difference is found that often.
     """
-    if n_seeds < LEAST_SEEDS or 2 / math.comb(2 * n_seeds, n_seeds) > alpha:
+    if n_seeds < LEAST_SEEDS or 2 / math.comb(2 * n_seeds, n_seeds) >= alpha:
         return None  # not even two methods that never overlap get so small a p
     normal = statistics.NormalDist()
     z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(POWER)
@@ -92,15 +92,17 @@ def smallest_difference(n_seeds: int, alpha: float) -> float | None:
         return guess
     from analysis.power import mann_whitney_power  # heavy: SciPy
 
+    def is_found(difference: float) -> bool:
+        return mann_whitney_power(difference, (1.0, 1.0), n_seeds, alpha=alpha, n_simulations=N_SIMULATIONS) >= POWER
+
     low, high = 0.7 * guess, 1.3 * guess
-    while mann_whitney_power(high, (1.0, 1.0), n_seeds, alpha=alpha, n_simulations=N_SIMULATIONS) < POWER:
-        if high > 20:
-            return None  # the normal approximation of so few seeds never gets there
+    while is_found(low):
+        low, high = low / 1.5, low
+    while not is_found(high):
         low, high = high, 1.5 * high
     for _ in range(N_STEPS):
         middle = (low + high) / 2
-        found = mann_whitney_power(middle, (1.0, 1.0), n_seeds, alpha=alpha, n_simulations=N_SIMULATIONS)
-        low, high = (low, middle) if found >= POWER else (middle, high)
+        low, high = (low, middle) if is_found(middle) else (middle, high)
     return high
 
 

@@ -203,6 +203,24 @@ def finished(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, Entry]:
     return found
 
 
+def unwanted(entries: Iterable[Entry], sweep: str, keys: Collection[str]) -> set[str]:
+    """The finished runs that a sweep has trained and wants no longer: of another `--set`, or of an older file.
+
+    Args:
+        entries: of the ledger.
+        sweep: its name.
+        keys: of all the runs that it wants.
+
+    Returns:
+        Their keys.
+    """
+    return {
+        entry.key
+        for entry in entries
+        if entry.experiment == sweep and entry.kind == "run" and entry.status == "FINISHED" and entry.key not in keys
+    }
+
+
 def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mapping[str, tuple[str, ...]]) -> list[str]:
     """The finished runs that lack a trace they are asked for, and that no attempt at it has ended without a result.
 

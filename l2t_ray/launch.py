@@ -133,7 +133,6 @@ def launch(
     with (
         Progress(expected, n_slots, progress_file) as progress,
         Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
-        _terminate_as_interrupt(),
         on_other_nodes() as others,
     ):
 
@@ -235,7 +234,8 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
     import ray
 
     if ray.is_initialized():
-        yield False
+        with _terminate_as_interrupt():
+            yield False
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -249,11 +249,12 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
                 include_dashboard=False,
                 **quiet,
             )
-    except ConnectionError as error:
+    except (ConnectionError, ValueError) as error:
         raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
     try:
         close_token()
-        yield not address
+        with _terminate_as_interrupt():  # now: Ray has put a handler of its own in our place
+            yield not address
     finally:
         ray.shutdown()
 

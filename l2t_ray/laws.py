@@ -3,25 +3,22 @@
 Each takes a block's choices, so that a broken value elsewhere in the block hides nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from l2t_ray import registry
 from l2t_ray.architectures import BF16_TARGETS, missing_level
 from l2t_ray.blocks import Block, Choice, reads
-from l2t_ray.config import Source, Target, like_default
-from l2t_ray.data_sets import CLASSES, TRAIN_IMAGES_PER_CLASS
+from l2t_ray.config import OPTIONAL_SECTIONS, Source, Target, like_default
 from l2t_ray.digests import Contents, Digests
 from l2t_ray.errors import InputError
+from l2t_ray.image_laws import image_problems
 from l2t_ray.settings import shown, suggest
 from l2t_ray.trace_laws import trace_problems
 
 WITH_PATH = frozenset({"image_folder", "tiny_imagenet"})
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
-OTHERS = "*"  # in a map of class to number
-N_TOLD = 20
 
 
 @dataclass
@@ -32,14 +29,15 @@ class Laws:
         digests: of contents.
         images: by `data.path`.
         weights: SHA-256 by `source.weights`.
-        missing: the file that trains them, by `source.weights` that are not there.
+        missing: by `source.weights` that are not there, the files that train them and what they start from, in order.
     """
 
     digests: Digests
     images: dict[str, Contents] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
-    missing: dict[str, Path] = field(default_factory=dict)
+    missing: dict[str, dict[str, Path]] = field(default_factory=dict)
     _unread: dict[tuple[str, str], str] = field(default_factory=dict)  # (place, setting) -> problem
+    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, of lists: they do no harm
     _read: set[tuple[str, str]] = field(default_factory=set)
 
     def check(self, block: Block) -> list[str]:
@@ -54,6 +52,7 @@ class Laws:
         methods = [choice for choice in block.values("method") if choice.value in registry.METHODS]
         described = [registry.METHODS[choice.value] for choice in methods]
         self._claim_traces(block, described)
+        self._claim_lists(block, described)
         return [
             *self._check_methods(block),
             *self._check_weights(block, methods),
@@ -71,6 +70,14 @@ class Laws:
             A line for each.
         """
         return [problem for name, problem in self._unread.items() if name not in self._read]
+
+    def notes(self) -> tuple[str, ...]:
+        """Lists that no block of the whole file reads, though they stand like an axis of the grid.
+
+        Returns:
+            A line for each.
+        """
+        return tuple(note for name, note in self._idle.items() if name not in self._read)
 
     def _check_methods(self, block: Block) -> Iterator[str]:
         for choice in block.values("method"):
@@ -113,11 +120,12 @@ class Laws:
                 yield from _check_pin(pinned, self.weights[value], value)
 
     def _check_training(self, block: Block, weights: str, train: Choice) -> Iterator[str]:
-        from l2t_ray.source_file import read_pretraining  # needs torch
+        from l2t_ray.source_file import missing_starts, read_pretraining  # needs torch
 
         place = train.item.place
         try:
             settings = read_pretraining(Path(train.value), digests=self.digests)
+            starts = missing_starts(Path(train.value), settings, self.digests)
         except InputError as error:
             yield from (f"{place}: source.train: {problem}" for problem in error.problems)
             return
@@ -130,7 +138,7 @@ class Laws:
                 if choice.value != made:
                     law = f"source.{name} must be what source.train makes, {made}"
                     yield f"{choice.item.place}: {law}, got {choice.value}; correct one of them"
-        self.missing[weights] = Path(train.value)
+        self.missing[weights] = {**starts, weights: Path(train.value)}
 
     def _check_options(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
         for dotted, choices in block.choices.items():
@@ -163,20 +171,35 @@ class Laws:
                     told = ", ".join(method.name for method in methods)
                     self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or add such a method"
 
+    def _claim_lists(self, block: Block, methods: list[registry.Described]) -> None:
+        for name in sorted(block.listed):
+            choices = block.values(name)
+            if name.partition(".")[0] not in OPTIONAL_SECTIONS or len(choices) < 2:
+                continue
+            claim = (choices[0].item.place, name)
+            if any(reads(method, name) for method in methods):
+                self._read.add(claim)
+            elif methods:
+                told = ", ".join(method.name for method in methods)
+                self._idle[claim] = (
+                    f"{claim[0]}: note: {told} does not read {name}, whose {len(choices)} values make one cell"
+                )
+
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")
         reading = [choice for choice in names if choice.value in WITH_PATH]
-        for path in block.values("data.path"):
-            claim = (path.item.place, "data.path")
-            if reading or path.value is None:
-                self._read.add(claim)
-            elif names:
-                law = f"data.path must stand with {' or '.join(sorted(WITH_PATH))}"
-                told = ", ".join(choice.value for choice in names)
-                self._unread[claim] = f"{path.item.place}: {law}, got data.name {told}; remove it, or correct data.name"
+        for setting in ("data.path", "data.sha256"):
+            for choice in block.values(setting):
+                claim = (choice.item.place, setting)
+                if reading or choice.value is None:
+                    self._read.add(claim)
+                elif names:
+                    law = f"{setting} must stand with {' or '.join(sorted(WITH_PATH))}"
+                    told = f"data.name {', '.join(name.value for name in names)}"
+                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or correct data.name"
         for name in names:
             if name.value not in WITH_PATH:
-                yield from _check_images(block, name.value, None)
+                yield from image_problems(block, name.value, None)
                 continue
             for path in block.values("data.path") or [Choice(None, name.item)]:
                 yield from self._check_path(block, name, path)
@@ -200,7 +223,7 @@ class Laws:
         contents = self.images[path.value]
         for pinned in block.values("data.sha256"):
             yield from _check_pin(pinned, contents.sha256, path.value)
-        yield from _check_images(block, name.value, contents.n_train if name.value == "image_folder" else None)
+        yield from image_problems(block, name.value, contents.n_train if name.value == "image_folder" else None)
 
 
 def _check_pin(pinned: Choice, found: str, path: str) -> Iterator[str]:
@@ -231,76 +254,3 @@ def _check_precision(block: Block) -> Iterator[str]:
 
 def _reads_source(method: registry.Described) -> bool:
     return any(name.partition(".")[0] == "source" for name in method.uses)
-
-
-def _check_images(block: Block, name: str, n_train: Mapping[str, int] | None) -> Iterator[str]:
-    """Classes and numbers against what is known of the data set before anything is read."""
-    every = list(n_train) if n_train else list(CLASSES.get(name, ()))
-    for chosen in block.values("data.classes") or [Choice(None, None)]:  # type: ignore[arg-type]
-        for title in chosen.value or ():
-            if every and title not in every:
-                place = chosen.item.place
-                yield f"{place}: data.classes must name classes of {name}, got {title!r}; {_suggest(title, every)}"
-        classes = list(chosen.value or every)
-        for samples in block.values("data.samples_per_class"):
-            yield from _check_samples(samples, name, classes, n_train)
-            for held in block.values("data.validation_per_class"):
-                yield from _check_held_out(held, samples, name, classes, n_train)
-
-
-def _check_held_out(
-    held: Choice, samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None
-) -> Iterator[str]:
-    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
-    left = []
-    for title in classes or [OTHERS]:
-        there = n_train.get(title) if n_train else _images(name, [title])
-        number = wanted.get(title, wanted.get(OTHERS))
-        if there is not None and number is not None:
-            left.append(there - number)
-    if held.value is not None and left and held.value > min(left):
-        law = f"data.validation_per_class must be <= {max(min(left), 0)}, which {name} has beside those trained on"
-        yield f"{held.item.place}: {law}, got {held.value}; ask for fewer"
-
-
-def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None) -> Iterator[str]:
-    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
-    for title, number in wanted.items():
-        item = samples.item.trail([title])[-1]
-        law = f"{item.place}: data.samples_per_class must"
-        if title == OTHERS:
-            others = [known for known in classes if known not in wanted]
-            there = (
-                min((n_train.get(known, number) for known in others), default=number)
-                if n_train
-                else _images(name, others)
-            )
-        elif classes and title not in classes:
-            yield f"{law} name classes of {name}, got {title!r}; {_suggest(title, classes)}"
-            continue
-        else:
-            there = n_train.get(title, number) if n_train else _images(name, [title])
-        if there is not None and number > there:
-            yield f"{law} be <= {there} for {name}, got {number}; ask for fewer"
-    missing = [title for title in classes if title not in wanted]
-    if OTHERS not in wanted and missing:
-        told = ", ".join(missing[:N_TOLD])
-        yield f"{samples.item.place}: data.samples_per_class must have every class, got none of {told}; add '*': NUMBER"
-
-
-def _images(name: str, classes: list[str]) -> int | None:
-    """Training images of the smallest of these classes, as far as it is known before anything is read."""
-    if (
-        name == "digits" and "8" not in classes
-    ):  # the smallest; the others have up to 92, which the data's reader checks
-        return None
-    return TRAIN_IMAGES_PER_CLASS.get(name)
-
-
-def _suggest(title: str, classes: list[str]) -> str:
-    remedy = suggest(title, classes)
-    return (
-        remedy
-        if len(classes) <= N_TOLD or remedy.startswith("did")
-        else f"known are {', '.join(classes[:N_TOLD])}, ..."
-    )

@@ -14,7 +14,7 @@ from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.optim import adam_, per_channel, sgd_, zero_moments
-from l2t_ray.own_loss import check, has_own_loss, own_gradients
+from l2t_ray.own_loss import check, check_names, has_own_loss, own_gradients
 from l2t_ray.passes import Values
 from l2t_ray.precision import parameter_type
 from l2t_ray.streams import stream
@@ -34,7 +34,7 @@ class Learner:
         classes: of the data set, by name, where they are known.
 
     Raises:
-        InputError: if the method refuses a run's settings or the source.
+        InputError: if the method refuses a run's settings or the source, or gives parameters the target's names.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Learner:
         drawn = [self.network.initial_theta(stream(run.seed, "init")) for run in runs]
         of_network = [{**one, **theta} for one, (theta, _) in zip(drawn, started, strict=True)]
         of_method = [method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer")) for run in runs]
+        check_names(method, of_network[0], of_method[0])
         self.theta = self._stack([{**one, **other} for one, other in zip(of_network, of_method, strict=True)])
         self.extra_names = [*of_method[0]]
         self.buffers = {name: torch.zeros_like(p) for name, p in self.theta.items()}

@@ -218,9 +218,9 @@ class Lease:
             run = self._client.get_run(run_id)
             _, holder = _holder(run)
             if holder is None or holder.token != self.me.token or run.info.lifecycle_stage != "active":
-                self._lost = (
-                    f"{self._sweep}: the lease was taken over by {holder}; results of this launch wait in its spool"
-                )
+                taken = holder is not None and holder.token != self.me.token
+                how = f"was taken over by {holder}" if taken else "was deleted in MLflow"
+                self._lost = f"{self._sweep}: the lease {how}; results of this launch wait in its spool"
                 return
         self._seen_s = time.monotonic()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, told_of_disk
 from l2t_ray.progress import duration
 from l2t_ray.spool import HOME, Ended, Record, Spool
 
@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        OSError: any other than of a disk that is full or closed.
     """
     arguments = _parser().parse_args(argv)
     try:
@@ -43,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("interrupted; launch again to go on")
         return 1
+    except OSError as error:
+        if (told := told_of_disk(error)) is None:
+            raise
+        _say(told)
+        return 1
     return 2
 
 
@@ -51,6 +59,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from l2t_ray.sweepfile import read_sweep
 
     sweep = read_sweep(arguments.file, overrides=arguments.set, where=arguments.where)
+    if sweep.search:
+        law = "search must be launched with python -m l2t_ray.sweep, whose ledger its trials are judged by"
+        raise InputError(f"{arguments.file}: {law}; or train a file without it")
     part, n_parts = arguments.part
     mine = [*sweep.runs.values()][part - 1 :: n_parts]
     spool = Spool(HOME / sweep.name / "spool")
@@ -81,12 +92,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _work(sweep: "Sweep", arguments: argparse.Namespace) -> "Work":
     from l2t_ray.fleet import cores
+    from l2t_ray.prepare import checkpoint_folder
+    from l2t_ray.storage import address
     from l2t_ray.work import Work
 
     execution = sweep.execution
     return Work(
         folder=str(Path.cwd()),
-        checkpoints=str((Path(execution.storage) / sweep.name / "checkpoints").resolve()),
+        checkpoints=address(checkpoint_folder(sweep)),
         data_dir=str(Path(execution.data_dir).resolve()),
         download=execution.download and not arguments.no_download,
         checkpoint_s=execution.checkpoint_s,

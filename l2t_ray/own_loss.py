@@ -1,6 +1,6 @@
 """What a method says beyond its features' matching: against a run and its source, and its own loss' gradients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,6 +29,37 @@ def check(method: Method, run: Run, source: Backbone | None, classes: Sequence[s
         problems.append(f"{run.source.weights or 'source.weights'}: source.weights {told}")
     if problems:
         raise InputError(problems)
+
+
+def check_names(method: Method, network: Iterable[str], extra: Iterable[str]) -> None:
+    """Refuses parameters of a method's own under the names of the network's, which they would replace.
+
+    Args:
+        method: the run's.
+        network: names of the target's parameters.
+        extra: names that `extra_parameters` gave.
+
+    Raises:
+        InputError: if a name is in both.
+    """
+    if taken := sorted({*network} & {*extra}):
+        law = "extra_parameters must not have names of the target's own"
+        raise InputError(f"{method.name}: {law}, got {', '.join(taken)}; choose others")
+
+
+def check_scalar(method: Method, loss: object) -> None:
+    """Refuses a loss that is no single number.
+
+    Args:
+        method: the run's.
+        loss: what `loss` gave.
+
+    Raises:
+        InputError: if it is no tensor without axes.
+    """
+    if not isinstance(loss, Tensor) or loss.dim():
+        told = f"one of shape {[*loss.shape]}" if isinstance(loss, Tensor) else repr(loss)
+        raise InputError(f"{method.name}: loss must return a scalar tensor or None, got {told}; take its mean or sum")
 
 
 def has_own_loss(method: Method) -> bool:
@@ -70,6 +101,7 @@ def own_gradients(
             options = {**method.options, **run.options}
             loss = method.loss({name: p[k] for name, p in own.items()}, seen, options)
             if loss is not None:
+                check_scalar(method, loss)
                 total = beta[k] * loss + (0 if total is None else total)
         if total is None:
             return [None] * len(features), None, {}

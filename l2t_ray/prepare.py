@@ -1,7 +1,7 @@
 """Before workers start: the checkpoints' folder is tidied; every data set and source network is loaded and checked."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,8 +76,9 @@ def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
     """
     runs = list(runs)
     problems: list[str] = []
-    digests = _load_data(runs, work, problems)
-    _load_sources(runs, problems)
+    classes: dict[str, Sequence[str]] = {}
+    digests = _load_data(runs, work, classes, problems)
+    _load_sources(runs, classes, problems)
     if not problems:
         _look_at_traced(runs, work, problems)
     if problems:
@@ -85,7 +86,9 @@ def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
     return digests
 
 
-def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str, str]:
+def _load_data(
+    runs: Iterable[Run], work: Work, classes: dict[str, Sequence[str]], problems: list[str]
+) -> dict[str, str]:
     from l2t_ray.data import load_data
     from l2t_ray.validation import count_held_out
 
@@ -102,11 +105,11 @@ def _load_data(runs: Iterable[Run], work: Work, problems: list[str]) -> dict[str
             problems.extend(error.problems)
         else:
             digests.update({run.key: data.sha256 for run in group})
+            classes.update({run.key: run.data.classes or data.classes for run in group})
     return digests
 
 
-def _load_sources(runs: Iterable[Run], problems: list[str]) -> None:
-    from l2t_ray.data_sets import CLASSES
+def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], problems: list[str]) -> None:
     from l2t_ray.methods import Method
     from l2t_ray.models import load_source
     from l2t_ray.own_loss import check
@@ -123,10 +126,9 @@ def _load_sources(runs: Iterable[Run], problems: list[str]) -> None:
             continue
         for run in cells.values():
             method = registry.METHODS[run.method]
-            classes = run.data.classes or CLASSES.get(run.data.name, ())
             try:
-                if classes and isinstance(method, Method):  # a folder's classes are known to the training
-                    check(method, run, source, classes)
+                if run.key in classes and isinstance(method, Method):  # others' images are refused already
+                    check(method, run, source, classes[run.key])
             except InputError as error:
                 problems.extend(told for told in error.problems if told not in problems)
 

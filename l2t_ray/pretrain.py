@@ -23,7 +23,7 @@ from l2t_ray.data import DataSet, load_data
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.files import compute_sha256, write_atomic
 from l2t_ray.pretraining import Pretraining, Progress, differences, train_source
-from l2t_ray.source_file import read_pretraining
+from l2t_ray.source_file import missing_starts, read_pretraining
 from l2t_ray.spool import Record, dotted
 from l2t_ray.tracking import Ledger
 from l2t_ray.training import peak_bytes
@@ -54,6 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
         download, force = not arguments.no_download, arguments.force
+        starts = missing_starts(arguments.file, settings)
+        for file in starts.values():
+            start = read_pretraining(file, data_dir=arguments.data_dir)
+            card, is_new = pretrain(start, arguments.data_dir, download=download)
+            _track(start, card, is_new=is_new)
+        if starts:  # what they contain is known now
+            settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
         card, is_new = pretrain(settings, arguments.data_dir, download=download, force=force)
         _track(settings, card, is_new=is_new)
     except InputError as error:

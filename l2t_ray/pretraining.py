@@ -39,29 +39,32 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class SourceNetwork(Frozen):
     """What is trained: a source's settings without its weights."""
 
-    arch: Arch = Source().arch
+    arch: Arch = Field(Source().arch, description="the network")
     width: Positive = Field(1.0, description="factor on the channels")
     weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
     sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
+    train: str | None = Field(None, description="file that trains those weights, first, where they are missing")
 
 
 class SourceData(Data):
     """Which images; all of them, if not said otherwise."""
 
-    samples_per_class: Count | dict[str, Count] | None = None  # type: ignore[assignment]  # `load_data` takes None
+    samples_per_class: Count | dict[str, Count] | None = Field(  # type: ignore[assignment]  # `load_data` takes None
+        None, description="as a run's; all of them, if not said otherwise"
+    )
     validation_per_class: None = None  # a source is measured on the test set
 
 
 class SourceTraining(Frozen):
     """How it is trained."""
 
-    epochs: Count = 200
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    lr: Positive = 0.1
+    epochs: Count = Field(200, description="passes over the training images")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images of a step")
+    lr: Positive = Field(0.1, description="at the first epoch")
     milestones: tuple[Share, ...] = Field((0.5, 0.75), description="shares of the epochs after which lr falls tenfold")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: NonNegative = 1e-4
-    precision: Literal["float32", "tf32", "bf16", "float64"] = "float32"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
+    weight_decay: NonNegative = Field(1e-4, description="of SGD")
+    precision: Literal["float32", "tf32", "bf16", "float64"] = Field("float32", description="as a run's")
 
 
 class Pretraining(Frozen):
@@ -72,7 +75,7 @@ class Pretraining(Frozen):
     source: SourceNetwork = SourceNetwork()
     training: SourceTraining = SourceTraining()
     augment: Augment = Augment()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all that is random")
 
     def resolved(self) -> dict[str, Any]:
         """Every setting that can change the result, as plain JSON values.

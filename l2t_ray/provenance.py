@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 PACKAGES = ("l2t-ray", "torch", "torchvision", "ray", "mlflow", "numpy")
@@ -24,17 +25,24 @@ def commit() -> str:
         return ""
 
 
-@functools.cache
-def versions() -> str:
-    """Python's and the installed packages' versions.
+def versions(files: Mapping[str, str] | None = None) -> str:
+    """Python's and the installed packages' versions, and those of files that no package and no commit holds.
+
+    Args:
+        files: a method's own, name to what tells two versions apart (`registry.CODE`).
 
     Returns:
         A JSON object of name to version.
     """
+    return json.dumps({**_installed(), **(files or {})})
+
+
+@functools.cache
+def _installed() -> Mapping[str, str]:
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return json.dumps(found)
+    return found

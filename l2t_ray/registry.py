@@ -1,5 +1,6 @@
 """The methods by name: what a sweep file may ask for, and which settings can change each one's result."""
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -32,7 +33,9 @@ class Described(Protocol):
         """(setting, what is wrong with it; remedy) for what a run's settings break between them."""
 
 
+CODE_DIGITS = 12
 METHODS: dict[str, Described] = {}
+CODE: dict[str, dict[str, str]] = {}  # of methods from files: the file's name, and the start of its SHA-256 when loaded
 AnyMethod = TypeVar("AnyMethod", bound=Described)
 
 
@@ -56,7 +59,8 @@ def load(modules: Iterable[str | Path] = ()) -> None:
         modules: importable names, or paths of Python files (a sweep file's `methods:`).
 
     Raises:
-        InputError: if a file does not exist or cannot be imported.
+        InputError: if a file does not exist, cannot be imported, or takes a name that is not its own; what it has
+            registered until then is forgotten.
     """
     for module in (BUILTIN, *modules):
         if not isinstance(module, Path) and not module.endswith(".py"):
@@ -71,8 +75,21 @@ def load(modules: Iterable[str | Path] = ()) -> None:
             raise InputError(f"{module}: methods: names a Python file that does not exist; correct the path")
         loaded = importlib.util.module_from_spec(spec)
         sys.modules[name] = loaded
+        before = dict(METHODS)
         try:
+            content = path.read_bytes()
             spec.loader.exec_module(loaded)
+            own = [told for told, method in METHODS.items() if before.get(told) is not method]
+            for told in own:
+                if told in before and told not in CODE:
+                    law = "register must not be given the name of a built-in method"
+                    raise InputError(f"{module}: {law}, got {told!r}; choose another")
         except Exception as error:
             del sys.modules[name]
+            METHODS.clear()
+            METHODS.update(before)
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{module}: cannot be imported as a file of methods: {error!r}") from error
+        digest = hashlib.sha256(content).hexdigest()[:CODE_DIGITS]
+        CODE.update({told: {path.name: digest} for told in own})

@@ -17,16 +17,19 @@ SEED_RANGE = {
     "required": ["from", "to"],
     "additionalProperties": False,
 }
-DESIGN = {
+DESIGN: Schema = {
     "type": "object",
     "description": "a group-sequential design: a cell's two methods are compared at each look, and decided cells stop",
     "properties": {
         "looks": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 5},
+                  "default": [10, 20, 30],
                   "description": "seeds a method at each look, rising; the last is all of them"},
-        "alpha": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.05},
+        "alpha": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.05,
+                  "description": "two-sided error of a cell, over all looks"},
         "futility": {"type": "number", "minimum": 0, "exclusiveMaximum": 1, "default": 0.1,
                      "description": "stop where the predictive probability of a significant end is below"},
-        "compare": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"}},
+        "compare": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "string"},
+                    "default": ["l2t_www", "l2t_ww"], "description": "the two methods that it is about"},
     },
     "additionalProperties": False,
 }  # fmt: skip

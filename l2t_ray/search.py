@@ -21,7 +21,7 @@ from l2t_ray.search_summary import Best, StudySummary
 from l2t_ray.session import Options, train
 from l2t_ray.spool import HOME
 from l2t_ray.state import State
-from l2t_ray.study import TunedStudy, study_name
+from l2t_ray.study import DIVERGED, TunedStudy, study_name
 from l2t_ray.study_storage import open_storage, read_trials, storage_address
 from l2t_ray.trials import Trials
 from l2t_ray.uri import mask
@@ -232,6 +232,7 @@ class Searching:
     def _summary(self, study: "Study") -> StudySummary:
         trials = self._trials(study)
         states = Counter(trial.state for trial in trials)
+        n_diverged = sum(DIVERGED in trial.user_attrs for trial in trials)  # with two objectives, where none is pruned
         own = study.own_labels()
         first = [t.values[0] for t in trials if t.state == States.COMPLETE and own is not None and t.params == own]
         best: Sequence[Any] = []
@@ -243,8 +244,8 @@ class Searching:
             study=self._names[study.name],
             n_trials=self.search.settings.trials,
             n_complete=states[States.COMPLETE],
-            n_pruned=states[States.PRUNED],
-            n_failed=states[States.FAIL] - self._n_retried(study),
+            n_pruned=states[States.PRUNED] + n_diverged,
+            n_failed=states[States.FAIL] - n_diverged - self._n_retried(study),
             n_running=states[States.RUNNING],
             own=first[0] if first else None,
             best=tuple(Best(trial.number, tuple(trial.values), dict(trial.params)) for trial in best),

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from l2t_ray.config import Count, Frozen, Run
+from l2t_ray.config import Count, Frozen, Run, Trace
 from l2t_ray.settings import Setting, settings_of
 from l2t_ray.space import Dimension
 
@@ -58,7 +58,7 @@ class Study:
     Attributes:
         name: the cell's.
         run: with the grid's own settings, to be run in the end.
-        seeds: of the final runs.
+        seeds: of the final runs, each with what it keeps of its training.
         space: what its method reads of the file's.
         validation_per_class: images held out.
         weights: SHA-256 by `source.weights`, where the space lists them.
@@ -66,7 +66,7 @@ class Study:
 
     name: str
     run: Run
-    seeds: tuple[int, ...]
+    seeds: Mapping[int, Trace]
     space: tuple[Dimension, ...]
     validation_per_class: int
     weights: Mapping[str, str]
@@ -92,7 +92,7 @@ class Study:
         Returns:
             It is measured on the test set.
         """
-        return self._with(labels, {"seed": self.seeds[0]})
+        return self._with(labels, {"seed": next(iter(self.seeds))})
 
     def trial_cell(self, number: int) -> str:
         """The cell of a trial's runs.

@@ -97,6 +97,8 @@ def _show_plan(searching: Searching, ledger: "Ledger", arguments: argparse.Names
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     state = searching.state(ledger, ledger.entries())
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    for weights, file in searching.sweep.sources.items():
+        say(f"{searching.sweep.name}: {weights} is not there: {file} trains it first")
     say(searching.announce(plan, len(state.to_train)))
     search = searching.search
     if arguments.json:

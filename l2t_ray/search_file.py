@@ -1,16 +1,20 @@
 """Reads the `search:` of a sweep file; all its problems are told at once, each at its line."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from l2t_ray import registry
-from l2t_ray.blocks import Block, Choice, read_seeds, reads
+from l2t_ray.blocks import MAX_RUNS, Block, Choice, read_seeds, reads
 from l2t_ray.cells import Cell
 from l2t_ray.search_block import BLOCK, PARTS, SUFFIX, VARIANT, Search, SearchBlock, Study
 from l2t_ray.settings import BROKEN, RUN, shown, suggest
 from l2t_ray.space import Dimension, of_method, read_space
 from l2t_ray.yaml_lines import Item
+
+OBJECTIVES = ("validation_accuracy_percent", "validation_ece_percent")
+OF_A_CLASS = re.compile(r"validation_accuracy_class_.+_percent")
 
 
 def read_search(
@@ -63,6 +67,12 @@ def read_search(
     if len(problems) > n_before:
         return None
     settings = SearchBlock(**values)
+    if (n_runs := len(chosen) * settings.trials * len(seeds)) > MAX_RUNS:
+        law = f"a search must have at most {MAX_RUNS:,} runs, studies x trials x seeds"
+        problems.append(
+            f"{item.trail(['trials'])[-1].place}: {law}, got {n_runs:,}; lower `trials:`, or list fewer seeds"
+        )
+        return None
     studies = tuple(_studies(item, space, chosen, settings, weights, problems))
     problems += dict.fromkeys(problem for study in studies for problem in _check_draws(study, seeds[0]))
     best = Path(settings.best) if settings.best else path.with_name(f"{path.stem}{SUFFIX}.yaml")
@@ -72,6 +82,9 @@ def read_search(
 def _read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
     children = item.value if isinstance(item.value, list) else [item]
     ranges = [found for child in children for found in read_seeds(RUN["seed"], child, problems)]
+    if (n_seeds := sum(map(len, ranges))) > MAX_RUNS:
+        problems.append(f"{item.place}: search.seeds must be at most {MAX_RUNS:,}, got {n_seeds:,}; shorten the range")
+        return ()
     return tuple(dict.fromkeys(seed for found in ranges for seed in found))
 
 
@@ -82,9 +95,9 @@ def _check_objectives(item: Item, values: Mapping[str, Any]) -> Iterator[str]:
         law = "search.objective must be measured on validation images"
         why = "settings chosen by the test set would make its accuracy a training result"
         yield f"{place}: {law}, got {objective!r}; {why}; write {objective.replace('test_', 'validation_', 1)}"
-    elif not objective.startswith("validation_"):
-        known = ("validation_accuracy_percent", "validation_ece_percent")
+    elif objective not in OBJECTIVES and not OF_A_CLASS.fullmatch(objective):
         law = "search.objective must be a metric on validation images"
+        known = [*OBJECTIVES, "validation_accuracy_class_<c>_percent"]
         yield f"{place}: {law}, got {objective!r}; {suggest(objective, known)}"
     if values.get("second_objective") and values.get("pruner", "none") != "none":
         law = "search.pruner must be none with a second objective, which Optuna does not prune"
@@ -111,14 +124,17 @@ def _check_grid(
         if common:
             law = "search.seeds must be others than the grid's, or the final runs would repeat what was chosen by"
             yield f"{place}: {law}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
-        listed = {
-            name: [Choice(value, Item(None, dimension.place)) for value in dimension.values.values()]
-            for name, dimension in space.items()
-            if dimension.kind == "list" and name.partition(".")[0] in {"source", "options"}
-        }
+        drawn = {name: [*_edges(dimension)] for name, dimension in space.items()}
         if isinstance(held.value, int) and held.value > 0:
-            listed["data.validation_per_class"] = [Choice(held.value, held)]
-        yield from check(Block(block.place, "", {**block.choices, **listed}, block.listed, block.seeds))
+            drawn["data.validation_per_class"] = [Choice(held.value, held)]
+        yield from check(Block(block.place, "", {**block.choices, **drawn}, block.listed, block.seeds))
+
+
+def _edges(dimension: Dimension) -> Iterator[Choice]:
+    """Every value of a list, both ends of an interval, at its line."""
+    for label in dimension.edges():
+        value = dimension.value(label)
+        yield Choice(value, Item(value, dimension.place))
 
 
 def _check_readers(space: Mapping[str, Dimension], cells: Sequence[Cell]) -> Iterator[str]:
@@ -153,7 +169,7 @@ def _studies(
             law = f"a cell of a searched grid must not be called {VARIANT!r}, which its best settings will be"
             problems.append(f"{cell.place}: {law}, got {cell.name}; give it another `variant:`")
             return
-        yield Study(cell.name, cell.run, tuple(cell.seeds), dimensions, settings.validation_per_class, weights)
+        yield Study(cell.name, cell.run, cell.seeds, dimensions, settings.validation_per_class, weights)
 
 
 def _check_draws(study: Study, seed: int) -> Iterator[str]:

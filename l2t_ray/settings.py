@@ -5,6 +5,7 @@ A sweep file's values are checked one by one, so that every mistake is told at i
 
 import difflib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -100,11 +101,11 @@ class Setting:
     def _remedy(self, target: Item, laws: list[str]) -> str:
         if isinstance(target.value, str) and any("number" in law for law in laws):
             try:
-                float(target.value)
+                number = float(target.value)
             except ValueError:
-                pass
-            else:
-                return "remove the quotes"
+                number = math.nan
+            if math.isfinite(number):  # Python's numbers may have underscores, YAML's are texts then
+                return f"write {target.value.replace('_', '')}" if "_" in target.value else "remove the quotes"
         if "be a text" in laws and isinstance(target.value, bool | int | float):
             return "quote it"
         if self.default is None:

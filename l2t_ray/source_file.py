@@ -55,12 +55,43 @@ def read_pretraining(
     return settings.model_copy(update={"data": settings.data.model_copy(update={"sha256": sha256})})
 
 
+def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = None) -> dict[str, Path]:
+    """The weights that a training starts from, those that they start from, and so on, as far as they are not there.
+
+    Args:
+        path: of the training's file.
+        settings: read from it.
+        digests: of contents.
+
+    Returns:
+        By weights, the file that trains them; in the order of training.
+
+    Raises:
+        InputError: if one of these files does not make what the next one starts from, or they start from each other.
+    """
+    found: dict[str, Path] = {}
+    while (weights := settings.source.weights) is not None and not Path(weights).is_file():
+        file = Path(str(settings.source.train))
+        if weights in found:
+            raise InputError(f"{path}: source.train must not come back to where it began, got {file} twice; correct it")
+        before = read_pretraining(file, digests=digests)
+        made = (before.out, before.source.arch, before.source.width)
+        if made != (wanted := (weights, settings.source.arch, settings.source.width)):
+            law = f"source.train must make {' '.join(map(str, wanted))}"
+            raise InputError(f"{path}: {law}, got {' '.join(map(str, made))} of {file}; correct one of them")
+        found = {weights: file, **found}
+        path, settings = file, before
+    return found
+
+
 def _with_start(settings: Pretraining) -> Pretraining:
-    """The settings with what their starting weights contain."""
+    """The settings with what their starting weights contain, unless these are still to be trained."""
     path = Path(str(settings.source.weights))
+    if not path.is_file() and settings.source.train is not None:
+        return settings
     if not path.is_file():
         raise InputError(
-            f"{path}: source.weights must be a file of weights to start from; correct the path, or train it"
+            f"{path}: source.weights must be a file of weights to start from; correct the path, or add `train: FILE`"
         )
     sha256 = compute_sha256(path)
     if settings.source.sha256 not in {None, sha256}:

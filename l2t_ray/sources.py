@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.execution import Execution
 from l2t_ray.files import write_atomic
 from l2t_ray.fleet import cores
@@ -24,14 +24,17 @@ class SourceTrainer:
 
     Args:
         settings: JSON of `Pretraining`.
+        start: content of the weights to start from, for a machine that does not see them; None without.
         folder: the working folder, where the node has it.
         data_dir: for downloads and caches.
         download: whether a missing data set may be fetched.
         threads: of torch.
     """
 
-    def __init__(self, settings: str, folder: str, data_dir: str, threads: int, *, download: bool) -> None:
-        self._settings, self._folder, self._data_dir = settings, folder, data_dir
+    def __init__(
+        self, settings: str, start: bytes | None, folder: str, data_dir: str, threads: int, *, download: bool
+    ) -> None:
+        self._settings, self._start, self._folder, self._data_dir = settings, start, folder, data_dir
         self._threads, self._download = threads, download
         self._lines: list[str] = []
 
@@ -50,6 +53,9 @@ class SourceTrainer:
             os.chdir(self._folder)
         torch.set_num_threads(self._threads)
         settings = Pretraining.model_validate_json(self._settings)
+        if self._start is not None and not (path := Path(str(settings.source.weights))).exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, self._start)
         try:
             card, _ = pretrain(settings, Path(self._data_dir), download=self._download, say=self._lines.append)
         except InputError as error:
@@ -79,6 +85,8 @@ def train_sources(
 ) -> None:
     """Trains the networks side by side, a card each where there are cards, and records each.
 
+    One that starts from another waits for it.
+
     Args:
         files: by weights, the file that trains them.
         execution: of the sweep file.
@@ -105,8 +113,12 @@ def train_sources(
         while waiting or live:
             busy = {weights for weights, _, _ in live.values()}
             for weights in [weights for weights in waiting if weights not in busy]:
-                text = settings[weights].model_dump_json()
-                actor = kind.remote(text, str(Path.cwd()), data_dir, threads, download=download)
+                if (start := settings[weights].source.weights) in waiting:
+                    continue
+                if start in files:  # its content is known by now
+                    settings[weights] = read_pretraining(files[weights], data_dir=Path(data_dir))
+                text, content = settings[weights].model_dump_json(), Path(start).read_bytes() if start else None
+                actor = kind.remote(text, content, str(Path.cwd()), data_dir, threads, download=download)
                 live[actor.train.remote()] = (weights, actor, [0])
             ended, _ = ray.wait([*live], timeout=POLL_S)
             for weights, actor, n_known in live.values():
@@ -132,7 +144,10 @@ def train_sources(
                     write_atomic(Path(weights), answer["weights"])
                     write_atomic(card_path(Path(weights)), json.dumps(answer["card"], indent=1).encode())
                 ledger.spool.put(as_record(settings[weights], answer["card"], ledger.sweep))
-                ledger.flush()
+                try:
+                    ledger.flush()
+                except LedgerUnavailableError as error:
+                    say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder}")
                 say(told(Path(weights), answer["card"]))
 
 

@@ -1,6 +1,7 @@
 """What a search may change: an interval or a list of values for each setting, every bound under that setting's law."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -96,7 +97,8 @@ class Dimension:
         if self.kind == "list":
             return next((label for label, known in self.values.items() if known == value), None)
         inside = isinstance(value, int | float) and self.low <= value <= self.high
-        on_grid = inside and (not self.step or abs((value - self.low) / self.step % 1) < 1e-9)
+        n_steps = (value - self.low) / self.step if inside and self.step else 0.0
+        on_grid = inside and abs(n_steps - round(n_steps)) < 1e-9
         return value if on_grid else None
 
     def __str__(self) -> str:
@@ -168,7 +170,7 @@ def _read(setting: Setting, item: Item, problems: list[str]) -> Any:
         law = "log must be true or false"
     elif log and bounds[0] <= 0:
         law = "low must be > 0 with log: true"
-    elif step is not None and (type(step) not in {int, float} or step <= 0 or log):
+    elif step is not None and (type(step) not in {int, float} or not 0 < step < math.inf or log):
         law = "step must be a number > 0, without log: true"
     elif kind == "int" and step is not None and type(step) is not int:
         law = "step must be a whole number"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from l2t_ray import provenance
+from l2t_ray import provenance, registry
 from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
 from l2t_ray.uri import mask
@@ -126,7 +126,7 @@ class Record:
                 "cell": cell,
                 "reason": mask(result.reason)[:REASON_CHARACTERS],
                 "git": provenance.commit(),
-                "versions": provenance.versions(),
+                "versions": provenance.versions(registry.CODE.get(run.method)),
                 "data_sha": data_sha or run.data.sha256 or "",
                 **({"trace": " ".join(run.traced)} if run.traced and (result.artifacts or is_failed) else {}),
             },
@@ -166,10 +166,16 @@ class Record:
 
 
 class Spool:
-    """A folder of records; a name is a run's key, so a newer record of a run replaces the older."""
+    """A folder of records; a name is a run's key, so a newer record of a run replaces the older.
+
+    Attributes:
+        folder: that may be missing.
+        own: keys that this object has put there; others may have been in a ledger before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.own: set[str] = set()
 
     def put(self, record: Record) -> None:
         """Writes a record durably.
@@ -177,7 +183,10 @@ class Spool:
         Args:
             record: what is to reach the ledger.
         """
-        write_atomic(self._path(record.key), json.dumps(record.to_json()).encode())
+        path = self._path(record.key)
+        if not path.exists():  # what is replaced may have been carried on in part
+            self.own.add(record.key)
+        write_atomic(path, json.dumps(record.to_json()).encode())
 
     def remove(self, record: Record) -> None:
         """Forgets a record that the ledger holds, unless a newer one has taken its place.

@@ -136,6 +136,9 @@ def storage(text: str) -> File:
     except ValueError as error:
         told = str(error).splitlines()[0]
         raise InputError(f"{law}, got options that pyarrow does not take: {told}; correct them") from error
+    except OSError as error:  # it asks the store where the bucket is
+        told = str(error).splitlines()[0]
+        raise InputError(f"{law}, got none that answers: {told}; name its ?region=, or check the network") from error
     return place
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from l2t_ray.search_block import Search, Study
 
 NUMBER = "number"  # beside the settings that Tune hands out
+DIVERGED = "diverged"  # of a trial that Optuna has as failed: it is a result, and would diverge again
 DIGITS = 8
 REDUCTION = 2  # of ASHA and Hyperband: of the trials at 1, 2, 4, ... seeds the better half goes on
 
@@ -100,7 +101,7 @@ class TunedStudy(OptunaSearch):  # type: ignore[misc]  # ray is untyped
         return found
 
     def retry_failed(self) -> int:
-        """Asks for the settings of failed trials once more.
+        """Asks for the settings of failed trials once more; those that diverged stay as they are.
 
         Returns:
             How many failed trials have been asked for again, in this launch and before.
@@ -108,7 +109,7 @@ class TunedStudy(OptunaSearch):  # type: ignore[misc]  # ray is untyped
         retried: list[int] = self.study.user_attrs.get("retried", [])
         failed = self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.FAIL,))
         for frozen in failed:
-            if frozen.number not in retried:
+            if frozen.number not in retried and not frozen.user_attrs.get(DIVERGED):
                 self.study.enqueue_trial(frozen.params)
                 retried = [*retried, frozen.number]
                 self.study.set_user_attr("retried", retried)
@@ -144,6 +145,7 @@ class TunedStudy(OptunaSearch):  # type: ignore[misc]  # ray is untyped
         """
         names = self.metric if isinstance(self.metric, list) else [self.metric]
         if pruned and len(names) > 1:
+            self._ot_trials[trial.id].set_user_attr(DIVERGED, True)  # the only way to be pruned here
             pruned, failed = False, True  # with two objectives, Optuna knows no pruned trials
         result = None if pruned or failed else dict(zip(names, trial.means(), strict=True))
         self.on_trial_complete(trial.id, result, error=failed)

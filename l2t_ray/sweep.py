@@ -5,7 +5,6 @@ Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wa
 """
 
 import argparse
-import errno
 import json
 import logging
 import math
@@ -18,7 +17,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.entries import unwanted
+from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
 from l2t_ray.fleet import local_fleet, parse_fleet
 from l2t_ray.launch import Launched
 from l2t_ray.lock import Lock
@@ -35,8 +35,6 @@ from l2t_ray.work import TRAINER
 if TYPE_CHECKING:
     from l2t_ray.sweepfile import Sweep
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command.
@@ -48,30 +46,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
 
     Raises:
-        OSError: any other than of a full disk.
+        OSError: any other than of a disk that is full or closed.
     """
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.fleet and not arguments.plan:
+        parser.error("--fleet stands with --plan: a launch takes the devices that there are")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     try:
         return _run(arguments)
     except InputError as error:
         _say(*error.problems)
     except LedgerUnavailableError as error:
-        _say(str(error), "nothing was started and nothing is lost")
+        _say(str(error), "nothing is lost; launch again when it answers")
     except KeyboardInterrupt:
         _say("interrupted; launch again to go on")
         return 1
+    except BrokenPipeError:  # whoever read the result has gone
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the interpreter's last flush
+        return 1
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if (told := told_of_disk(error)) is None:
             raise
-        law = f"the disk must have room, got {error.strerror!r}"
-        _say(f"{error.filename or Path.cwd()}: {law}; free some and launch again: nothing is lost")
+        _say(told)
         return 1
     return 2
 
 
 def _run(arguments: argparse.Namespace) -> int:
     sweep = _read(arguments, arguments.where)
+    _say(*sweep.notes)
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if sweep.search:
@@ -119,14 +123,22 @@ def _with_sources(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace)
             address=arguments.address,
             download=sweep.execution.download and not arguments.no_download,
         )
-    return _read(arguments, arguments.where)
+    again = _read(arguments, arguments.where)
+    for weights, file in again.sources.items():  # removed meanwhile: no key that is provisional may be trained
+        raise InputError(f"{weights}: must be there once {file} has trained it; launch again")
+    return again
 
 
 def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) -> int:
     sweep, ledger = state.sweep, state.ledger
     lanes = state.lanes(local_fleet())
     _say(state.announce(state.plan(lanes)))
-    ledger.write_manifest(_read(arguments, ()) if arguments.where else sweep, state.entries)
+    whole = _read(arguments, ()) if arguments.where else sweep
+    ledger.write_manifest(whole, state.entries)
+    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))
+    if n_left_out:  # where all keys are known
+        told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
+        _say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
     options = _options(arguments)
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
@@ -246,7 +258,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--status", action="store_true", help="say what is finished, also while a launch is running")
     parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting of every run")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="override a setting of every run; the sweep then wants these",
+    )
     parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
     parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--address", help="of a running Ray cluster; by default this machine")

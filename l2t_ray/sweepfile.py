@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray import registry
-from l2t_ray.blocks import Block, Leaves, flatten, read_block
+from l2t_ray.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
 from l2t_ray.cells import read_cells
 from l2t_ray.config import Run
 from l2t_ray.digests import Digests
@@ -18,13 +18,13 @@ from l2t_ray.overrides import override
 from l2t_ray.selection import select
 from l2t_ray.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown, suggest
 from l2t_ray.storage import storage
+from l2t_ray.work import reads_source
 from l2t_ray.yaml_lines import Item, load_yaml
 
 if TYPE_CHECKING:
     from l2t_ray.looks import Looks
     from l2t_ray.search_block import Search
 
-MAX_RUNS = 1_000_000
 PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
 
 
@@ -42,6 +42,7 @@ class Sweep:
         sources: weights that are not there, and the file that trains each; their runs have provisional keys.
         looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
         search: for the best settings of each cell; the runs are then those of the end, with their own settings.
+        notes: what is legal and does nothing, a line each.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Sweep:
     looks: "Looks | None" = None
     sources: Mapping[str, Path] = field(default_factory=dict)
     search: "Search | None" = None
+    notes: tuple[str, ...] = ()
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -87,6 +89,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     laws = Laws(Digests(Path(execution.data_dir) / ".cache"))
     blocks = _read_blocks(path, parts, laws, problems)
     laws.digests.save()
+    notes = laws.notes()
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
@@ -117,7 +120,11 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    return Sweep(name, path, runs, named, execution, methods, looks, laws.missing, search)
+    read = {run.source.weights for run in runs.values() if reads_source(run)}
+    sources = {
+        start: file for weights in laws.missing if weights in read for start, file in laws.missing[weights].items()
+    }
+    return Sweep(name, path, runs, named, execution, methods, looks, sources, search, notes)
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

@@ -1,4 +1,4 @@
-"""The ledger: which runs are finished, with which result, in MLflow. The only file here that imports mlflow.
+"""The ledger: which runs are finished, with which result, in MLflow, which only this file and `mlflow_client` import.
 
 Runs are written through `MlflowClient` with explicit ids by one process. Through a server they are read by MLflow's own
 search; a database at hand is read by SQL, because that search loads every param, metric and tag of every run.
@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
 import sqlite3
 import tempfile
@@ -25,6 +24,7 @@ from l2t_ray.entries import METRICS, Entry, failures, finished, search_entries, 
 from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
 from l2t_ray.manifest import Wanted, manifest
+from l2t_ray.mlflow_client import connect
 from l2t_ray.spool import HOME, Record, Result, Spool
 from l2t_ray.trace_file import ARTIFACT as TRACES
 from l2t_ray.trace_file import merge
@@ -54,7 +54,7 @@ class Ledger:
         self.folder = folder.resolve()
         self.uri = tracking_uri(uri, folder)
         self.spool = Spool(self.folder / HOME / sweep / "spool")
-        self._attempted: set[str] = {path.stem for path in self.spool.paths()}  # may lie in MLflow already, in part
+        self._attempted: set[str] = set()  # keys that may lie in MLflow already, in part
         self._lease: Lease | None = None
 
     @property
@@ -233,6 +233,7 @@ class Ledger:
                 if entry.tags.get("manifest_sha") == digest:
                     return
                 run_id = entry.run_id
+        self.open()
         with reaching(self.uri):
             if not run_id:
                 tags = {"l2t.kind": "manifest", "l2t.sweep": self.sweep}
@@ -261,7 +262,8 @@ class Ledger:
         from mlflow.entities import Metric, Param
 
         client, run_id = self._client, ""
-        if record.key in self._attempted or "trace" in record.tags:
+        is_new = record.key in self.spool.own and record.key not in self._attempted
+        if not is_new or "trace" in record.tags:
             order = ["attributes.start_time ASC"]
             known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'", order_by=order)
             begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
@@ -336,17 +338,7 @@ class Ledger:
 
     @functools.cached_property
     def _client(self) -> "MlflowClient":
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is the result's
-        os.environ.setdefault(
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
-        )  # the spool waits; 7 tries would block for minutes
-        from mlflow.tracking import MlflowClient
-
-        for name in ("mlflow", "alembic", "urllib3"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # whatever fails comes back as an exception, too
-
-        return MlflowClient(self.uri)
+        return connect(self.uri)
 
     @functools.cached_property
     def _experiment(self) -> Any:

@@ -71,8 +71,9 @@ class Trials:
         self._known: dict[str, tuple[str, Mapping[str, float]]] = {}
         self._waiting: dict[str, list[tuple[Active, Trial]]] = defaultdict(list)
         keys = {entry.key for entry in self._entries if entry.kind == "run"}
-        lost = {} if retry_failed else failures(self._entries, keys)
-        self._known.update({key: (outcome, {}) for key, (outcome, _) in lost.items()})
+        for key, (outcome, _) in failures(self._entries, keys).items():
+            if outcome == DIVERGED or not retry_failed:  # it would diverge again
+                self._known[key] = outcome, {}
         self._known.update({key: (FINISHED, entry.metrics) for key, entry in finished(self._entries, keys).items()})
         self._active = deque(self._activate(spec, study) for spec, study in studies)
 

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
 
@@ -26,13 +27,27 @@ def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
     Raises:
         InputError: if it is a folder of files, which MLflow 3.13 gave up, or another unknown kind.
     """
-    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or file_uri(folder.resolve() / "mlflow.db")
     if not chosen.startswith((*SQL_SCHEMES, *SERVER_SCHEMES)):
         raise InputError(
             "MLFLOW_TRACKING_URI must be a database or a server (sqlite:///FILE, postgresql://..., http://...), "
             f"got {mask(chosen)}"
         )
+    if not chosen.startswith("sqlite") and re.search(r"\s", chosen):
+        raise InputError("MLFLOW_TRACKING_URI must have no blanks, got some; write %20 in a password, or trim it")
     return chosen
+
+
+def file_uri(path: Path) -> str:
+    """The URI of a SQLite file: SQLAlchemy takes what follows a question mark for options, and decodes the rest.
+
+    Args:
+        path: absolute.
+
+    Returns:
+        What `database_file` makes the path of.
+    """
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def is_database(uri: str) -> bool:
@@ -58,7 +73,7 @@ def database_file(uri: str) -> Path | None:
     """
     if not uri.startswith("sqlite"):
         return None
-    return Path(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0])
+    return Path(unquote(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0]))
 
 
 def pages(uri: str) -> str:
@@ -82,7 +97,8 @@ def mask(text: str) -> str:
     Returns:
         The text with `user:password@` as `***@` and `?password=...` as `?password=***`.
     """
-    text = re.sub(r"(?<=://)[^/\s]*@", "***@", text)
+    # SQLAlchemy takes passwords that hold a slash
+    text = re.sub(r"(?<=://)(?!/)(?:[^/?#\s@:]*:)?[^?#\s]*@", "***@", text)
     return re.sub(r"(?i)([?&]\w*(?:password|token|secret)=)[^&\s]+", r"\1***", text)
 
 

@@ -69,6 +69,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own attribute)
 
 
+class Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML takes for a number, so that a text reads back as one."""
+
+
 _TAG = "tag:yaml.org,2002:"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # in no path, and on no terminal
 _CORE = {
@@ -81,7 +85,8 @@ _CORE = {
     ),
 }
 for _name, (_pattern, _first) in _CORE.items():
-    _Loader.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+    for _class in (_Loader, Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def load_yaml(path: Path) -> tuple[Item, list[str]]:
@@ -176,6 +181,9 @@ class _Builder:
             place = self._place(key)
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.append(f"{place}: a key must be a text, got a list or a mapping; quote it if it is meant")
+            elif key.value == "<<" and key.style is None:
+                law = "a key must be a setting's name, got a merge (<<), which is not read"
+                self.problems.append(f"{place}: {law}; write the settings out, or put them in `run:`")
             elif key.value in seen:
                 self.problems.append(
                     f"{place}: a key must stand once, got {key.value!r} again after {seen[key.value]}; remove one"

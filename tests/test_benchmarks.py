@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import bench_precision, bench_small_maps, ship_figures
+from benchmarks import bench_precision, bench_small_maps, bench_step, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from l2t_ray import figures, registry
 from l2t_ray.config import Run
@@ -167,3 +167,15 @@ def test_both_ways_of_a_small_map_are_the_same_pass():
     for library, ours in bench_small_maps.passes(4, 6, 5, batch=3).values():
         torch.testing.assert_close(library(), ours().view_as(library()), rtol=1e-4, atol=1e-4)
         assert bench_small_maps.milliseconds(ours, repeat=2) > 0
+
+
+@pytest.mark.parametrize("content", [None, "no JSON", "[]"], ids=["missing", "no JSON", "other JSON"])
+def test_a_picture_of_what_is_no_file_of_figures_is_an_error_of_usage(content, tmp_path, monkeypatch, capsys):
+    file = tmp_path / "figures.json"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["bench_step", "--plot", str(file)])
+    with pytest.raises(SystemExit) as caught:
+        bench_step.main()
+    assert caught.value.code == 2
+    assert f"--plot must be a file that this command has written, got {file}" in capsys.readouterr().err

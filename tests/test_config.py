@@ -115,6 +115,15 @@ def test_a_key_is_the_hash_of_the_resolved_settings_as_sorted_json():
     assert make("scratch", 7).key == "6d60f24f8eac6622"  # printf %s "$text" | sha256sum | cut -c -16
 
 
+def test_an_imbalanced_set_has_the_key_that_it_always_had():
+    run = make("scratch", 7, data={"samples_per_class": {"*": 5, "cat": 1}})
+    assert run.resolved()["data"]["samples_per_class"] == {"*": 5, "cat": 1}
+    text = json.dumps(make("scratch", 7).resolved(), sort_keys=True, separators=(",", ":"))
+    text = text.replace('"samples_per_class":10', '"samples_per_class":{"*":5,"cat":1}')
+    assert run.key == "677670307c8b76df"  # printf %s "$text" | sha256sum | cut -c -16
+    assert run.key == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def test_options_are_filled_in_with_their_defaults():
     run = make("tuned", options={"steps": 5, "weight": 2})
     assert run.options == {"weight": 2.0, "steps": 5, "warm": False, "kind": "l2"}
@@ -138,6 +147,11 @@ SAME = [
         "the order of classes in a map",
         {"data": {"samples_per_class": {"*": 5, "cat": 1}}},
         {"data": {"samples_per_class": {"cat": 1, "*": 5}}},
+    ),
+    (
+        "a map of as many of each class",
+        {"data": {"samples_per_class": {"*": 5}}},
+        {"data": {"samples_per_class": 5}},
     ),
     ("an option's default", {"method": "tuned", "options": {"weight": 1}}, {"method": "tuned"}),
 ]

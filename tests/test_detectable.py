@@ -43,6 +43,19 @@ def test_too_few_seeds_show_nothing(n_seeds, alpha):
     assert smallest_difference(n_seeds, alpha) is None
 
 
+# 5 against 5 without overlap: exact p = 2 / 252 = 0.0079, normal p = 0.0122, which is above 0.0100
+@pytest.mark.parametrize(
+    ("n_seeds", "alpha"),
+    [(5, 0.05), (5, 0.01), (6, 0.005), (7, 0.05 / 28), (8, 0.05 / 100), (10, 0.05 / 1000), (49, 0.001), (50, 0.001)],
+)
+def test_the_smallest_difference_is_found_in_four_of_five_studies_and_a_smaller_one_is_not(n_seeds, alpha):
+    found = smallest_difference(n_seeds, alpha)
+    at, below = (mann_whitney_power(d, (1.0, 1.0), n_seeds, alpha=alpha, n_simulations=4000)
+                 for d in (found, 0.9 * found))  # fmt: skip
+    assert at == pytest.approx(0.8, abs=0.04)
+    assert below < at - 0.05
+
+
 def test_the_level_is_corrected_for_every_pair_of_methods_in_every_condition():
     runs, cells = make_runs(["scratch", "ufm", "l2t_ww"], 6, samples=(5, 10))
     found = detectable(runs, cells, [])

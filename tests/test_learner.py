@@ -1,18 +1,22 @@
 """Identities between the methods, packs against single runs, and methods of one's own."""
 
 import math
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
+from l2t_ray.errors import InputError
 from l2t_ray.learner import Learner
 from l2t_ray.methods import FeatureMatching, Method
 from l2t_ray.models import initialise, resnet
 from l2t_ray.streams import stream
 
+METHODS_DOC = Path(__file__).parents[1] / "docs" / "methods.md"
 N_CLASSES, B, CPU = 3, 8, torch.device("cpu")
 
 
@@ -89,23 +93,6 @@ def test_constant_weights_give_ufm():
     torch.testing.assert_close(network_of(fixed), network_of(trained(run("ufm"))[0]), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("inner", ["sgd", "published"])
-def test_a_pack_equals_its_runs_alone(inner):
-    """K = 3 with different seeds, learning rates and betas against K = 1, in float64 to 1e-9."""
-    settings = [(0, 0.05, 0.5), (1, 0.02, 0.1), (2, 0.05, 1.0)]
-    runs = [run("l2t_www", seed, lr, beta=beta, inner=inner) for seed, lr, beta in settings]
-    pack, losses = trained(*runs)
-    for k, single in enumerate(runs):
-        learner = Learner([single], N_CLASSES, source(), CPU)
-        lr = torch.tensor([single.training.lr], dtype=torch.float64)
-        for step, (images, labels) in enumerate(batches(3, 3)):
-            loss, _ = learner.step(images[:, 3 * k : 3 * k + 3], labels[k : k + 1], lr)
-            assert float(loss) == pytest.approx(float(losses[step, k]), rel=1e-9)
-        for group in ("theta", "phi"):
-            for name, p in getattr(learner, group).items():
-                torch.testing.assert_close(getattr(pack, group)[name][k], p[0], rtol=1e-7, atol=1e-9)
-
-
 def test_batch_statistics_change_once_a_step():
     """Running means after one step are those of step 1's forward pass alone: 0.1 times the batch mean."""
     learner = Learner([run("l2t_www")], N_CLASSES, source(), CPU)
@@ -173,6 +160,30 @@ def test_a_method_of_ones_own_lives_in_one_file(tmp_path):
     del registry.METHODS["own_attention"]
 
 
+DOCUMENTED = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", METHODS_DOC.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "text"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
+def test_the_examples_of_the_document_run_as_they_stand(name, text, tmp_path):
+    """docs/methods.md; each example ends by registering one method."""
+    file = tmp_path / f"{name}.py"
+    file.write_text(text)
+    before = {*registry.METHODS}
+    registry.load([file])
+    (method,) = {*registry.METHODS} - before
+    both, losses = trained(run(method), run(method, seed=1))
+    assert losses.isfinite().all()
+    plain = trained(run("scratch"), run("scratch", seed=1))[1]
+    assert not torch.equal(losses, plain)
+    images, _ = next(batches(1, 2))
+    assert both.predict(images).isfinite().all()
+    del registry.METHODS[method]
+
+
+def test_the_document_has_a_method_and_a_network_of_ones_own():
+    assert [name for name, _ in DOCUMENTED] == ["my_method", "my_network"]
+
+
 @dataclass(frozen=True)
 class _MatchingWithLoss(FeatureMatching):
     def loss(self, extra, batch, options):
@@ -207,24 +218,42 @@ def test_gradients_of_an_own_loss_equal_autograd():
     del registry.METHODS["_penalty"]
 
 
-@pytest.mark.parametrize("inner", ["sgd", "published"])
-def test_a_pack_keeps_every_scalar_of_its_runs_apart(inner):
-    """All of `training._SCALARS` and `_TRANSFER_SCALARS` differ; h sums thousands of pixels, so meta_lr is small."""
-    runs = []
-    for k in range(2):
-        one = run(
-            "l2t_ww", k, 0.02, inner=inner, beta=0.5 - 0.3 * k, meta_lr=1e-2 / (1 + 9 * k), meta_weight_decay=1e-1 * k
-        )
-        training = one.training.model_copy(update={"momentum": 0.9 - 0.4 * k, "weight_decay": 1e-1 * k})
-        runs.append(one.model_copy(update={"training": training}))
-    pack, _ = trained(*runs)
-    for k, single in enumerate(runs):
-        learner = Learner([single], N_CLASSES, source(), CPU)
-        for images, labels in batches(3, 2):
-            learner.step(images[:, 3 * k : 3 * k + 3], labels[k : k + 1], torch.tensor([0.02], dtype=torch.float64))
-        for group in ("theta", "phi"):
-            for name, p in getattr(learner, group).items():
-                torch.testing.assert_close(getattr(pack, group)[name][k], p[0], rtol=1e-7, atol=1e-9)
+@dataclass(frozen=True)
+class _Replacing(Method):
+    def extra_parameters(self, run, shapes, generator):
+        return {"mine": torch.zeros(1), "fc.bias": torch.zeros(shapes.n_classes)}
+
+
+@dataclass(frozen=True)
+class _LossOf(Method):
+    give: object = None
+
+    def loss(self, extra, batch, options):
+        return self.give(batch)
+
+
+def test_extra_parameters_with_a_name_of_the_targets_own_are_refused(monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "_replacing", _Replacing("_replacing"))
+    told = "_replacing: extra_parameters must not have names of the target's own, got fc.bias; choose others"
+    with pytest.raises(InputError, match=told):
+        Learner([run("_replacing")], N_CLASSES, None, CPU)
+
+
+@pytest.mark.parametrize(
+    ("give", "told"),
+    [
+        (lambda batch: batch.logits.square().mean(1), "one of shape [8]"),
+        (lambda batch: batch.logits, "one of shape [8, 3]"),
+        (lambda _: 0, "0"),
+    ],
+    ids=["a vector", "a matrix", "no tensor"],
+)
+def test_a_loss_that_is_no_scalar_is_told_with_its_method_and_shape(give, told, monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "_wide", _LossOf("_wide", give=give))
+    learner = Learner([run("_wide")], N_CLASSES, None, CPU)
+    law = f"_wide: loss must return a scalar tensor or None, got {told}; take its mean or sum"
+    with pytest.raises(InputError, match=re.escape(law)):
+        learner.step(*next(batches(1)), torch.tensor([0.05], dtype=torch.float64))
 
 
 def test_the_look_ahead_has_as_many_steps_as_the_run_says():

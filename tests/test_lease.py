@@ -103,6 +103,16 @@ def pretend_other_host(monkeypatch):
     monkeypatch.setattr(Holder, "lives", lambda self: None)
 
 
+def test_a_lease_that_was_deleted_is_told_as_that(ledger):
+    lost = []
+    with ledger.writing(on_lost=lost.append):
+        MlflowClient(ledger.uri).delete_run(lease_run(ledger).info.run_id)
+        end = time.monotonic() + 10
+        while not lost and time.monotonic() < end:
+            time.sleep(0.05)
+    assert lost == [f"{ledger.sweep}: the lease was deleted in MLflow; results of this launch wait in its spool"]
+
+
 def test_a_second_writer_is_refused_and_told_who_the_first_is(ledger):
     with ledger.writing():
         assert lease_run(ledger).info.status == "RUNNING"

@@ -1,13 +1,20 @@
 """A sweep trained where there is no Ray and no MLflow, and its results carried into a ledger later."""
 
+import errno
+import hashlib
+import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from launches import BOOM
 
 from l2t_ray import offline, sweep
+from l2t_ray.errors import told_of_disk
+from l2t_ray.spool import Spool
+from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
 pytestmark = [
@@ -27,6 +34,13 @@ grid:
   - method: scratch
     seed: {from: 0, to: 2}
 """
+OWN = """
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+register(Method("own_plain"))
+"""
+SPOOL = Path(".l2t/away/spool")
 WITHOUT = "import sys; sys.modules.update(ray=None, mlflow=None, optuna=None); from l2t_ray.offline import main; "
 
 
@@ -79,6 +93,16 @@ def test_a_run_that_raises_is_recorded_and_costs_no_neighbour(capsys):
     assert "3 to train" in capsys.readouterr().err
 
 
+def test_a_record_of_ones_own_method_tells_its_files_code():
+    Path("own.py").write_text(OWN)
+    text = FILE.replace("sweep: away", "sweep: away\nmethods: [own.py]").replace("scratch", "[scratch, own_plain]")
+    Path("away.yaml").write_text(text.replace("{from: 0, to: 2}", "0"))
+    assert offline.main(["away.yaml"]) == 0
+    versions = {record.params["method"]: json.loads(record.tags["versions"]) for record in Spool(SPOOL).records()}
+    assert versions["own_plain"] == {**versions["scratch"], "own.py": hashlib.sha256(OWN.encode()).hexdigest()[:12]}
+    assert "own.py" not in versions["scratch"]
+
+
 @pytest.mark.parametrize("arguments", [["--part", "3/2"], ["--part", "x"], ["--pack", "0"]])
 def test_a_wrong_argument_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -91,3 +115,31 @@ def test_a_file_with_a_mistake_is_refused(capsys):
     Path("away.yaml").write_text(FILE.replace("scratch", "scatch"))
     assert offline.main(["away.yaml"]) == 2
     assert "did you mean scratch?" in capsys.readouterr().err
+
+
+def test_a_search_is_refused_for_its_trials_need_the_ledger(capsys):
+    settings = "trials: 2, seeds: 1000, validation_per_class: 2, space: {training.lr: {low: 0.01, high: 0.1}}"
+    Path("away.yaml").write_text(f"{FILE}search: {{{settings}}}\n")
+    assert offline.main(["away.yaml"]) == 2
+    assert "search must be launched with python -m l2t_ray.sweep" in capsys.readouterr().err
+
+
+def test_checkpoints_lie_in_the_store_that_the_file_names():
+    store = "s3://bucket/kept?region=us-east-1"
+    Path("away.yaml").write_text(FILE + f"execution: {{storage: '{store}'}}\n")
+    given = Namespace(no_download=False)
+    assert offline._work(read_sweep(Path("away.yaml")), given).checkpoints == (
+        "s3://bucket/kept/away/checkpoints?region=us-east-1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EROFS, "/there: must be writable, got 'no'; go elsewhere and launch again: nothing is lost"),
+        (errno.ENOSPC, "/there: the disk must have room, got 'no'; free some and launch again: nothing is lost"),
+        (errno.EIO, None),
+    ],
+)
+def test_what_a_disk_refuses_is_told_with_its_remedy(number, told):
+    assert told_of_disk(OSError(number, "no", "/there")) == told

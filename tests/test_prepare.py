@@ -28,10 +28,10 @@ def make_run(method="scratch", weights=None, seed=0, **data):
     return Run.model_validate({"data": data, "method": method, "source": source, "seed": seed})
 
 
-def write_weights(path):
+def write_weights(path, **more):
     network = resnet(20, 0.125, 10)
     initialise(network, stream(0, "init"))
-    torch.save({"state_dict": network.state_dict(), "arch": "resnet20", "width": 0.125}, path)
+    torch.save({"state_dict": network.state_dict(), "arch": "resnet20", "width": 0.125, **more}, path)
 
 
 def write_images(folder, *, n=6):
@@ -86,6 +86,17 @@ def test_every_problem_of_every_input_is_told_before_anything_starts(work, tmp_p
     assert len(told) == len(expected)
     for line, start in zip(told, expected, strict=True):
         assert start in line
+
+
+def test_a_method_refuses_a_source_for_a_folder_of_images_before_anything_starts(work, tmp_path):
+    write_images(tmp_path / "animals")
+    write_weights("digits.pt", classes=[*"0123456789"])
+    runs = [make_run("distillation", "digits.pt", name="image_folder", path="animals", samples_per_class=3)]
+    (told,) = problems(runs, work)
+    assert told.startswith("digits.pt: source.weights must ")
+    assert "cat" in told
+    runs = [make_run("distillation", "digits.pt")]
+    assert prepare_inputs(runs, work).keys() == {run.key for run in runs}
 
 
 def test_checkpoints_of_finished_runs_and_parts_of_files_are_removed_and_no_others(tmp_path):

@@ -82,6 +82,8 @@ def told(old, new):
         ("low: 0.001", "lwo: 0.001", "training.lr must be a list of values, or have low and high"),
         ("log: true", "logg: true", "'logg' must be one of low, high, log, step; did you mean log?"),
         ("log: true", "log: true, step: 0.1", "step must be a number > 0, without log: true"),
+        ("log: true", "step: .inf", "step must be a number > 0, without log: true"),
+        ("log: true", "step: .nan", "step must be a number > 0, without log: true"),
         ("low: 1, high: 3", "low: 1, high: 2.5", "transfer.look_ahead_steps must be a whole number, got 2.5"),
         ("[all, [[", "[al, [[", "did you mean all?"),
         ("[all, [[0, 0], [2, 4]]]", "[all]", "must have at least two values, each once"),
@@ -96,9 +98,20 @@ def told(old, new):
             "chosen by the test set would make its accuracy a training result; write validation_accuracy_percent",
         ),
         ("trials: 4", "objective: wall_s", "search.objective must be a metric on validation images, got 'wall_s'"),
+        ("trials: 4", "objective: validation_loss", "must be a metric on validation images, got 'validation_loss'; "),
+        ("trials: 4", "objective: validation_accuracy", "did you mean validation_accuracy_percent?"),
         ("trials: 4", "second_objective: wall_s\n  pruner: asha", "search.pruner must be none with a second"),
         ("from: 100, to: 102", "from: 29, to: 31", "s.yaml:12: search.seeds must be others than the grid's, or the"),
         ("  validation_per_class: 20", "", "s.yaml:6: search.validation_per_class must be given"),
+        ("trials: 4", "trials: 20000000", "s.yaml:11: a search must have at most 1,000,000 runs, studies x"),
+        ("to: 102", "to: 2000000000", "s.yaml:12: search.seeds must be at most 1,000,000, got 1,999,999,901; shorten"),
+        ("[[0, 0], [2, 4]]]", "[[9, 9]]]", "s.yaml:10: transfer.pairs must name source levels 0 to 2 of resnet32 and"),
+        ("lr: {low: 0.001, high: 0.3, log: true}", "target.arch: [vgg9, resnet20]", "0 to 2 of resnet20, got [2, 4]"),
+        (
+            "lr: {low: 0.001, high: 0.3, log: true}",
+            "target.arch: [vgg9, resnet20]\n    training.precision: [float32, bf16]",
+            "s.yaml:9: training.precision must be float32, tf32 or float64 for resnet20, got bf16",
+        ),
         ("per_class: 20", "per_class: 83", "s.yaml:13: data.validation_per_class must be <= 82, which digits has"),
         ("per_class: 5}", "per_class: 5, validation_per_class: 9}", "must not stand beside `search:`"),
         ("{from: 0, to: 29}", "0\n    training: {lr: [0.1, 0.2]}", "training.lr must be one value where a search"),
@@ -156,6 +169,17 @@ def test_the_files_own_settings_are_a_point_of_the_space_where_it_holds_them():
     assert outside.own_labels() is None
     listed = read(FILE.replace("lr: {low: 0.001, high: 0.3, log: true}", "training.lr: [0.1, 0.2]")).search.studies[0]
     assert listed.own_labels() == {"training.lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    "dimension",
+    ["momentum: {low: 0.8, high: 0.9, step: 0.1}", "momentum: {low: 0.3, high: 0.9, step: 0.1}"],
+)
+def test_the_files_own_settings_are_on_a_grid_of_tenths(dimension):
+    study = read(FILE.replace("lr: {low: 0.001, high: 0.3, log: true}", dimension)).search.studies[0]
+    assert study.own_labels() == {"training.momentum": 0.9}
+    between = FILE.replace("lr: {low: 0.001, high: 0.3, log: true}", "momentum: {low: 0.8, high: 0.98, step: 0.06}")
+    assert read(between).search.studies[0].own_labels() is None
 
 
 def test_weights_and_options_may_be_searched():

@@ -98,8 +98,9 @@ def test_code_in_weights_checkpoints_and_caches_is_not_run(evil, tmp_path, capsy
     content, marker = evil
     weights = tmp_path / "weights.pt"
     weights.write_bytes(content)
-    with pytest.raises(InputError, match="is not a readable file of weights"):
+    with pytest.raises(InputError, match="is not a readable file of weights, got more than tensors") as caught:
         load_source(Source(arch="resnet20", weights=str(weights)))
+    assert "weights_only" not in str(caught.value)  # torch's advice is to run the code
     state = tmp_path / "run.ckpt"
     checkpoint.save_state(state, {"epoch": 1})
     import hashlib

@@ -8,9 +8,14 @@ import pytest
 import yaml
 from launches import OF_MLFLOW, OF_RAY, call
 
-from l2t_ray import sweep
+from l2t_ray import models, sweep
+from l2t_ray.config import Source
 from l2t_ray.errors import InputError
+from l2t_ray.pretrain import main as pretrain
+from l2t_ray.pretrain import pretrain as train
 from l2t_ray.pretraining import Pretraining
+from l2t_ray.source_file import read_pretraining
+from l2t_ray.sources import SourceTrainer
 from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
@@ -46,6 +51,13 @@ def folder(tmp_path, monkeypatch):
 def write(source=None, **parts):
     Path("small.yaml").write_text(yaml.safe_dump({**SOURCE, **(source or {})}))
     Path("taught.yaml").write_text(yaml.safe_dump({**SWEEP, **parts}))
+
+
+def write_chain(**first):
+    """small.yaml starts from what first.yaml makes."""
+    write(source={"source": {**SOURCE["source"], "weights": "weights/first.pt", "train": "first.yaml"}})
+    settings = {**SOURCE, "out": "weights/first.pt", "data": {**SOURCE["data"], "classes": ["4", "5"]}, **first}
+    Path("first.yaml").write_text(yaml.safe_dump(settings))
 
 
 def command(*arguments):
@@ -89,6 +101,69 @@ def test_a_sweep_trains_the_source_that_it_lacks_then_its_runs_and_nothing_twice
     assert Path("weights/small.pt").read_bytes() == content
 
 
+def test_a_source_that_starts_from_another_waits_for_it(folder, template, ray_cluster):
+    """A chain of two in one launch: the second goes on from the first, and all is in the ledger."""
+    shutil.copy(template, folder)
+    write_chain()
+    code, _, err = command()
+    assert code == 0, err
+    order = ["weights/first.pt is not", "weights/small.pt is not", "weights/first.pt: epoch", "weights/small.pt: epoch"]
+    places = [err.index(line) for line in order]
+    assert places == sorted(places)
+    network = models.load_source(Source(arch="resnet20", width=0.125, weights="weights/small.pt"))
+    assert [part["classes"] for part in network.history] == [["4", "5"], ["0", "1"]]
+    entries = Ledger("taught").entries()
+    assert sorted(entry.kind for entry in entries) == ["lease", "manifest", "run", "run", "source", "source"]
+    card = json.loads(Path("weights/small.json").read_text())
+    assert card["settings"]["source"]["sha256"] == json.loads(Path("weights/first.json").read_text())["weights_sha256"]
+    code, _, err = command()
+    assert (code, "nothing to train" in err) == (0, True)
+
+
+def test_the_command_that_trains_a_source_trains_what_it_starts_from(folder, template, capsys):
+    shutil.copy(template, folder)
+    write_chain()
+    assert pretrain(["small.yaml"]) == 0
+    assert Path("weights/first.pt").exists()
+    content = Path("weights/small.pt").read_bytes()
+    assert pretrain(["small.yaml"]) == 0
+    assert "is there already, of the same settings" in capsys.readouterr().err
+    assert Path("weights/small.pt").read_bytes() == content
+
+
+def test_a_machine_that_does_not_see_the_start_is_given_it(folder):
+    write_chain()
+    first = read_pretraining(Path("first.yaml"))
+    train(first, Path("data"))
+    second = read_pretraining(Path("small.yaml"))
+    start = Path(first.out).read_bytes()
+    Path(first.out).unlink()
+    trainer = SourceTrainer(second.model_dump_json(), start, str(folder), "data", 1, download=False)
+    assert [part["classes"] for part in trainer.train()["card"]["history"]] == [["4", "5"], ["0", "1"]]
+    assert Path(first.out).read_bytes() == start
+
+
+@pytest.mark.parametrize(
+    ("first", "told"),
+    [
+        ({"out": "weights/other.pt"}, "must make weights/first.pt resnet20 0.125, got weights/other.pt resnet20 0.125"),
+        ({"source": {"arch": "resnet20", "width": 0.25}}, "got weights/first.pt resnet20 0.25 of first.yaml"),
+        (
+            {"source": {**SOURCE["source"], "weights": "weights/first.pt", "train": "first.yaml"}},
+            "source.train must not come back to where it began, got first.yaml twice",
+        ),
+    ],
+    ids=["out", "width", "circle"],
+)
+def test_a_chain_that_does_not_fit_is_told_at_its_line(folder, first, told):
+    write_chain(**first)
+    with pytest.raises(InputError) as caught:
+        read_sweep(Path("taught.yaml"))
+    (problem,) = caught.value.problems
+    assert problem.startswith("taught.yaml:")
+    assert told in problem
+
+
 def test_a_source_whose_data_are_refused_ends_the_launch_before_its_runs(folder, template, ray_cluster):
     shutil.copy(template, folder)
     write(source={"data": {"name": "digits", "samples_per_class": 88}})
@@ -130,6 +205,14 @@ def test_where_the_weights_are_there_the_training_is_not_looked_at(folder):
     assert read_sweep(Path("taught.yaml")).sources == {}
 
 
+def test_a_source_that_no_chosen_run_reads_is_not_trained(folder):
+    assert read_sweep(Path("taught.yaml"), where=["method=scratch"]).sources == {}
+    assert [*read_sweep(Path("taught.yaml"), where=["method=ufm"]).sources] == ["weights/small.pt"]
+    write_chain()
+    assert read_sweep(Path("taught.yaml"), where=["method=scratch"]).sources == {}
+    assert [*read_sweep(Path("taught.yaml"), where=["method=ufm"]).sources] == ["weights/first.pt", "weights/small.pt"]
+
+
 def test_how_weights_are_trained_is_no_part_of_a_key(folder):
     Path("weights").mkdir()
     Path("weights/small.pt").write_bytes(b"some")
@@ -141,3 +224,12 @@ def test_a_sources_key_is_its_settings_and_not_where_it_is_written():
     one, two = (Pretraining.model_validate({**SOURCE, "out": out, "data": {"name": "digits"}}) for out in ("a", "b"))
     assert (one.key, len(one.key)) == (two.key, 16)
     assert one.model_copy(update={"seed": 1}).key != one.key
+
+
+def test_no_run_is_trained_under_a_key_that_is_provisional(folder, monkeypatch):
+    """The weights are gone again when the launch reads the file anew."""
+    monkeypatch.setattr("l2t_ray.sources.train_sources", lambda *_, **__: None)
+    code, out, err = command()
+    assert (code, out) == (2, "")
+    assert "weights/small.pt: must be there once small.yaml has trained it; launch again" in err
+    assert not [entry for entry in Ledger("taught").entries() if entry.kind == "run"]

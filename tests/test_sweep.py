@@ -16,6 +16,8 @@ from launches import BOOM, OF_MLFLOW, OF_RAY, call
 
 from l2t_ray import sweep
 from l2t_ray.lock import Lock
+from l2t_ray.spool import Ended, Record
+from l2t_ray.sweepfile import read_sweep
 from l2t_ray.tracking import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
@@ -134,6 +136,21 @@ def test_a_seed_more_is_trained_alone(folder, ray_cluster):
     assert {key: value for key, value in finals(folder).items() if key in first} == first
 
 
+def test_runs_that_the_sweep_no_longer_wants_are_told_at_launch(folder):
+    write_sweep(folder, last=2)
+    found, spool = read_sweep(Path("tiny.yaml")), Ledger("tiny").spool
+    for key, run in found.runs.items():
+        ended = Ended(key, "finished", metrics={"test_accuracy_percent": [(2, 50.0)]})
+        spool.put(Record.of(run, ended, "tiny", found.cells[key], data_sha="", tags={}))
+    for arguments in ([], ["--where", "seed=0"]):
+        code, _, err = command(*arguments)
+        assert (code, "no longer wants" in err) == (0, False)
+    write_sweep(folder, last=0)
+    code, _, err = command("--set", "augment.flip=true")
+    assert code == 0
+    assert err.count("tiny: 2 runs in the ledger that the sweep no longer wants; reports leave them out until") == 1
+
+
 def test_failures_and_divergence_end_their_runs_alone_and_are_told_with_the_reason(folder, ray_cluster):
     (folder / "boom.py").write_text(BOOM)
     more = """\
@@ -179,6 +196,30 @@ def test_a_storage_that_cannot_be_written_is_refused_before_anything_starts(fold
     code, _, err = command()
     assert code == 2
     assert "execution.storage must be a folder that can be written to" in err
+
+
+def test_an_address_that_is_none_is_refused(folder, template):
+    write_sweep(folder)
+    shutil.copy(template, folder)
+    process = start(folder, "--address", "nonsense")  # in this one Ray may be running already
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "--address must name a running Ray cluster, got 'nonsense'" in err
+
+
+def test_a_fleet_is_refused_without_a_plan(folder):
+    write_sweep(folder)
+    with pytest.raises(SystemExit) as caught:
+        command("--fleet", "h200:8")
+    assert caught.value.code == 2
+
+
+def test_a_reader_of_the_result_may_go(folder):
+    write_sweep(folder)
+    line = f"{sys.executable} -m l2t_ray.sweep tiny.yaml --plan --json | true"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
 
 
 def test_a_ledger_that_is_not_there_stops_the_launch_and_loses_nothing(folder, monkeypatch):
@@ -259,6 +300,22 @@ def test_a_killed_launch_goes_on_bitwise_with_nothing_lost_or_doubled(folder, te
     assert process.returncode == 0, err
     assert len(finals(folder)) == 4
     assert finals(folder) == finals(calm)
+
+
+@pytest.mark.slow
+def test_a_launch_that_is_ended_while_it_trains_its_source_says_how_to_resume(folder):
+    settings = "data: {name: digits, samples_per_class: 40}\ntraining: {epochs: 500, batch_size: 16}\n"
+    Path("small.yaml").write_text(f"out: small.pt\nsource: {{arch: resnet20, width: 0.125}}\n{settings}")
+    source = "{arch: resnet20, width: 0.125, weights: small.pt, train: small.yaml}"
+    run = f"data: {{name: digits, samples_per_class: 2}}, source: {source}"
+    Path("tiny.yaml").write_text(f"sweep: tiny\nrun: {{{run}}}\ngrid:\n- {{method: ufm, seed: 0}}\n")
+    process = start(folder)
+    while "epoch" not in (line := process.stderr.readline()):
+        assert line, "it has ended"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "interrupted; launch again to go on" in err
 
 
 @pytest.mark.slow

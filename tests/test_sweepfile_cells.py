@@ -1,9 +1,13 @@
 """Sweep files: blocks into cells, the same run under one key however it is written."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from sweepfiles import DESIGN_EXAMPLE, DIGITS, METHOD, UFM, cells, changed, grid, keys, problems, read
+
+from l2t_ray import registry
+from l2t_ray.sweep import main
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 
@@ -56,6 +60,21 @@ def test_the_example_of_the_design_has_600_runs():
 )
 def test_cells_are_named_by_what_has_a_list_and_is_read(parts, names):
     assert cells(grid(changed(**parts))) == names
+
+
+def test_a_list_that_no_method_reads_is_noted(capsys):
+    one = "{data: {name: digits, samples_per_class: 5}, method: scratch, seed: 0, transfer: {beta: [0.1, 0.5]}}"
+    note = "sweep.yaml:3: note: scratch does not read transfer.beta, whose 2 values make one cell"
+    assert read(grid(one)).notes == (note,)
+    assert main(["sweep.yaml", "--plan"]) == 0
+    assert note in capsys.readouterr().err
+    assert (
+        read(grid(one.replace("scratch", "[scratch, ufm]").replace("seed", "source: {weights: net.pt}, seed"))).notes
+        == ()
+    )
+    assert read(grid(one.replace("[0.1, 0.5]", "0.1"))).notes == ()
+    both = grid("{method: scratch}", "{method: ufm}", head=f"run: {changed(transfer='{beta: [0.1, 0.5]}')}")
+    assert read(both).notes == ()  # a default of both
 
 
 @pytest.mark.parametrize(
@@ -182,3 +201,63 @@ def test_options_are_checked_against_the_methods_defaults(options, told):
     Path("wrong.py").write_text(METHOD)
     (line,) = problems(grid(changed(method="mine", options=options), head="methods: [wrong.py]"))
     assert line.startswith(f"sweep.yaml:4: {told}")
+
+
+TAKEN = """
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+register(Method("fresh"))
+register(Method("l2t_ww", uses=frozenset({"source", "transfer"})))
+"""
+
+
+def test_a_file_that_takes_a_built_in_methods_name_is_refused_at_its_line_and_leaves_no_trace():
+    before = dict(registry.METHODS)
+    Path("taken.py").write_text(TAKEN)
+    for _ in range(2):  # the second reading of the file, too
+        (line,) = problems(grid(DIGITS, head="methods: [taken.py]"))
+        law = "register must not be given the name of a built-in method"
+        assert line == f"sweep.yaml:2: taken.py: {law}, got 'l2t_ww'; choose another"
+    assert before == registry.METHODS
+    assert "fresh" not in registry.CODE
+
+
+def test_a_methods_file_may_be_loaded_from_two_places_and_what_it_holds_is_known():
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "mine.py").write_text(f"{METHOD}# in {folder}\n")
+        read(grid(changed(method="mine"), head=f"methods: [{folder}/mine.py]"))
+        content = Path(folder, "mine.py").read_bytes()
+        assert registry.CODE["mine"] == {"mine.py": hashlib.sha256(content).hexdigest()[:12]}
+
+
+# sources that are not there yet
+
+
+RECIPE = "{{out: {0}.pt, source: {{arch: resnet20, width: 0.125}}, data: {{name: digits}}, seed: {1}}}"
+
+
+def test_two_sources_that_are_not_there_yet_are_two_and_their_keys_provisional():
+    for seed, name in enumerate("ab"):
+        Path(f"{name}.yaml").write_text(RECIPE.format(name, seed))
+    sources = [f"{{arch: resnet20, width: 0.125, weights: {name}.pt, train: {name}.yaml}}" for name in "ab"]
+    blocks = [changed(method="ufm", source=source, variant=name) for source, name in zip(sources, "ab", strict=True)]
+    provisional = read(grid(*blocks))
+    assert [*provisional.cells.values()] == ["digits/5/ufm/a", "digits/5/ufm/b"]
+    assert {*provisional.sources} == {"a.pt", "b.pt"}
+    for name in "ab":
+        Path(f"{name}.pt").write_text(name)
+    final = read(grid(*blocks))
+    assert [run.source.sha256 for run in final.runs.values()] == [hashlib.sha256(n.encode()).hexdigest() for n in "ab"]
+    assert final.sources == {}
+    assert not {*final.runs} & {*provisional.runs}
+
+
+def test_one_source_that_is_not_there_under_two_names_of_a_cell_is_still_refused():
+    (line,) = [
+        line
+        for line in problems(grid(changed(source="{weights: x.pt}"), changed(source="{weights: x.pt}", variant="v")))
+        if "a run must be in one cell" in line
+    ]
+    assert "got digits/5/ufm/v equal to digits/5/ufm" in line

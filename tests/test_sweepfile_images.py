@@ -53,6 +53,14 @@ def test_other_images_are_another_run():
     assert keys(grid(folder_block("pets"))) != before
 
 
+def test_a_digest_of_a_folder_is_no_part_of_another_sets_key():
+    images(Path("pets"), cat=3, dog=2)
+    (run,) = read(grid(folder_block("pets"))).runs.values()
+    pinned = f"{{name: [digits, image_folder], path: pets, sha256: {run.data.sha256}, samples_per_class: 2}}"
+    plain = keys(grid("{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0}"))
+    assert keys(grid(f"{{data: {pinned}, method: scratch, seed: 0}}")) == {run.key} | plain
+
+
 def test_a_renamed_image_is_another_run():
     images(Path("pets"), cat=3, dog=2)
     before = keys(grid(folder_block("pets")))

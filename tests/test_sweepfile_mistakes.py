@@ -62,6 +62,10 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         ("5", "a block must be a map of settings, got 5"),
         ("{}", "data.name must be given"),
         (changed(beta="1"), "did you mean transfer.beta?"),
+        (
+            "{training.epochs: 9}",
+            "training.epochs must stand below `training:` here, got a dotted name; write `training: {epochs: 9}`",
+        ),
         (changed(transfer="{batch_size: 1}"), "did you mean training.batch_size?"),
         (changed(transfer="[1]"), "transfer must be a map of settings, got [1]"),
         (changed(transfer="null"), "transfer must be a map of settings, got null"),
@@ -103,6 +107,13 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         ),
         (changed(transfer="{beta: 1e400}"), "transfer.beta must be a finite number"),
         (changed(transfer="{beta: '0.5'}"), "remove the quotes"),
+        (changed(training="{epochs: 1_000}"), 'training.epochs must be a whole number, got "1_000"; write 1000'),
+        (changed(training="{lr: NaN}"), 'training.lr must be a number, got "NaN"; correct it, or leave it out for 0.1'),
+        (changed(seed="[]"), "seed must have at least one value, got []; add one"),
+        (
+            changed(data="{name: digits, samples_per_class: 5, sha256: ab}"),
+            "data.sha256 must stand with image_folder or tiny_imagenet, got data.name digits",
+        ),
         (changed(transfer="{pairs: diagonal}"), "must be one of all, one_to_one, single or a list"),
         (changed(transfer="{pairs: [0, 1]}"), "transfer.pairs must be a list, got 0"),
         (
@@ -160,7 +171,19 @@ def test_the_limits_of_the_data_sets_are_those_of_the_data():
     }
 
 
+def test_what_is_required_is_not_to_be_left_out():
+    for told in (problems(grid(changed(seed="[]"))), problems(grid(changed(method="[]")))):
+        assert not any("leave it out" in line for line in told)
+
+
 # gate: YAML
+
+
+def test_a_merge_is_told_as_one():
+    told = problems(grid(f"&b {DIGITS}", "{<<: *b, seed: 1}"))
+    law = "a key must be a setting's name, got a merge (<<), which is not read"
+    assert f"sweep.yaml:4: {law}; write the settings out, or put them in `run:`" in told
+    assert yaml_lines.parse_yaml("{'<<': 1}", "f")[1] == []
 
 
 def test_a_repeated_key_is_told_with_both_lines():

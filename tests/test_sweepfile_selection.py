@@ -17,13 +17,20 @@ def test_an_override_replaces_the_setting_everywhere():
     assert (sweep.execution.retries, sweep.name) == (5, "t")
 
 
+def test_a_dotted_name_is_refused_in_a_file_where_an_override_would_not_find_it():
+    told = problems(grid(DIGITS, head="run: {training.epochs: 9}"), overrides=["training.epochs=2"])
+    (line,) = told
+    assert line.startswith("sweep.yaml:2: training.epochs must stand below `training:`")
+    assert line.endswith("write `training: {epochs: 9}`")
+
+
 def test_an_override_may_be_a_section_a_map_or_a_list():
     text = grid(changed(DIGITS, training="{epochs: 7, lr: 0.5}"))
-    overrides = ["training={lr: 1e-2, momentum: 0}", "samples_per_class={'*': 3}", "seed={from: 0, to: 4}"]
+    overrides = ["training={lr: 1e-2, momentum: 0}", "samples_per_class={'*': 3, '0': 2}", "seed={from: 0, to: 4}"]
     sweep = read(text, overrides=overrides)
     (run, *rest) = sweep.runs.values()
     assert (run.training.epochs, run.training.lr, run.training.momentum) == (7, 0.01, 0.0)
-    assert (run.data.samples_per_class, len(rest)) == ({"*": 3}, 4)
+    assert (run.data.samples_per_class, len(rest)) == ({"*": 3, "0": 2}, 4)
 
 
 @pytest.mark.parametrize(

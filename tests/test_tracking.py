@@ -251,6 +251,14 @@ def test_a_crash_anywhere_in_the_writing_leaves_one_whole_run(ledger, monkeypatc
     assert [(point.step, point.value) for point in history] == [(1, 2.5), (2, 1.5)]
 
 
+def test_a_result_that_somebody_copies_into_the_spool_is_not_doubled(ledger):
+    run = make_run(21)
+    put(ledger, run)
+    Ledger(ledger.sweep, folder=ledger.folder).record(run, Ended(run.key, wall_s=7.0), "cell")  # made elsewhere
+    assert ledger.flush() == 0
+    assert [entry.status for entry in ledger.entries() if entry.key == run.key] == ["FINISHED"]
+
+
 def test_a_half_written_run_that_another_sweep_has_finished_meanwhile_is_taken_back(ledger, monkeypatch):
     run = make_run(20)
     ledger.record(run, Ended(run.key), "cell")
@@ -353,6 +361,10 @@ def test_a_deleted_experiment_is_told_with_its_remedy(ledger):
     client.delete_experiment(client.get_experiment_by_name(ledger.sweep).experiment_id)
     with pytest.raises(InputError, match="mlflow experiments restore"):
         Ledger(ledger.sweep, folder=ledger.folder).open()
+    with pytest.raises(InputError, match="mlflow experiments restore"):
+        Ledger(ledger.sweep, folder=ledger.folder).write_manifest(
+            SimpleNamespace(name=ledger.sweep, runs={}, cells={}), []
+        )
 
 
 def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path):

@@ -10,6 +10,7 @@ from servers import postgres
 
 from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
+from l2t_ray.search import Searching
 from l2t_ray.spool import Ended
 from l2t_ray.study import TunedStudy, study_name
 from l2t_ray.study_storage import open_storage, read_trials
@@ -211,6 +212,31 @@ def test_two_objectives_have_a_front():
     launch = Launch(read(more="  second_objective: wall_s\n"), accuracy).go()
     assert all(len(trial.values) == 2 and trial.values[1] == 2.0 for trial in launch.stored())
     assert launch.studies[0].study.best_trials
+
+
+def test_a_divergence_under_two_objectives_counts_for_nothing_and_is_not_tried_again():
+    def result(run):
+        return "diverged" if run.training.lr > 0.05 else accuracy(run)
+
+    search = read(trials=3, more="  second_objective: wall_s\n")
+    storage = ".l2t/s/study.journal"
+    launch = Launch(search, result, storage=storage).go()
+    assert launch.stored()[0].state == States.FAIL  # lr 0.1, the file's own: Optuna prunes none here
+    again = Launch(search, result, storage=storage, entries=launch.entries(), retry_failed=True).go()
+    assert again.trained == []
+    assert len(again.stored()) == 3
+    for summary in Searching(read_sweep(Path("s.yaml")), write=False).summaries():
+        assert summary.n_pruned > 0  # told as under one objective, and no failure of the search
+        assert (summary.n_failed, summary.is_done) == (0, True)
+
+
+def test_a_trial_that_was_killed_beside_a_diverged_run_takes_it_as_it_is_also_when_failures_are_tried_again():
+    first = Launch(read(trials=1), lambda run: "diverged").go()
+    entries = [*first.entries()]
+    Path("study.journal").unlink()
+    second = Launch(read(trials=1), accuracy, entries=entries, retry_failed=True).go()
+    assert second.trained == []
+    assert [trial.state for trial in second.stored()] == [States.PRUNED]
 
 
 def test_an_objective_that_no_run_logs_is_told_with_what_they_log():

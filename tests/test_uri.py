@@ -22,7 +22,15 @@ def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path,
         ("at http://u:p@h:1/x and http://h:2", "at http://***@h:1/x and http://h:2"),
         ("postgresql://h/db?user=u&password=p&x=1", "postgresql://h/db?user=u&password=***&x=1"),
         ("sqlite:////a@b.db", "sqlite:////a@b.db"),
+        ("postgresql://u:ge/heim@h/db", "postgresql://***@h/db"),
+        ("postgresql://u:p@ss/w@h/db went away", "postgresql://***@h/db went away"),
     ],
 )
 def test_passwords_are_masked(text, masked):
     assert mask(text) == masked
+
+
+def test_a_uri_with_blanks_is_refused_without_showing_it():
+    with pytest.raises(InputError, match="must have no blanks") as caught:
+        tracking_uri("postgresql://u:planted secret@h/db")
+    assert "planted" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -53,8 +54,10 @@ def load_source(settings: Source) -> Backbone:
         state = {_our_name(name): tensor for name, tensor in loaded["state_dict"].items()}
         n_classes, n_inputs = state["fc.weight"].shape
     except Exception as error:  # torch raises half a dozen kinds for damaged files
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: is not a readable file of weights ({message}); fetch or train it again") from error
+        told = (
+            "more than tensors and plain values" if isinstance(error, UnpicklingError) else "cut short, or no weights"
+        )
+        raise InputError(f"{path}: is not a readable file of weights, got {told}; fetch or train it again") from error
     network = build(settings.arch, settings.width, n_classes)
     try:
         network.load_state_dict(state)

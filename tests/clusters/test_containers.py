@@ -96,6 +96,30 @@ def test_kuberay_knows_every_field_and_ray_reads_cards_and_idle_time_from_it():
     assert f"/l2t-ray:{version}" in (ROOT / "clusters" / "kuberay.yaml").read_text()
 
 
+def test_the_head_has_weights_and_images_from_the_claim_and_every_container_the_buckets_credentials():
+    claim, job = documents()
+    text = (ROOT / "clusters" / "kuberay.yaml").read_text()
+    first = subprocess.run(["sed", "/^---/,$d"], input=text, capture_output=True, text=True, check=True).stdout
+    assert yaml.safe_load(first) == claim  # as docs/cluster.md applies it alone
+    cluster = job["spec"]["rayClusterSpec"]
+    (head,) = [one for one in cluster["headGroupSpec"]["template"]["spec"]["containers"] if one["name"] == "ray-head"]
+    mounted = {mount["mountPath"]: mount["subPath"] for mount in head["volumeMounts"]}
+    assert mounted["/home/l2t/study/weights"] == "weights"
+    assert mounted["/home/l2t/study/data"] == "data"
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        for container in group["template"]["spec"]["containers"]:
+            assert container["envFrom"] == [{"secretRef": {"name": "l2t-bucket", "optional": True}}]
+    section = text.partition("apiVersion")[0]
+    assert "credentials" in section
+    assert "l2t-bucket" in section
+
+
+def test_the_image_is_run_as_the_folders_owner():
+    for text in ((ROOT / "Dockerfile").read_text(), (ROOT / "docs" / "cluster.md").read_text()):
+        (run,) = [line for line in text.replace("\\\n#", "").splitlines() if "docker run" in line]
+        assert '--user "$(id -u):$(id -g)" --env HOME=/home/l2t/study --volume "$PWD:/home/l2t/study"' in run
+
+
 def test_no_pod_is_root_or_open_and_the_token_comes_from_a_secret():
     _, job = documents()
     cluster = job["spec"]["rayClusterSpec"]

@@ -48,6 +48,42 @@ def test_the_file_says_what_every_cluster_of_ours_must(name):
     assert len(text.splitlines()) <= 120
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_filled_in_and_stands_once_more_is_named_in_the_section(name):
+    head, _, rest = (ROOT / name).read_text().partition("# ---- End of the section")
+    config = read(name)
+    zone = config["provider"].get("availability_zone")
+    words = [f"--cluster {config['cluster_name']}", *([f"zones/{zone}/"] if zone else [])]
+    repeated = [word for word in words if word in rest]
+    assert len(repeated) == (0 if name == "clusters/onprem.yaml" else 1)
+    for word in repeated:
+        assert rest.count(word) == 1
+        assert [line for line in head.splitlines() if line.startswith("# Another ") and word in line]
+    assert not zone or rest.count(zone) == sum(word.startswith("zones") for word in repeated)
+
+
+@pytest.mark.parametrize("name", ["cluster.yaml", "clusters/gcp.yaml"])
+def test_the_list_of_packages_is_fetched_again_while_the_first_boot_holds_its_lock(name, tmp_path):
+    """`apt-get update` takes the lock of the lists, for which DPkg::Lock::Timeout does not wait."""
+    (command,) = [line for line in read(name)["setup_commands"] if "apt-get update" in line]
+    for program, lines in {
+        "sudo": 'echo "$*" >> asked; [ "$(wc -l < asked)" -ge 4 ]',
+        "sleep": 'echo "$*" >> slept',
+    }.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / program).chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, env={"PATH": path}, check=True, timeout=60)
+    assert (tmp_path / "asked").read_text().splitlines() == ["apt-get update -qq"] * 4
+    assert (tmp_path / "slept").read_text().splitlines() == ["10"] * 3
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_is_installed_that_ray_needs_before_its_setup_commands(name):
+    """Ray copies `file_mounts` by rsync first: an image has it, or the machine is lost to Ray."""
+    assert not [line for line in read(name)["setup_commands"] if "rsync" in line]
+
+
 @pytest.mark.parametrize("name", ["cluster.yaml", "clusters/gcp.yaml"])
 def test_a_cloud_has_a_head_without_a_card_and_spot_workers_from_none_before_others(name):
     config = read(name)

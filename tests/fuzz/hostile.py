@@ -79,5 +79,5 @@ def check_refusal(code, out, err, before, folder):
     lines = err.splitlines()
     assert lines
     for line in lines:
-        assert PLACE.match(line) or line == "nothing was started and nothing is lost", line
+        assert PLACE.match(line) or line == "nothing is lost; launch again when it answers", line
     assert snapshot(folder) == before

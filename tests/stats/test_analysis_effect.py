@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from analysis.correction import benjamini_hochberg, by_family, holm
-from analysis.effect import a12, hodges_lehmann, mean_difference, rank_biserial, u_distribution
+from analysis.effect import (
+    a12,
+    bca_interval,
+    hodges_lehmann,
+    mean_difference,
+    mean_intervals,
+    rank_biserial,
+    u_distribution,
+)
 from analysis.equivalence import equivalence
 from analysis.power import mann_whitney_power, needed_seeds
 
@@ -68,6 +76,15 @@ def test_five_values_each_have_an_interval_and_three_have_none():
     assert hodges_lehmann([1.0, 2, 3], [2.5, 3.5, 6]).low is None  # P(U = 0) = 1/20 > 0.025
 
 
+def test_an_interval_holds_its_shift_whatever_the_numbers_of_values():
+    # 1 against 39: P(U = 0) = 1 / 40 is the tail itself, so qwilcox(0.025, 1, 39) is 0; R 4.2.2 then takes 1
+    for m in (1, 2, 3, 5, 39, 49, 60):
+        for n in range(1, 61):
+            x, y = np.arange(m) + 0.5, np.arange(n) * 1.001 - n / 3
+            found = hodges_lehmann(x, y)
+            assert found.low is None or found.low <= found.value <= found.high, (m, n)
+
+
 def test_a12_counts_wins_and_half_of_the_ties():
     wins = sum((x > y) + (x == y) / 2 for x in TIED_X for y in TIED_Y)
     assert a12(TIED_X, TIED_Y).value == pytest.approx(wins / (len(TIED_X) * len(TIED_Y)))
@@ -113,7 +130,7 @@ def test_hodges_lehmann_moves_with_the_values(x, y, shift):
 def test_the_bca_interval_is_as_in_rs_boot():
     # R 4.2.2, boot 1.3: boot(d, function(d, i) difference of means, R = 100000, strata = d$g); boot.ci(type = "bca"):
     # 0.721 to 4.574; ours has 9,999 resamples, whose quantiles scatter by about 0.02
-    found = mean_difference(X, Y)
+    found = bca_interval(np.array(X), np.array(Y))
     assert (found.low, found.high) == (pytest.approx(0.721, abs=0.06), pytest.approx(4.574, abs=0.06))
     assert found.value == pytest.approx(sum(X) / 7 - sum(Y) / 6)
 
@@ -136,10 +153,44 @@ def test_the_bca_interval_of_skewed_values_is_efrons_by_hand_and_no_percentile_i
     assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([low - 0.19, high - 0.64], abs=0.03)
 
 
-def test_the_bca_interval_is_the_same_every_time_and_degenerates_with_the_values():
-    assert mean_difference(X, Y) == mean_difference(X, Y)
-    assert mean_difference([5.0] * 6, [4.0] * 6).low == 1.0
-    assert mean_difference([5.0, 6.0], [4.0] * 6).low is None
+@pytest.mark.parametrize(("x", "y"), [(X, Y), (TIED_X, TIED_Y), (X, TIED_X * 4)])
+def test_the_interval_of_few_values_is_welchs(x, y):
+    found = mean_difference(x, y)
+    expected = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), rel=1e-12)
+    assert found.method == "Welch's t"
+
+
+def test_against_a_method_without_spread_welchs_interval_is_that_of_one_mean():
+    found, expected = mean_difference(X, [4.0] * 6), stats.ttest_1samp(X, 4.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx(tuple(np.subtract(expected, 4.0)))
+
+
+def test_the_interval_of_twenty_values_on_each_side_is_a_bootstrap_and_notes_say_which():
+    x, y = np.random.default_rng(0).normal(0, 1, (2, 20))
+    few, many = mean_difference(x[:19], y), mean_difference(x, y)
+    assert (few.method, many.method) == ("Welch's t", "BCa bootstrap")
+    assert mean_difference(x, y) == many == bca_interval(x, y)  # the same every time
+    assert mean_intervals([few]) == "Welch's t"
+    assert mean_intervals([many]) == "BCa bootstrap of 9,999 resamples"
+    both = "Welch's t below 20 values on a side, else BCa bootstrap of 9,999 resamples"
+    assert mean_intervals([few, many]) == both
+
+
+@pytest.mark.parametrize("n", [6, 20])
+def test_the_interval_of_a_difference_of_means_degenerates_with_the_values(n):
+    flat = mean_difference([5.0] * n, [4.0] * n)
+    assert (flat.low, flat.value, flat.high, flat.method) == (1.0, 1.0, 1.0, "no spread")
+    half = mean_difference([0.1] * n, np.arange(n) * 1.0)
+    assert half.low < half.value < half.high
+    assert mean_difference([5.0, 6.0], [4.0] * n).low is None
+
+
+def test_five_seeds_have_an_interval_that_holds_the_truth_nineteen_times_in_twenty():
+    # the BCa interval of 5 and 5 normal values does so in about 87 % (docs/statistics.md)
+    draws, n = np.random.default_rng(8), 600
+    ends = [mean_difference(*draws.normal(0, 1, (2, 5))) for _ in range(n)]
+    assert sum(e.low <= 0 <= e.high for e in ends) / n == pytest.approx(0.955, abs=0.03)
 
 
 @pytest.mark.slow
@@ -182,6 +233,12 @@ def test_equal_methods_without_spread_are_equivalent_and_a_wrong_margin_is_refus
 )
 def test_power_of_thirty_seeds(effect, alpha, expected):
     assert mann_whitney_power(effect, (1, 1), 30, alpha=alpha) == pytest.approx(expected, abs=0.035)
+
+
+def test_power_of_five_seeds_is_of_the_exact_test():
+    # without overlap the exact p is 2 / 252 = 0.0079, the normal one 0.0122
+    assert mann_whitney_power(4.0, (1, 1), 5, alpha=0.01) == pytest.approx(0.95, abs=0.03)
+    assert mann_whitney_power(40.0, (1, 0), 5, alpha=0.0077) == 1  # five ties: the normal p, 0.0075, as `mann_whitney`
 
 
 def test_power_without_a_difference_is_the_level():

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_code_versions_and_data_are_counted(database):
     assert rows["code (git)", "unknown"] == "1"
     assert (rows["torch", "2.14.1"], rows["torch", "2.15.0"], rows["python", "3.11.0"]) == ("12", "1", "13")
     assert rows["data of cifar10 (sha256)", "d" * 12] == "13"
+
+
+def test_runs_of_one_cell_from_different_code_of_a_users_method_are_named(database):
+    texts = [json.dumps({"torch": "2.14.1", "mine.py": digest}) for digest in ("0123456789ab", "ba9876543210")]
+    fill(database, "s", [Logged(method="mine", seed=seed, versions=texts[seed > 3]) for seed in range(6)])
+    results = gather().results
+    (line,) = [note for note in results.notices if "different" in note]
+    assert "mine.py 0123456789ab: 4 runs; mine.py ba9876543210: 2 runs" in line
+    assert ("mine.py", "0123456789ab", "4") in origin_table(results).rows
 
 
 def test_training_time_is_summed_by_method(database):
@@ -115,8 +125,32 @@ def test_one_method_alone_has_no_paragraph_and_no_file_of_it(database):
     assert "For the paper" not in Path("report/index.html").read_text()
 
 
+def test_the_paragraph_lists_the_seeds_that_have_results_and_says_where_there_was_no_test(database):
+    lost = {("scratch", 2), ("ufm", 2)}
+    runs = [
+        replace(run, accuracy=None, outcome="diverged") if (run.method, run.seed) in lost else run for run in pair(8)
+    ]
+    fill(database, "s", [*runs, *pair(3, samples="30")], wanted=pair(8, samples="30"))
+    text = paragraph(gather())
+    assert "Each method has results of 3 to 7 seeds in each cell" in text
+    assert "Of these cells, 1 had no test, as fewer than 5 runs of a method have results." in text
+    fill(database, "alone", [replace(run, data="stl10", key="", run_id="") for run in runs])
+    assert "has results of 7 seeds (0-1, 3-7) in each cell" in paragraph(gather(["alone"]))
+
+
+def test_the_paragraph_says_which_interval_a_difference_of_means_has(database):
+    fill(database, "few", pair(8))
+    fill(database, "many", pair(20, samples="30"))
+    bca = "BCa bootstrap intervals of 9,999 resamples (Efron 1987)"
+    assert f"differences of means with {bca}, and" in paragraph(gather(["many"]))
+    assert "differences of means with Welch's t intervals (Welch 1947), and" in paragraph(gather(["few"]))
+    both = f"Welch's t intervals (Welch 1947) below 20 seeds of a method and {bca} else"
+    assert both in paragraph(gather())
+
+
 def test_every_citation_has_its_reference(database):
-    fill(database, "s", pair(8), further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
+    runs = [*pair(8), *pair(20, samples="30")]
+    fill(database, "s", runs, further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
     cited = {key for keys in re.findall(r"\\cite\{(.*?)\}", paragraph_latex(gather())) for key in keys.split(",")}
     assert cited == {*PLAIN}
     assert cited | {"jang2019"} == {*re.findall(r"^@\w+\{(\w+),", references(), re.MULTILINE)}

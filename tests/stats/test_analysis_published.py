@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from analysis.cells import Cell, Condition
-from analysis.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce, welch
+from analysis.interval import welch
+from analysis.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce
 from analysis.tables_published import claims_table, reproduction_table
 
 # R 4.2.2, options(digits = 15), k = sqrt(30) / qt(.975, 29), s = plus_minus * k, u = s^2 / 30 of each method:

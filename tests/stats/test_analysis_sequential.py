@@ -67,6 +67,39 @@ def test_an_adjusted_p_is_alpha_at_the_design_s_own_levels():
         assert smallest_alpha((1 / 3, 2 / 3, 1.0)[:k], p) == pytest.approx(0.05, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "looks", [(10, 20, 80), (10, 20, 100), (5, 10, 40), (5, 10, 100), (5, 3000), (5, 10, 15, 400)], ids=str
+)
+def test_looks_far_below_the_last_have_bounds_and_adjusted_p(looks):
+    design = Design(looks=looks, futility=0)
+    assert list(design.levels) == sorted(design.levels)
+    assert spent_by_simulation_of_the_last_look(design) == pytest.approx(0.05, abs=0.003)
+    for k, level_k in enumerate(design.levels, start=1):
+        for p in (level_k * 0.99, level_k * 1.01, 1e-300, 1.0):
+            assert (smallest_alpha(design.information[:k], p) <= 0.05) == (p <= level_k)
+    draws = np.random.default_rng(5)
+    for shift in (0, 8):
+        found = decide(design, runs(draws, shift, looks[1]), runs(draws, 0, looks[1]))
+        assert (found.state == "significant") == (found.p_adjusted <= design.alpha)
+
+
+def spent_by_simulation_of_the_last_look(design, n=200_000):
+    draws, t = np.random.default_rng(9), np.array(design.information)
+    scores = np.cumsum(draws.normal(0, np.sqrt(np.diff(t, prepend=0)), (n, len(t))), axis=1)
+    return (np.abs(scores / np.sqrt(t)) >= design.bounds).any(axis=1).mean()
+
+
+def test_a_hundred_random_designs_have_bounds_that_agree_with_their_adjusted_p():
+    draws = np.random.default_rng(12)
+    for _ in range(100):
+        looks = np.unique(draws.integers(5, draws.choice([40, 300, 3000]), draws.integers(2, 6))).tolist()
+        design = Design(looks=tuple(looks), alpha=float(draws.choice([0.001, 0.01, 0.05, 0.2])))
+        k = int(draws.integers(1, len(looks) + 1))
+        for p in (design.levels[k - 1] * 0.99, min(1.0, design.levels[k - 1] * 1.01)):
+            adjusted = smallest_alpha(design.information[:k], p)
+            assert (adjusted <= design.alpha) == (p <= design.levels[k - 1]), (design, k, p)
+
+
 def test_adjusted_p_values_end_where_numbers_do():
     assert smallest_alpha((1 / 3,), 1.0) == 1
     assert smallest_alpha((1 / 3, 1.0), 1e-80) == LEAST_ALPHA

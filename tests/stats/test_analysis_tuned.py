@@ -1,6 +1,7 @@
 """Methods at their own settings and at their best ones: pairing, gains, their change, the table, the figure."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from ledgers import Logged, fill
@@ -86,7 +87,31 @@ def test_the_tables_and_the_reading_say_what_was_found(evidence):
     assert gains.rows[0][7].startswith("\N{MINUS SIGN}")
     first = reading(evidence.tunings.gains)[0]
     assert first.startswith("cifar10/10: L2T-www is +")
-    assert "it shrinks by " in first
+    assert "the difference falls by " in first
+
+
+def test_changes_of_gains_are_corrected_over_the_table_and_the_reading_decides_by_that(evidence):
+    gains = evidence.tunings.gains
+    assert [gain.p_holm for gain in gains] == pytest.approx([2 * 2 / 2**8] * 2)
+    table = gains_table(gains)
+    assert table.header[-2:] == ("p (Wilcoxon)", "p (Holm)")
+    assert [row[-2:] for row in table.rows] == [("0.0078", "0.0156")] * 2
+    assert any("Holm's beside it over all changes" in note for note in table.notes)
+    strict = [replace(gain, own=replace(gain.own, alpha=0.01)) for gain in gains]  # 0.0078 alone would be below it
+    assert all("whether the difference changes is not settled" in text for text in reading(strict))
+    assert summary_json(evidence)["gains"][0]["change_p_holm"] == gains[0].p_holm
+
+
+def test_a_difference_that_was_never_a_gain_is_no_gain_of_unfit_settings(evidence):
+    def behind(gain):  # the method below scratch before and after tuning
+        return replace(gain, own=replace(gain.own, a=gain.own.b, b=gain.own.a))
+
+    gains = evidence.tunings.gains
+    assert any("unfit settings" in note for note in gains_table(gains).notes)
+    assert not any("unfit settings" in note for note in gains_table([behind(gain) for gain in gains]).notes)
+    assert "the difference falls by " in reading([behind(gains[0])])[0]
+    rising = replace(gains[0], change=replace(gains[0].change, mean=2.0))
+    assert "the difference rises by 2.00" in reading([rising])[0]
 
 
 def test_a_method_whose_own_settings_were_the_best_keeps_its_runs_in_the_gains(folder, database):
@@ -112,7 +137,7 @@ def test_what_is_not_settled_is_not_said():
         runs = None
 
     found = find_tunings(Nothing, cells, alpha=0.05, margin=1.0)
-    assert "whether it changes is not settled" in reading(found.gains)[0]
+    assert "whether the difference changes is not settled" in reading(found.gains)[0]
 
 
 def test_the_report_has_the_section_the_figure_and_the_numbers(evidence, tmp_path):

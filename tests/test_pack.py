@@ -32,7 +32,7 @@ def test_a_pack_equals_its_runs_alone(inner):
 
 @pytest.mark.parametrize("inner", ["sgd", "published"])
 def test_a_pack_keeps_every_scalar_of_its_runs_apart(inner):
-    """All of `training._SCALARS` and `_TRANSFER_SCALARS` differ; h sums thousands of pixels, so meta_lr is small."""
+    """All of `training._SCALARS` and `_TRANSFER_SCALARS` but lr differ; h sums thousands of pixels: a small meta_lr."""
     runs = []
     for k in range(2):
         one = run(

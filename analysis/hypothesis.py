@@ -72,7 +72,7 @@ def checked(values: ArrayLike, name: str = "values") -> Values:
     return array
 
 
-def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Finding:
+def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float | None = 0.05) -> Finding:
     """The Mann-Whitney U test, two-sided (Mann and Whitney 1947; thesis 5.4).
 
     Exact below 50 values each and without ties, else normal with tie and continuity correction, as R's `wilcox.test`;
@@ -81,7 +81,7 @@ def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Finding:
     Args:
         x: one method's values.
         y: the other's.
-        alpha: the threshold, for the cross-check alone.
+        alpha: the threshold, for the cross-check alone; None leaves that out.
 
     Returns:
         The finding; its statistic is U of x.
@@ -99,7 +99,7 @@ def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Finding:
         return Finding("Mann-Whitney", "exact", n, u, min(p, 1.0))
     p = float(stats.mannwhitneyu(x, y, use_continuity=True, alternative="two-sided", method="asymptotic").pvalue)
     method = "normal, tie and continuity correction"
-    if not alpha / NEAR <= p <= alpha * NEAR:
+    if alpha is None or not alpha / NEAR <= p <= alpha * NEAR:
         return Finding("Mann-Whitney", method, n, u, p)
     permuted = permutation_p(x, y)
     note = f"permutation gives p = {permuted:.4f}"

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.ledger import Details, Entry, Reader
+from analysis.ledger import Details, Reader
+from l2t_ray.entries import Entry
 
 TAG = "launch."
 

@@ -1,8 +1,7 @@
 """Reads what the analysis needs from MLflow, fast.
 
-A database at hand (SQLite, PostgreSQL, MySQL) is read by SQL in a handful of queries: MLflow's own search loads every
-run as objects, its client has no call for the histories of many runs, and importing it takes seconds. A server is read
-through `MlflowClient`, its search paged, its histories on several threads.
+The entries are those that a launch reads, by the same SQL and the same search (`l2t_ray.entries`); a report also wants
+every tag, param, metric and file of the runs it is about. A server's histories are asked for on several threads.
 """
 
 from collections.abc import Collection
@@ -10,24 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
 from l2t_ray.uri import database_file, is_database, mask, tracking_uri
 
 History = list[tuple[str, int, float]]  # run id, step, value
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run of ours as MLflow holds it; `details` fills in params and metrics."""
-
-    run_id: str
-    experiment_id: str
-    experiment: str
-    status: str  # MLflow's: FINISHED, FAILED, RUNNING, ...
-    start_ms: int
-    artifact_uri: str
-    kind: str  # run, manifest
-    key: str
 
 
 @dataclass

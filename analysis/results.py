@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.launches import Launch, read_launches
-from analysis.ledger import Details, Entry, Reader, open_ledger
+from analysis.ledger import Details, Reader, open_ledger
 from analysis.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
+from l2t_ray.entries import Entry, is_number
 from l2t_ray.errors import InputError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def read_results(
         value = detail.metrics.get(metric)
         if len(finished) > 1:
             notices.append(_duplicates(run, finished, details, metric))
-        if value is None or not abs(value) < 1e308:  # MLflow stores infinity as 1.8e308
+        if not is_number(value):
             gaps.append(Gap(run, "invalid", f"{metric} is {'absent' if value is None else value}"))
             continue
         rows.append(_row(run, entry, detail))

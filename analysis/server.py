@@ -2,17 +2,16 @@
 
 import contextlib
 import functools
-import logging
-import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from analysis.ledger import Details, Entry, History
+from analysis.ledger import Details, History
+from l2t_ray.entries import Entry, oldest_first, paged, read_entry, search_runs
+from l2t_ray.mlflow_client import connect
 from l2t_ray.uri import unavailable
 
-RUNS_A_PAGE = 5_000
 THREADS = 8
 
 
@@ -30,23 +29,9 @@ class Server:
             Runs of all kinds and outcomes, oldest first.
         """
         with self._reaching():
-            names = {found.experiment_id: found.name for found in self._pages(self._client.search_experiments)}
-            search = functools.partial(self._client.search_runs, [*names], "tags.`l2t.kind` LIKE '%'")
-            self._runs = {run.info.run_id: run for run in self._pages(search)}
-        found = [
-            Entry(
-                run.info.run_id,
-                run.info.experiment_id,
-                names[run.info.experiment_id],
-                run.info.status,
-                run.info.start_time or 0,
-                run.info.artifact_uri,
-                run.data.tags["l2t.kind"],
-                run.data.tags.get("l2t.key", ""),
-            )
-            for run in self._runs.values()
-        ]
-        return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
+            names = {found.experiment_id: found.name for found in paged(self._client.search_experiments)}
+            self._runs = {run.info.run_id: run for run in search_runs(self._client, names)}
+        return oldest_first(read_entry(run, names, tags_wanted=()) for run in self._runs.values())
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values, as `entries` has already read them.
@@ -95,15 +80,7 @@ class Server:
 
     @functools.cached_property
     def _client(self) -> Any:
-        return _client(self.uri)
-
-    def _pages(self, search: Any) -> Iterator[Any]:
-        token = None
-        while True:
-            page = search(max_results=RUNS_A_PAGE, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
+        return connect(self.uri)
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -114,17 +91,6 @@ class Server:
             yield
         except MlflowException as error:
             raise unavailable(client.tracking_uri, error) from None
-
-
-def _client(uri: str) -> Any:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    from mlflow.tracking import MlflowClient
-
-    for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return MlflowClient(uri)
 
 
 def download(uri: str, entry: Entry, name: str) -> bytes | None:
@@ -140,7 +106,7 @@ def download(uri: str, entry: Entry, name: str) -> bytes | None:
     """
     import tempfile
 
-    client = _client(uri)
+    client = connect(uri)
     if name not in [item.path for item in client.list_artifacts(entry.run_id)]:
         return None
     with tempfile.TemporaryDirectory() as folder:

@@ -20,8 +20,6 @@ NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 MINUS = "\N{MINUS SIGN}"
 
-Place = tuple[str, str]  # data set, images a class
-
 
 @dataclass(frozen=True)
 class Table:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from analysis.ledger import Details, Entry, Reader
+from analysis.ledger import Details, Reader
+from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
 
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further ones follow by name

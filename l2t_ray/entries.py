@@ -1,24 +1,19 @@
 """What the ledger says of many runs at once: the few tags and last values that a launch needs."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from l2t_ray.mlflow_tables import Tables
+
+IDENTITY = ("kind", "key")  # tags, without the prefix l2t.
 TAGS = (  # without the prefix l2t.
-    *("kind", "key", "cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace"),
+    *("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace"),
 )
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
-
-_OURS = (
-    "FROM runs JOIN experiments ON experiments.experiment_id = runs.experiment_id"
-    " JOIN tags kind ON kind.run_uuid = runs.run_uuid AND kind.key = 'l2t.kind'"
-    " WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
-)
-_RUNS = f"SELECT runs.run_uuid, experiments.name, runs.status, runs.start_time {_OURS}"
-_VALUES = "SELECT item.run_uuid, item.key, item.value " + _OURS.replace(
-    " WHERE", " JOIN {table} item ON item.run_uuid = runs.run_uuid WHERE item.key IN :names AND"
-)
 
 
 @dataclass(frozen=True)
@@ -30,7 +25,9 @@ class Entry:
     status: str  # MLflow's: FINISHED, FAILED, RUNNING, ...
     start_ms: int
     tags: Mapping[str, str]
-    metrics: Mapping[str, float]  # last values
+    metrics: Mapping[str, float]  # last values, where they are numbers
+    experiment_id: str = ""
+    artifact_uri: str = ""
 
     @property
     def key(self) -> str:
@@ -43,43 +40,108 @@ class Entry:
         return self.tags.get("kind", "")
 
 
+def is_number(value: float | None) -> bool:
+    """Whether a metric counts, for a launch as for a report.
+
+    Args:
+        value: as MLflow gives it; None where it has none.
+
+    Returns:
+        False for none, for a nan and for infinity, which MLflow stores as 1.8e308.
+    """
+    return value is not None and abs(value) < 1e308
+
+
+def oldest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """The order in which all that read them expect them.
+
+    Args:
+        entries: of the ledger.
+
+    Returns:
+        By start, then by run id.
+    """
+    return sorted(entries, key=lambda entry: (entry.start_ms, entry.run_id))
+
+
 def select_entries(uri: str, metrics_wanted: Iterable[str] = METRICS) -> Iterator[Entry]:
-    """Reads MLflow's tables; its own search would load every param, metric and tag (20,000 runs: 36 s).
+    """Reads MLflow's tables.
 
     Args:
         uri: of the database.
         metrics_wanted: names.
 
     Yields:
+        Every run that this project wrote, in no order; none where MLflow has not been yet.
+    """
+    with closing(Tables(uri)) as tables:
+        if tables.exist:
+            yield from read_entries(tables, metrics_wanted)
+
+
+def read_entries(
+    tables: Tables, metrics_wanted: Iterable[str] = (), tags_wanted: Iterable[str] = TAGS
+) -> Iterator[Entry]:
+    """Reads MLflow's tables, which must be there.
+
+    Args:
+        tables: of the database.
+        metrics_wanted: names.
+        tags_wanted: without their prefix; kind and key are always there.
+
+    Yields:
         Every run that this project wrote, in no order.
     """
-    import sqlalchemy
-    from sqlalchemy import bindparam, text
+    rows = [*tables.runs()]  # first: what has ended by now has all its values
+    tags = {row.run_id: {"kind": row.kind, "key": row.key} if row.key else {"kind": row.kind} for row in rows}
+    metrics: dict[str, dict[str, float]] = {row.run_id: {} for row in rows}
+    for run_id, name, text in tables.tags_named([f"l2t.{name}" for name in tags_wanted]):
+        if run_id in tags:
+            tags[run_id][name.removeprefix("l2t.")] = text or ""
+    for run_id, name, value in tables.metrics_named(metrics_wanted):
+        if run_id in metrics and is_number(value):
+            metrics[run_id][name] = value
+    for row in rows:
+        told, last = tags[row.run_id], metrics[row.run_id]
+        yield Entry(
+            row.run_id, row.experiment, row.status, row.start_ms, told, last, row.experiment_id, row.artifact_uri
+        )
 
-    engine = sqlalchemy.create_engine(uri)
-    tags: dict[str, dict[str, str]] = {}
-    metrics: dict[str, dict[str, float]] = {}
-    try:
-        with engine.connect() as connection:
-            if not sqlalchemy.inspect(connection).has_table("latest_metrics"):
-                return  # a database in which MLflow has not been yet
-            query = text(_VALUES.format(table="tags")).bindparams(bindparam("names", expanding=True))
-            for run_id, name, value in connection.execute(query, {"names": [f"l2t.{name}" for name in TAGS]}):
-                tags.setdefault(run_id, {})[name.removeprefix("l2t.")] = value
-            query = text(_VALUES.format(table="latest_metrics")).bindparams(bindparam("names", expanding=True))
-            for run_id, name, number in connection.execute(query, {"names": [*metrics_wanted]}):
-                metrics.setdefault(run_id, {})[name] = number
-            rows = connection.execute(text(_RUNS)).all()
-    finally:
-        engine.dispose()
-    for run_id, experiment, status, start_ms in rows:
-        yield Entry(run_id, experiment, status, start_ms or 0, tags.get(run_id, {}), metrics.get(run_id, {}))
+
+def paged(search: Callable[..., Any]) -> Iterator[Any]:
+    """All that one of MLflow's searches finds.
+
+    Args:
+        search: takes `max_results` and `page_token`.
+
+    Yields:
+        What its pages hold.
+    """
+    token = None
+    while True:
+        page = search(max_results=RUNS_A_PAGE, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
+def search_runs(client: Any, experiment_ids: Collection[str]) -> Iterator[Any]:
+    """Asks MLflow's own search, for a ledger behind a server.
+
+    Args:
+        client: an MlflowClient.
+        experiment_ids: where to look.
+
+    Yields:
+        MLflow's run of every run that this project wrote, in no order.
+    """
+    yield from paged(functools.partial(client.search_runs, [*experiment_ids], "tags.`l2t.kind` LIKE '%'"))
 
 
 def search_entries(
-    client: Any, experiments: Mapping[str, str], metrics_wanted: Collection[str] = METRICS
+    client: Any, experiments: Mapping[str, str], metrics_wanted: Iterable[str] = METRICS
 ) -> Iterator[Entry]:
-    """Asks MLflow's own search, for a ledger behind a server.
+    """What `select_entries` reads, of a ledger behind a server.
 
     Args:
         client: an MlflowClient.
@@ -89,16 +151,38 @@ def search_entries(
     Yields:
         Every run that this project wrote, in no order.
     """
-    token = None
-    while True:
-        page = client.search_runs([*experiments], "tags.`l2t.kind` LIKE '%'", max_results=RUNS_A_PAGE, page_token=token)
-        for run in page:
-            tags = {name: run.data.tags[f"l2t.{name}"] for name in TAGS if f"l2t.{name}" in run.data.tags}
-            metrics = {name: run.data.metrics[name] for name in metrics_wanted if name in run.data.metrics}
-            experiment = experiments[run.info.experiment_id]
-            yield Entry(run.info.run_id, experiment, run.info.status, run.info.start_time or 0, tags, metrics)
-        if not (token := page.token):
-            return
+    for run in search_runs(client, experiments):
+        yield read_entry(run, experiments, metrics_wanted)
+
+
+def read_entry(
+    run: Any,
+    experiments: Mapping[str, str],
+    metrics_wanted: Iterable[str] = (),
+    tags_wanted: Iterable[str] = TAGS,
+) -> Entry:
+    """An entry from MLflow's run.
+
+    Args:
+        run: MLflow's.
+        experiments: id to name.
+        metrics_wanted: names.
+        tags_wanted: without their prefix; kind and key are always there.
+
+    Returns:
+        The entry.
+    """
+    tags, metrics, info = run.data.tags, run.data.metrics, run.info
+    return Entry(
+        info.run_id,
+        experiments[info.experiment_id],
+        info.status,
+        info.start_time or 0,
+        {name: tags[f"l2t.{name}"] for name in (*IDENTITY, *tags_wanted) if f"l2t.{name}" in tags},
+        {name: metrics[name] for name in metrics_wanted if is_number(metrics.get(name))},
+        info.experiment_id,
+        info.artifact_uri or "",
+    )
 
 
 def finished(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, Entry]:

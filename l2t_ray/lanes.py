@@ -23,7 +23,7 @@ class Lanes:
         cells: key to cell.
         known: mean durations in the ledger.
         habits: how shapes were trained before.
-        estimate: gives a figure where nothing was measured, or None.
+        estimates: whether a figure is computed where nothing was measured.
     """
 
     def __init__(

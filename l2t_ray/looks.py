@@ -86,7 +86,7 @@ class Looks:
         for pair in self.pairs:
             x, y = (
                 {
-                    place: _value(done[key]) if key in done else None
+                    place: done[key].metrics.get(METRIC) if key in done else None
                     for place, key in enumerate(side)
                     if key in done or key in lost
                 }
@@ -157,12 +157,6 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
         )
         return None
     return Looks(design, tuple(Pair(name, (_keys(a), _keys(b))) for name, (a, b) in common.items()))
-
-
-def _value(entry: Entry) -> float | None:
-    # as the report reads it: MLflow stores infinity as 1.8e308
-    value = entry.metrics.get(METRIC)
-    return value if value is not None and abs(value) < 1e308 else None
 
 
 def _keys(cell: Cell) -> tuple[str, ...]:

@@ -114,12 +114,6 @@ def differences(
     return result
 
 
-def losses(differences: Mapping[int, Tensor], pixel_weights: Mapping[int, Tensor], n_runs: int) -> Tensor:
-    """L_wfm of each run, [K]."""
-    by_level = [(v * differences[n] * differences[n]).sum((0, 2, 3)) for n, v in pixel_weights.items()]
-    return 0.5 * torch.stack([channels.view(n_runs, -1).sum(1) for channels in by_level]).sum(0)
-
-
 def backward(
     matching: Matching,
     theta: Mapping[str, Tensor],

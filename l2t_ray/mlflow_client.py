@@ -1,4 +1,4 @@
-"""MLflow's client for the ledger, and a database that is whole from the moment that it has its name."""
+"""MLflow's client for launch and report, and a database that is whole from the moment that it has its name."""
 
 import contextlib
 import logging
@@ -25,6 +25,7 @@ def connect(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is the result's
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the spool waits; 7 tries would block for minutes
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3"):

@@ -15,7 +15,6 @@ from l2t_ray.config import Count, Frozen, Run, Trace
 from l2t_ray.settings import Setting, settings_of
 from l2t_ray.space import Dimension
 
-SECONDS = "wall_s"
 VARIANT = "tuned"
 SUFFIX = "_best"
 

@@ -4,9 +4,9 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -56,14 +56,8 @@ class Outcome:
     artifacts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Plain JSON values, which `spool.Ended.from_json` reads."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """What `to_json` gave, also after a pass through JSON."""
-        metrics = {name: [(int(e), float(v)) for e, v in points] for name, points in values["metrics"].items()}
-        return cls(**{**values, "metrics": metrics})
 
 
 def pack_shape(run: Run) -> str:

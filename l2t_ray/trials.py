@@ -20,7 +20,7 @@ from l2t_ray.study import Trial, TunedStudy
 if TYPE_CHECKING:
     from l2t_ray.search_block import Search, Study
 
-FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+FINISHED, DIVERGED = "finished", "diverged"
 
 
 @dataclass

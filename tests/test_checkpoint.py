@@ -79,6 +79,12 @@ def test_two_are_kept_and_both_are_removed(file):
     assert list(file.parent.iterdir()) == []
 
 
+def test_the_newest_state_is_loaded_though_the_one_before_is_whole(file):
+    save_state(file, state(1))
+    save_state(file, state(2))
+    assert load_state(file)["epoch"] == 2
+
+
 def groups_of(paths):
     """The runs' places by the epoch that they go on from."""
     groups = load_groups(paths, by="epoch")
@@ -100,6 +106,14 @@ def test_runs_that_were_in_several_packs_lose_nothing(tmp_path):
         for epoch in epochs:
             save_state(file, state(epoch))
     assert groups_of(files) == {9: [0, 3], 5: [2, 4], 0: [1]}
+
+
+def test_of_epochs_that_as_many_runs_have_the_newest_counts(tmp_path):
+    files = [tmp_path / f"{name}.ckpt" for name in "abc"]
+    for file, epochs in zip(files, [(2,), (2, 3), (3,)], strict=True):
+        for epoch in epochs:
+            save_state(file, state(epoch))
+    assert groups_of(files) == {3: [1, 2], 2: [0]}
 
 
 def test_checkpoints_cost_two_percent_of_the_time_at_most():

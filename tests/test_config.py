@@ -193,6 +193,15 @@ def test_a_copied_run_forgets_its_key():
     assert copied.key == make(seed=1).key != key
 
 
+def test_a_copied_run_forgets_what_its_key_was_made_of():
+    run = make()
+    assert run.key  # computed, and kept with the text around the seed
+    copied = run.model_copy(update={"training": run.training.model_copy(update={"lr": 0.5})})
+    fresh = make(training={**make().model_dump()["training"], "lr": 0.5})
+    assert copied.key == fresh.key != run.key
+    assert [r.key for r in copied.with_seeds([3])] == [r.key for r in fresh.with_seeds([3])]
+
+
 def test_a_pickled_run_is_equal_and_keeps_its_key():
     run = make(source={"sha256": "ab"})
     key = run.key

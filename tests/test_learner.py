@@ -1,5 +1,6 @@
 """Identities between the methods, packs against single runs, and methods of one's own."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,23 +91,6 @@ def test_constant_weights_give_ufm():
 
     fixed = trained(run("l2t_ww"), change=constant)[0]
     torch.testing.assert_close(network_of(fixed), network_of(trained(run("ufm"))[0]), rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("inner", ["sgd", "published"])
-def test_a_pack_equals_its_runs_alone(inner):
-    """K = 3 with different seeds, learning rates and betas against K = 1, in float64 to 1e-9."""
-    settings = [(0, 0.05, 0.5), (1, 0.02, 0.1), (2, 0.05, 1.0)]
-    runs = [run("l2t_www", seed, lr, beta=beta, inner=inner) for seed, lr, beta in settings]
-    pack, losses = trained(*runs)
-    for k, single in enumerate(runs):
-        learner = Learner([single], N_CLASSES, source(), CPU)
-        lr = torch.tensor([single.training.lr], dtype=torch.float64)
-        for step, (images, labels) in enumerate(batches(3, 3)):
-            loss, _ = learner.step(images[:, 3 * k : 3 * k + 3], labels[k : k + 1], lr)
-            assert float(loss) == pytest.approx(float(losses[step, k]), rel=1e-9)
-        for group in ("theta", "phi"):
-            for name, p in getattr(learner, group).items():
-                torch.testing.assert_close(getattr(pack, group)[name][k], p[0], rtol=1e-7, atol=1e-9)
 
 
 def test_batch_statistics_change_once_a_step():
@@ -270,3 +254,25 @@ def test_a_loss_that_is_no_scalar_is_told_with_its_method_and_shape(give, told, 
     law = f"_wide: loss must return a scalar tensor or None, got {told}; take its mean or sum"
     with pytest.raises(InputError, match=re.escape(law)):
         learner.step(*next(batches(1)), torch.tensor([0.05], dtype=torch.float64))
+
+
+def test_the_look_ahead_has_as_many_steps_as_the_run_says():
+    """The gradient of phi, and so phi, differs with T."""
+    phi = [
+        torch.cat([p.flatten() for p in trained(run("l2t_ww", look_ahead_steps=t))[0].phi.values()]) for t in (1, 2, 3)
+    ]
+    assert not torch.equal(phi[0], phi[1])
+    assert not torch.equal(phi[1], phi[2])
+
+
+def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr("l2t_ray.learner.stream", lambda *a: asked.append(a) or stream(*a))
+    Learner([run("l2t_www", seed=3)], N_CLASSES, source(), CPU)
+    assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
+
+
+def test_a_meta_network_that_is_not_finite_is_its_runs_divergence():
+    learner, _ = trained(run("l2t_www"), run("l2t_www", seed=1), n_steps=1)
+    next(iter(learner.phi.values()))[1].view(-1)[0] = math.nan
+    assert learner.finite().tolist() == [True, False]

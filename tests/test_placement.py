@@ -204,6 +204,15 @@ def test_times_are_means_of_finished_runs_of_one_device():
     assert times(entries) == {(shape(run), "d"): 2.0, (shape(run), "e"): 9.0}
 
 
+def test_a_failed_run_makes_no_habit():
+    run = make_run()
+    entries = [
+        make_entry(run, 1.0, pack="8", processes="4"),
+        make_entry(run, 1.0, status="FAILED", pack="16", processes="9"),
+    ]
+    assert habits(entries) == {(shape(run), "d"): (8, 4)}
+
+
 def test_for_want_of_a_figure_runs_are_trained_as_they_were_last_time(tmp_path):
     run = make_run()
     entries = [make_entry(run, 1.0, pack="2", processes="2"), make_entry(run, 1.0, pack="8", processes="4")]
@@ -245,3 +254,33 @@ def test_a_plan_takes_no_less_than_its_longest_pack(tmp_path):
         Execution(), [machine(64, device="d")], Figures(tmp_path / "f.json"), runs.values(), cells, known=known
     )
     assert make_plan(runs, cells, [], list(runs), lanes, None).wall_s == 100.0
+
+
+@pytest.mark.parametrize(
+    ("measured", "memory_gib", "expected"),
+    [
+        ((1.0, 1.0), 4, (1, 2)),  # three times 1 GiB and a context of half a GiB are 4.5
+        ((1.0,), 3, (1, 1)),  # twice 1.5 GiB are all of it, and 0.92 of it are to be had
+    ],
+)
+def test_contexts_and_a_rest_for_others_count_in_a_cards_memory(measured, memory_gib, expected):
+    crowds = [(k, 1.0) for k, _ in enumerate(measured, start=2)]
+    share = choose_share(Execution(), cards(memory_gib=memory_gib), figure([1.0], crowds), run=make_run())
+    assert (share.pack, share.processes) == expected
+
+
+def test_fewer_processes_than_were_measured_promise_nothing_either():
+    assert slowdown(figure([1.0], [(4, 2.0)]), 2, cards()) == 2.0  # as one after another
+
+
+def test_a_pack_that_the_file_asks_for_takes_memory_by_its_number_of_runs():
+    share = choose_share(Execution(pack=4), cards(), figure([1.0], [(2, 1.0)], gib=4.0), run=make_run())
+    assert (share.pack, share.processes) == (4, 1)  # 16.5 GiB of 24
+
+
+def test_a_run_takes_longer_among_processes_that_slow_each_other_down(tmp_path):
+    run, figures = make_run(), Figures(tmp_path / "figures.json")
+    figures.put(speed_shape(run), "d", figure([1.0], [(4, 2.0)]))
+    lanes = Lanes(Execution(), [cards()], figures, [run], {run.key: "cell"}, known={})
+    assert lanes.share(shape(run), cards()).processes == 4
+    assert lanes.run_s(shape(run), cards()) == (2 * 200, "measured")

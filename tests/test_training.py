@@ -1,6 +1,7 @@
 """One pack from start to end on digits: outcomes, resumption, packs, divergence."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -12,8 +13,9 @@ from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
 from l2t_ray.data import load_data
 from l2t_ray.learner import Learner
 from l2t_ray.models import initialise, resnet
+from l2t_ray.spool import Ended
 from l2t_ray.streams import stream
-from l2t_ray.training import Outcome, Pack, evaluation_epochs, learning_rate, pack_shape, train
+from l2t_ray.training import Pack, evaluation_epochs, learning_rate, pack_shape, train
 from tests.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")
@@ -59,7 +61,7 @@ def test_metrics_have_the_ledger_names_and_epochs(digits):
     counts = torch.bincount(digits.test_labels).tolist()
     mean = sum(a * n for a, n in zip(by_class, counts, strict=True)) / sum(counts)
     assert outcome.metrics["test_accuracy_percent"][-1][1] == pytest.approx(mean, rel=1e-5)
-    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+    assert asdict(Ended.from_json(json.loads(json.dumps(outcome.to_json())))) == asdict(outcome)
 
 
 @pytest.mark.parametrize("per_class", [False, True])
@@ -147,6 +149,29 @@ def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):
     with Floats() as seen:
         pack.prepare()
     assert seen.n_made == 0
+
+
+def test_the_train_loss_is_the_mean_over_images_also_where_the_last_batch_is_small(digits, monkeypatch):
+    def step(self, images, labels, lr):  # a loss of as much as the batch has images: 8, then 4
+        return torch.full_like(lr, len(images)), torch.zeros_like(lr)
+
+    monkeypatch.setattr(Learner, "step", step)
+    (outcome,) = train([run(epochs=1)], digits, None, device=CPU)
+    assert outcome.metrics["train_loss"] == [(1, pytest.approx((8 * 8 + 4 * 4) / 12))]
+
+
+def test_a_diverged_run_has_no_metric_from_its_end_on(digits, monkeypatch):
+    epochs = []
+
+    def finite(self):
+        epochs.append(1)
+        return torch.tensor([len(epochs) < 2, True])
+
+    monkeypatch.setattr(Learner, "finite", finite)
+    ended, whole = train([run(), run(seed=1)], digits, None, device=CPU)
+    assert ended.reason == "a parameter is not finite in epoch 2"
+    assert {epoch for points in ended.metrics.values() for epoch, _ in points} == {1}
+    assert [epoch for epoch, _ in whole.metrics["train_loss"]] == [1, 2, 3]
 
 
 def test_divergence_ends_its_own_run_alone(digits):

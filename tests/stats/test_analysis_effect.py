@@ -135,6 +135,24 @@ def test_the_bca_interval_is_as_in_rs_boot():
     assert found.value == pytest.approx(sum(X) / 7 - sum(Y) / 6)
 
 
+SKEWED = [round(float(q) ** 2, 2) for q in stats.expon.ppf((np.arange(25) + 0.5) / 25)]  # a few runs far above the rest
+EVEN = [round(0.3 * float(q), 2) for q in stats.norm.ppf((np.arange(25) + 0.5) / 25)]
+
+
+def test_the_bca_interval_of_skewed_values_is_efrons_by_hand_and_no_percentile_interval():
+    x, y, draws = np.array(SKEWED), np.array(EVEN), np.random.default_rng(1)
+    means = [draws.choice(side, (100_000, 25)).mean(axis=1) for side in (x, y)]
+    drawn, value = means[0] - means[1], x.mean() - y.mean()
+    influence = np.concatenate([x - x.mean(), y.mean() - y])
+    acceleration = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)  # Efron 1987, eq. 6.6
+    bias = stats.norm.ppf((drawn < value).mean())
+    moved = bias + stats.norm.ppf([0.025, 0.975])
+    low, high = np.quantile(drawn, stats.norm.cdf(bias + moved / (1 - acceleration * moved)))
+    found = mean_difference(SKEWED, EVEN)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.08))
+    assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([low - 0.19, high - 0.64], abs=0.03)
+
+
 @pytest.mark.parametrize(("x", "y"), [(X, Y), (TIED_X, TIED_Y), (X, TIED_X * 4)])
 def test_the_interval_of_few_values_is_welchs(x, y):
     found = mean_difference(x, y)
@@ -263,6 +281,10 @@ def test_corrections_keep_the_order_and_never_help(correct):
 
 def test_a_test_without_a_p_yet_counts_in_the_family():
     assert holm([0.01, None, None]) == [pytest.approx(0.03), None, None]
+
+
+def test_a_test_without_a_p_yet_counts_as_one_in_benjamini_and_hochberg():
+    assert benjamini_hochberg([0.3, None]) == [pytest.approx(0.6), None]  # R: p.adjust(c(0.3, 1), "BH")
 
 
 def test_each_family_is_corrected_by_itself():

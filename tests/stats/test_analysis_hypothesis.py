@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.equivalence import equivalence
 from analysis.hypothesis import brunner_munzel, mann_whitney, permutation_p, seed_list, wilcoxon
 from analysis.interval import half_width, mean_interval, spread
 
@@ -167,3 +168,46 @@ def test_an_interval_of_one_or_no_value_is_none():
 def test_spread_undoes_half_width():
     assert spread(half_width(2.5, 30), 30) == pytest.approx(2.5, rel=1e-12)
     assert spread(1.0, 30) == pytest.approx(math.sqrt(30) / 2.045, rel=2e-4)  # method.md section 8
+
+
+@pytest.mark.parametrize(
+    ("n_x", "n_y", "method"), [(49, 49, "exact"), (50, 50, "normal"), (49, 50, "normal"), (5, 50, "normal")]
+)
+def test_mann_whitney_is_exact_below_fifty_values_of_both_sides_as_in_r(n_x, n_y, method):
+    # R: wilcox.test: exact <- (n.x < 50) && (n.y < 50) && !TIES
+    assert mann_whitney([2.0 * i for i in range(n_x)], [2.0 * i + 1 for i in range(n_y)]).method.startswith(method)
+
+
+@pytest.mark.parametrize(("alpha", "crossed"), [(0.011, False), (0.012, True), (0.046, True), (0.047, False)])
+def test_the_cross_check_reaches_a_factor_of_two_to_both_sides(alpha, crossed):
+    # p = 0.02315 (R): within 0.0116 and 0.0463
+    assert (mann_whitney(TIED_X, TIED_Y, alpha=alpha).permutation_p is not None) == crossed
+
+
+@pytest.mark.parametrize(
+    ("permuted", "alpha", "told"),
+    [(0.03, 0.025, True), (0.02, 0.025, False), (0.02, 0.021, True), (0.03, 0.021, False)],
+)
+def test_a_cross_check_on_the_other_side_of_alpha_is_told(monkeypatch, permuted, alpha, told):
+    monkeypatch.setattr("analysis.hypothesis.permutation_p", lambda x, y: permuted)
+    assert (f"on the other side of {alpha:g}" in mann_whitney(TIED_X, TIED_Y, alpha=alpha).note) == told
+
+
+def test_a_permutation_p_is_never_zero():
+    # Phipson and Smyth 2010: (0 + 1) / (99 + 1)
+    assert permutation_p(range(30), range(100, 130), n_permutations=99) == 0.01
+
+
+@pytest.mark.parametrize(("n", "method"), [(49, "exact"), (50, "normal")])
+def test_wilcoxon_is_exact_below_fifty_pairs_as_in_r(n, method):
+    differences = {i: (i + 1) * (-1.0) ** i for i in range(n)}
+    assert wilcoxon(differences, dict.fromkeys(range(n), 0.0)).method.startswith(method)
+
+
+def test_a_zero_difference_or_a_tie_hidden_in_the_last_bit_is_no_exact_case():
+    zero = wilcoxon({0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0, 4: 6.0, 5: 0.0}, dict.fromkeys(range(6), 0.0))
+    assert zero.method.startswith("normal")  # R: exact only without zeros
+    # 0.3 - 0.2 is 0.09999999999999998, 1.1 - 1.0 is 0.10000000000000009
+    assert equivalence([0.3, 7.0, 8.0, 9.0, 11.0], [0.2, 1.5, 2.0, 3.0, 4.0], 0.1).method.startswith("normal")
+    hidden = wilcoxon(by_seed([0.3, 1.1, 1.5, 2.0, 3.0, 4.0]), by_seed([0.2, 1.0, 1.0, 0.0, 0.0, 0.0]))
+    assert hidden.method.startswith("normal")

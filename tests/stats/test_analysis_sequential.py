@@ -6,8 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import integrate, optimize, stats
 
+from analysis import sequential
 from analysis.boundaries import LEAST_ALPHA, boundaries, level, smallest_alpha, spending
+from analysis.hypothesis import Finding
 from analysis.sequential import Design, decide, in_order
 
 
@@ -227,3 +230,52 @@ def test_a_clear_difference_keeps_its_power_and_saves_runs():
     power, most = (sum(d.state == "significant" for d in each) / n for each in (found, fixed))
     assert power > most - 0.05
     assert 1 - sum(decision.n_next for decision in found) / (n * 30) > 0.2
+
+
+def predictive(p, t, last):
+    """P(|Z(1)| >= last | z), the drift integrated over its posterior N(z / sqrt t, 1 / t) (Choi et al. 1985)."""
+    z = stats.norm.isf(p / 2)
+    mean, sd, left = z / math.sqrt(t), 1 / math.sqrt(t), math.sqrt(1 - t)
+
+    def ends_beyond(drift):
+        centre = z * math.sqrt(t) + drift * (1 - t)
+        return stats.norm.sf((last - centre) / left) + stats.norm.cdf((-last - centre) / left)
+
+    return integrate.quad(lambda d: stats.norm.pdf(d, mean, sd) * ends_beyond(d), mean - 12 * sd, mean + 12 * sd)[0]
+
+
+@pytest.mark.parametrize("t", [1 / 3, 2 / 3])
+@pytest.mark.parametrize("p", [1.0, 0.5, 0.05, 0.001])
+def test_the_predictive_probability_is_the_integral_over_the_drift(p, t):
+    assert sequential._predictive(p, t, 1.993) == pytest.approx(predictive(p, t, 1.993), rel=1e-6)
+
+
+@pytest.mark.parametrize("look", [0, 1])
+@pytest.mark.parametrize(("side", "state"), [(1 + 1e-6, "futile"), (1 - 1e-6, "continue")])
+def test_a_cell_is_futile_where_the_predictive_probability_of_the_last_boundary_is_below_the_declared_one(
+    monkeypatch, look, side, state
+):
+    design = Design(futility=(0.3, 0.1)[look])  # at a third of the seeds, 0.16 is the least there is
+    t = design.information[look]
+    edge = optimize.brentq(lambda p: predictive(p, t, design.bounds[-1]) - design.futility, 1e-4, 1.0 - 1e-9)
+    p_of = {10: 0.2 if look else edge * side, 20: edge * side}
+    monkeypatch.setattr(sequential, "mann_whitney", lambda x, y, **_: Finding("", "", (0, 0), p=p_of[len(x)]))
+    n = design.looks[look]
+    found = decide(design, dict.fromkeys(range(n), 1.0), dict.fromkeys(range(n), 1.0))
+    assert (found.look, found.state) == (look + 1, state)
+
+
+def test_a_p_on_the_level_is_significant(monkeypatch):
+    design = Design()
+    monkeypatch.setattr(sequential, "mann_whitney", lambda x, y, **_: Finding("", "", (0, 0), p=design.levels[0]))
+    some = dict.fromkeys(range(10), 1.0)
+    assert decide(design, some, some).state == "significant"
+
+
+def test_a_look_computes_no_cross_check_that_it_would_drop(monkeypatch):
+    monkeypatch.setattr("analysis.hypothesis.permutation_p", lambda *_: pytest.fail("100,000 relabellings"))
+    x = [41.2, 40.8, 41.2, 43.0, 42.5, 41.9, 40.1]
+    y = [40.8, 39.9, 41.2, 40.1, 38.7, 40.5, 41.0]
+    found = decide(Design(looks=(7,)), dict(enumerate(x)), dict(enumerate(y)))
+    assert found.p == pytest.approx(stats.mannwhitneyu(x, y, method="asymptotic").pvalue)
+    assert 0.025 < found.p < 0.1  # near the level

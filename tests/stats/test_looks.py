@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from launches import OF_MLFLOW, OF_RAY, call
+from ledgers import Logged, write_through_mlflow
 
 from analysis.evidence import gather
 from analysis.stats import main as stats_main
@@ -127,8 +128,14 @@ def test_a_diverged_run_is_looked_past_unless_it_is_tried_again(folder):
 
 def test_a_finished_run_without_a_number_is_looked_past(folder):
     read = read_sweep(Path("declared.yaml"))
-    nan = entries_of(read, lambda cell, seed: None if seed > 4 else float("nan") if seed == 2 else seed)
-    assert all(decision.n == (4, 4) for decision in read.looks.held(nan).decisions.values())
+    runs = [
+        Logged(key=key, seed=run.seed, accuracy=float("nan") if run.seed == 2 else run.seed)
+        for key, run in read.runs.items()
+        if run.seed <= 4
+    ]
+    write_through_mlflow(f"sqlite:///{folder}/mlflow.db", folder, "declared", runs)
+    decisions = read.looks.held(Ledger("declared").entries()).decisions.values()
+    assert [decision.n for decision in decisions] == [(4, 4), (4, 4)]
 
 
 def test_a_part_of_the_sweep_has_the_looks_of_the_whole(folder):

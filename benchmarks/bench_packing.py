@@ -13,8 +13,8 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ try:
     from l2t_ray.config import Run
     from l2t_ray.data import DataSet
     from l2t_ray.device import context_bytes, device_name, is_out_of_memory, limit_memory
+    from l2t_ray.errors import InputError
     from l2t_ray.models import initialise, resnet
     from l2t_ray.streams import stream
     from l2t_ray.training import EVALUATION_BATCH, train
@@ -137,15 +138,21 @@ def measure(case: dict[str, Any]) -> Result:
     }
 
 
-def measure_all(arguments: argparse.Namespace) -> list[Result]:
+def measure_all(arguments: argparse.Namespace) -> Iterator[Result]:
     """Every case; where one runs out of memory, larger packs of as many processes are left out."""
-    rows: list[Result] = []
     for wish in arguments.mps:
         if wish == "on" and not torch.cuda.device_count():
             print("with MPS: left out, there is no card")
             continue
         folder = mps.folder_of(f"bench-{os.getpid()}")
-        with mps.service("on", n_gpus=1, folder=folder) if wish == "on" else nullcontext({}) as environment:
+        with ExitStack() as stack:
+            environment = {}
+            if wish == "on":
+                try:
+                    environment = stack.enter_context(mps.service("on", n_gpus=1, folder=folder))
+                except InputError as error:
+                    print(f"with MPS: left out, {error}")
+                    continue
             for method in arguments.method:
                 for batch in arguments.batch:
                     for processes in arguments.processes:
@@ -157,12 +164,12 @@ def measure_all(arguments: argparse.Namespace) -> list[Result]:
                         for pack in sorted(arguments.pack):
                             if processes * pack > arguments.most:
                                 break
-                            rows.append(measure({**case, "pack": pack}))
-                            told = rows[-1]["problem"] or f"{rows[-1]['runs_per_hour']:.1f} runs an hour"
+                            row = measure({**case, "pack": pack})
+                            told = row["problem"] or f"{row['runs_per_hour']:.1f} runs an hour"
                             print(f"{method}, B = {batch}, {processes} x {pack}, MPS {wish}: {told}", flush=True)
-                            if rows[-1]["problem"] == "out of memory":
+                            yield row
+                            if row["problem"] == "out of memory":
                                 break
-    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -188,10 +195,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "load_before": os.getloadavg()[0],
     }
     print(f"{content['device']}, torch {content['torch']}, {content['cores']} cores, n = 1 for each case")
-    content["rows"] = measure_all(arguments)
+    content["rows"] = []
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "packing.json").write_text(json.dumps(content, indent=1) + "\n")
-    (arguments.out / "packing.md").write_text(markdown(content))
+    for row in measure_all(arguments):  # written at once: whoever lends a card may take it back
+        content["rows"].append(row)
+        (arguments.out / "packing.json").write_text(json.dumps(content, indent=1) + "\n")
+        (arguments.out / "packing.md").write_text(markdown(content))
     written = ["packing.json", "packing.md"]
     if plot(content, arguments.out / "packing.svg"):
         written.append("packing.svg")

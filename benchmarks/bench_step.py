@@ -13,6 +13,7 @@ Writes OUT.json and, where matplotlib is there, OUT.png; `--plot OUT.json` draws
 
 import argparse
 import json
+import math
 import multiprocessing
 import platform
 import resource
@@ -26,8 +27,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.steps import KEPT, NAMES, UNIT, Case, Step, make, operations, ours
+from benchmarks.steps import KEPT, NAMES, ON_CARD, UNIT, Case, Step, make, operations, ours
 from l2t_ray.memory import keep_freed_memory
+from l2t_ray.operators import SEPARATE_FROM
 from l2t_ray.precision import allow_tf32
 
 Rows = list[dict[str, Any]]
@@ -99,11 +101,14 @@ def resident_bytes() -> int:
 
 def on_card(case: Case, repeat: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, int]]:
     """On a card: the same, in one process, whose allocator tells each one's peak."""
-    names = [name for name in NAMES if not name.endswith("memory kept")]
-    return (
-        in_turn({name: make(name, case, device) for name in names}, repeat, device),
-        {name: peak_bytes(make(name, case, device)) for name in names},
-    )
+    steps, peaks = {}, {}
+    for name in ON_CARD:
+        try:
+            peaks[name] = peak_bytes(make(name, case, device))
+            steps[name] = make(name, case, device)
+        except torch.OutOfMemoryError:
+            print(f"  {name}: out of memory")
+    return in_turn(steps, repeat, device), peaks
 
 
 def peak_bytes(step: Step) -> int:
@@ -142,23 +147,30 @@ def compare(case: Case, repeat: int, device: torch.device) -> Rows:
 
 
 def packs(case: Case, sizes: list[int], repeat: int, device: torch.device, rate: float) -> Rows:
-    """Ours for packs of K runs, called and replayed."""
+    """Ours for packs of K runs, called and replayed, and on a card with K calls in the place of each K groups."""
     rows: Rows = []
     per_run = operations(case)
-    for graph in (False, True) if device.type == "cuda" else (False,):
+    ways = [(False, False), (True, False), (True, True)] if device.type == "cuda" else [(False, False)]
+    for graph, calls in ways:
+        how = f"{'replayed' if graph else 'called'}{', K calls' if calls else ''}"
         for pack in sizes:
-            this = replace(case, pack=pack, graph=graph)
+            if calls and pack == 1:
+                continue
+            this = replace(case, pack=pack, graph=graph, calls=calls)
+            SEPARATE_FROM["cuda"] = 0 if calls else math.inf
             try:
                 seconds = in_turn({"ours": ours(this, device)}, repeat, device)["ours"]
             except torch.OutOfMemoryError:
-                print(f"  K = {pack}, {'replayed' if graph else 'called'}: out of memory")
+                print(f"  K = {pack}, {how}: out of memory")
                 continue
+            finally:
+                SEPARATE_FROM["cuda"] = math.inf
             median = statistics.median(seconds)
             speed = per_run * pack / median
             told = (
                 f"{1e3 * median / pack:9.2f} ms a run's step, {speed / 1e12:6.2f} T/s, {speed / rate:5.1%} of the rate"
             )
-            print(f"  K = {pack:<3}{'replayed' if graph else 'called':<9}{told}", flush=True)
+            print(f"  K = {pack:<3}{how:<18}{told}", flush=True)
             rows.append({**asdict(this), "name": "ours", "seconds": seconds, "operations": per_run, "rate": rate})
     return rows
 
@@ -188,19 +200,24 @@ def main() -> None:
     print(f"{told}, median of {arguments.repeat} (range)")
     usual = "tf32" if has_card else "float32"
     rows: Rows = []
+    file = arguments.out.with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(found: Rows) -> None:
+        """Writes at once: whoever lends a card may take it back."""
+        rows.extend(found)
+        file.write_text(json.dumps({"hardware": told, "rows": rows}, indent=1) + "\n")
+
     for batch in arguments.batch:
         for method in arguments.method:
             for inner in arguments.inner:
-                rows += compare(Case(batch, method, inner, usual), arguments.repeat, device)
+                keep(compare(Case(batch, method, inner, usual), arguments.repeat, device))
     sizes = arguments.pack or ([1, 4, 8, 16] if has_card else [])
-    for precision in arguments.precision or (["float32", "tf32", "bf16"] if has_card else ["float32"]) if sizes else []:
+    for precision in arguments.precision or (["tf32", "bf16", "float32"] if has_card else ["float32"]) if sizes else []:
         rate = matrix_rate(precision, device)
         for batch in arguments.batch:
             print(f"\npacks, {arguments.method[-1]}, B = {batch}, {precision}: products give {rate / 1e12:.1f} T/s")
-            rows += packs(Case(batch, arguments.method[-1], "sgd", precision), sizes, arguments.repeat, device, rate)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    file = arguments.out.with_suffix(".json")
-    file.write_text(json.dumps({"hardware": told, "rows": rows}, indent=1) + "\n")
+            keep(packs(Case(batch, arguments.method[-1], "sgd", precision), sizes, arguments.repeat, device, rate))
     print(f"\nwritten to {file}")
     draw(file)
     return None

@@ -8,9 +8,11 @@
 # precision  final accuracies in float32, tf32 and bf16, 30 seeds of a cell of digits; needs WEIGHTS, as cell does
 # cell       CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
 #            IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
-#            PACK runs a process (8), PROCESSES at once (2), MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool for a launch elsewhere.
-# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest for the tests, scipy and
-# scikit-learn for `precision`.
+#            PACK runs a process (8), PROCESSES at once (2), PRECISION (tf32: float32 alone is 4 minutes at the card's full rate),
+#            MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool, also as
+#            OUT/cell.tar.gz, for a launch elsewhere with the same --set; unpacked into OUT again, another call goes on.
+# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest, pytest-timeout and
+# hypothesis for the tests, scipy and scikit-learn for `precision`. What was measured is on the disk as it comes.
 set -euo pipefail
 part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -18,12 +20,16 @@ export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$out/$part.card" || echo "no card: the CPU"
 case $part in
 step)
-    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider 2>&1 | tail -n 20) | tee "$out/gpu_tests.txt" || true
-    "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"
+    # named: others of our tests import Ray and MLflow
+    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_replay.py tests/test_augment.py 2>&1 | tail -n 20) |
+        tee "$out/gpu_tests.txt" || true
     "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
+    "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"
     ;;
 packing)
-    "$python" -m benchmarks.bench_packing --precision tf32 --out "$out/packing" | tee "$out/packing.txt"
+    # 15 cases of some 20 s
+    "$python" -m benchmarks.bench_packing --precision tf32 --processes 1 2 4 --pack 1 4 8 --batch 100 --seconds 4 \
+        --out "$out/packing" | tee "$out/packing.txt"
     ;;
 precision)
     weights=$(realpath "$WEIGHTS")
@@ -37,13 +43,15 @@ cell)
     ln -sfn "$weights" resnet32.pth.tar
     sed -e "s|{name: cifar10, samples_per_class: 10}|{name: image_folder, title: cifar10, path: $(basename "$images"), samples_per_class: 10}|" \
         -e "s|weights/resnet32-tinyimagenet.pt|resnet32.pth.tar|" "$here/sweeps/cifar10_small.yaml" > cifar10_small.yaml
-    n=${PROCESSES:-2}
+    n=${PROCESSES:-2} precision=${PRECISION:-tf32}
     started=$(date +%s)
     for i in $(seq "$n"); do
-        "$python" -m l2t_ray.offline cifar10_small.yaml --pack "${PACK:-8}" --part "$i/$n" ${MORE:-} > "cell.$i.txt" 2> "cell.$i.log" &
+        timeout 540 "$python" -m l2t_ray.offline cifar10_small.yaml --pack "${PACK:-8}" --part "$i/$n" \
+            --set "training.precision=$precision" ${MORE:-} > "cell.$i.txt" 2> "cell.$i.log" &
     done
     wait
-    echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}" | tee cell.seconds
+    echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}, $precision" | tee cell.seconds
+    tar czf cell.tar.gz .l2t # one file: results and checkpoints, from which another call goes on
     cat cell.*.txt
     ;;
 *)

@@ -38,13 +38,17 @@ def plot(figures: dict[str, Any], out: Path) -> None:
     axis.legend(fontsize=8)
     if packs:
         axis = axes[0][1]
-        lines = list(dict.fromkeys((row["batch"], row["precision"], row["graph"]) for row in packs))
-        for batch, precision, graph in lines:
-            own = [row for row in packs if (row["batch"], row["precision"], row["graph"]) == (batch, precision, graph)]
+        for line in dict.fromkeys(_line(row) for row in packs):
+            own = [row for row in packs if _line(row) == line]
             speed = [row["pack"] / statistics.median(row["seconds"]) for row in own]
-            label = f"B = {batch}, {precision}, {'replayed' if graph else 'called'}"
+            batch, precision, graph, calls = line
+            label = f"B = {batch}, {precision}, {'replayed' if graph else 'called'}{', K calls' if calls else ''}"
             axis.plot([row["pack"] for row in own], speed, marker="o", ls="-" if graph else ":", label=label)
         axis.set(xlabel="runs a pack (K)", ylabel="steps of runs a second", xscale="log", yscale="log")
         axis.legend(fontsize=7)
     picture.suptitle(figures["hardware"], fontsize=9)
     picture.savefig(out, bbox_inches="tight", dpi=150)
+
+
+def _line(row: dict[str, Any]) -> tuple[int, str, bool, bool]:
+    return row["batch"], row["precision"], row["graph"], row["calls"]

@@ -25,12 +25,14 @@ RIVALS: dict[str, type[DoubleBackprop] | type[RollBack]] = {
     "roll-back and re-computation": RollBack,
 }
 NAMES = (f"{UNIT}, channels-last", f"{UNIT}, contiguous", f"{UNIT}, memory kept", "source forward", "ours", *RIVALS)
+FORMATTED = {f"{name}, channels-last": name for name in RIVALS}  # on a card the format decides on its fast units
+ON_CARD = (*(name for name in NAMES if not name.endswith("memory kept")), *FORMATTED)
 KEPT = ("ours", f"{UNIT}, memory kept")  # on a CPU with `memory.keep_freed_memory`; all others as they come
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: batch size, method, the look-ahead's rule; of ours also runs a pack, precision, graph."""
+    """What is timed: batch size, method, the look-ahead's rule; of ours also runs a pack, precision, graph, K calls."""
 
     batch: int
     method: str
@@ -38,6 +40,7 @@ class Case:
     precision: str = "float32"
     pack: int = 1
     graph: bool = False
+    calls: bool = False
 
 
 def frozen_source(device: torch.device) -> Backbone:
@@ -60,8 +63,8 @@ def ours(case: Case, device: torch.device) -> Step:
 
 
 def operations(case: Case) -> int:
-    """Floating-point operations of our step's products, counted by torch on the CPU, with one image scaled up."""
-    learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("cpu"))
+    """Floating-point operations of our step's products, counted by torch without computing, an image scaled up."""
+    learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         learner.step(images, labels, lr)
     return int(counter.get_total_flops() / 2 * case.batch * case.pack)
@@ -85,6 +88,8 @@ def make(name: str, case: Case, device: torch.device) -> Step:
 
         return source_pass
     target = Vgg9(VGG9, N_CLASSES, learner.pairs).to(device)
+    if name in FORMATTED:
+        name, x, target = FORMATTED[name], images, target.to(memory_format=torch.channels_last)
     if name in RIVALS:
         meta = Meta(learner.pairs, which=case.method == "l2t_www").to(device)
         rival = RIVALS[name](source, target, meta, learner.pairs, inner=case.inner, n_steps=2)

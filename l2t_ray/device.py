@@ -4,6 +4,13 @@ import functools
 
 import torch
 
+OUT_OF_MEMORY = (  # of what is no allocation of torch's own: the CPU's, a card's contexts, libraries and graphs
+    "DefaultCPUAllocator: can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
 
 @functools.cache
 def device_name() -> str:
@@ -33,11 +40,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         error: that the training raised.
 
     Returns:
-        True for torch's and Python's own, and for what the CPU's allocator raises.
+        True for torch's and Python's own, and for what the CPU's allocator and a card's libraries raise.
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def context_bytes(device: torch.device) -> int:

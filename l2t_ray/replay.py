@@ -3,6 +3,7 @@
 A bilevel step is about 2,000 kernels; at small batches a card waits for their launches and not for their arithmetic.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,12 @@ class Replay:
             tensor.copy_(kept)
         del before
         graph = torch.cuda.CUDAGraph()
+        gc.collect()  # an older graph that is freed in the middle of a capture would break it
+        gc.disable()
         # the training has a thread of its own: what others ask of the card must not spoil the capture
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
-            outputs = self._function(*own)
+        try:
+            with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+                outputs = self._function(*own)
+        finally:
+            gc.enable()
         return _Captured(graph, own, outputs)

@@ -1,12 +1,15 @@
 """The Ray Tune trainable: trains one pack in a worker process that lives on for the next one.
 
-The training has a thread of its own, so that the process can answer Tune meanwhile.
+The trainings have a thread of their own, so that the process can answer Tune meanwhile; one for all packs, because
+cuDNN keeps what it has measured of a shape by thread.
 """
 
 import functools
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from queue import SimpleQueue
 from typing import Any
 
 from ray import tune
@@ -50,7 +53,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
         mps.join(self._work.mps)
         limit_memory(share["fraction"])
-        self._thread: threading.Thread | None = None
+        self._begun = False
         self._stop, self._ended = threading.Event(), threading.Event()
         self._epoch, self._epochs, self._outcomes = 0, 0, ""
         self._error: Exception | None = None
@@ -76,9 +79,9 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         Raises:
             PackFailedError: if the training raised.
         """
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._train, name="training", daemon=True)
-            self._thread.start()
+        if not self._begun:
+            self._begun = True
+            _trainings().put(self._train)
         if not self._ended.wait(self._work.report_s):
             return {"epoch": self._epoch, "epochs": self._epochs}
         if self._error is not None:
@@ -90,7 +93,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     def cleanup(self) -> None:
         """Ends the training after the epoch at hand, with a checkpoint, if that takes no longer than `STOP_S`."""
         self._stop.set()
-        if self._thread is not None:
+        if self._begun:
             self._ended.wait(STOP_S)
 
     def _train(self) -> None:
@@ -105,3 +108,16 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def _watch(self, epoch: int, epochs: int) -> None:
         self._epoch, self._epochs = epoch, epochs
+
+
+@functools.cache
+def _trainings() -> SimpleQueue[Callable[[], None]]:
+    """What is put here is called in the process' one training thread."""
+    waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            waiting.get()()
+
+    threading.Thread(target=work, name="training", daemon=True).start()
+    return waiting

@@ -4,6 +4,7 @@ import math
 import resource
 import sys
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -150,6 +151,7 @@ class Pack:
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
         allow_tf32(runs[0].training.precision)
         if device.type == "cuda":
+            torch.cuda.empty_cache()  # what the pack before held is not this one's
             torch.cuda.reset_peak_memory_stats(device)
             torch.backends.cudnn.benchmark = True  # shapes do not change: let it choose by measurement
         else:
@@ -173,7 +175,14 @@ class Pack:
         method = self.learner.method
         steady = method.capturable and type(method).stage is Method.stage  # the same operations in every epoch
         graphs = device.type == "cuda" and steady and written_out
-        self.step = Replay(self._step, self.learner.tensors(), captured=graphs)
+        itself = weakref.ref(self)  # a circle would hold a card's memory until Python looks for circles
+
+        def own_step(*given: Tensor) -> tuple[Tensor, ...]:
+            pack = itself()
+            assert pack is not None, "who calls holds the pack"
+            return pack._step(*given)
+
+        self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
         self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
         self.metrics: list[Metrics] = [{} for _ in runs]
         self.reasons = ["" for _ in runs]

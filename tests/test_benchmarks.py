@@ -11,6 +11,7 @@ import torch
 
 from benchmarks import bench_precision, bench_small_maps, bench_step, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
+from benchmarks.steps import Case, operations
 from l2t_ray import figures, registry
 from l2t_ray.config import Run
 from l2t_ray.placement import speed_shape
@@ -48,6 +49,13 @@ CONTENT = {
         row(2, 8, 128, None, problem="out of memory"),
     ],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["l2t_ww", "l2t_www"])
+def test_operations_of_a_step_are_those_of_its_arithmetic(method):
+    """Of docs/measurements.md, padding included, whatever this machine leaves out; they do not depend on the batch."""
+    counts = [operations(Case(batch, method, "sgd")) / batch for batch in (2, 128)]
+    assert counts == pytest.approx([9.43e9] * 2, rel=1e-3)
 
 
 def test_a_table_shows_every_case_against_one_process_of_one_run():

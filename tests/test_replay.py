@@ -13,7 +13,7 @@ from l2t_ray.streams import stream
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def learner(method, device):
+def learner(method, device, precision="float32"):
     registry.load()
     source = resnet(20, 0.25, 5)
     initialise(source, stream(9, "init"))
@@ -23,7 +23,7 @@ def learner(method, device):
         seed=0,
         source=Source(arch="resnet20", width=0.25),
         target=Target(width=0.125),
-        training=Training(batch_size=8, lr=0.05),
+        training=Training(batch_size=8, lr=0.05, precision=precision),
     )
     return Learner([run], 3, source.to(device).requires_grad_(False).eval(), device)
 
@@ -33,18 +33,20 @@ def learner(method, device):
 @pytest.mark.parametrize("method", ["scratch", "ufm", "l2t_ww", "l2t_www"])
 def test_a_replayed_step_equals_a_called_one(method):
     device = torch.device("cuda")
-    called, replayed = learner(method, device), learner(method, device)
+    called, replayed = (learner(method, device, "float64") for _ in range(2))  # sums by atomics: float32's part far
     with torch.no_grad():
         step = Replay(replayed.step, replayed.tensors(), captured=True)
         g = torch.Generator().manual_seed(5)
         for n_images in (8, 8, 5, 8):  # the last batch of an epoch is smaller
-            images = torch.randn(n_images, 3, 32, 32, generator=g).to(device, memory_format=torch.channels_last)
+            images = torch.randn(n_images, 3, 32, 32, generator=g).to(
+                device, torch.float64, memory_format=torch.channels_last
+            )
             labels = torch.randint(3, (1, n_images), generator=g).to(device)
-            lr = torch.full((1,), 0.05, device=device)
+            lr = torch.full((1,), 0.05, dtype=torch.float64, device=device)
             expected, found = called.step(images, labels, lr), step(images, labels, lr)
-            torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(found[0], expected[0], rtol=1e-8, atol=1e-10)
         for ours, theirs in zip(replayed.tensors(), called.tensors(), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("method", ["scratch", "ufm", "l2t_www"])

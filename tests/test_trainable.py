@@ -1,6 +1,7 @@
 """One pack in a worker: resumed bitwise, its failures in one line."""
 
 import pickle
+import threading
 from dataclasses import replace
 
 import pytest
@@ -111,12 +112,28 @@ def test_tune_sees_progress_and_then_the_outcomes(work):
     trainable.cleanup()
 
 
+def test_the_packs_of_a_process_are_trained_in_one_thread(work, monkeypatch):
+    """Which keeps what cuDNN has measured of a shape."""
+    seen = []
+    monkeypatch.setattr("l2t_ray.trainable.train_pack", lambda *_: seen.append(threading.get_ident()) or [])
+    for _ in range(2):
+        trainable = PackTrainable.__new__(PackTrainable)
+        share = {"threads": 1, "fraction": 1.0}
+        trainable.setup({"work": work.to_json(), "pack": encode([make_run(0)]), "share": share})
+        assert trainable.step()["done"] is True
+    assert len(seen) == 2
+    assert len({*seen, threading.get_ident()}) == 2
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
         (RuntimeError("shapes differ"), False),
     ],
     ids=repr,

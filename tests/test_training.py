@@ -1,6 +1,8 @@
 """One pack from start to end on digits: outcomes, resumption, packs, divergence."""
 
+import gc
 import json
+import weakref
 from dataclasses import asdict
 
 import pytest
@@ -135,6 +137,19 @@ def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, mon
     again.restore([*alone.snapshot(), *states[1:]])
     clock[0] += 8
     assert [outcome.wall_s for outcome in again.outcomes()] == [35 + 2, *[25 + 2] * 3]
+
+
+def test_a_pack_is_gone_when_nobody_holds_it(digits):
+    """Without waiting for Python to look for circles: the next pack wants its memory."""
+    gc.disable()
+    try:
+        pack = Pack([run()], digits, None, CPU)
+        pack.train_epoch(0)
+        seen = weakref.ref(pack)
+        del pack
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_images_are_not_copied_for_a_method_that_prepares_nothing(digits):

@@ -15,6 +15,7 @@
 # hypothesis for the tests, scipy and scikit-learn for `precision`. What was measured is on the disk as it comes.
 set -euo pipefail
 part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
+case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac # `precision` and `cell` go to OUT
 here=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$out/$part.card" || echo "no card: the CPU"
@@ -51,8 +52,8 @@ cell)
     done
     wait
     echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}, $precision" | tee cell.seconds
-    tar czf cell.tar.gz .l2t # one file: results and checkpoints, from which another call goes on
-    cat cell.*.txt
+    [ ! -d .l2t ] || tar czf cell.tar.gz .l2t # one file: results and checkpoints, from which another call goes on
+    tail -n 3 cell.*.txt cell.*.log
     ;;
 *)
     echo "usage: $0 step|packing|precision|cell OUT [PYTHON]" >&2

@@ -57,6 +57,8 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
                     ("own", gain.own, -APART, "o", "white"),
                     ("tuned", gain.tuned, APART, "D", color),
                 ):
+                    if not comparison.has_values:  # scratch under these settings has no result
+                        continue
                     estimate = comparison.mean_difference
                     _interval(right, estimate, place + shift, color, marker, face)
                     row |= {
@@ -67,7 +69,8 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
         labels = [f"{item.own.condition}, {arm_name(item.own.method)}" for item in shown]
         left.set_yticks(range(len(shown)), labels)
         left.invert_yaxis()
-        for ax, label in ((left, unit), (right, "gain over scratch (points)")):
+        gained = "gain over scratch (points)" if "(%" in unit else "gain over scratch"
+        for ax, label in ((left, unit), (right, gained)):
             ax.grid(visible=False, axis="y")
             ax.set_xlabel(label)
         pairs = [each for item in found.gains for each in (item.own, item.tuned) if each.has_values]

@@ -86,7 +86,7 @@ def cost_table(results: Results) -> Table | None:
         A row a method; None where no run has stored its time.
     """
     runs = results.runs
-    if "wall_s" not in runs or not len(runs):
+    if "wall_s" not in runs or not runs["wall_s"].notna().any():
         return None
     rows = []
     for method in _methods(runs):

@@ -1,10 +1,11 @@
-"""One launch of a sweep at a time: a lock that the kernel releases, also after SIGKILL."""
+"""One launch of a sweep, one training of a file at a time: a lock that the kernel releases, also after SIGKILL."""
 
 import fcntl
 import json
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,16 +14,30 @@ from l2t_ray.errors import InputError
 
 _TRIES = 50
 _PAUSE_S = 0.02
+_WAIT_S = 0.5  # between two tries of who waits
 
 
 class Lock:
-    """An exclusive lock on a sweep's folder, for a `with` block.
+    """An exclusive lock among the processes of one machine, for a `with` block.
 
     The file stays behind (removing it would race with the next holder); only the kernel's lock on it counts.
+
+    Args:
+        path: of the file.
+        law: what is refused while another process holds it, up to its name.
+        remedy: of that.
+        on_wait: told once who holds it; the lock is then waited for, not refused.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        law: str = "this sweep is being launched already",
+        remedy: str = "look at it with --status",
+        *,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path, self._law, self._remedy, self._on_wait = path, law, remedy, on_wait
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -32,7 +47,7 @@ class Lock:
             This lock.
 
         Raises:
-            InputError: if another process holds it, or the folder cannot be written to.
+            InputError: if another process holds it and is not waited for, or the folder cannot be written to.
             OSError: if the disk is full.
         """
         try:
@@ -40,23 +55,13 @@ class Lock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise InputError(
-                f"{self.path.parent}: the sweep's folder must be writable, got {error.strerror!r}; start elsewhere"
+                f"{self.path.parent}: the folder must be writable, got {error.strerror!r}; start elsewhere"
             ) from error
-        for _ in range(_TRIES):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if holder := self.holder():  # None: a `--status` was looking at this moment
-                    os.close(descriptor)
-                    raise InputError(
-                        f"{self.path}: this sweep is being launched already, by {holder}; one launch at a time: "
-                        "wait for it or end it, and look at it with --status"
-                    ) from None
-                time.sleep(_PAUSE_S)
-        else:
+        try:
+            self._take(descriptor)
+        except BaseException:
             os.close(descriptor)
-            raise InputError(f"{self.path}: the lock could not be taken in {_TRIES} tries; launch again")
+            raise
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         self._descriptor = descriptor
         try:
@@ -66,6 +71,33 @@ class Lock:
             self.__exit__(None, None, None)
             raise
         return self
+
+    def _take(self, descriptor: int) -> None:
+        n_left, is_told = _TRIES, False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = self.holder()
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: must be where files can be locked, got {error.strerror!r}; start elsewhere"
+                ) from error
+            else:
+                return
+            if holder is None:  # a `--status` was looking at this moment
+                n_left -= 1
+                if n_left < 0:
+                    raise InputError(f"{self.path}: the lock could not be taken in {_TRIES} tries; launch again")
+                time.sleep(_PAUSE_S)
+            elif self._on_wait is None:
+                law = f"{self._law}, by {holder}; one at a time"
+                raise InputError(f"{self.path}: {law}: wait for it or end it, and {self._remedy}")
+            else:
+                if not is_told:
+                    self._on_wait(holder)
+                n_left, is_told = _TRIES, True
+                time.sleep(_WAIT_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -1,28 +1,32 @@
 """The command line that trains a source network and writes its weights, with a card beside them.
 
 Launching again resumes; launching when the weights are there does nothing. stdout is the result, stderr the progress.
-Exit codes: 0 the weights are there; 1 interrupted; 2 usage.
+Exit codes: 0 the weights are there; 1 interrupted, or the disk is full; 2 usage.
 """
 
 import argparse
 import base64
+import hashlib
 import io
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from l2t_ray import models, provenance
+from l2t_ray.card import Card, card_path, check_places, find_card, remove_weights, told
 from l2t_ray.checkpoint import remove_state
 from l2t_ray.data import DataSet, load_data
-from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.files import compute_sha256, write_atomic
-from l2t_ray.pretraining import Pretraining, Progress, differences, train_source
+from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
+from l2t_ray.files import write_atomic
+from l2t_ray.lock import Lock
+from l2t_ray.pretraining import Pretraining, Progress, train_source
 from l2t_ray.source_file import missing_starts, read_pretraining
 from l2t_ray.spool import Record, dotted
 from l2t_ray.tracking import Ledger
@@ -32,7 +36,6 @@ LINE_S = 10.0  # between two lines of progress, at the least
 EXPERIMENT = "sources"  # in MLflow, for what this command trains; a sweep's sources are in the sweep's
 
 Say = Callable[..., None]
-Card = Mapping[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
+
+    Raises:
+        OSError: any other than of a disk that is full or closed.
     """
     parser = argparse.ArgumentParser(prog="python -m l2t_ray.pretrain", description="Train a source network.")
     parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
@@ -51,54 +57,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-download", action="store_true", help="do not fetch data sets that are not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
     arguments = parser.parse_args(argv)
+    out: Path | None = None
     try:
         settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
+        out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: an address that is none costs no training
         download, force = not arguments.no_download, arguments.force
         starts = missing_starts(arguments.file, settings)
         for file in starts.values():
             start = read_pretraining(file, data_dir=arguments.data_dir)
             card, is_new = pretrain(start, arguments.data_dir, download=download)
-            _track(start, card, is_new=is_new)
+            _track(ledger, start, card, is_new=is_new)
         if starts:  # what they contain is known now
             settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
         card, is_new = pretrain(settings, arguments.data_dir, download=download, force=force)
-        _track(settings, card, is_new=is_new)
+        _track(ledger, settings, card, is_new=is_new)
     except InputError as error:
         _say(*error.problems)
         return 2
     except KeyboardInterrupt:
-        _say("interrupted; launch again to go on")
+        is_begun = arguments.force and out is not None and not out.exists()  # --force would begin anew again
+        _say(f"interrupted; launch again{' without --force' if is_begun else ''} to go on")
+        return 1
+    except OSError as error:
+        if (line := told_of_disk(error)) is None:
+            raise
+        _say(line)
         return 1
     print(told(Path(settings.out), card))
     return 0
 
 
 def pretrain(
-    settings: Pretraining, data_dir: Path, *, download: bool = True, force: bool = False, say: Say | None = None
+    settings: Pretraining,
+    data_dir: Path,
+    *,
+    download: bool = True,
+    force: bool = False,
+    wait: bool = False,
+    say: Say | None = None,
 ) -> tuple[Card, bool]:
     """Makes the weights be there: trains the network unless they are.
+
+    One process at a time trains for a file, by a lock beside it that the kernel releases when the process ends, however
+    it ends. On machines that do not share a disk it is a lock for each of them.
 
     Args:
         settings: all of them.
         data_dir: for downloads and caches.
         download: whether a missing data set may be fetched.
         force: train anew, whatever is there.
+        wait: until another process that trains for the same file has ended; otherwise this is refused.
         say: is told the progress; by default stderr.
 
     Returns:
         The card, and whether the weights were trained now.
 
     Raises:
-        InputError: if other weights are there, the folder cannot be written, or the data are not as they must be.
+        InputError: if other weights are there, the folder cannot be written, another process trains for the file, or
+            the data are not as they must be.
     """
-    say = say or _say
-    out, card, checkpoint = Path(settings.out), card_path(Path(settings.out)), Path(f"{settings.out}.checkpoint")
-    if force:
-        remove_state(checkpoint)
-    elif out.exists():
-        _check_weights(out, card, settings)
-        say(f"{out} is there already, of the same settings; --force trains it anew")
-        return json.loads(card.read_bytes()), False
+    say, out = say or _say, Path(settings.out)
+    if out.is_dir() or force:
+        check_places(out)
+    if not force and not _checkpoint(out).exists():
+        with suppress(InputError, OSError):  # perhaps of a training that ends at this moment: the look below counts
+            if (card := find_card(out, settings)) is not None:  # also where the folder cannot be written
+                return _taken(out, card, say)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out.parent).close()
@@ -106,49 +130,56 @@ def pretrain(
         raise InputError(
             f"{out}: must be in a folder that can be written, got {error.strerror!r}; name another"
         ) from error
+
+    def tell(holder: str) -> None:
+        say(f"{out} is being trained by {holder}; waiting for it")
+
+    file, law = out.with_name(f".{out.stem}.lock"), f"{out} is being trained already"  # of the card: see `card_path`
+    with Lock(file, law, "launch again", on_wait=tell if wait else None):
+        if not force and (card := find_card(out, settings)) is not None:
+            remove_state(_checkpoint(out))  # left by a kill after the weights were written
+            return _taken(out, card, say)
+        check_places(out)
+        return _train(settings, data_dir, say, download=download, force=force), True
+
+
+def _taken(out: Path, card: Card, say: Say) -> tuple[Card, bool]:
+    say(f"{out} is there already, of the same settings; --force trains it anew")
+    return card, False
+
+
+def _checkpoint(out: Path) -> Path:
+    return out.with_name(f"{out.name}.checkpoint")
+
+
+def _train(settings: Pretraining, data_dir: Path, say: Say, *, download: bool, force: bool) -> Card:
+    """Trains from the checkpoint on, and writes card and weights; the lock is held."""
+    out = Path(settings.out)
+    checkpoint = _checkpoint(out)
     data = load_data(settings.data, data_dir, download=download)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if force:
+        remove_state(checkpoint)
     say(
         f"training {settings.source.arch} (width {settings.source.width:g}) on {data.name}, "
         f"{len(data.classes)} classes, {settings.training.epochs} epochs, on {device}, for {out}"
     )
     printer = _Printer(settings.training.epochs, say)
-    network, progress = train_source(settings, data, device=device, checkpoint=checkpoint, on_epoch=printer)
+
+    def on_epoch(progress: Progress) -> None:
+        if force and progress.epoch == 1:  # not before there is something to go on from, without --force
+            remove_weights(out)
+        printer(progress)
+
+    network, progress = train_source(settings, data, device=device, checkpoint=checkpoint, on_epoch=on_epoch)
     buffer = io.BytesIO()
     torch.save(models.source_state(network), buffer)
-    write_atomic(out, buffer.getvalue())
-    content = _describe(settings, data, network.history, progress, compute_sha256(out), device)
-    write_atomic(card, json.dumps(content, indent=1).encode())
+    weights = buffer.getvalue()
+    content = _describe(settings, data, network.history, progress, hashlib.sha256(weights).hexdigest(), device)
+    write_atomic(card_path(out), json.dumps(content, indent=1).encode())  # first: weights are never without it
+    write_atomic(out, weights)
     remove_state(checkpoint)
-    return content, True
-
-
-def card_path(out: Path) -> Path:
-    """Where a file of weights has its card.
-
-    Args:
-        out: the weights.
-
-    Returns:
-        The path beside it.
-    """
-    return out.with_suffix(".json")
-
-
-def told(out: Path, card: Card) -> str:
-    """What a training came to.
-
-    Args:
-        out: the weights.
-        card: of them.
-
-    Returns:
-        One line.
-    """
-    return (
-        f"{out}: {card['test_accuracy_percent']:.2f} % of {card['n_test']} test images of {card['data']} "
-        f"({len(card['classes'])} classes) in {card['wall_s']:.0f} s; its card is {card_path(out)}"
-    )
+    return content
 
 
 def as_record(settings: Pretraining, card: Card, sweep: str) -> Record:
@@ -183,9 +214,8 @@ def as_record(settings: Pretraining, card: Card, sweep: str) -> Record:
     )
 
 
-def _track(settings: Pretraining, card: Card, *, is_new: bool) -> None:
+def _track(ledger: Ledger, settings: Pretraining, card: Card, *, is_new: bool) -> None:
     """Tells the ledger, and what an earlier launch of this command could not tell it."""
-    ledger = Ledger(EXPERIMENT)
     if is_new:
         ledger.spool.put(as_record(settings, card, EXPERIMENT))
     if not len(ledger.spool):
@@ -195,20 +225,6 @@ def _track(settings: Pretraining, card: Card, *, is_new: bool) -> None:
             ledger.flush()
     except (InputError, LedgerUnavailableError) as error:
         _say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder} for the next launch")
-
-
-def _check_weights(out: Path, card: Path, settings: Pretraining) -> None:
-    """Refuses to overwrite what is not the result of the same settings."""
-    remedy = "name another file in `out`, or train anew with --force"
-    try:
-        content = json.loads(card.read_bytes())
-        known, sha256 = content["settings"], content["weights_sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"{out}: must not be there, or have the card {card} of its training; {remedy}") from None
-    if found := differences(known, settings.resolved()):
-        raise InputError(f"{out}: holds weights of other settings: {'; '.join(found)}; {remedy}")
-    if compute_sha256(out) != sha256:
-        raise InputError(f"{out}: must hold the weights that {card} describes, got others; {remedy}")
 
 
 def _describe(
@@ -223,6 +239,7 @@ def _describe(
     last: Mapping[str, float] = {name: points[-1][1] for name, points in progress.metrics.items()}
     return {
         **last,
+        "file": Path(settings.out).name,
         "arch": settings.source.arch,
         "width": settings.source.width,
         "data": data.name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
@@ -31,6 +31,13 @@ from l2t_ray.training import EVALUATION_BATCH, evaluation_epochs
 DECAY = 0.1
 EVALUATIONS = 10  # on the way; the last epoch is always one
 SECTIONS = ("source", "data", "training", "augment")
+
+
+def _weights_file(out: str) -> str:
+    if Path(out).suffix.lower() == ".json":
+        raise ValueError("must have another suffix than .json, such as .pt: its card lies there")
+    return out
+
 
 Metrics = dict[str, list[tuple[int, float]]]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -70,7 +77,9 @@ class SourceTraining(Frozen):
 class Pretraining(Frozen):
     """One training of a source network."""
 
-    out: str = Field(min_length=1, description="file of weights to write, from the working folder")
+    out: Annotated[str, Field(min_length=1), AfterValidator(_weights_file)] = Field(
+        description="file of weights to write, from the working folder"
+    )
     data: SourceData
     source: SourceNetwork = SourceNetwork()
     training: SourceTraining = SourceTraining()

@@ -1,4 +1,9 @@
-"""Source networks that a sweep lacks and says how to train: each a Ray task, with progress and a ledger entry."""
+"""Source networks that a sweep lacks and says how to train: each a Ray task, with progress and a ledger entry.
+
+The lock of a file of weights is the task's (`pretrain.pretrain`): it holds as long as the process that writes, which
+may outlive a killed driver. Another launch that lacks the file waits on the same machine, then takes it; tasks on
+machines without a shared disk each train it, and the driver keeps what was there first.
+"""
 
 import json
 import os
@@ -6,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
 from l2t_ray.execution import Execution
 from l2t_ray.files import write_atomic
 from l2t_ray.fleet import cores
@@ -14,6 +19,7 @@ from l2t_ray.launch import cluster
 from l2t_ray.source_file import read_pretraining
 
 if TYPE_CHECKING:
+    from l2t_ray.pretraining import Pretraining
     from l2t_ray.tracking import Ledger
 
 POLL_S = 1.0
@@ -42,7 +48,11 @@ class SourceTrainer:
         """Trains, from the checkpoint on where there is one.
 
         Returns:
-            {"card": ..., "weights": the file's bytes}, or {"problems": [...]} of an input that is refused.
+            {"card": ..., "weights": the file's bytes, "is_new": whether they were trained now}; or {"problems": [...]}
+            of an input that is refused; or {"disk": an OSError's arguments} of a disk that is full or closed.
+
+        Raises:
+            OSError: any other.
         """
         import torch
 
@@ -57,10 +67,16 @@ class SourceTrainer:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, self._start)
         try:
-            card, _ = pretrain(settings, Path(self._data_dir), download=self._download, say=self._lines.append)
+            card, is_new = pretrain(
+                settings, Path(self._data_dir), download=self._download, wait=True, say=self._lines.append
+            )
         except InputError as error:
             return {"problems": error.problems}
-        return {"card": card, "weights": Path(settings.out).read_bytes()}
+        except OSError as error:
+            if told_of_disk(error) is None:
+                raise
+            return {"disk": (error.errno, error.strerror, error.filename)}
+        return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new}
 
     def said(self, n_known: int) -> list[str]:
         """Progress.
@@ -97,8 +113,10 @@ def train_sources(
 
     Raises:
         InputError: if a training is refused, or raises more often than `execution.retries` allows.
+        OSError: if a disk is full or closed.
     """
-    from l2t_ray.pretrain import as_record, card_path, told
+    from l2t_ray.card import told
+    from l2t_ray.pretrain import as_record
 
     with cluster(address, n_cores=cores()):
         import ray
@@ -139,16 +157,41 @@ def train_sources(
                     ray.kill(actor)
                 if "problems" in answer:
                     raise InputError([f"{files[weights]}: {problem}" for problem in answer["problems"]])
+                if "disk" in answer:
+                    raise OSError(*answer["disk"])
+                is_new = answer["is_new"] or waiting[weights] < execution.retries  # its last attempt died unheard
                 del waiting[weights]
-                if not Path(weights).exists():  # it was trained on another machine
-                    write_atomic(Path(weights), answer["weights"])
-                    write_atomic(card_path(Path(weights)), json.dumps(answer["card"], indent=1).encode())
-                ledger.spool.put(as_record(settings[weights], answer["card"], ledger.sweep))
-                try:
-                    ledger.flush()
-                except LedgerUnavailableError as error:
-                    say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder}")
-                say(told(Path(weights), answer["card"]))
+                card = kept(Path(weights), settings[weights], answer)
+                if (
+                    is_new and card["weights_sha256"] == answer["card"]["weights_sha256"]
+                ):  # others are in their launch's experiment
+                    ledger.spool.put(as_record(settings[weights], card, ledger.sweep))
+                    try:
+                        ledger.flush()
+                    except LedgerUnavailableError as error:
+                        say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder}")
+                say(told(Path(weights), card))
+
+
+def kept(out: Path, settings: "Pretraining", answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Makes the driver have the weights that a task has trained; what was there first stays.
+
+    Args:
+        out: the weights.
+        settings: of their training.
+        answer: of `SourceTrainer.train`.
+
+    Returns:
+        The card of what is there now.
+    """
+    from l2t_ray.card import card_path, find_card
+
+    if (card := find_card(out, settings)) is not None:
+        return card
+    card = dict(answer["card"])  # it was trained on another machine
+    write_atomic(card_path(out), json.dumps(card, indent=1).encode())
+    write_atomic(out, answer["weights"])
+    return card
 
 
 def _tell(weights: str, actor: Any, n_known: list[int], say: Callable[[str], None]) -> None:

@@ -1,8 +1,11 @@
 """One launch at a time."""
 
+import errno
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -78,4 +81,38 @@ def test_a_look_at_the_lock_does_not_refuse_a_launch(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="must be writable"), Lock(tmp_path / "file" / "sweep" / "lock"):
+        pass
+
+
+def test_who_waits_is_told_of_the_holder_once_and_takes_the_lock_when_it_ends(holder):
+    path, process = holder
+    told = []
+
+    def end(name):
+        told.append(name)
+        process.kill()
+
+    with Lock(path, on_wait=end):
+        assert told[0].startswith(f"pid {process.pid} ")
+        assert len(told) == 1
+
+
+def test_ctrl_c_ends_the_waiting(holder):
+    path, _ = holder
+
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(KeyboardInterrupt), Lock(path, on_wait=interrupt):
+        pass
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def fail(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with pytest.raises(InputError, match="must be where files can be locked"), Lock(tmp_path / "lock"):
         pass

@@ -1,6 +1,8 @@
 """The command that trains source networks: a card describes each, none is overwritten unasked, mistakes are told."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from l2t_ray.augment import normalize
 from l2t_ray.config import Source
 from l2t_ray.data import load_data
 from l2t_ray.errors import InputError
+from l2t_ray.lock import Lock
 from l2t_ray.pretrain import main, read_pretraining
 from l2t_ray.tracking import Ledger
 
@@ -65,7 +68,8 @@ def test_the_command_writes_weights_that_a_sweep_can_read(launch, data_dir, caps
     assert told.out.startswith(f"{OUT}: {card['test_accuracy_percent']:.2f} % of 180 test images of digits (2 classes)")
     assert told.out.count("\n") == 1
     assert "epoch 4/4" in told.err
-    assert sorted(path.name for path in Path("weights").iterdir()) == [CARD.name, OUT.name]  # no checkpoint is left
+    names = sorted(path.name for path in Path("weights").iterdir())
+    assert names == [f".{OUT.stem}.lock", CARD.name, OUT.name]  # no checkpoint is left
 
 
 def test_mlflow_knows_the_training_its_curves_and_its_card(launch):
@@ -122,39 +126,80 @@ def test_weights_of_other_settings_are_kept_unless_forced(launch, capsys):
     assert json.loads(CARD.read_text())["settings"]["training"]["epochs"] == 1
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "law"),
-    [
-        (OUT, b"others", "must hold the weights that"),
-        (CARD, b"{", "must not be there, or have the card"),
-        (CARD, None, "must not be there, or have the card"),
-    ],
-    ids=["other-weights", "damaged-card", "no-card"],
-)
-def test_weights_that_are_not_what_their_card_says_are_kept(launch, capsys, file, content, law):
-    assert launch("--set", "training.epochs=1") == 0
-    file.unlink() if content is None else file.write_bytes(content)
-    before = OUT.read_bytes()
-    assert launch("--set", "training.epochs=1") == 2
-    assert f"{OUT}: {law}" in capsys.readouterr().err
-    assert OUT.read_bytes() == before
-
-
 def test_an_interrupted_command_exits_with_1_and_goes_on_when_launched_again(launch, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        assert launch() == 1
+    assert not OUT.exists()
+    capsys.readouterr()
+    assert launch() == 0
+    assert "epoch 3/4" in capsys.readouterr().err.splitlines()[1]
+
+
+def interrupt_after(monkeypatch, epoch):
     real = pretraining.save_state
 
     def save_and_interrupt(path, state):
         real(path, state)
-        if state["epoch"] == 2:
+        if state["epoch"] == epoch:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(pretraining, "save_state", save_and_interrupt)
-    assert launch() == 1
+
+
+def test_force_that_was_interrupted_goes_on_without_it(launch, monkeypatch, capsys):
+    assert launch("--set", "training.epochs=1") == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        assert launch("--force") == 1
+    assert "launch again without --force to go on" in capsys.readouterr().err
     assert not OUT.exists()
-    monkeypatch.setattr(pretraining, "save_state", real)
-    capsys.readouterr()
+    assert not CARD.exists()
     assert launch() == 0
     assert "epoch 3/4" in capsys.readouterr().err.splitlines()[1]
+    assert json.loads(CARD.read_text())["settings"]["training"]["epochs"] == 4
+
+
+def test_force_that_cannot_train_removes_nothing(launch):
+    assert launch() == 0
+    content = OUT.read_bytes()
+    assert launch("--force", "--set", "data.samples_per_class=500") == 2
+    assert launch("--force", "--set", "training.lr=1e30") == 2
+    assert OUT.read_bytes() == content
+    assert CARD.exists()
+
+
+def test_an_address_of_a_ledger_that_is_none_is_told_before_the_training(launch, monkeypatch, capsys):
+    monkeypatch.setattr("l2t_ray.pretrain.train_source", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
+    assert launch() == 2
+    assert "MLFLOW_TRACKING_URI must be a database or a server" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_told_with_its_remedy_and_costs_no_epoch(launch, monkeypatch, capsys):
+    def fail(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("l2t_ray.pretrain.write_atomic", fail)
+        assert launch() == 1
+    assert f"{CARD}: the disk must have room, got 'No space left on device'; free some" in capsys.readouterr().err
+    monkeypatch.setattr(pretraining, "_train_epoch", None)
+    assert launch() == 0
+
+
+def test_a_second_command_for_the_same_weights_is_refused_and_told_who_trains_them(launch, monkeypatch, capsys):
+    monkeypatch.setattr("l2t_ray.pretrain.train_source", None)
+    with Lock(OUT.with_name(f".{OUT.stem}.lock")):
+        for force in ([], ["--force"]):
+            assert launch(*force) == 2
+            assert f"{OUT} is being trained already, by pid {os.getpid()} on" in capsys.readouterr().err
+
+
+def test_weights_in_a_folder_that_cannot_be_written_are_taken(launch, monkeypatch):
+    assert launch() == 0
+    monkeypatch.setattr("l2t_ray.pretrain.Lock", None)
+    assert launch() == 0
 
 
 def test_a_loss_that_explodes_is_told_with_its_epoch(launch, capsys):

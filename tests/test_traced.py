@@ -1,17 +1,20 @@
 """Targets without passes of their own: every pass against plain autograd in float64, packs against single runs."""
 
+import re
 from functools import cache
 
 import oracles
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from l2t_ray import hypergrad, matching, meta
 from l2t_ray.architectures import SIZES, resolve_pairs
 from l2t_ray.config import Target
+from l2t_ray.errors import InputError
 from l2t_ray.matching import Matching
-from l2t_ray.models import build, build_target
+from l2t_ray.models import BatchNorm, Traced, build, build_target
 from l2t_ray.passes import Adjoints
 
 CHANNELS, SOURCE_SIZES, B, N = (3, 4, 5), (32, 16, 8), 4, 3
@@ -188,3 +191,37 @@ def test_a_vgg_as_a_module_is_the_chain():
 def test_eleven_layers_are_ten_convolutions_and_one_linear():
     assert len(build_target(Target(arch="vgg11"), 10).channels) == 10
     assert len(build_target(Target(), 10).channels) == 8
+
+
+def test_values_serve_one_backward_pass():
+    """A second one would find no outputs, and no gradients."""
+    case = Case("resnet20")
+    values, at_logits = case.network.forward(case.theta, case.images), torch.ones(1, B, N, dtype=torch.float64)
+    none = [None] * len(SIZES["resnet20"])
+    assert case.network.backward(case.theta, values, none, at_logits)
+    with pytest.raises(AssertionError, match="have served"):
+        case.network.backward(case.theta, values, none, at_logits)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        (nn.BatchNorm2d(4), "got BatchNorm2d; use l2t_ray.models.BatchNorm"),
+        (nn.InstanceNorm2d(4, track_running_stats=True), "got InstanceNorm2d; use l2t_ray.models.BatchNorm"),
+        (BatchNorm(4, momentum=0.3), "momentum must be 0.1, got 0.3; leave it out"),
+        (nn.Dropout(0.5), "must draw nothing, got Dropout"),
+    ],
+    ids=["batch-norm", "instance-norm", "momentum", "dropout"],
+)
+def test_a_module_whose_passes_cannot_be_repeated_is_refused(part, told):
+    """Torch's own batch norm had kept its statistics to itself, so that predictions were made with 0 and 1."""
+    module = build("resnet20", 0.1, N)
+    module.extra = nn.Sequential(part)
+    with pytest.raises(InputError, match=f"extra.0: .*{re.escape(told)}"):
+        Traced(module)
+
+
+def test_a_module_that_draws_nothing_and_keeps_nothing_is_taken():
+    module = build("resnet20", 0.1, N)
+    module.extra = nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4))
+    Traced(module)

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from l2t_ray.chain import BN_MOMENTUM
+from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
 from l2t_ray.passes import Adjoints, Tangents, Values
 
@@ -39,6 +42,7 @@ class Traced:
     """
 
     def __init__(self, module: Backbone) -> None:
+        _check(module)
         _load_forward_mode()
         self.module = module
         self.names = [name for name, _ in module.named_parameters()]
@@ -144,6 +148,7 @@ class Traced:
     ) -> dict[str, Tensor]:
         """The gradient at theta; see `Chain.backward`. A forward pass's values serve it once."""
         assert isinstance(values, TracedValues)
+        assert values.outputs, "these values have served"
         if adjoints is not None:
             adjoints.features, adjoints.logits = feature_gradients, logit_gradient
         given = [*feature_gradients[: len(values.features)], logit_gradient]
@@ -237,6 +242,18 @@ class Traced:
             [torch.stack(parts) for parts in zip(*logits, strict=True)],
             [(mean, variance) for mean, variance in statistics],
         )
+
+
+def _check(module: Backbone) -> None:
+    """Refuses what changes in a forward pass, or draws in it: passes are repeated, and one module serves K runs."""
+    for name, part in module.named_modules():
+        if isinstance(part, _NormBase) and part.track_running_stats and not isinstance(part, BatchNorm):
+            law = "must leave its running statistics to the target"
+            raise InputError(f"{name}: {law}, got {type(part).__name__}; use l2t_ray.models.BatchNorm")
+        if isinstance(part, BatchNorm) and part.momentum != BN_MOMENTUM:
+            raise InputError(f"{name}: momentum must be {BN_MOMENTUM:g}, got {part.momentum}; leave it out")
+        if isinstance(part, _DropoutNd) and part.p:
+            raise InputError(f"{name}: must draw nothing, got {type(part).__name__}; take `draws` (docs/methods.md)")
 
 
 class _Both(nn.Module):

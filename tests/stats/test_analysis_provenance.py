@@ -67,6 +67,13 @@ def test_training_time_is_summed_by_method(database):
     )  # fmt: skip
 
 
+def test_runs_without_a_time_have_no_table_of_it(database):
+    fill(database, "s", pair())
+    results = gather().results
+    for runs in (results.runs.assign(wall_s=float("nan")), results.runs.drop(columns="wall_s")):
+        assert cost_table(replace(results, runs=runs)) is None
+
+
 @pytest.mark.parametrize(
     "options", [[], ["--compare", "ufm", "scratch", "--margin", "2.5", "--alpha", "0.01", "--family", "data"]],
     ids=["defaults", "all options"],

@@ -1,6 +1,7 @@
 """Methods at their own settings and at their best ones: pairing, gains, their change, the table, the figure."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from ledgers import Logged, fill
 
 from analysis.cells import Cell, Condition
 from analysis.evidence import gather
+from analysis.figure_tuned import draw_tuned
 from analysis.machine import summary_json
 from analysis.report import write_report
 from analysis.tables_tuned import gains_table, reading, tuned_table
@@ -156,3 +158,21 @@ def test_a_sweep_that_was_never_tuned_has_none_of_it(folder, database):
     plain = gather(["plain"], folder=folder)
     assert plain.tuned_tables() == []
     assert "tuned" not in summary_json(plain)
+
+
+def test_a_gain_over_scratch_without_results_is_left_out_of_the_figure(folder, database):
+    ended = [run for run in runs() if (run.method, run.variant) != ("scratch", "tuned")]
+    fill(database, "fair_best", ended, wanted=[run for run in runs() if run not in ended])
+    found = gather(["fair_best"], folder=folder).tunings
+    drawn = draw_tuned(found, None)
+    assert "gain_own" in drawn.numbers
+    assert "gain_tuned" not in drawn.numbers
+
+
+@pytest.mark.parametrize(("unit", "told"), [("test accuracy (%)", True), ("train loss", False)])
+def test_points_are_of_percents_alone(evidence, unit, told):
+    assert ("gain over scratch (points)" in text_of(draw_tuned(evidence.tunings, None, unit=unit))) == told
+
+
+def text_of(drawn):
+    return " ".join(re.findall(r"<!-- (.*?) -->", drawn.svg))  # what matplotlib drew as outlines

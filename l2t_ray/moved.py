@@ -40,10 +40,9 @@ def follow(file: Path) -> None:
     with contextlib.closing(sqlite3.connect(file)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return
-        for experiment, old in connection.execute(
-            "SELECT experiment_id, artifact_location FROM experiments"
-        ).fetchall():
-            new, stored = beside(file, old or "", OF_EXPERIMENT), _path(old or "")
+        experiments = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
+        for experiment, old in [(experiment, location or "") for experiment, location in experiments]:
+            new, stored = beside(file, old, OF_EXPERIMENT), _path(old)
             if new is None or stored is None or not new.is_dir() or _same(stored, new):
                 continue
             runs = connection.execute(

@@ -92,7 +92,7 @@ def test_whatever_a_store_raises_is_one_line_without_secrets(database, monkeypat
 def test_a_local_file_that_cannot_be_read_is_told(database):
     fill(database, "small", [Logged()])
     with_artifacts_at(database, f"file:///{'a' * 300}/artifacts")
-    with pytest.raises(InputError, match="manifest.json must be readable at file:///aaa.*File name too long"):
+    with pytest.raises(InputError, match=r"manifest\.json must be readable at file:///aaa.*File name too long"):
         read_results()
 
 

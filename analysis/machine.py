@@ -39,6 +39,8 @@ def summary_json(evidence: Evidence) -> Row:
         "cells": cell_rows(evidence.cells, values=True),
         "comparisons": [_comparison(item) for item in evidence.comparisons],
         "all_pairs": comparison_rows(evidence.all_pairs),
+        "minority": cell_rows(evidence.minority, values=True),
+        "minority_comparisons": [_comparison(item) for item in evidence.minority_comparisons],
         **tuned_json(evidence.tunings),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from analysis.ledger import Details, History
+from analysis.ledger import TRACED, Details, History
 from analysis.server import artifacts_of, download
 from l2t_ray.entries import Entry, oldest_first, read_entries
 from l2t_ray.errors import InputError
@@ -33,7 +33,7 @@ class Database:
         with self._reaching():
             if not self._tables.exist:
                 raise InputError(f"{mask(self.uri)}: not a database of MLflow's; name another with --tracking-uri")
-            return oldest_first(read_entries(self._tables, tags_wanted=()))
+            return oldest_first(read_entries(self._tables, tags_wanted=TRACED))
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values.

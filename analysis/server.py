@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from analysis.ledger import Details, History
+from analysis.ledger import TRACED, Details, History
 from l2t_ray.entries import Entry, oldest_first, paged, read_entry, search_runs
 from l2t_ray.errors import InputError
 from l2t_ray.mlflow_client import connect
@@ -32,7 +32,7 @@ class Server:
         with self._reaching():
             names = {found.experiment_id: found.name for found in paged(self._client.search_experiments)}
             self._runs = {run.info.run_id: run for run in search_runs(self._client, names)}
-        return oldest_first(read_entry(run, names, tags_wanted=()) for run in self._runs.values())
+        return oldest_first(read_entry(run, names, tags_wanted=TRACED) for run in self._runs.values())
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values, as `entries` has already read them.

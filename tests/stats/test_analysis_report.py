@@ -19,6 +19,7 @@ from browser import CHROMIUM, DRIVER, chromium
 from golden import FIXTURES, REPORT, fill_golden, text_of
 from ledgers import Logged, fill
 
+from analysis.database import Database
 from analysis.evidence import Question, gather
 from analysis.figure_curves import draw_curves
 from analysis.report import write_report
@@ -177,6 +178,18 @@ def test_lambda_of_a_pair_is_averaged_and_ordered_by_layer(database):
     page = report_of(database, [run]).read_text()
     assert "At the end 0-2 has the largest, 2, 0-10 the smallest, 0.5." in page
     assert len(pd.read_csv("report/figures/lambda_cifar10_10_l2t_ww.csv")) == 4
+
+
+def test_a_trace_of_a_later_seed_is_drawn_and_no_other_runs_files_are_asked_for(database, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Database, "artifact", lambda self, entry, name, read=Database.artifact: (
+        asked.append(name), read(self, entry, name))[1])  # fmt: skip
+    table = {"name": ["lambda.0-2"] * 2, "index": ""}
+    runs = [Logged(method="l2t_ww", seed=seed, artifacts=traced([seed, 1.0], **table) if seed > 5 else {})
+            for seed in range(9)]  # fmt: skip
+    page = report_of(database, runs).read_text()
+    assert "seed 6" in page.partition('id="traces"')[2].partition("</section>")[0]
+    assert asked.count("traces.parquet") == 1
 
 
 @pytest.mark.parametrize(

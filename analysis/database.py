@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from analysis.ledger import Details, History
-from analysis.server import download
+from analysis.ledger import TRACED, Details, History
+from analysis.server import artifacts_of, download
 from l2t_ray.entries import Entry, oldest_first, read_entries
 from l2t_ray.errors import InputError
 from l2t_ray.mlflow_tables import Tables
+from l2t_ray.moved import beside
 from l2t_ray.uri import database_file, mask, unavailable
 
 
@@ -32,7 +33,7 @@ class Database:
         with self._reaching():
             if not self._tables.exist:
                 raise InputError(f"{mask(self.uri)}: not a database of MLflow's; name another with --tracking-uri")
-            return oldest_first(read_entries(self._tables, tags_wanted=()))
+            return oldest_first(read_entries(self._tables, tags_wanted=TRACED))
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values.
@@ -80,19 +81,13 @@ class Database:
         place = urlparse(entry.artifact_uri)
         if place.scheme not in ("", "file"):
             return download(self.uri, entry, name)
-        stored = Path(unquote(place.path)) / name
-        moved = self._moved(stored)
-        for path in (stored, moved):
-            if path is not None and path.is_file():
-                return path.read_bytes()
-        return None
-
-    def _moved(self, stored: Path) -> Path | None:
-        # a database that was copied elsewhere together with its mlartifacts folder
         file = database_file(self.uri)
-        if file is None or "mlartifacts" not in stored.parts:
-            return None
-        return file.resolve().parent.joinpath(*stored.parts[stored.parts.index("mlartifacts") :])
+        moved = beside(file, entry.artifact_uri) if file else None
+        with artifacts_of(entry, name):
+            for folder in (moved, Path(unquote(place.path))):  # a copy's own first: where it is from, others may write
+                if folder is not None and (folder / name).is_file():
+                    return (folder / name).read_bytes()
+        return None
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.cells import Cell, choose_pair, make_cells
 from analysis.comparison import Comparison, Family, compare, compare_all
 from analysis.looks import Spared, apply_designs, find_spared, read_designs, without_spared
-from analysis.minority import as_published, minority_cells
+from analysis.minority import as_published, equally_small, minority_cells
 from analysis.published import Reproduction, reproduce
 from analysis.results import METRIC, Gap, Results, read_results
 from analysis.sequential import Design
@@ -128,6 +128,10 @@ class Evidence:
         found = accuracy_tables(
             self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
         )
+        several = equally_small(self.results, self.minority)
+        found = [
+            replace(table, notes=(*table.notes, *several.get(table.name.partition("_")[2], ()))) for table in found
+        ]
         return self._with_note(found, self.minority_comparisons)
 
     def _with_note(self, tables: Sequence[Table], comparisons: Sequence[Comparison]) -> list[Table]:

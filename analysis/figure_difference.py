@@ -98,7 +98,7 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
             for alpha in alphas([item for item in shown if item.condition.data == data]):
                 ax.axhline(alpha, color="black", linewidth=0.9, linestyle="--")
             ax.set_yscale("log")
-            ax.xaxis.get_major_locator().set_params(integer=True)
+            ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # else one n has ticks of tenths
             ax.set_xlabel("seeds a method")
             ax.set_title(data, loc="left", fontsize=10)
             ax.legend(title="images a class", fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
+KINDS = ("svg", "pdf", "png", "csv")  # of the files of a figure
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9.0,
@@ -198,10 +199,11 @@ def file_name(*parts: str) -> str:
         *parts: of the name; empty ones are left out.
 
     Returns:
-        Letters, digits and ._=+- alone.
+        Letters, digits and ._=+- alone; where another letter was replaced, a hash of all tells such names apart.
     """
     text = "_".join(part for part in parts if part)
-    return "".join(letter if letter.isalnum() or letter in "._=+-" else "-" for letter in text)
+    plain = "".join(letter if letter.isalnum() or letter in "._=+-" else "-" for letter in text)
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _render(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:

@@ -78,8 +78,9 @@ def read_launches(sweeps: Collection[str], entries: Iterable[Entry], reader: Rea
     found, notices = [], []
     for entry in manifests:
         for number, name in enumerate(_files(details[entry.run_id]), start=1):
+            content = reader.artifact(entry, name)
             try:
-                found.append(_launch(entry.experiment, number, json.loads(reader.artifact(entry, name) or b"")))
+                found.append(_launch(entry.experiment, number, json.loads(content or b"")))
             except (ValueError, KeyError, TypeError) as error:
                 notices.append(f"{entry.experiment}: {name} of run {entry.run_id} cannot be read ({error!r})")
     return sorted(found, key=lambda launch: (launch.sweep, launch.number)), notices

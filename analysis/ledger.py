@@ -13,6 +13,7 @@ from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
 from l2t_ray.uri import database_file, is_database, mask, tracking_uri
 
+TRACED = ("trace", "trace_of")  # tags of an entry: what it has traced, and of which training
 History = list[tuple[str, int, float]]  # run id, step, value
 
 

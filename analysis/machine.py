@@ -28,17 +28,17 @@ def summary_json(evidence: Evidence) -> Row:
     """
     results = evidence.results
     return {
-        "sweeps": list(results.sweeps),
+        **missing_json(evidence),
         "question": asdict(evidence.question),
         "answer": answer(
             evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
         ),
-        "n_wanted": len(results.wanted),
-        "n_finished": len(results.runs),
         "n_spared": sum(len(item.seeds) for item in evidence.spared),
         "cells": cell_rows(evidence.cells, values=True),
         "comparisons": [_comparison(item) for item in evidence.comparisons],
         "all_pairs": comparison_rows(evidence.all_pairs),
+        "minority": cell_rows(evidence.minority, values=True),
+        "minority_comparisons": [_comparison(item) for item in evidence.minority_comparisons],
         **tuned_json(evidence.tunings),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],
@@ -46,9 +46,26 @@ def summary_json(evidence: Evidence) -> Row:
             {**asdict(claim), "claims_significance": claim.claims_significance, "holds": claim.holds(READINGS[0])}
             for claim in load_claims()
         ],
-        "missing": [_gap(gap) for gap in evidence.gaps],
         "launches": launch_rows(results.launches),
         "notices": list(results.notices),
+    }
+
+
+def missing_json(evidence: Evidence) -> Row:
+    """The wanted runs without a result: what `--missing --json` prints.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        Plain values.
+    """
+    results = evidence.results
+    return {
+        "sweeps": list(results.sweeps),
+        "n_wanted": len(results.wanted),
+        "n_finished": len(results.runs),
+        "missing": [_gap(gap) for gap in evidence.gaps],
     }
 
 

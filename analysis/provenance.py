@@ -103,11 +103,12 @@ def cost_table(results: Results) -> Table | None:
     return Table("cost", "Training time", header, tuple(rows), notes, rules=(len(rows) - 1,))
 
 
-def report_command(evidence: Evidence) -> str:
+def report_command(evidence: Evidence, out: str = "report") -> str:
     """The command line that writes this report.
 
     Args:
         evidence: with its question.
+        out: the folder.
 
     Returns:
         For a shell in the folder of the ledger.
@@ -121,7 +122,7 @@ def report_command(evidence: Evidence) -> str:
             words += [f"--{name}", str(value)]
     if asked.metric != METRIC:
         words += ["--metric", asked.metric]
-    return shlex.join([*words, "--out", "report"])
+    return shlex.join([*words, "--out", out])
 
 
 def computed_with() -> str:

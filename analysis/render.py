@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+from collections.abc import Sequence
 from typing import TextIO
 
 from analysis.tables import Table
@@ -150,16 +151,20 @@ def to_html(table: Table, *, bare: bool = False) -> str:
         A `table` element, its notes as paragraphs below it.
     """
 
-    def line(texts: tuple[str, ...], kind: str) -> str:
-        classes = [' class="number"' if index in table.numeric else "" for index in range(len(texts))]
-        return "".join(f"<{kind}{name}>{html.escape(text)}</{kind}>" for name, text in zip(classes, texts, strict=True))
+    def line(texts: tuple[str, ...], scopes: Sequence[str]) -> str:
+        cells = []
+        for index, (text, scope) in enumerate(zip(texts, scopes, strict=True)):
+            kind, told = ("th", f' scope="{scope}"') if scope else ("td", "")
+            told += ' class="number"' if index in table.numeric else ""
+            cells.append(f"<{kind}{told}>{html.escape(text)}</{kind}>")
+        return "".join(cells)
 
     caption = "" if bare else f"<caption>{html.escape(table.title)}</caption>\n"
-    parts = [f"<table>\n{caption}<thead><tr>{line(table.header, 'th')}</tr></thead>\n<tbody>"]
+    parts = [f"<table>\n{caption}<thead><tr>{line(table.header, ['col'] * len(table.header))}</tr></thead>\n<tbody>"]
     for index, row in enumerate(table.rows):
         if index in table.rules:  # each body is sorted by itself
             parts.append("</tbody>\n<tbody>")
-        parts.append(f"<tr>{line(row, 'td')}</tr>")
+        parts.append(f"<tr>{line(row, ['row', *[''] * (len(row) - 1)])}</tr>")
     parts.append("</tbody>\n</table>")
     parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if not bare)
     return "\n".join(parts) + "\n"

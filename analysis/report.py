@@ -1,7 +1,7 @@
 """The report: one page that opens from disk without a network, and every table and figure as files beside it.
 
-The same ledger gives the same bytes: every resampling has a fixed seed, and no time or machine is written but those of
-the launches in it.
+The same ledger and command give the same bytes: every resampling has a fixed seed, and no time or machine is written
+but those of the launches in it.
 """
 
 import base64
@@ -22,18 +22,19 @@ from analysis.figure_curves import draw_curves
 from analysis.figure_difference import draw_differences, draw_p, draw_power
 from analysis.figure_traces import draw_traces
 from analysis.figure_tuned import draw_tuned
-from analysis.figures import Drawing, file_name
+from analysis.figures import KINDS, Drawing, file_name
 from analysis.launches import usage_rows
 from analysis.machine import cell_rows, comparison_rows, summary_json
 from analysis.paragraph import paragraph, paragraph_latex, references
 from analysis.provenance import computed_with, cost_table, missing_text, origin_table, report_command, settings_table
 from analysis.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
+from analysis.report_files import keep_list
 from analysis.tables import Table, arm_name
 from analysis.tables_launches import launches_tables
 from analysis.tables_tuned import reading
 from l2t_ray.files import write_atomic
 
-PAGE = "index.html"
+PAGE, FIGURES = "index.html", "figures"
 REM_AN_INCH = 8.0  # so that every figure's letters are of one size
 RENDERINGS: dict[str, Callable[[Table], str]] = {
     "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
@@ -47,7 +48,7 @@ METHODS = (
     "Intervals are 95 %: Student's t for means; for differences of means Welch's t below 20 seeds on a side and BCa "
     "bootstrap of 9,999 resamples from there on; the inverted Mann-Whitney test for the Hodges-Lehmann shift; "
     "Newcombe's method 5 for A12.",
-    "Every resampling has a fixed seed: the same ledger and library versions give this report byte for byte.",
+    "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
 )
 
 
@@ -64,28 +65,43 @@ class Section:
     commands: Sequence[str] = ()
 
 
-def write_report(evidence: Evidence, folder: Path, *, mlflow_url: str | None = None) -> Path:
+def write_report(
+    evidence: Evidence,
+    folder: Path,
+    *,
+    mlflow_url: str | None = None,
+    out: str = "report",
+    figures: dict[str, list[Drawing]] | None = None,
+) -> Path:
     """Writes the page and all files.
 
     Args:
         evidence: what was found.
         folder: where to; made if it is missing.
         mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
+        out: the folder as the command line named it, for the command that writes the report again.
+        figures: of `draw_all` into the folder's `figures`, where they are drawn already.
 
     Returns:
         The page.
     """
-    figures = draw_all(evidence, folder / "figures")
-    sections = _sections(evidence, figures, mlflow_url)
-    for table in [table for section in sections for table in section.tables]:
-        name = file_name(table.name)
-        for kind, render in RENDERINGS.items():
-            write_atomic(folder / "tables" / f"{name}.{kind}", render(table).encode())
-    _write_numbers(evidence, folder)
+    figures = draw_all(evidence, folder / FIGURES) if figures is None else figures
+    sections = _sections(evidence, figures, mlflow_url, out)
+    files = {
+        f"tables/{file_name(table.name)}.{kind}": render(table).encode()
+        for section in sections
+        for table in section.tables
+        for kind, render in RENDERINGS.items()
+    }
+    files |= _numbers(evidence)
     if evidence.comparisons:
-        write_atomic(folder / "paragraph.tex", paragraph_latex(evidence).encode())
-        write_atomic(folder / "references.bib", references().encode())
-    write_atomic(folder / PAGE, _page(evidence, sections).encode())
+        files["paragraph.tex"] = paragraph_latex(evidence).encode()
+        files["references.bib"] = references().encode()
+    files[PAGE] = _page(evidence, sections).encode()
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    drawn = [f"{FIGURES}/{figure.name}.{kind}" for found in figures.values() for figure in found for kind in KINDS]
+    keep_list(folder, [*files, *drawn])
     return folder / PAGE
 
 
@@ -117,7 +133,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     }
 
 
-def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None) -> list[Section]:
+def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
     tables = evidence.detail_tables()
     main = [table for table in evidence.main_tables() if table.name.startswith("accuracy")]
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
@@ -153,7 +169,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
             "methods",
             "How it was computed",
             texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
-            commands=[report_command(evidence)],
+            commands=[report_command(evidence, out)],
         ),
     ]
     kept = ("methods",)
@@ -209,25 +225,24 @@ def _paper_texts(evidence: Evidence) -> list[str]:
     return [paragraph(evidence), files]
 
 
-def _write_numbers(evidence: Evidence, folder: Path) -> None:
+def _numbers(evidence: Evidence) -> dict[str, bytes]:
     import pandas as pd
 
     runs = evidence.results.runs
     buffer = io.BytesIO()
     runs.to_parquet(buffer, index=False)
-    write_atomic(folder / "runs.parquet", buffer.getvalue())
+    files = {"runs.parquet": buffer.getvalue()}
     for name, frame in (
         ("runs", runs),
         ("cells", pd.DataFrame(cell_rows(evidence.cells))),
         ("comparisons", pd.DataFrame(comparison_rows(evidence.comparisons))),
     ):
-        write_atomic(folder / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n").encode())
+        files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
     if samples := usage_rows(evidence.results.launches):
         frame = pd.DataFrame(samples)
-        write_atomic(folder / "usage.csv", frame.to_csv(index=False, lineterminator="\n").encode())
-    write_atomic(
-        folder / "results.json", (json.dumps(summary_json(evidence), indent=2, allow_nan=False) + "\n").encode()
-    )
+        files["usage.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+    files["results.json"] = (json.dumps(summary_json(evidence), indent=2, allow_nan=False) + "\n").encode()
+    return files
 
 
 def _inches(figure: Drawing) -> float:

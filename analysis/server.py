@@ -4,13 +4,14 @@ import contextlib
 import functools
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from analysis.ledger import Details, History
+from analysis.ledger import TRACED, Details, History
 from l2t_ray.entries import Entry, oldest_first, paged, read_entry, search_runs
+from l2t_ray.errors import InputError
 from l2t_ray.mlflow_client import connect
-from l2t_ray.uri import unavailable
+from l2t_ray.uri import mask, unavailable
 
 THREADS = 8
 
@@ -31,7 +32,7 @@ class Server:
         with self._reaching():
             names = {found.experiment_id: found.name for found in paged(self._client.search_experiments)}
             self._runs = {run.info.run_id: run for run in search_runs(self._client, names)}
-        return oldest_first(read_entry(run, names, tags_wanted=()) for run in self._runs.values())
+        return oldest_first(read_entry(run, names, tags_wanted=TRACED) for run in self._runs.values())
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
         """Tags, params and last metric values, as `entries` has already read them.
@@ -106,8 +107,34 @@ def download(uri: str, entry: Entry, name: str) -> bytes | None:
     """
     import tempfile
 
-    client = connect(uri)
-    if name not in [item.path for item in client.list_artifacts(entry.run_id)]:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
+    within = str(PurePosixPath(name).parent)  # what lies deeper is not listed
+    with artifacts_of(entry, name), tempfile.TemporaryDirectory() as folder:
+        client = connect(uri)
+        if name not in [item.path for item in client.list_artifacts(entry.run_id, None if within == "." else within)]:
+            return None
         return Path(client.download_artifacts(entry.run_id, name, folder)).read_bytes()
+
+
+@contextlib.contextmanager
+def artifacts_of(entry: Entry, name: str) -> Iterator[None]:
+    """Tells of a file that cannot be reached, whatever the store's library raises.
+
+    Args:
+        entry: the run.
+        name: of the file.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: with the run, the file and its address.
+    """
+    try:
+        yield
+    except Exception as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        told = f"{type(error).__name__}: {mask(first_line)}".removesuffix(": ")
+        raise InputError(
+            f"run {entry.run_id}: {name} must be readable at {mask(entry.artifact_uri) or 'its address'}, got {told}; "
+            "make that store reachable from here, with its library and credentials, or copy the folder there"
+        ) from error

@@ -39,9 +39,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from analysis.evidence import Question, gather
     from analysis.figure_accuracy import draw_accuracy
     from analysis.figures import file_name
-    from analysis.machine import summary_json
+    from analysis.machine import missing_json, summary_json
     from analysis.render import print_table
-    from analysis.report import write_report
+    from analysis.report import FIGURES, draw_all, write_report
     from analysis.tables import missing_table
 
     pair = tuple(arguments.compare) if arguments.compare else None
@@ -51,19 +51,26 @@ def _run(arguments: argparse.Namespace) -> int:
     print(f"{', '.join(results.sweeps)}: {len(results.runs)} of {len(results.wanted)} runs finished", file=sys.stderr)
     if arguments.missing:
         missing = missing_table(evidence.gaps)
-        if missing:
+        if arguments.json:
+            print(json.dumps(missing_json(evidence), indent=2))
+        elif missing:
             print_table(missing, sys.stdout)
         else:
             print("every wanted run has a result")
         return code
     if arguments.out:
         _check_folder(arguments.out)
-        page = write_report(evidence, arguments.out, mlflow_url=arguments.mlflow_url)
-        paths, last = sorted(map(str, (arguments.out / "figures").glob("accuracy_*.svg"))), [f"report: {page}"]
+        folder = arguments.out / FIGURES
+        figures = draw_all(evidence, folder)
+        page = write_report(
+            evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=str(arguments.out), figures=figures
+        )
+        drawings, last = figures["accuracy"], [f"report: {page}"]
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
-        paths, last = [str(folder / f"{drawing.name}.svg") for drawing in drawings], []
+        last = []
+    paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
     figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
     last = [figure, *last, f"pages: {pages(results.uri)}"]
     if arguments.json:

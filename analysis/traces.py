@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 ARTIFACT = "traces.parquet"
 COLUMNS = ("epoch", "name", "index", "value")
-SEEDS_ASKED = 3  # of a cell: a server is asked for each
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +69,12 @@ def read_traces(results: Results, cells: Sequence[Cell]) -> list[Trace]:
     """
     found = []
     for cell in cells:
-        for seed in sorted(cell.run_ids)[:SEEDS_ASKED]:
-            run_id = cell.run_ids[seed]
-            content = results.reader.artifact(results.entries[run_id], ARTIFACT)
+        for seed, run_id in sorted(cell.run_ids.items()):
+            entry = results.entries[run_id]
+            # a server is asked for those files alone that a run says it has
+            content = results.reader.artifact(entry, ARTIFACT) if entry.tags.get("trace") else None
             if content is not None:
-                note = results.reader.details([run_id])[run_id].tags.get("trace_of", "")
-                found.append(Trace(cell, seed, _parse(content, run_id), note))
+                found.append(Trace(cell, seed, _parse(content, run_id), entry.tags.get("trace_of", "")))
                 break
     return found
 

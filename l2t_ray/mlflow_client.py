@@ -7,17 +7,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from l2t_ray.moved import follow
 from l2t_ray.uri import database_file, file_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 
-def connect(uri: str) -> "MlflowClient":
+def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
     """A client that neither prints nor waits long; a SQLite database that is not there yet is made.
 
     Args:
         uri: of MLflow.
+        writing: whether a SQLite database that was copied or moved is first pointed at its artifacts.
 
     Returns:
         The client.
@@ -33,6 +35,8 @@ def connect(uri: str) -> "MlflowClient":
     file = database_file(uri)
     if file is not None and not file.exists():
         _make(file)
+    elif file is not None and writing:
+        follow(file)
     return MlflowClient(uri)
 
 

@@ -25,6 +25,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.lease import Lease
 from l2t_ray.manifest import Wanted, manifest
 from l2t_ray.mlflow_client import connect
+from l2t_ray.moved import FOLDER
 from l2t_ray.spool import HOME, Record, Result, Spool
 from l2t_ray.trace_file import ARTIFACT as TRACES
 from l2t_ray.trace_file import merge
@@ -338,7 +339,7 @@ class Ledger:
 
     @functools.cached_property
     def _client(self) -> "MlflowClient":
-        return connect(self.uri)
+        return connect(self.uri, writing=True)
 
     @functools.cached_property
     def _experiment(self) -> Any:
@@ -349,7 +350,7 @@ class Ledger:
                 if file := database_file(self.uri):
                     with contextlib.closing(sqlite3.connect(file)) as connection:
                         connection.execute("PRAGMA journal_mode=WAL")  # reports read while a sweep writes; it stays
-                    location = (file.resolve().parent / "mlartifacts" / self.sweep).as_uri()
+                    location = (file.resolve().parent / FOLDER / self.sweep).as_uri()
                 found = self._client.get_experiment(self._client.create_experiment(self.sweep, location))
             return found
 

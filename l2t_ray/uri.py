@@ -27,14 +27,14 @@ def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
     Raises:
         InputError: if it is a folder of files, which MLflow 3.13 gave up, or another unknown kind.
     """
+    named = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or file_uri(folder.resolve() / "mlflow.db")
     if not chosen.startswith((*SQL_SCHEMES, *SERVER_SCHEMES)):
         raise InputError(
-            "MLFLOW_TRACKING_URI must be a database or a server (sqlite:///FILE, postgresql://..., http://...), "
-            f"got {mask(chosen)}"
+            f"{named} must be a database or a server (sqlite:///FILE, postgresql://..., http://...), got {mask(chosen)}"
         )
     if not chosen.startswith("sqlite") and re.search(r"\s", chosen):
-        raise InputError("MLFLOW_TRACKING_URI must have no blanks, got some; write %20 in a password, or trim it")
+        raise InputError(f"{named} must have no blanks, got some; write %20 in a password, or trim it")
     return chosen
 
 

@@ -1,7 +1,9 @@
 """Samples from every machine of a cluster, and from those that are gone none."""
 
+import threading
 import time
 
+import psutil
 import pytest
 from launches import OF_RAY
 
@@ -41,3 +43,19 @@ def test_the_other_machines_are_sampled_and_one_that_is_gone_is_told(monkeypatch
 
         ray.shutdown()
         cluster.shutdown()
+
+
+def test_the_first_sample_of_another_machine_is_measured(monkeypatch):
+    calls = []
+
+    def cpu_percent():  # psutil's: what is before it in this thread is its beginning
+        calls.append(threading.get_ident())
+        return 0.0 if calls.count(threading.get_ident()) == 1 else 50.0
+
+    monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
+    monkeypatch.setattr(meters, "LOOK_S", 0.01)
+    meter = meters.Meter()
+    end = time.monotonic() + 30
+    while not meter.read()["devices"] and time.monotonic() < end:
+        time.sleep(0.01)
+    assert meter.read()["devices"]["cpu"]["percent"][0] == 50.0

@@ -44,10 +44,10 @@ def fill_golden(database: Path) -> None:
 
 
 def text_of(folder: Path) -> str:
-    """All text files of a report; numbers to ten digits, as processors differ in the last bits; no figures' bytes."""
+    """All text files of a report; numbers to ten digits, as processors differ in the last bits; no figures, hashes."""
     parts = []
     for path in sorted(folder.rglob("*")):
-        if path.suffix in {".svg", ".pdf", ".png", ".parquet"} or path.is_dir():
+        if path.suffix in {".svg", ".pdf", ".png", ".parquet", ".sha256"} or path.is_dir():
             continue
         text = re.sub(r'base64,[^"]+', "base64,", path.read_text(encoding="utf-8"))
         text = NUMBER.sub(lambda found: f"{float(found[0]):.10g}", text)

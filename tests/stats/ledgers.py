@@ -42,8 +42,9 @@ class Logged:
 
     @property
     def tags(self):
+        traced = {"l2t.trace": "as stored"} if "traces.parquet" in self.artifacts else {}
         return {
-            "l2t.kind": "run", "l2t.key": self.key, "l2t.cell": self.cell, "l2t.outcome": self.outcome,
+            **traced, "l2t.kind": "run", "l2t.key": self.key, "l2t.cell": self.cell, "l2t.outcome": self.outcome,
             "l2t.reason": self.reason, "l2t.git": self.git, "l2t.versions": self.versions,
             "l2t.data_sha": self.data_sha,
         }  # fmt: skip

@@ -1,10 +1,14 @@
 """How methods look: each its own colour, marker and line, in every figure the same."""
 
+import re
 from itertools import combinations
 
 import pytest
+from ledgers import Logged, fill
 
-from analysis.figures import LOOKS, STROKES, looks
+from analysis.evidence import gather
+from analysis.figure_difference import draw_p
+from analysis.figures import LOOKS, STROKES, file_name, looks
 from l2t_ray import registry
 
 OWN = [f"l2t_www/beta={beta}" for beta in (0.1, 0.5, 1, 2)] + ["mine", "yours", "theirs"]
@@ -39,3 +43,18 @@ def test_methods_of_ones_own_are_told_apart_by_colour_and_line_as_long_as_those_
 
 def test_more_methods_than_looks_are_drawn_all_the_same():
     assert len(looks([f"method{i}" for i in range(len(STROKES) + 5)])) == len(STROKES) + 5
+
+
+def test_p_with_a_single_number_of_seeds_has_a_whole_tick(database):
+    fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
+    words = re.findall(r"<!-- (.*?) -->", draw_p(gather().comparisons, None).svg)
+    assert "5" in words
+    assert not [word for word in words if re.fullmatch(r"[45]\.\d+", word)]
+
+
+def test_two_names_are_never_one_file():
+    names = ["a b", "a,b", "a/b", "a-b", "../a", ".."]
+    files = [file_name("lambda", "", name) for name in names]
+    assert len({*files}) == len(names)
+    assert all(re.fullmatch(r"lambda_[\w.-]+", name) for name in files)
+    assert file_name("lambda", "stl10", "a-b") == "lambda_stl10_a-b"  # nothing was replaced

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 from ledgers import Logged, fill, write_through_mlflow
+from servers import MlflowServer
 
 from analysis.evidence import gather
 from analysis.machine import summary_json
@@ -78,3 +79,17 @@ def test_a_sweep_without_launches_has_no_such_part(database, tmp_path):
     assert evidence.results.launches == ()
     assert "What the launches took" not in write_report(evidence, tmp_path / "report").read_text()
     assert not (tmp_path / "report/usage.csv").exists()
+
+
+@pytest.mark.slow
+def test_launches_are_found_behind_a_server_too(folder):
+    with MlflowServer(f"sqlite:///{folder}/mlflow.db", folder) as server:
+        write_through_mlflow(server.uri, folder, "small", [Logged()])
+        Ledger("small", server.uri, folder=folder).write_launch(launch(2000))
+        results = gather(["small"], uri=server.uri).results
+        assert [(item.number, item.wall_s) for item in results.launches] == [(1, 120.0)]
+        assert results.notices == ()
+        (manifest,) = [entry for entry in results.reader.entries() if entry.kind == "manifest"]
+        assert results.reader.artifact(manifest, "launches/3000.json") is None
+        assert results.reader.artifact(manifest, "none/such/file") is None
+        assert results.reader.artifact(manifest, "traces.parquet") is None

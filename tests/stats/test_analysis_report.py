@@ -19,6 +19,7 @@ from browser import CHROMIUM, DRIVER, chromium
 from golden import FIXTURES, REPORT, fill_golden, text_of
 from ledgers import Logged, fill
 
+from analysis.database import Database
 from analysis.evidence import Question, gather
 from analysis.figure_curves import draw_curves
 from analysis.report import write_report
@@ -47,12 +48,13 @@ def test_the_stored_ledger_gives_the_stored_report(golden):
 def test_the_same_ledger_gives_the_same_bytes_figures_included(golden, tmp_path):
     code = "import sys; from analysis.stats import main; sys.exit(main(sys.argv[1:]))"
     uri = f"sqlite:///{golden.parent}/mlflow.db"
-    command = [sys.executable, "-c", code, "--tracking-uri", uri, "--out", str(tmp_path / "again")]
-    done = subprocess.run(command, cwd=ROOT, env={"PYTHONHASHSEED": "7", "PATH": ""}, capture_output=True, check=False)
+    command = [sys.executable, "-c", code, "--tracking-uri", uri, "--out", "report"]
+    environment = {"PYTHONHASHSEED": "7", "PATH": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 1, done.stderr.decode()  # two runs have no result
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (golden, tmp_path / "again")
+        for folder in (golden, tmp_path / "report")
     )
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
@@ -101,6 +103,22 @@ def test_runs_come_back_from_parquet_with_their_bits(golden):
     frame = pd.read_parquet(golden / "runs.parquet")
     stored = json.loads((FIXTURES / "golden_ledger.json").read_text())["runs"]
     assert sorted(frame["test_accuracy_percent"]) == sorted(run["accuracy"] for run in stored if run["accuracy"])
+
+
+def test_row_and_column_titles_are_headers_and_what_scrolls_has_the_keyboard(golden):
+    page = (golden / "index.html").read_text()
+    for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+        head, *rows = re.findall(r"<tr>(.*?)</tr>", table)
+        assert head.count('<th scope="col"') == head.count("<th")
+        assert all(row.startswith('<th scope="row"') and row.count("<th") == 1 for row in rows)
+    boxes = re.findall(r'<div class="scroll"[^>]*>', page)
+    assert len(boxes) == page.count("<table>") + page.count("<figure>")
+    assert all('tabindex="0" role="region" aria-label=' in box for box in boxes)
+
+
+def test_a_title_is_never_alone_at_the_end_of_a_printed_page():
+    css = (ROOT / "analysis/templates/report.css").read_text()
+    assert "h2, h3 { break-after: avoid; }" in css.partition("@media print")[2]
 
 
 def test_no_time_and_no_place_is_in_a_report(golden):
@@ -177,6 +195,18 @@ def test_lambda_of_a_pair_is_averaged_and_ordered_by_layer(database):
     page = report_of(database, [run]).read_text()
     assert "At the end 0-2 has the largest, 2, 0-10 the smallest, 0.5." in page
     assert len(pd.read_csv("report/figures/lambda_cifar10_10_l2t_ww.csv")) == 4
+
+
+def test_a_trace_of_a_later_seed_is_drawn_and_no_other_runs_files_are_asked_for(database, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Database, "artifact", lambda self, entry, name, read=Database.artifact: (
+        asked.append(name), read(self, entry, name))[1])  # fmt: skip
+    table = {"name": ["lambda.0-2"] * 2, "index": ""}
+    runs = [Logged(method="l2t_ww", seed=seed, artifacts=traced([seed, 1.0], **table) if seed > 5 else {})
+            for seed in range(9)]  # fmt: skip
+    page = report_of(database, runs).read_text()
+    assert "seed 6" in page.partition('id="traces"')[2].partition("</section>")[0]
+    assert asked.count("traces.parquet") == 1
 
 
 @pytest.mark.parametrize(
@@ -284,14 +314,6 @@ def test_links_go_to_the_mlflow_that_is_named(database):
     fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
     main(["--out", "report", "--mlflow-url", "https://mlflow.example/"])
     assert 'href="https://mlflow.example/#/experiments/1/runs/' in Path("report/index.html").read_text()
-
-
-def test_a_report_folder_that_is_a_file_is_refused(database, capsys):
-    fill(database, "s", [Logged()])
-    Path("report").write_text("mine")
-    assert main(["--out", "report"]) == 2
-    assert "report: --out must be a folder that can be written to" in capsys.readouterr().err
-    assert Path("report").read_text() == "mine"
 
 
 def test_package_data_is_declared():

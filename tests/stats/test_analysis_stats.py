@@ -120,3 +120,27 @@ def test_the_module_runs_as_a_command(sweep):
     )
     assert done.returncode == 1
     assert "cifar10/30/l2t_www" in done.stdout
+
+
+def test_missing_runs_are_json_where_json_is_asked_for(sweep, capsys):
+    assert main(["small", "--missing", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sweeps"], found["n_wanted"], found["n_finished"]) == (["small"], 60, 59)
+    assert [(item["cell"], item["seed"], item["state"]) for item in found["missing"]] == [
+        ("cifar10/30/l2t_www", 9, "missing")
+    ]
+
+
+def test_no_missing_run_is_an_empty_list(database, capsys):
+    fill(database, "whole", [Logged()])
+    assert main(["--missing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "http://a host/"])
+def test_a_wrong_address_is_told_under_the_name_by_which_it_came(folder, monkeypatch, capsys, uri):
+    assert main(["--tracking-uri", uri]) == 2
+    assert capsys.readouterr().err.startswith("--tracking-uri must")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("MLFLOW_TRACKING_URI must")

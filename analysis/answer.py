@@ -147,7 +147,7 @@ def _size(tested: Sequence[Comparison]) -> str:
     return (
         f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
         f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
-        f"{middle:.2f}, and in {cells} the two are shown to be equivalent within {points(tested[0].margin)}."
+        f"{middle:.2f}, and the two are shown to be equivalent within {points(tested[0].margin)} in {cells}."
     )
 
 

@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{content['device']}, torch {content['torch']}, {content['cores']} cores, n = 1 for each case")
     content["rows"] = []
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for row in measure_all(arguments):  # written at once: whoever lends a card may take it back
+    for row in measure_all(arguments):  # written at once: who is cut short keeps what there is
         content["rows"].append(row)
         (arguments.out / "packing.json").write_text(json.dumps(content, indent=1) + "\n")
         (arguments.out / "packing.md").write_text(markdown(content))

@@ -204,7 +204,7 @@ def main() -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(found: Rows) -> None:
-        """Writes at once: whoever lends a card may take it back."""
+        """Writes at once: who is cut short keeps what there is."""
         rows.extend(found)
         file.write_text(json.dumps({"hardware": told, "rows": rows}, indent=1) + "\n")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from launches import OF_MLFLOW, OF_RAY, call
+from small_source import SOURCE, TAUGHT
 
 from l2t_ray import models, sweep
 from l2t_ray.config import Source
@@ -21,24 +22,6 @@ from l2t_ray.tracking import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
 
-SOURCE = {
-    "out": "weights/small.pt",
-    "source": {"arch": "resnet20", "width": 0.125},
-    "data": {"name": "digits", "classes": ["0", "1"], "samples_per_class": 20},
-    "training": {"epochs": 2, "batch_size": 16},
-}
-SWEEP = {
-    "sweep": "taught",
-    "run": {
-        "data": {"name": "digits", "samples_per_class": 2, "classes": ["2", "3"]},
-        "source": {"arch": "resnet20", "width": 0.125, "weights": "weights/small.pt", "train": "small.yaml"},
-        "target": {"width": 0.1},
-        "training": {"epochs": 1, "batch_size": 4},
-    },
-    "grid": [{"method": ["scratch", "ufm"], "seed": 0}],
-    "execution": {"retries": 0},
-}
-
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
@@ -50,7 +33,7 @@ def folder(tmp_path, monkeypatch):
 
 def write(source=None, **parts):
     Path("small.yaml").write_text(yaml.safe_dump({**SOURCE, **(source or {})}))
-    Path("taught.yaml").write_text(yaml.safe_dump({**SWEEP, **parts}))
+    Path("taught.yaml").write_text(yaml.safe_dump({**TAUGHT, **parts}))
 
 
 def write_chain(**first):

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from launches import OF_MLFLOW, OF_RAY
+from small_source import SOURCE, TAUGHT
 
 from l2t_ray import sweep
 from l2t_ray.errors import told_of_disk
@@ -25,22 +26,7 @@ from l2t_ray.tracking import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
 
-SOURCE = {
-    "out": "weights/small.pt",
-    "source": {"arch": "resnet20", "width": 0.125},
-    "data": {"name": "digits", "classes": ["0", "1"], "samples_per_class": 20},
-    "training": {"epochs": 1, "batch_size": 16},
-}
-SWEEP = {
-    "sweep": "taught",
-    "run": {
-        "data": {"name": "digits", "samples_per_class": 2, "classes": ["2", "3"]},
-        "source": {"arch": "resnet20", "width": 0.125, "weights": "weights/small.pt", "train": "small.yaml"},
-        "target": {"width": 0.1},
-        "training": {"epochs": 1, "batch_size": 4},
-    },
-    "grid": [{"method": "ufm", "seed": 0}],
-}
+SWEEP = {**TAUGHT, "grid": [{"method": "ufm", "seed": 0}], "execution": {}}
 
 
 @pytest.fixture

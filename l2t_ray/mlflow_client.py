@@ -1,6 +1,5 @@
 """MLflow's client for launch and report, and a database that is whole from the moment that it has its name."""
 
-import contextlib
 import logging
 import os
 import tempfile
@@ -54,5 +53,4 @@ def _make(file: Path) -> None:
             pass
         except OSError:  # a file system without hard links
             if not file.exists():
-                with contextlib.suppress(FileNotFoundError):
-                    fresh.replace(file)
+                fresh.replace(file)

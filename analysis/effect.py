@@ -138,8 +138,11 @@ def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Est
     """
     x, y = checked(x, "x"), checked(y, "y")
     fewest = min(len(x), len(y))
+    value = float(x.mean() - y.mean())
     if fewest < MIN_VALUES:
-        return Estimate(float(x.mean() - y.mean()), None, None, "too few values for an interval")
+        return Estimate(value, None, None, "too few values for an interval")
+    if np.ptp(x) == 0 and np.ptp(y) == 0:
+        return Estimate(value, value, value, NO_SPREAD)
     return (welch_interval if fewest < BOOTSTRAP_FROM else bca_interval)(x, y, confidence)
 
 
@@ -147,7 +150,7 @@ def welch_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
     """The difference of means with Welch's t interval (1947).
 
     Args:
-        x: one method's values, at least 2.
+        x: one method's values, at least 2; x and y are not both constant.
         y: the other's, at least 2.
         confidence: of the interval.
 
@@ -155,8 +158,6 @@ def welch_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
         mean x - mean y.
     """
     value = float(x.mean() - y.mean())
-    if np.ptp(x) == 0 and np.ptp(y) == 0:
-        return Estimate(value, value, value, NO_SPREAD)
     _, error, degrees = welch(x.mean(), x.std(ddof=1), len(x), y.mean(), y.std(ddof=1), len(y))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
     return Estimate(value, value - half, value + half, WELCH)
@@ -166,7 +167,7 @@ def bca_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
     """The difference of means with a BCa bootstrap interval of 9,999 resamples, seeds resampled within each method.
 
     Args:
-        x: one method's values.
+        x: one method's values; x and y are not both constant.
         y: the other's.
         confidence: of the interval.
 
@@ -174,8 +175,6 @@ def bca_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
         mean x - mean y.
     """
     value = float(x.mean() - y.mean())
-    if np.ptp(x) == 0 and np.ptp(y) == 0:
-        return Estimate(value, value, value, NO_SPREAD)
     found = stats.bootstrap(
         (x, y),
         lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),

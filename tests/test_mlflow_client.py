@@ -39,8 +39,6 @@ def test_a_first_launch_that_is_killed_while_it_makes_the_database_is_followed_b
         time.sleep(0.01)
     process.send_signal(number)
     process.communicate(timeout=60)
-    if number == signal.SIGKILL:  # the other may come when all is done
-        assert not (tmp_path / "mlflow.db").exists()
     Ledger("begun", folder=tmp_path).open()
     assert Ledger("begun", folder=tmp_path).entries() == []
 

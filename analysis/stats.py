@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.uri import pages
+from l2t_ray.ledger.address import pages
 
 METRIC = "test_accuracy_percent"
 
@@ -36,13 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from analysis.evidence import Question, gather
-    from analysis.figure_accuracy import draw_accuracy
-    from analysis.figures import file_name
-    from analysis.machine import missing_json, summary_json
-    from analysis.render import print_table
-    from analysis.report import FIGURES, draw_all, write_report
-    from analysis.tables import missing_table
+    from analysis.figures.accuracy import draw_accuracy
+    from analysis.figures.style import file_name
+    from analysis.report.evidence import Question, gather
+    from analysis.report.numbers import missing_json, summary_json
+    from analysis.report.page import FIGURES, draw_all, write_report
+    from analysis.tables.render import print_table
+    from analysis.tables.table import missing_table
 
     pair = tuple(arguments.compare) if arguments.compare else None
     question = Question(arguments.metric, pair, arguments.alpha, arguments.margin, arguments.family)

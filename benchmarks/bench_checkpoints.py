@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from l2t_ray import checkpoint, models, registry
+from l2t_ray import models, registry
 from l2t_ray.config import Run
-from l2t_ray.streams import stream
-from l2t_ray.work import Work, encode
-from l2t_ray.worker import StoppedError, train_pack
+from l2t_ray.data.streams import stream
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.train import StoppedError, train_pack
+from l2t_ray.training import checkpoint
 
 
 def main() -> None:

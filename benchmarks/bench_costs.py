@@ -20,10 +20,10 @@ import torch
 from benchmarks.bench_step import in_turn
 from benchmarks.steps import frozen_source
 from l2t_ray import registry
-from l2t_ray.augment import epoch_draws
 from l2t_ray.config import Run
-from l2t_ray.data import DataSet
-from l2t_ray.training import Pack
+from l2t_ray.data.augment import epoch_draws
+from l2t_ray.data.load import DataSet
+from l2t_ray.training.pack import Pack
 
 N_TEST = 10_000
 

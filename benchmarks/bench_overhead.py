@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray.config import Run
-from l2t_ray.placement import shape
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.tracking import Ledger
-from l2t_ray.training import Outcome
+from l2t_ray.launch.placement.packing import shape
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.training.pack import Outcome
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 10

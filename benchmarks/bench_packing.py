@@ -22,14 +22,15 @@ try:
     import torch
 
     from benchmarks.packing_table import markdown, plot
-    from l2t_ray import mps, registry
+    from l2t_ray import registry
     from l2t_ray.config import Run
-    from l2t_ray.data import DataSet
-    from l2t_ray.device import context_bytes, device_name, is_out_of_memory, limit_memory
+    from l2t_ray.data.load import DataSet
+    from l2t_ray.data.streams import stream
     from l2t_ray.errors import InputError
+    from l2t_ray.launch.worker import mps
     from l2t_ray.models import initialise, resnet
-    from l2t_ray.streams import stream
-    from l2t_ray.training import EVALUATION_BATCH, train
+    from l2t_ray.training.device import context_bytes, device_name, is_out_of_memory, limit_memory
+    from l2t_ray.training.pack import EVALUATION_BATCH, train
 except ModuleNotFoundError as error:
     needs = "torch torchvision numpy pydantic pyyaml, and matplotlib for the plot"
     raise SystemExit(f"bench_packing needs {error.name}; python -m pip install {needs}") from None

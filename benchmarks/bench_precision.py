@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from analysis.hypothesis import wilcoxon
-from analysis.interval import half_width
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Run, Source, Target, Training
-from l2t_ray.data import load_data
-from l2t_ray.device import device_name
+from l2t_ray.data.load import load_data
 from l2t_ray.models import load_source
-from l2t_ray.training import train
+from l2t_ray.statistics.hypothesis import wilcoxon
+from l2t_ray.statistics.means import half_width
+from l2t_ray.training.device import device_name
+from l2t_ray.training.pack import train
 
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")
 PRECISIONS = ("float32", "tf32", "bf16")

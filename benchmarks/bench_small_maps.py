@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from l2t_ray import small_maps
-from l2t_ray.memory import keep_freed_memory
+from l2t_ray.models import small_convolutions as small_maps
+from l2t_ray.training.device import keep_freed_memory
 
 CASES = ((2, 64, 64), (2, 128, 128), (2, 512, 512), (4, 256, 512), (4, 512, 512), (8, 256, 256))
 Pass = Callable[[], Tensor]

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.effect import bca_interval, welch_interval
-from analysis.hypothesis import mann_whitney
-from analysis.published import ALPHA, load_claims, load_published
+from analysis.results.published import ALPHA, load_claims, load_published
+from l2t_ray.statistics.effect import bca_interval, welch_interval
+from l2t_ray.statistics.hypothesis import mann_whitney
 
 TESTS = Path(__file__).parents[1] / "tests"
 sys.path.insert(0, str(TESTS / "stats"))
@@ -79,9 +79,9 @@ def time_report() -> dict[str, object]:
     """Seconds to read 2,000 runs and to write their report."""
     from ledgers import fill
 
-    from analysis.evidence import gather
-    from analysis.report import write_report
-    from analysis.results import read_results
+    from analysis.report.evidence import gather
+    from analysis.report.page import write_report
+    from analysis.results.runs import read_results
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -28,9 +28,9 @@ from typing import Any
 import torch
 
 from benchmarks.steps import KEPT, NAMES, ON_CARD, UNIT, Case, Step, make, operations, ours
-from l2t_ray.memory import keep_freed_memory
-from l2t_ray.operators import SEPARATE_FROM
-from l2t_ray.precision import allow_tf32
+from l2t_ray.models.convolutions import SEPARATE_FROM
+from l2t_ray.models.precision import allow_tf32
+from l2t_ray.training.device import keep_freed_memory
 
 Rows = list[dict[str, Any]]
 SIDE = 8192  # of the matrices whose product gives a card's rate

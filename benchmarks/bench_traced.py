@@ -11,7 +11,7 @@ import torch
 
 from l2t_ray.config import Target
 from l2t_ray.models import build_target, traced
-from l2t_ray.passes import Adjoints
+from l2t_ray.models.target import Adjoints
 
 CASES = (("resnet20", 1.0), ("resnet20", 0.25), ("vit", 0.5))
 N_CLASSES = 10

@@ -14,10 +14,10 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Trace
-from l2t_ray.learner import Learner
+from l2t_ray.data.streams import stream
 from l2t_ray.models import initialise, resnet
-from l2t_ray.streams import stream
-from l2t_ray.traces import Tracer
+from l2t_ray.training.learner import Learner
+from l2t_ray.training.traces import Tracer
 
 N_CLASSES, BATCH = 10, 128
 KINDS: dict[str, dict[str, object]] = {

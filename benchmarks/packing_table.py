@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray.config import Run
-from l2t_ray.estimate import ARCH, TEST_IMAGES, n_images
-from l2t_ray.figures import Crowd, Figure, Speed
-from l2t_ray.training import EVALUATION_BATCH
+from l2t_ray.launch.placement.estimate import ARCH, TEST_IMAGES, n_images
+from l2t_ray.launch.placement.measurements import Crowd, Figure, Speed
+from l2t_ray.training.pack import EVALUATION_BATCH
 
 Row = dict[str, Any]
 

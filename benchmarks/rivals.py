@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.matching import Matching
+from l2t_ray.methods.matching import Matching
 from l2t_ray.models import Backbone
 
 Tensors = Mapping[str, Tensor]

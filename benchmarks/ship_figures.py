@@ -22,13 +22,13 @@ import torch
 
 from benchmarks.packing_table import figure_of
 from l2t_ray.config import Run
-from l2t_ray.device import device_name
 from l2t_ray.errors import InputError
-from l2t_ray.figures import Figure, Speed
-from l2t_ray.placement import speed_shape
-from l2t_ray.prober import Prober
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.work import Work, encode
+from l2t_ray.launch.placement.measurements import Figure, Speed
+from l2t_ray.launch.placement.packing import speed_shape
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.probe import Prober
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.training.device import device_name
 
 OUT = Path(__file__).parents[1] / "l2t_ray" / "shipped.json"
 

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.rivals import DoubleBackprop, Meta, RollBack, Vgg9
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Training, Transfer
-from l2t_ray.learner import Learner
+from l2t_ray.data.streams import stream
 from l2t_ray.models import Backbone, build, initialise
+from l2t_ray.models.precision import allow_tf32
 from l2t_ray.models.vgg import VGG9
-from l2t_ray.precision import allow_tf32
-from l2t_ray.replay import Replay
-from l2t_ray.streams import stream
+from l2t_ray.training.cuda_graph import Replay
+from l2t_ray.training.learner import Learner
 
 N_CLASSES = 10
 Step = Callable[[], None]

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 
-from l2t_ray.notice import announce
+from l2t_ray.launch.worker.preemption import announce
 
 LOOK_S = 3.0
 AWS, GCP = "http://169.254.169.254", "http://metadata.google.internal"

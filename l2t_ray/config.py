@@ -1,27 +1,18 @@
 """A run: one training of one target network, frozen, known by the hash of every setting that can change its result.
 
-`python -m l2t_ray.config schema` prints the JSON schema of a sweep file for editors.
+`Execution` holds how runs are trained. It can change no result, so it is no part of a run's key.
 """
 
 import hashlib
 import json
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from l2t_ray import registry
-from l2t_ray.architectures import Arch, missing_level
+from l2t_ray.registry import Arch, missing_level
 
 KEY_DIGITS = 16
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -298,24 +289,39 @@ def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.S
     return value
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the JSON schema of a sweep file, with the built-in methods' names.
+def _unit_fraction(share: float) -> float:
+    if 1 - share * int(1 / share + 1e-9) > 0.05:  # 0.33 is meant as a third; 0.15 would leave a tenth to nobody
+        raise ValueError("must be auto, or 1 / k for a whole number k (1, 0.5, 0.3333, 0.25, ...)")
+    return share
+
+
+class Execution(Frozen):
+    """How runs are trained: nothing in here can change a result."""
+
+    gpu_share: Literal["auto"] | Annotated[float, Field(gt=0, le=1), AfterValidator(_unit_fraction)] = Field(
+        "auto", description="1 / k: trials side by side on one GPU"
+    )
+    pack: Literal["auto"] | Count = Field("auto", description="runs trained together in one process")
+    mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service, by which processes share a card")
+    threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
+    retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised")
+    storage: str = Field(
+        ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
+    )
+    data_dir: str = Field("data", description="folder of the data sets", min_length=1)
+    download: bool = Field(True, description="fetch data sets that are not there")
+    checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
+    hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times what it should")
+    price_per_hour: NonNegative | None = Field(None, description="of the whole machine or cluster; told in the plan")
+
+
+def reads_source(run: Run) -> bool:
+    """Whether a run needs its source network.
 
     Args:
-        argv: `schema`.
+        run: any.
 
     Returns:
-        The exit code.
+        True where the method reads a setting of the source.
     """
-    from l2t_ray.schema import sweep_schema
-
-    if [*(sys.argv[1:] if argv is None else argv)] != ["schema"]:
-        print("usage: python -m l2t_ray.config schema", file=sys.stderr)
-        return 2
-    registry.load()
-    print(json.dumps(sweep_schema(), indent=2))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return any(name.split(".")[0] == "source" for name in registry.METHODS[run.method].uses)

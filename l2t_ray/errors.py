@@ -1,6 +1,8 @@
 """The exceptions of this project: bad input, with its place and remedy, and a ledger that cannot be reached."""
 
+import difflib
 import errno
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,3 +42,72 @@ def told_of_disk(error: OSError) -> str | None:
         return None
     law, remedy = laws[error.errno]
     return f"{error.filename or Path.cwd()}: {law}, got {error.strerror!r}; {remedy} and launch again: nothing is lost"
+
+
+def mask(text: str) -> str:
+    """A text without the passwords of the URIs in it.
+
+    Args:
+        text: a URI, or a message with URIs in it.
+
+    Returns:
+        The text with `user:password@` as `***@` and `?password=...` as `?password=***`.
+    """
+    # SQLAlchemy takes passwords that hold a slash
+    text = re.sub(r"(?<=://)(?!/)(?:[^/?#\s@:]*:)?[^?#\s]*@", "***@", text)
+    return re.sub(r"(?i)([?&]\w*(?:password|token|secret)=)[^&\s]+", r"\1***", text)
+
+
+def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
+    """The remedy for a name that is not known.
+
+    Args:
+        name: as given.
+        known: what it may have meant; dotted names also answer to their last part.
+        listed: what is told where nothing is close, by default all that is known.
+
+    Returns:
+        `did you mean NAME?`, or a list.
+    """
+    names = [*known]
+    by_last = {dotted.rpartition(".")[2]: dotted for dotted in names}
+    for candidates in ({dotted: dotted for dotted in names}, by_last):
+        for close in difflib.get_close_matches(name, candidates, 1) or difflib.get_close_matches(
+            name.rpartition(".")[2], candidates, 1
+        ):
+            return f"did you mean {candidates[close]}?"
+    told = ", ".join(names if listed is None else listed)
+    return f"known are {told}" if told else "there is none"
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Args:
+        seconds: how long.
+
+    Returns:
+        "45 s", "12 min", "3.4 h", "2.1 days"
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.1f} days"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Help with a name that does not exist.
+
+    Args:
+        name: what was given.
+        known: what exists.
+
+    Returns:
+        "did you mean x?", or the names that exist.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"

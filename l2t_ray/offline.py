@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError, told_of_disk
-from l2t_ray.progress import duration
-from l2t_ray.spool import HOME, Ended, Record, Spool
+from l2t_ray.errors import InputError, duration, told_of_disk
+from l2t_ray.files import HOME
+from l2t_ray.ledger.spool import Ended, Record, Spool
 
 if TYPE_CHECKING:
-    from l2t_ray.sweepfile import Sweep
-    from l2t_ray.work import Work
+    from l2t_ray.launch.worker.job import Work
+    from l2t_ray.sweepfile.read import Sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from l2t_ray.prepare import prepare_inputs
-    from l2t_ray.sweepfile import read_sweep
+    from l2t_ray.launch.session import prepare_inputs
+    from l2t_ray.sweepfile.read import read_sweep
 
     sweep = read_sweep(arguments.file, overrides=arguments.set, where=arguments.where)
     if sweep.search:
@@ -96,10 +96,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _work(sweep: "Sweep", arguments: argparse.Namespace) -> "Work":
-    from l2t_ray.fleet import cores
-    from l2t_ray.prepare import checkpoint_folder
-    from l2t_ray.storage import address
-    from l2t_ray.work import Work
+    from l2t_ray.launch.placement.devices import cores
+    from l2t_ray.launch.session import checkpoint_folder
+    from l2t_ray.launch.worker.job import Work
+    from l2t_ray.training.storage import address
 
     execution = sweep.execution
     return Work(
@@ -115,7 +115,7 @@ def _work(sweep: "Sweep", arguments: argparse.Namespace) -> "Work":
 
 def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
     """Runs of equal shape, K at a time, in the file's order."""
-    from l2t_ray.training import pack_shape
+    from l2t_ray.training.pack import pack_shape
 
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -127,11 +127,11 @@ def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
 
 def _train(sweep: "Sweep", work: "Work", pack: list[Run], digests: dict[str, str]) -> Iterator[Record]:
     """How the runs of a pack ended; where a pack raises, its runs are tried alone, and only the culprit fails."""
-    from l2t_ray.checkpoint import remove_state
-    from l2t_ray.device import device_name
-    from l2t_ray.placement import shape
-    from l2t_ray.work import encode
-    from l2t_ray.worker import describe, train_pack
+    from l2t_ray.launch.placement.packing import shape
+    from l2t_ray.launch.worker.job import encode
+    from l2t_ray.launch.worker.train import describe, train_pack
+    from l2t_ray.training.checkpoint import remove_state
+    from l2t_ray.training.device import device_name
 
     try:
         results = [Ended.from_json(values) for values in train_pack(work, encode(pack), lambda *_: None)]

@@ -17,23 +17,21 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.entries import unwanted
 from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
-from l2t_ray.fleet import local_fleet, parse_fleet
-from l2t_ray.launch import Launched
-from l2t_ray.lock import Lock
-from l2t_ray.prepare import checkpoint_folder, tidy_checkpoints
-from l2t_ray.progress import read_progress
-from l2t_ray.session import Options, train
-from l2t_ray.spool import HOME
-from l2t_ray.state import State
-from l2t_ray.summary import print_plan, print_summary, summarize
-from l2t_ray.tracking import Ledger
-from l2t_ray.uri import pages
-from l2t_ray.work import TRAINER
+from l2t_ray.files import HOME, Lock
+from l2t_ray.launch.backlog import State
+from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
+from l2t_ray.launch.placement.progress import read_progress
+from l2t_ray.launch.session import Options, checkpoint_folder, tidy_checkpoints, train
+from l2t_ray.launch.summary import print_plan, print_summary, summarize
+from l2t_ray.launch.worker.job import TRAINER
+from l2t_ray.ledger.address import pages
+from l2t_ray.ledger.entries import unwanted
+from l2t_ray.ledger.ledger import Ledger
 
 if TYPE_CHECKING:
-    from l2t_ray.sweepfile import Sweep
+    from l2t_ray.sweepfile.read import Sweep
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _with_sources(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace) -> "Sweep":
     """The sweep once the source networks that it lacks are trained: only now are its runs' keys known."""
-    from l2t_ray.sources import train_sources
+    from l2t_ray.launch.sources import train_sources
 
     with ledger.writing(on_lost=_interrupt):
         for weights, file in sweep.sources.items():
@@ -169,7 +167,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
 
 
 def _search(sweep: "Sweep", ledger: Ledger, arguments: argparse.Namespace) -> int:
-    from l2t_ray.search_command import run_search
+    from l2t_ray.search.command import run_search
 
     def with_sources() -> "Sweep":
         return _with_sources(sweep, ledger, arguments)
@@ -185,7 +183,7 @@ def _options(arguments: argparse.Namespace) -> Options:
 
 
 def _read(arguments: argparse.Namespace, where: Sequence[str]) -> "Sweep":
-    from l2t_ray.sweepfile import read_sweep
+    from l2t_ray.sweepfile.read import read_sweep
 
     sweep = read_sweep(arguments.file, overrides=arguments.set, where=where)
     if (price := arguments.price_per_hour) is None:
@@ -194,7 +192,7 @@ def _read(arguments: argparse.Namespace, where: Sequence[str]) -> "Sweep":
 
 
 def _show_plan(state: State, arguments: argparse.Namespace) -> int:
-    from l2t_ray.detectable import detectable
+    from l2t_ray.launch.power import detectable
 
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))

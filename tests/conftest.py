@@ -36,7 +36,7 @@ def sweep_folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     """MLflow's migrations take seconds: one empty database is copied."""
-    from l2t_ray.tracking import Ledger
+    from l2t_ray.ledger.ledger import Ledger
 
     folder = tmp_path_factory.mktemp("template")
     with pytest.MonkeyPatch.context() as patched:
@@ -48,7 +48,7 @@ def template(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ray_cluster():
     """Ray on two cores."""
-    from l2t_ray import launch
+    from l2t_ray.launch.cluster import tuner as launch
 
     with launch.cluster(None, n_cores=2):
         yield

@@ -3,14 +3,13 @@
 import json
 
 from l2t_ray import registry
-from l2t_ray.config import Run
-from l2t_ray.execution import Execution
-from l2t_ray.figures import Figures
-from l2t_ray.fleet import Group
-from l2t_ray.lanes import Lanes
-from l2t_ray.placement import shape
-from l2t_ray.queue import Queue
-from l2t_ray.work import Work
+from l2t_ray.config import Execution, Run
+from l2t_ray.launch.cluster.queue import Queue
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.measurements import Figures
+from l2t_ray.launch.placement.packing import shape
+from l2t_ray.launch.worker.job import Work
 
 WORK = Work(folder="/", checkpoints="/c", data_dir="/d", methods=("my methods.py",))
 

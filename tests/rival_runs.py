@@ -4,9 +4,9 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
-from l2t_ray.learner import Learner
+from l2t_ray.data.streams import stream
 from l2t_ray.models import BatchNorm, build, initialise
-from l2t_ray.streams import stream
+from l2t_ray.training.learner import Learner
 
 CPU, B, N = torch.device("cpu"), 4, 3
 CLASSES = ("0", "1", "2")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray.errors import InputError
-from l2t_ray.sweepfile import read_sweep
+from l2t_ray.sweepfile.read import read_sweep
 
 SHARED = Path(__file__).parents[2] / "shared"
 METHOD = """

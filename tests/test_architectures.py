@@ -2,8 +2,8 @@
 
 import pytest
 
-from l2t_ray.architectures import SIZES, missing_level, resolve_pairs
 from l2t_ray.models import build
+from l2t_ray.registry import SIZES, missing_level, resolve_pairs
 
 RESNET, VGG, VIT = SIZES["resnet32"], SIZES["vgg9"], SIZES["vit"]
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from l2t_ray.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.config import Augment
+from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
 
 SETTINGS = Augment()
 

@@ -12,9 +12,10 @@ import torch
 from benchmarks import bench_precision, bench_small_maps, bench_step, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from benchmarks.steps import Case, operations
-from l2t_ray import figures, registry
+from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.placement import speed_shape
+from l2t_ray.launch.placement import measurements as figures
+from l2t_ray.launch.placement.packing import speed_shape
 
 ROOT = Path(__file__).parents[1]
 registry.load()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from l2t_ray.best import Choice, check_best_file, write_best
 from l2t_ray.errors import InputError
-from l2t_ray.sweepfile import read_sweep
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.write import Choice, check_best_file, write_best
 
 FILE = """
 sweep: s

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from l2t_ray.calibration import BINS, Bins
+from l2t_ray.training.calibration import BINS, Bins
 from tests.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from small_source import SMALL
 
-from l2t_ray import pretraining
 from l2t_ray.files import compute_sha256, write_atomic
 from l2t_ray.pretrain import main
+from l2t_ray.training import pretraining
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

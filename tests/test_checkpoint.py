@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from l2t_ray.checkpoint import (
+from l2t_ray.training.checkpoint import (
     Clock,
     DamagedCheckpointError,
     load_file,

@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from sweepfiles import DESIGN_EXAMPLE
 
 from l2t_ray import config, registry
-from l2t_ray.config import Run
-from l2t_ray.execution import Execution
-from l2t_ray.schema import sweep_schema
+from l2t_ray.config import Execution, Run
+from l2t_ray.sweepfile.schema import sweep_schema
 
 registry.load()
 

@@ -5,7 +5,7 @@ import torch
 from oracles import Problem
 from test_learner import N_CLASSES, batches, run, source
 
-from l2t_ray.learner import Learner
+from l2t_ray.training.learner import Learner
 
 N_EPOCHS, RATE = 20, 0.02  # of one batch; at higher rates rounding grows from step to step
 META_LR = {"l2t_ww": 1e-2, "l2t_www": 1e-4}  # h adds up a thousand pixels

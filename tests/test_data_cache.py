@@ -19,11 +19,11 @@ from image_files import (
     write_tar,
 )
 
-from l2t_ray import data_sets
-from l2t_ray.archive import Archive
 from l2t_ray.config import Source
-from l2t_ray.data import load_data
-from l2t_ray.digests import Digests
+from l2t_ray.data import sets as data_sets
+from l2t_ray.data.archive import Archive
+from l2t_ray.data.digests import Digests
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 
 
@@ -120,7 +120,7 @@ def real_dir(tmp_path_factory):
 @needs_tiny
 def test_the_published_network_classifies_472_of_the_real_validation_images(real_dir):
     """472 of 1,000; Pillow's resize((32, 32), BILINEAR) of one image after another gives the same number."""
-    from l2t_ray.augment import normalize
+    from l2t_ray.data.augment import normalize
     from l2t_ray.models import load_source
 
     data = load_data(tiny_settings(TINY, samples=25), real_dir)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray import data_sets
 from l2t_ray.config import Data
-from l2t_ray.data import load_data
+from l2t_ray.data import sets as data_sets
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 
 

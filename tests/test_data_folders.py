@@ -10,9 +10,9 @@ import torch
 from image_files import animals, equal, folder_settings, jpeg, png, write_folder, write_tar, write_zip
 from PIL import Image
 
-from l2t_ray import data_sets
 from l2t_ray.config import Data
-from l2t_ray.data import load_data
+from l2t_ray.data import sets as data_sets
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 
 

@@ -17,9 +17,9 @@ from image_files import (
 from PIL import Image
 from torchvision import datasets
 
-from l2t_ray import data_sets
 from l2t_ray.config import Data
-from l2t_ray.data import load_data
+from l2t_ray.data import sets as data_sets
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from l2t_ray.data import stratified_subset
+from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 
 LABELS = torch.arange(300) % 3

@@ -5,11 +5,11 @@ import statistics
 
 import pytest
 
-from analysis.power import mann_whitney_power
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.detectable import detectable, smallest_difference, spread_percent
-from l2t_ray.entries import Entry
+from l2t_ray.launch.power import detectable, smallest_difference, spread_percent
+from l2t_ray.ledger.entries import Entry
+from l2t_ray.statistics.power import mann_whitney_power
 
 
 def make_runs(methods, n_seeds, samples=(5,)):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from oracles import Problem
 
-from l2t_ray import hypergrad, matching, meta
-from l2t_ray.architectures import resolve_pairs
-from l2t_ray.chain import Chain
-from l2t_ray.matching import Matching
+from l2t_ray.methods import hypergrad, matching, meta
+from l2t_ray.methods.matching import Matching
 from l2t_ray.models import initial_theta
-from l2t_ray.passes import Adjoints, Values
+from l2t_ray.models.chain import Chain
+from l2t_ray.models.target import Adjoints, Values
+from l2t_ray.registry import resolve_pairs
 
 LEVELS = ((4,), (5,), (6, 6), (7, 7), (8, 8))
 CHANNELS, SOURCE_SIZES, B, N = (3, 4, 5), (32, 16, 8), 6, 4

@@ -14,10 +14,12 @@ import ray
 from launches import OF_MLFLOW, OF_RAY
 from ray.tune.experiment.trial import Trial
 
-from l2t_ray import events, launch, sweep
-from l2t_ray.events import Watched
-from l2t_ray.fleet import accelerator, cluster_fleet, parse_fleet
-from l2t_ray.tracking import Ledger
+from l2t_ray import sweep
+from l2t_ray.launch.cluster import callback as events
+from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster.callback import Watched
+from l2t_ray.launch.placement.devices import accelerator, cluster_fleet, parse_fleet
+from l2t_ray.ledger.ledger import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
 

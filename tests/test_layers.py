@@ -14,7 +14,10 @@ CORE = (
 LAYERS = (ROOT / "docs" / "design.md").read_text().partition("## Layers")[2].partition("\n## ")[0]
 ORDER = re.findall(r"`([a-z0-9_]+)`", "".join(re.findall(r"^(?:- \*\*|  ).*\n", LAYERS, re.MULTILINE)))  # from the top
 UPWARD = {
-    ("config", "schema"): "the command `python -m l2t_ray.config schema` is older than the module that answers it",
+    (
+        "config",
+        "schema",
+    ): "the command `python -m l2t_ray.sweepfile.schema json` is older than the module that answers it",
     ("search_summary", "search"): "for types alone: it is told a search, and a search prints it",
 }
 

@@ -10,11 +10,11 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
+from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
-from l2t_ray.learner import Learner
 from l2t_ray.methods import FeatureMatching, Method
 from l2t_ray.models import initialise, resnet
-from l2t_ray.streams import stream
+from l2t_ray.training.learner import Learner
 
 METHODS_DOC = Path(__file__).parents[1] / "docs" / "methods.md"
 N_CLASSES, B, CPU = 3, 8, torch.device("cpu")
@@ -267,7 +267,7 @@ def test_the_look_ahead_has_as_many_steps_as_the_run_says():
 
 def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
     asked = []
-    monkeypatch.setattr("l2t_ray.learner.stream", lambda *a: asked.append(a) or stream(*a))
+    monkeypatch.setattr("l2t_ray.training.learner.stream", lambda *a: asked.append(a) or stream(*a))
     Learner([run("l2t_www", seed=3)], N_CLASSES, source(), CPU)
     assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
 

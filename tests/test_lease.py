@@ -13,12 +13,12 @@ import pytest
 from mlflow.tracking import MlflowClient
 from servers import MlflowServer, postgres
 
-from l2t_ray import lease as module
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.lease import Holder, Lease
-from l2t_ray.spool import Ended
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger import lease as module
+from l2t_ray.ledger.lease import Holder, Lease
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Ended
 
 pytestmark = [
     # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change

@@ -10,13 +10,13 @@ import pytest
 from mlflow.tracking import MlflowClient
 from servers import MlflowServer, Postgres
 
-from l2t_ray import lease
-from l2t_ray import recorder as module
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.recorder import Recorder
-from l2t_ray.spool import Ended
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger import lease
+from l2t_ray.ledger import recorder as module
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.recorder import Recorder
+from l2t_ray.ledger.spool import Ended
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray.errors import InputError
-from l2t_ray.lock import Lock
+from l2t_ray.files import Lock
 
 HOLD = """
 import sys, time

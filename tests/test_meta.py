@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.matching import Matching
-from l2t_ray.meta import initial_phi, weigh
-from l2t_ray.streams import stream
+from l2t_ray.data.streams import stream
+from l2t_ray.methods.matching import Matching
+from l2t_ray.methods.meta import initial_phi, weigh
 
 PAIRS = Matching(((0, 0), (0, 1), (1, 1)), (16, 64), (5, 6))
 ALL = frozenset({"what", "where", "which"})

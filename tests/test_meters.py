@@ -7,7 +7,8 @@ import psutil
 import pytest
 from launches import OF_RAY
 
-from l2t_ray import launch, meters
+from l2t_ray.launch.cluster import nodes as meters
+from l2t_ray.launch.cluster import tuner as launch
 
 pytestmark = OF_RAY
 

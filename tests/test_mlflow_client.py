@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.ledger import Ledger
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

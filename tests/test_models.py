@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from l2t_ray import models
-from l2t_ray.augment import normalize
 from l2t_ray.config import Data, Source, Target
-from l2t_ray.data import load_data
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.load import load_data
+from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
-from l2t_ray.streams import stream
 
 SHARED = Path(__file__).parents[2] / "shared"
 PUBLISHED = SHARED / "weights" / "l2t-ww-resnet32-tinyimagenet.pth.tar"

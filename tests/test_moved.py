@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from analysis.ledger import open_ledger
-from l2t_ray.moved import OF_EXPERIMENT, beside, follow
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.client import OF_EXPERIMENT, beside, follow
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.reader import open_ledger
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

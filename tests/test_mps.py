@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from l2t_ray import launch, mps
 from l2t_ray.errors import InputError
+from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.worker import mps
 
 FOLDER = mps.folder_of(f"test-{os.getpid()}")
 STAND_IN = """#!/bin/sh

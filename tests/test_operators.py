@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray import operators, small_maps
+from l2t_ray.models import convolutions as operators
+from l2t_ray.models import small_convolutions as small_maps
 
 
 def draw(*shape, seed=0):

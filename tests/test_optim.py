@@ -2,7 +2,7 @@
 
 import torch
 
-from l2t_ray.optim import adam_, sgd_, zero_moments
+from l2t_ray.training.optimizers import adam_, sgd_, zero_moments
 
 LRS, DECAYS = [0.1, 0.02], [1e-2, 1e-3]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_learner import CPU, N_CLASSES, batches, run, source, trained
 
-from l2t_ray.learner import Learner
+from l2t_ray.training.learner import Learner
 
 
 @pytest.fixture(autouse=True)

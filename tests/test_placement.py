@@ -3,14 +3,13 @@
 import pytest
 
 from l2t_ray import registry
-from l2t_ray.config import Run
-from l2t_ray.entries import Entry
-from l2t_ray.execution import Execution
-from l2t_ray.figures import Crowd, Figure, Figures, Speed
-from l2t_ray.fleet import Group
-from l2t_ray.lanes import Lanes
-from l2t_ray.placement import choose_share, habits, shape, shapes, slowdown, speed_shape, times
-from l2t_ray.plan import make_plan
+from l2t_ray.config import Execution, Run
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.measurements import Crowd, Figure, Figures, Speed
+from l2t_ray.launch.placement.packing import choose_share, habits, shape, shapes, slowdown, speed_shape, times
+from l2t_ray.launch.placement.plan import make_plan
+from l2t_ray.ledger.entries import Entry
 
 GIB = 2**30
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from test_hypergrad import CHAIN, LEVELS, B, Case, N, distance, of_run
 
-from l2t_ray import hypergrad, matching, meta
-from l2t_ray.chain import Chain
+from l2t_ray.methods import hypergrad, matching, meta
+from l2t_ray.models.chain import Chain
 
 ALPHA = 1e-4
 

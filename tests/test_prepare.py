@@ -7,11 +7,11 @@ from PIL import Image
 
 from l2t_ray import registry
 from l2t_ray.config import Run
+from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
+from l2t_ray.launch.session import prepare_checkpoints, prepare_inputs
+from l2t_ray.launch.worker.job import Work
 from l2t_ray.models import initialise, resnet
-from l2t_ray.prepare import prepare_checkpoints, prepare_inputs
-from l2t_ray.streams import stream
-from l2t_ray.work import Work
 
 registry.load()
 

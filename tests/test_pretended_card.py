@@ -10,10 +10,13 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from l2t_ray import augment, operators, registry, training
+from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Target, Training
-from l2t_ray.data import DataSet
+from l2t_ray.data import augment
+from l2t_ray.data.load import DataSet
+from l2t_ray.models import convolutions as operators
 from l2t_ray.models import resnet
+from l2t_ray.training import pack as training
 
 CARD = torch.device("cuda")
 N_CLASSES, PER_CLASS, BATCH = 3, 4, 8

@@ -13,14 +13,16 @@ import torch
 import yaml
 from small_source import SMALL
 
-from l2t_ray import models, pretraining
-from l2t_ray.augment import normalize
+from l2t_ray import models
 from l2t_ray.config import Source
-from l2t_ray.data import load_data
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
-from l2t_ray.lock import Lock
-from l2t_ray.pretrain import main, read_pretraining
-from l2t_ray.tracking import Ledger
+from l2t_ray.files import Lock
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.pretrain import main
+from l2t_ray.sweepfile.source_file import read_pretraining
+from l2t_ray.training import pretraining
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

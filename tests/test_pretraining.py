@@ -7,15 +7,17 @@ import pytest
 import torch
 import yaml
 from small_source import SMALL
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray import models, pretraining
-from l2t_ray.augment import epoch_draws
+from l2t_ray import models
 from l2t_ray.config import Augment, Source
-from l2t_ray.data import load_data, stratified_subset
-from l2t_ray.pretrain import read_pretraining
-from l2t_ray.pretraining import Pretraining, SourceTraining, learning_rate, train_source
-from l2t_ray.streams import stream
+from l2t_ray.data.augment import epoch_draws
+from l2t_ray.data.load import load_data
+from l2t_ray.data.streams import stream
+from l2t_ray.data.subsets import stratified_subset
+from l2t_ray.sweepfile.source_file import read_pretraining
+from l2t_ray.training import pretraining
+from l2t_ray.training.pretraining import Pretraining, SourceTraining, learning_rate, train_source
 
 SHARED = Path(__file__).parents[2] / "shared"
 SMALL_SETTINGS = {**SMALL, "data": {**SMALL["data"], "classes": ("0", "1")}}

@@ -9,17 +9,19 @@ import pytest
 import ray
 from launches import OF_RAY
 
-from l2t_ray import figures, launch, prober, registry
-from l2t_ray.config import Run
-from l2t_ray.estimate import estimate, n_images
-from l2t_ray.execution import Execution
-from l2t_ray.figures import Crowd, Figure, Figures, Speed, code_version, shipped
-from l2t_ray.fleet import Group
-from l2t_ray.lanes import Lanes
-from l2t_ray.placement import shape, speed_shape
-from l2t_ray.probe import probe
-from l2t_ray.prober import Prober
-from l2t_ray.work import Work, encode
+from l2t_ray import registry
+from l2t_ray.config import Execution, Run
+from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster.probe import probe
+from l2t_ray.launch.placement import measurements as figures
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.estimate import estimate, n_images
+from l2t_ray.launch.placement.measurements import Crowd, Figure, Figures, Speed, code_version, shipped
+from l2t_ray.launch.placement.packing import shape, speed_shape
+from l2t_ray.launch.worker import probe as prober
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.probe import Prober
 
 pytestmark = OF_RAY
 GIB = 2**30
@@ -185,10 +187,10 @@ def pretended_card():
 
 @pytest.mark.slow
 def test_a_shape_is_measured_once_with_packs_and_processes(work, pretended_card, tmp_path, monkeypatch):
-    monkeypatch.setattr("l2t_ray.probe.LEAST_WORK_S", 0.0)
-    monkeypatch.setattr("l2t_ray.probe.BUDGET_S", (5.0, 5.0))
-    monkeypatch.setattr("l2t_ray.probe.MOST_PACK", 4)
-    monkeypatch.setattr("l2t_ray.probe.PACE_S", 0.5)
+    monkeypatch.setattr("l2t_ray.launch.cluster.probe.LEAST_WORK_S", 0.0)
+    monkeypatch.setattr("l2t_ray.launch.cluster.probe.BUDGET_S", (5.0, 5.0))
+    monkeypatch.setattr("l2t_ray.launch.cluster.probe.MOST_PACK", 4)
+    monkeypatch.setattr("l2t_ray.launch.cluster.probe.PACE_S", 0.5)
     runs = [make_run(seed) for seed in range(32)]
     cells = {run.key: "cell" for run in runs}
     said = []

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from l2t_ray.progress import Progress, duration, read_progress
+from l2t_ray.errors import duration
+from l2t_ray.launch.placement.progress import Progress, read_progress
 
 
 class Clock:

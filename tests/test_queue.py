@@ -8,12 +8,12 @@ import pytest
 from queues import WORK, Ends, cards, make_queue, make_run, outcomes, seeds, take
 from ray.tune.search import Searcher
 
-from l2t_ray.execution import Execution
-from l2t_ray.figures import Figure, Figures, Speed
-from l2t_ray.fleet import Group
-from l2t_ray.lanes import Lanes
-from l2t_ray.placement import shape, speed_shape
-from l2t_ray.queue import Queue
+from l2t_ray.config import Execution
+from l2t_ray.launch.cluster.queue import Queue
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.measurements import Figure, Figures, Speed
+from l2t_ray.launch.placement.packing import shape, speed_shape
 
 
 def test_packs_come_in_order_and_a_trial_fewer_than_slots_and_half_waits(tmp_path):

@@ -9,12 +9,13 @@ import json
 import pytest
 import torch
 
-from l2t_ray import registry, training
+from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
-from l2t_ray.data import load_data
+from l2t_ray.data.load import load_data
+from l2t_ray.data.streams import stream
 from l2t_ray.models import initialise, resnet
-from l2t_ray.replay import WARM_UPS, Replay
-from l2t_ray.streams import stream
+from l2t_ray.training import pack as training
+from l2t_ray.training.cuda_graph import WARM_UPS, Replay
 from tests.recording import Footprint, pretended_graphs
 
 CPU = torch.device("cpu")

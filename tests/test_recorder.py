@@ -6,12 +6,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from l2t_ray import recorder as module
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.recorder import Recorder
-from l2t_ray.spool import Ended
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger import recorder as module
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.recorder import Recorder
+from l2t_ray.ledger.spool import Ended
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
@@ -102,7 +102,7 @@ def test_a_full_disk_keeps_results_in_memory_until_there_is_room(ledger, monkeyp
 
     with Recorder(ledger) as recorder:
         with monkeypatch.context() as patched:
-            patched.setattr("l2t_ray.spool.write_atomic", full)
+            patched.setattr("l2t_ray.ledger.spool.write_atomic", full)
             add(recorder, run)
             recorder.retry()
             assert len(ledger.spool) == 0

@@ -5,10 +5,10 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Target, Training
-from l2t_ray.learner import Learner
+from l2t_ray.data.streams import stream
 from l2t_ray.models import initialise, resnet
-from l2t_ray.replay import Replay
-from l2t_ray.streams import stream
+from l2t_ray.training.cuda_graph import Replay
+from l2t_ray.training.learner import Learner
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

@@ -5,11 +5,11 @@ import json
 from queues import cards, make_queue, make_run, outcomes, seeds, take
 from ray.tune.search import Searcher
 
-from l2t_ray.figures import Figures
-from l2t_ray.fleet import Group
-from l2t_ray.placement import shape, speed_shape
-from l2t_ray.queue import DEATHS
-from l2t_ray.work import encode
+from l2t_ray.launch.cluster.queue import DEATHS
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.measurements import Figures
+from l2t_ray.launch.placement.packing import shape, speed_shape
+from l2t_ray.launch.worker.job import encode
 
 
 def test_a_run_that_raises_is_tried_again_and_then_given_up_with_its_reason(tmp_path):

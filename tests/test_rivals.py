@@ -7,14 +7,14 @@ import oracles
 import pytest
 import torch
 from rival_runs import WIDTH, B, N, draw, learner, run, source
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from l2t_ray import registry
 from l2t_ray.config import Source
+from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch, Stage, factor_transfer, hint
 from l2t_ray.methods.spottune import straight_through
 from l2t_ray.models import build, initialise
-from l2t_ray.streams import stream
 
 
 def batch(source_sizes=(32, 16, 8), target_sizes=(32, 16, 8, 4, 2), **more):

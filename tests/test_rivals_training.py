@@ -12,12 +12,12 @@ from rival_runs import CLASSES, CPU, HISTORY, RIVALS, WIDTH, B, learner, run, so
 
 from l2t_ray import models, registry
 from l2t_ray.config import Data, Run, Source
-from l2t_ray.data import load_data
+from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 from l2t_ray.pretrain import main as pretrain
-from l2t_ray.pretrain import read_pretraining
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.training import train
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.source_file import read_pretraining
+from l2t_ray.training.pack import train
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray import scaled
+from l2t_ray.models import convolutions as scaled
 
 K, B, N_IN, N_OUT = 2, 3, 4, 5
 SIDES = pytest.mark.parametrize(("size", "scales_maps"), [(2, True), (12, False)])

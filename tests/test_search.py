@@ -14,10 +14,10 @@ import pytest
 from launches import OF_MLFLOW, OF_RAY, call
 
 from l2t_ray import sweep
-from l2t_ray.search import Searching
-from l2t_ray.study_storage import open_storage, read_trials
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.search.search import Searching
+from l2t_ray.search.study import open_storage, read_trials
+from l2t_ray.sweepfile.read import read_sweep
 
 pytestmark = OF_MLFLOW + OF_RAY
 

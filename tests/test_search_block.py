@@ -11,8 +11,8 @@ import yaml
 
 from l2t_ray import registry
 from l2t_ray.errors import InputError
-from l2t_ray.schema import sweep_schema
-from l2t_ray.sweepfile import read_sweep
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.schema import sweep_schema
 
 ROOT = Path(__file__).parents[1]
 METHOD = """

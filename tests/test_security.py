@@ -16,11 +16,12 @@ import pytest
 import torch
 from servers import postgres
 
-from l2t_ray import checkpoint, launch
 from l2t_ray.config import Data, Source
-from l2t_ray.data import cache_file, load_data
+from l2t_ray.data.load import cache_file, load_data
 from l2t_ray.errors import InputError
+from l2t_ray.launch.cluster import tuner as launch
 from l2t_ray.models import load_source
+from l2t_ray.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 PLANTED = ("planted-secret", "planted-in-the-environment")
@@ -117,7 +118,7 @@ def test_code_in_weights_checkpoints_and_caches_is_not_run(evil, tmp_path, capsy
 
 
 def test_a_tar_of_endless_members_is_refused(tmp_path, monkeypatch):
-    from l2t_ray import archive
+    from l2t_ray.data import archive
 
     monkeypatch.setattr(archive, "MAX_FILES", 10)
     path = tmp_path / "many.tar"
@@ -203,7 +204,7 @@ register(Boom("boom", uses=frozenset({"transfer.beta"})))
 
 
 def test_what_a_training_raised_is_told_without_passwords():
-    from l2t_ray.worker import describe
+    from l2t_ray.launch.worker.train import describe
 
     told = describe(ValueError("cannot reach postgresql://me:planted-secret@host/db?sslpassword=planted-secret"))
     assert told == "ValueError: cannot reach postgresql://***@host/db?sslpassword=***"
@@ -280,7 +281,7 @@ def test_a_file_of_a_billion_runs_is_refused_at_once_with_the_count(tmp_path):
         "    method: [scratch]\n    seed: {from: 0, to: 499999999}\n"
     )
     begun = time.process_time()
-    from l2t_ray.sweepfile import read_sweep
+    from l2t_ray.sweepfile.read import read_sweep
 
     with pytest.raises(InputError, match="must have at most 1,000,000 runs, got 1,000,000,000"):
         read_sweep(path)

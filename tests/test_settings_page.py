@@ -6,8 +6,9 @@
 import re
 from pathlib import Path
 
-from l2t_ray import settings, settings_page
-from l2t_ray.source_file import read_pretraining
+from l2t_ray.sweepfile import schema as settings_page
+from l2t_ray.sweepfile import settings
+from l2t_ray.sweepfile.source_file import read_pretraining
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 MARK = re.compile(r"(?<=compares -->\n).*", re.DOTALL)

@@ -17,12 +17,12 @@ from launches import OF_MLFLOW, OF_RAY
 from small_source import SOURCE, TAUGHT
 
 from l2t_ray import sweep
+from l2t_ray.config import Execution
 from l2t_ray.errors import told_of_disk
-from l2t_ray.execution import Execution
-from l2t_ray.pretrain import pretrain as train
-from l2t_ray.source_file import read_pretraining
-from l2t_ray.sources import SourceTrainer, kept, train_sources
-from l2t_ray.tracking import Ledger
+from l2t_ray.launch.source_training import pretrain as train
+from l2t_ray.launch.sources import SourceTrainer, kept, train_sources
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.sweepfile.source_file import read_pretraining
 
 pytestmark = OF_MLFLOW + OF_RAY
 

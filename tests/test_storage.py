@@ -8,14 +8,15 @@ import torch
 from moto.server import ThreadedMotoServer
 from servers import google_storage
 
-from l2t_ray import checkpoint, registry
+from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.prepare import prepare_checkpoints
-from l2t_ray.storage import address, files, storage
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.work import Work, encode
-from l2t_ray.worker import StoppedError, train_pack
+from l2t_ray.launch.session import prepare_checkpoints
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.train import StoppedError, train_pack
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.training import checkpoint
+from l2t_ray.training.storage import address, files, storage
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # moto's server leaves its sockets
 

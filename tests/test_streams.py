@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from l2t_ray.streams import stream
+from l2t_ray.data.streams import stream
 
 
 def test_a_stream_is_the_hash_of_seed_name_and_epoch_and_shares_nothing_with_another():

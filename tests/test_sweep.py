@@ -15,10 +15,10 @@ import pytest
 from launches import BOOM, OF_MLFLOW, OF_RAY, call
 
 from l2t_ray import sweep
-from l2t_ray.lock import Lock
-from l2t_ray.spool import Ended, Record
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.tracking import Ledger
+from l2t_ray.files import Lock
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Ended, Record
+from l2t_ray.sweepfile.read import read_sweep
 
 pytestmark = OF_MLFLOW + OF_RAY
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sweepfiles import DIGITS, changed, grid, read
 
 from l2t_ray.errors import InputError
-from l2t_ray.sweepfile import read_sweep
+from l2t_ray.sweepfile.read import read_sweep
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sweepfiles import SHARED, UFM, changed, grid, keys, problems, read
 
-from l2t_ray import digests
+from l2t_ray.data import digests
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 

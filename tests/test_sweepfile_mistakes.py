@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from sweepfiles import DIGITS, changed, grid, problems, read
 
-from l2t_ray import registry, yaml_lines
-from l2t_ray.data_sets import TRAIN_IMAGES_PER_CLASS
+from l2t_ray import registry
 from l2t_ray.errors import InputError
-from l2t_ray.sweepfile import read_sweep
+from l2t_ray.registry import TRAIN_IMAGES_PER_CLASS
+from l2t_ray.sweepfile import yaml_lines
+from l2t_ray.sweepfile.read import read_sweep
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from l2t_ray import sweep
-from l2t_ray.source_file import read_pretraining
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.work import reads_source
+from l2t_ray.config import reads_source
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.source_file import read_pretraining
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "fixtures" / "golden_plan.txt"
@@ -103,7 +103,7 @@ def test_a_plan_is_what_it_was(monkeypatch, capsys):
 
     Times are estimates: figures that are measured one day and shipped do not change this file.
     """
-    monkeypatch.setattr("l2t_ray.figures.shipped", dict)
+    monkeypatch.setattr("l2t_ray.launch.placement.measurements.shipped", dict)
     assert sweep.main(["sweeps/paper_grid.yaml", "--plan", "--fleet", "h200:8", "--price-per-hour", "25"]) == 0
     assert capsys.readouterr().out == GOLDEN.read_text()
 
@@ -119,7 +119,7 @@ if __name__ == "__main__":
     import contextlib
     import io
 
-    from l2t_ray import figures
+    from l2t_ray.launch.placement import measurements as figures
 
     figures.shipped = dict
     with contextlib.redirect_stdout(io.StringIO()) as written:

@@ -7,15 +7,15 @@ import oracles
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray import hypergrad, matching, meta
-from l2t_ray.architectures import SIZES, resolve_pairs
 from l2t_ray.config import Target
 from l2t_ray.errors import InputError
-from l2t_ray.matching import Matching
+from l2t_ray.methods import hypergrad, matching, meta
+from l2t_ray.methods.matching import Matching
 from l2t_ray.models import BatchNorm, Traced, build, build_target
-from l2t_ray.passes import Adjoints
+from l2t_ray.models.target import Adjoints
+from l2t_ray.registry import SIZES, resolve_pairs
 
 CHANNELS, SOURCE_SIZES, B, N = (3, 4, 5), (32, 16, 8), 4, 3
 ALPHA, BETA, MU, KAPPA = 0.05, 0.5, 0.9, 1e-2

@@ -6,12 +6,12 @@ import pytest
 import torch
 from launches import OF_MLFLOW, OF_RAY, call
 
-from analysis.cells import make_cells
-from analysis.results import read_results
-from analysis.traces import read_traces
+from analysis.results.cells import make_cells
+from analysis.results.runs import read_results
+from analysis.results.traces import read_traces
 from l2t_ray import models, sweep
-from l2t_ray.streams import stream
-from l2t_ray.tracking import Ledger
+from l2t_ray.data.streams import stream
+from l2t_ray.ledger.ledger import Ledger
 
 pytestmark = OF_MLFLOW + OF_RAY
 

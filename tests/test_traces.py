@@ -7,17 +7,18 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis.traces import COLUMNS, _parse
+from analysis.results.traces import COLUMNS, _parse
 from l2t_ray import registry
-from l2t_ray.augment import normalize
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Trace, Training, Transfer
-from l2t_ray.data import load_data, stratified_subset
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.load import load_data
+from l2t_ray.data.streams import stream
+from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
-from l2t_ray.learner import Learner
 from l2t_ray.models import initialise, resnet
-from l2t_ray.streams import stream
-from l2t_ray.trace_file import ARTIFACT, encode, merge
-from l2t_ray.training import look_at_start, train
+from l2t_ray.training.learner import Learner
+from l2t_ray.training.pack import look_at_start, train
+from l2t_ray.training.traces import ARTIFACT, encode, merge
 from tests import oracles
 
 CPU = torch.device("cpu")

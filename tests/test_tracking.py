@@ -12,11 +12,11 @@ from servers import MlflowServer, free_port
 
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.entries import finished, untraced
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.spool import Record, dotted
-from l2t_ray.trace_file import encode, merge
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.entries import finished, untraced
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Record, dotted
+from l2t_ray.training.traces import encode, merge
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

@@ -7,13 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from l2t_ray import checkpoint, notice, registry
+from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.device import is_out_of_memory
 from l2t_ray.errors import InputError
-from l2t_ray.trainable import PackFailedError, PackTrainable
-from l2t_ray.work import Work, encode
-from l2t_ray.worker import StoppedError, describe, train_pack
+from l2t_ray.launch.cluster.trainable import PackFailedError, PackTrainable
+from l2t_ray.launch.worker import preemption as notice
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
+from l2t_ray.training import checkpoint
+from l2t_ray.training.device import is_out_of_memory
 
 registry.load()
 TINY = {
@@ -115,7 +117,9 @@ def test_tune_sees_progress_and_then_the_outcomes(work):
 def test_the_packs_of_a_process_are_trained_in_one_thread(work, monkeypatch):
     """Which keeps what cuDNN has measured of a shape."""
     seen = []
-    monkeypatch.setattr("l2t_ray.trainable.train_pack", lambda *_: seen.append(threading.get_ident()) or [])
+    monkeypatch.setattr(
+        "l2t_ray.launch.cluster.trainable.train_pack", lambda *_: seen.append(threading.get_ident()) or []
+    )
     for _ in range(2):
         trainable = PackTrainable.__new__(PackTrainable)
         share = {"threads": 1, "fraction": 1.0}

@@ -10,14 +10,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from l2t_ray import registry
-from l2t_ray.augment import normalize
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
-from l2t_ray.data import load_data
-from l2t_ray.learner import Learner
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.load import load_data
+from l2t_ray.data.streams import stream
+from l2t_ray.ledger.spool import Ended
 from l2t_ray.models import initialise, resnet
-from l2t_ray.spool import Ended
-from l2t_ray.streams import stream
-from l2t_ray.training import Pack, evaluation_epochs, learning_rate, pack_shape, train
+from l2t_ray.training.learner import Learner
+from l2t_ray.training.pack import Pack, evaluation_epochs, learning_rate, pack_shape, train
 from tests.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def test_the_last_evaluation_has_every_class_and_each_one_where_asked_for(digits
 
 
 def test_of_many_classes_only_those_asked_for_are_measured(digits, monkeypatch):
-    monkeypatch.setattr("l2t_ray.training.FEW_CLASSES", 2)
+    monkeypatch.setattr("l2t_ray.training.pack.FEW_CLASSES", 2)
     wanted = run()
     wanted = wanted.model_copy(update={"record": wanted.record.model_copy(update={"per_class": False})})
     (outcome,) = train([wanted], digits, None, device=CPU)
@@ -124,7 +124,7 @@ def test_a_pack_gives_what_its_runs_give_alone(digits, source):
 
 def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr("l2t_ray.training.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("l2t_ray.training.pack.time.perf_counter", lambda: clock[0])
     runs = [run(seed=seed) for seed in range(4)]
     four = Pack(runs, digits, None, CPU)
     clock[0] += 100

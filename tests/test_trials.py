@@ -8,14 +8,13 @@ import optuna
 import pytest
 from servers import postgres
 
-from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
-from l2t_ray.search import Searching
-from l2t_ray.spool import Ended
-from l2t_ray.study import TunedStudy, study_name
-from l2t_ray.study_storage import open_storage, read_trials
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.trials import Trials
+from l2t_ray.ledger.entries import Entry
+from l2t_ray.ledger.spool import Ended
+from l2t_ray.search.search import Searching
+from l2t_ray.search.study import TunedStudy, open_storage, read_trials, study_name
+from l2t_ray.search.trials import Trials
+from l2t_ray.sweepfile.read import read_sweep
 
 OBJECTIVE = "validation_accuracy_percent"
 States = optuna.trial.TrialState

@@ -2,8 +2,8 @@
 
 import pytest
 
-from l2t_ray.errors import InputError
-from l2t_ray.uri import mask, tracking_uri
+from l2t_ray.errors import InputError, mask
+from l2t_ray.ledger.address import tracking_uri
 
 
 def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):

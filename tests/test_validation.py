@@ -7,12 +7,12 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Target, Training
-from l2t_ray.data import load_data, stratified_subset
+from l2t_ray.data.load import load_data
+from l2t_ray.data.subsets import count_held_out, stratified_subset, validation_subset
 from l2t_ray.errors import InputError
-from l2t_ray.pretrain import read_pretraining
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.training import train
-from l2t_ray.validation import count_held_out, validation_subset
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.source_file import read_pretraining
+from l2t_ray.training.pack import train
 
 LABELS = torch.arange(300) % 3
 NAMES = ("cat", "dog", "emu")

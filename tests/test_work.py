@@ -4,7 +4,7 @@ import pytest
 from queues import WORK, Described, make_run
 
 from l2t_ray.errors import InputError
-from l2t_ray.work import Work, decode, encode
+from l2t_ray.launch.worker.job import Work, decode, encode
 
 
 def test_runs_and_work_travel_unchanged():

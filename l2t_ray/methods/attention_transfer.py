@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.architectures import resolve_pairs
 from l2t_ray.methods.method import Batch, Method, number
-from l2t_ray.registry import Scalar
+from l2t_ray.registry import Scalar, resolve_pairs
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from l2t_ray.architectures import resolve_pairs
 from l2t_ray.config import Run
-from l2t_ray.matching import Matching, initial_projections
+from l2t_ray.methods.matching import Matching, initial_projections
 from l2t_ray.methods.method import Method, Shapes
+from l2t_ray.registry import resolve_pairs
 
 NETWORKS = frozenset({"what", "where", "which"})
 

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.architectures import SIZES, resolve_pairs
 from l2t_ray.config import Run
 from l2t_ray.methods.distillation import classes_not_shared
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number, within
 from l2t_ray.models import Backbone
-from l2t_ray.registry import Scalar
+from l2t_ray.registry import SIZES, Scalar, resolve_pairs
 
 MIDDLE = -1  # of the pairs of levels of equal size
 

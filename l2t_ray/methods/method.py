@@ -9,7 +9,7 @@ from torch import Tensor
 
 from l2t_ray.config import Run
 from l2t_ray.models import Backbone, TargetNetwork, build_target
-from l2t_ray.precision import operand_type
+from l2t_ray.models.precision import operand_type
 from l2t_ray.registry import Scalar
 
 Tensors = Mapping[str, Tensor]

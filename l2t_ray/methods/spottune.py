@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from l2t_ray.config import Run
 from l2t_ray.methods.method import Method, Stage, number, same_architecture, within

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 (the name every reader of torch code expects)
+from torch.nn import functional as F
 
-from l2t_ray.architectures import SIZES
+from l2t_ray.registry import SIZES
 
 
 class Backbone(nn.Module):

@@ -1,7 +1,7 @@
 """CIFAR-style residual networks (He et al. 2016): three stages; a level is the output of a stage's last block."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from l2t_ray.models.backbone import Backbone, BasicBlock, BatchNorm, scaled
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from l2t_ray.chain import BN_MOMENTUM
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
-from l2t_ray.passes import Adjoints, Tangents, Values
+from l2t_ray.models.chain import BN_MOMENTUM
+from l2t_ray.models.target import Adjoints, Tangents, Values
 
 NARROW = 32  # channels; on a CPU four runs of a wider network are faster one by one (docs/measurements.md)
 

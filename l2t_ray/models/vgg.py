@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.architectures import SIZES
-from l2t_ray.chain import Chain
 from l2t_ray.models.backbone import Backbone, BatchNorm, scaled
+from l2t_ray.models.chain import Chain
+from l2t_ray.registry import SIZES
 
 VGG9 = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # one tuple a level; a 2 x 2 max-pool ends each
 VGG11 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))

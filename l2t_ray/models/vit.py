@@ -5,10 +5,10 @@ learned, and the mean over the tokens is classified. There is no class token, so
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
-from l2t_ray.architectures import VIT_BLOCKS, VIT_PATCHES
 from l2t_ray.models.backbone import Backbone
+from l2t_ray.registry import VIT_BLOCKS, VIT_PATCHES
 
 N_CHANNELS, N_HEADS, MLP_RATIO = 192, 3, 2  # at width 1; ViT-Tiny's channels and heads (Touvron et al. 2021)
 PATCH = 32 // VIT_PATCHES

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from mlflow.tracking import MlflowClient
 
-from l2t_ray.data import load_data
+from l2t_ray.data.load import load_data
+from l2t_ray.ledger.spool import dotted
 from l2t_ray.models import load_source
-from l2t_ray.spool import dotted
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.training import train
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.training.pack import train
 
 OF_TIME = ("wall_s", "peak_bytes")
 

@@ -12,10 +12,10 @@ from storm import sweep_in_a_storm
 from world import NAME, Size, prepare, small_disk
 
 from l2t_ray import sweep
-from l2t_ray.lock import Lock
-from l2t_ray.spool import Ended
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.tracking import Ledger
+from l2t_ray.files import Lock
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Ended
+from l2t_ray.sweepfile.read import read_sweep
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

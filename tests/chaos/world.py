@@ -18,8 +18,8 @@ import torch
 from servers import MlflowServer, Postgres, free_port
 
 from l2t_ray import models
-from l2t_ray.streams import stream
-from l2t_ray.tracking import Ledger
+from l2t_ray.data.streams import stream
+from l2t_ray.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[2]
 NAME = "storm"

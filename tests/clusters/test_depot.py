@@ -8,10 +8,10 @@ import pytest
 import ray
 from launches import OF_RAY
 
-from l2t_ray import depot
 from l2t_ray.config import Run
-from l2t_ray.data import cache_file, load_data
-from l2t_ray.work import Work
+from l2t_ray.data.load import cache_file, load_data
+from l2t_ray.launch.worker import files as depot
+from l2t_ray.launch.worker.job import Work
 
 pytestmark = OF_RAY
 

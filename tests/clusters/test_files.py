@@ -12,7 +12,7 @@ import pytest
 from cluster_files import FILES, ROOT, prepared, read
 from moto.server import ThreadedMotoServer
 
-from l2t_ray.launch import ENVIRONMENT
+from l2t_ray.launch.cluster.connection import ENVIRONMENT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from l2t_ray import notice
+from l2t_ray.launch.worker import preemption as notice
 
 ROOT = Path(__file__).parents[2]
 

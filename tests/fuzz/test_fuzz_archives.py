@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from l2t_ray import models, session, sweep
+from l2t_ray import models, sweep
+from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
-from l2t_ray.streams import stream
-from l2t_ray.tracking import Ledger
+from l2t_ray.launch import session
+from l2t_ray.ledger.ledger import Ledger
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

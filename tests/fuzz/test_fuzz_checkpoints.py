@@ -8,7 +8,7 @@ from hostile import damaged, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l2t_ray.checkpoint import load_groups, load_state, previous, save_state
+from l2t_ray.training.checkpoint import load_groups, load_state, previous, save_state
 
 
 def state(epoch):

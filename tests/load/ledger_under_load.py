@@ -20,9 +20,9 @@ from servers import MlflowServer, Postgres
 
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.recorder import Recorder
-from l2t_ray.spool import Ended
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.recorder import Recorder
+from l2t_ray.ledger.spool import Ended
 
 EPOCHS = 200
 

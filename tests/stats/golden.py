@@ -58,8 +58,8 @@ def text_of(folder: Path) -> str:
 
 def main() -> None:
     """Writes the golden report anew."""
-    from analysis.evidence import gather
-    from analysis.report import write_report
+    from analysis.report.evidence import gather
+    from analysis.report.page import write_report
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

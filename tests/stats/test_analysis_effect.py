@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.correction import benjamini_hochberg, by_family, holm
-from analysis.effect import (
+from l2t_ray.statistics.correction import benjamini_hochberg, by_family, holm
+from l2t_ray.statistics.effect import (
     a12,
     bca_interval,
     hodges_lehmann,
@@ -18,8 +18,8 @@ from analysis.effect import (
     rank_biserial,
     u_distribution,
 )
-from analysis.equivalence import equivalence
-from analysis.power import mann_whitney_power, needed_seeds
+from l2t_ray.statistics.hypothesis import equivalence
+from l2t_ray.statistics.power import mann_whitney_power, needed_seeds
 
 X = [20.1, 22.4, 19.7, 25.3, 24.8, 21.9, 23.3]
 Y = [18.2, 19.9, 17.5, 21.0, 20.6, 22.0]

@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 from ledgers import Logged, fill
 
-from analysis.evidence import gather
-from analysis.figure_difference import draw_p
-from analysis.figures import LOOKS, STROKES, file_name, looks
+from analysis.figures.difference import draw_p
+from analysis.figures.style import LOOKS, STROKES, file_name, looks
+from analysis.report.evidence import gather
 from l2t_ray import registry
 
 OWN = [f"l2t_www/beta={beta}" for beta in (0.1, 0.5, 1, 2)] + ["mine", "yours", "theirs"]

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.equivalence import equivalence
-from analysis.hypothesis import brunner_munzel, mann_whitney, permutation_p, seed_list, wilcoxon
-from analysis.interval import half_width, mean_interval, spread
+from l2t_ray.statistics.hypothesis import brunner_munzel, equivalence, mann_whitney, permutation_p, seed_list, wilcoxon
+from l2t_ray.statistics.means import half_width, mean_interval, spread
 
 X = [20.1, 22.4, 19.7, 25.3, 24.8, 21.9, 23.3]
 Y = [18.2, 19.9, 17.5, 21.0, 20.6, 22.0]
@@ -189,7 +188,7 @@ def test_the_cross_check_reaches_a_factor_of_two_to_both_sides(alpha, crossed):
     [(0.03, 0.025, True), (0.02, 0.025, False), (0.02, 0.021, True), (0.03, 0.021, False)],
 )
 def test_a_cross_check_on_the_other_side_of_alpha_is_told(monkeypatch, permuted, alpha, told):
-    monkeypatch.setattr("analysis.hypothesis.permutation_p", lambda x, y: permuted)
+    monkeypatch.setattr("l2t_ray.statistics.hypothesis.permutation_p", lambda x, y: permuted)
     assert (f"on the other side of {alpha:g}" in mann_whitney(TIED_X, TIED_Y, alpha=alpha).note) == told
 
 

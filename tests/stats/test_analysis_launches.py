@@ -8,10 +8,10 @@ import pytest
 from ledgers import Logged, fill, write_through_mlflow
 from servers import MlflowServer
 
-from analysis.evidence import gather
-from analysis.machine import summary_json
-from analysis.report import write_report
-from l2t_ray.tracking import Ledger
+from analysis.report.evidence import gather
+from analysis.report.numbers import summary_json
+from analysis.report.page import write_report
+from l2t_ray.ledger.ledger import Ledger
 
 pytestmark = [
     # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change

@@ -8,12 +8,12 @@ import pytest
 from ledgers import Logged, fill, write_through_mlflow
 from servers import MlflowServer
 
-from analysis import server
-from analysis.ledger import open_ledger
-from analysis.results import read_results
+from analysis.results.runs import read_results
 from analysis.stats import main
 from l2t_ray.errors import InputError
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger import server
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.reader import open_ledger
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

@@ -5,11 +5,11 @@ import json
 import pytest
 from ledgers import Logged, fill
 
-from analysis.cells import Cell, Condition
-from analysis.evidence import gather
-from analysis.machine import summary_json
-from analysis.minority import as_published
-from analysis.published import MINORITY
+from analysis.report.evidence import gather
+from analysis.report.numbers import summary_json
+from analysis.results.cells import Cell, Condition
+from analysis.results.minority import as_published
+from analysis.results.published import MINORITY
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis import power
+from l2t_ray.statistics import power
 
 
 @pytest.mark.parametrize("n", [23, 24, 29, 30, 37, 38, 50])

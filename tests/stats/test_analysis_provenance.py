@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from ledgers import Logged, fill
 
-from analysis.evidence import Question, gather
-from analysis.paragraph import PLAIN, paragraph, paragraph_latex, references
-from analysis.provenance import cost_table, missing_text, origin_table, report_command, settings_table
+from analysis.report.evidence import Question, gather
+from analysis.report.page import missing_text, report_command
+from analysis.report.paragraph import PLAIN, paragraph, paragraph_latex, references
 from analysis.stats import main
+from analysis.tables.runs import cost_table, origin_table, settings_table
 
 SOURCE = {"source.sha256": "e" * 64, "transfer.beta": "0.5"}
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.cells import Cell, Condition
-from analysis.interval import welch
-from analysis.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce
-from analysis.tables_published import claims_table, reproduction_table
+from analysis.results.cells import Cell, Condition
+from analysis.results.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce
+from analysis.tables.published import claims_table, reproduction_table
+from l2t_ray.statistics.means import welch
 
 # R 4.2.2, options(digits = 15), k = sqrt(30) / qt(.975, 29), s = plus_minus * k, u = s^2 / 30 of each method:
 #   2 * pt(-abs(m1 - m2) / sqrt(u + v), (u + v)^2 / (u^2/29 + v^2/29)), then p.adjust(., "holm")

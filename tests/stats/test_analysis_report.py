@@ -19,12 +19,12 @@ from browser import CHROMIUM, DRIVER, chromium
 from golden import FIXTURES, REPORT, fill_golden, text_of
 from ledgers import Logged, fill
 
-from analysis.database import Database
-from analysis.evidence import Question, gather
-from analysis.figure_curves import draw_curves
-from analysis.report import write_report
+from analysis.figures.curves import draw_curves
+from analysis.report.evidence import Question, gather
+from analysis.report.page import write_report
 from analysis.stats import main
 from l2t_ray.errors import InputError
+from l2t_ray.ledger.sql import Database
 
 ROOT = Path(__file__).parents[2]
 

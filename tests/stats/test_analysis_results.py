@@ -11,7 +11,7 @@ import time
 import pytest
 from ledgers import Logged, fill, write_through_mlflow
 
-from analysis.results import read_results
+from analysis.results.runs import read_results
 from l2t_ray.errors import InputError, LedgerUnavailableError
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import integrate, optimize, stats
 
-from analysis import sequential
-from analysis.boundaries import LEAST_ALPHA, boundaries, level, smallest_alpha, spending
-from analysis.hypothesis import Finding
-from analysis.sequential import Design, decide, in_order
+from l2t_ray.statistics import sequential
+from l2t_ray.statistics.boundaries import LEAST_ALPHA, boundaries, level, smallest_alpha, spending
+from l2t_ray.statistics.hypothesis import Finding
+from l2t_ray.statistics.sequential import Design, decide, in_order
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ def test_a_p_on_the_level_is_significant(monkeypatch):
 
 
 def test_a_look_computes_no_cross_check_that_it_would_drop(monkeypatch):
-    monkeypatch.setattr("analysis.hypothesis.permutation_p", lambda *_: pytest.fail("100,000 relabellings"))
+    monkeypatch.setattr("l2t_ray.statistics.hypothesis.permutation_p", lambda *_: pytest.fail("100,000 relabellings"))
     x = [41.2, 40.8, 41.2, 43.0, 42.5, 41.9, 40.1]
     y = [40.8, 39.9, 41.2, 40.1, 38.7, 40.5, 41.0]
     found = decide(Design(looks=(7,)), dict(enumerate(x)), dict(enumerate(y)))

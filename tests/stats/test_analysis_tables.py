@@ -10,15 +10,16 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.cells import Cell, Condition
-from analysis.comparison import compare, compare_all
-from analysis.minority import metric
-from analysis.render import escape_latex, to_csv, to_html, to_json, to_latex, to_markdown, to_text
-from analysis.results import Gap
-from analysis.tables import Table, accuracy_tables, missing_table, p_text, points, seed_list, signed
-from analysis.tables_published import claims_table
-from analysis.tables_tests import all_pairs_table, effect_table, hypothesis_table, power_table
-from analysis.wanted import Wanted, images_text
+from analysis.results.cells import Cell, Condition
+from analysis.results.comparison import compare, compare_all
+from analysis.results.minority import metric
+from analysis.results.runs import Gap
+from analysis.results.wanted import Wanted, images_text
+from analysis.tables.published import claims_table
+from analysis.tables.render import escape_latex, to_csv, to_html, to_json, to_latex, to_markdown, to_text
+from analysis.tables.table import Table, accuracy_tables, missing_table, p_text, points, signed
+from analysis.tables.tests import all_pairs_table, effect_table, hypothesis_table, power_table
+from l2t_ray.statistics.hypothesis import seed_list
 
 HOSTILE = 'a|b & 50% #1 $x_y {~^\\} <b>"q"</b> αβ'
 PLAIN = Table("plain", "A title", ("method", "10"), (("scratch", "1.00 ± 0.10"), ("ufm", "−2.00")), ("A note.",), (1,))

@@ -5,9 +5,9 @@ import pytest
 from ledgers import fill
 from thesis import draw, thesis_runs
 
-from analysis.evidence import gather
-from analysis.interval import mean_interval
-from analysis.published import load_claims, load_published
+from analysis.report.evidence import gather
+from analysis.results.published import load_claims, load_published
+from l2t_ray.statistics.means import mean_interval
 
 
 def test_a_drawn_cell_has_the_printed_mean_and_half_width():

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 from ledgers import Logged, fill
 
-from analysis.cells import Cell, Condition
-from analysis.evidence import gather
-from analysis.figure_tuned import draw_tuned
-from analysis.machine import summary_json
-from analysis.report import write_report
-from analysis.tables_tuned import gains_table, reading, tuned_table
-from analysis.tuned import TUNED, find_tunings, own_condition
-from l2t_ray.search_block import VARIANT
+from analysis.figures.tuned import draw_tuned
+from analysis.report.evidence import gather
+from analysis.report.numbers import summary_json
+from analysis.report.page import write_report
+from analysis.results.cells import Cell, Condition
+from analysis.results.tuned import TUNED, find_tunings, own_condition
+from analysis.tables.tuned import gains_table, reading, tuned_table
+from l2t_ray.sweepfile.search import VARIANT
 
 # Accuracy by method and variant for 8 seeds; scratch gains 10 points by tuning, l2t_www 4: its lead falls from 9 to 3.
 NOISE = (0.0, 1.1, -0.7, 0.4, 2.0, -1.3, 0.9, -0.2)

@@ -7,13 +7,13 @@ import pytest
 from launches import OF_MLFLOW, OF_RAY, call
 from ledgers import Logged, write_through_mlflow
 
-from analysis.evidence import gather
+from analysis.report.evidence import gather
 from analysis.stats import main as stats_main
 from l2t_ray import sweep
-from l2t_ray.entries import Entry
 from l2t_ray.errors import InputError
-from l2t_ray.sweepfile import read_sweep
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.entries import Entry
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.sweepfile.read import read_sweep
 
 pytestmark = OF_MLFLOW + OF_RAY
 

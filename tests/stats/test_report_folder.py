@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ledgers import Logged, fill
 
-from analysis.evidence import gather
-from analysis.report import write_report
+from analysis.report.evidence import gather
+from analysis.report.page import write_report
 from analysis.stats import main
 
 

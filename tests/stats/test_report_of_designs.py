@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 from ledgers import Logged, fill
 
-from analysis.answer import claim
-from analysis.evidence import FIXED_N, Question, gather
-from analysis.machine import summary_json
-from analysis.paragraph import paragraph
-from analysis.report import write_report
+from analysis.report.answer import claim
+from analysis.report.evidence import FIXED_N, Question, gather
+from analysis.report.numbers import summary_json
+from analysis.report.page import write_report
+from analysis.report.paragraph import paragraph
 from analysis.stats import main
-from analysis.tables import level_text
-from analysis.tables_tests import design_table, power_table
+from analysis.tables.table import level_text
+from analysis.tables.tests import design_table, power_table
 
 DESIGN = {"looks": [10, 20, 30], "alpha": 0.05, "futility": 0.1, "compare": ["l2t_www", "l2t_ww"]}
 

@@ -3,7 +3,7 @@
 import numpy as np
 from ledgers import Logged
 
-from analysis.published import MINORITY, SEEDS, Published, load_published
+from analysis.results.published import MINORITY, SEEDS, Published, load_published
 
 IMBALANCED = '{"*": 100, "cat": 10}'
 

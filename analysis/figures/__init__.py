@@ -1,0 +1,1 @@
+"""Comparisons and traces as figures."""

@@ -1,0 +1,165 @@
+"""Accuracy against images a class: a band for each method (the thesis' Figure 34), and every seed as a point."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.figures.style import Drawing, drawing, file_name, looks, save
+from analysis.results.cells import Cell
+from analysis.results.wanted import images
+from analysis.tables.table import arm_name, arms, count_text
+
+UNIT = "test accuracy (%)"
+SPREAD = 0.8  # of a category, over which the methods' points are spread
+BESIDE = 0.04  # between the bars of neighbouring methods: of a category, or of the number of images
+
+
+def draw_accuracy(
+    cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT, name: str = "accuracy"
+) -> list[Drawing]:
+    """Figure 34 for every data set.
+
+    Args:
+        cells: all.
+        folder: where to.
+        unit: the vertical axis' label.
+        name: the first part of the files' names.
+
+    Returns:
+        One figure a data set that has results.
+    """
+    return [_draw_bands(data, group, folder, unit, name) for data, group in by_data(cells).items()]
+
+
+def draw_seeds(cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT) -> list[Drawing]:
+    """Every run as a point, beside its cell's mean and interval.
+
+    Args:
+        cells: all.
+        folder: where to.
+        unit: the vertical axis' label.
+
+    Returns:
+        One figure a data set that has results.
+    """
+    return [_draw_points(data, group, folder, unit) for data, group in by_data(cells).items()]
+
+
+def by_data(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """The cells that have results.
+
+    Args:
+        cells: all.
+
+    Returns:
+        By data set, in alphabetical order.
+    """
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        if cell.values:
+            groups[cell.condition.data].append(cell)
+    return dict(sorted(groups.items()))
+
+
+def samples_of(cells: Sequence[Cell]) -> list[str]:
+    """The numbers of images a class that occur.
+
+    Args:
+        cells: any.
+
+    Returns:
+        Labels by size.
+    """
+    return sorted({cell.condition.samples_per_class for cell in cells}, key=images)
+
+
+def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str, name: str) -> Drawing:
+    labels = samples_of(cells)
+    numeric = all(label.isdigit() for label in labels)
+    is_log = numeric and len(labels) > 1
+    places = {label: float(label) if numeric else float(index) for index, label in enumerate(labels)}
+    rows: list[dict[str, Any]] = []
+    with drawing() as (figure, axes):
+        ax, names = axes[0, 0], arms(cells)
+        for rank, (arm, look) in enumerate(looks(names).items()):
+            aside = BESIDE * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
+            mine = sorted(
+                (cell for cell in cells if cell.arm == arm), key=lambda c: images(c.condition.samples_per_class)
+            )
+            x = np.array([places[cell.condition.samples_per_class] for cell in mine])
+            mean = np.array([cell.mean.mean for cell in mine], dtype=float)
+            half = np.array([cell.mean.half_width or 0.0 for cell in mine])
+            x = x * (1 + aside / 2) if is_log else x + aside
+            ax.fill_between(x, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
+            ax.errorbar(
+                x, mean, yerr=half, color=look.color, marker=look.marker, linestyle=look.line, capsize=2.5,
+                elinewidth=0.9, label=arm_name(arm), markeredgecolor="white", markeredgewidth=0.5,
+            )  # fmt: skip
+            rows.extend(
+                {
+                    "data": data, "images_per_class": cell.condition.samples_per_class, "method": cell.method,
+                    "variant": cell.condition.variant, "n": cell.mean.n, "n_wanted": cell.n_wanted,
+                    "mean": cell.mean.mean, "half_width_95": cell.mean.half_width,
+                }
+                for cell in mine
+            )  # fmt: skip
+        if is_log:
+            ax.set_xscale("log")
+        ax.set_xticks([*places.values()], labels)
+        ax.minorticks_off()
+        if len(labels) == 1:
+            ax.set_xlim(places[labels[0]] - 0.5, places[labels[0]] + 0.5)
+        ax.set_xlabel("training images a class")
+        ax.set_ylabel(unit)
+        ax.set_title(data, loc="left", fontsize=10)
+        ax.legend(loc="best")
+        caption = (
+            f"{data}: mean {unit.split(' (', maxsplit=1)[0]} of the last epoch against training images a class; bands "
+            f"and bars are 95 % t intervals of the mean, {count_text(cells)} seeds a cell."
+        )
+        return save(figure, file_name(name, data), caption, pd.DataFrame(rows), folder)
+
+
+def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: str) -> Drawing:
+    labels, names = samples_of(cells), arms(cells)
+    width = SPREAD / len(names)
+    rows: list[dict[str, Any]] = []
+    with drawing(width=max(6.4, 1.1 * len(labels) + 1.5)) as (figure, axes):
+        ax = axes[0, 0]
+        for rank, (arm, look) in enumerate(looks(names).items()):
+            mine = [cell for cell in cells if cell.arm == arm]
+            x: list[float] = []
+            y: list[float] = []
+            for cell in mine:
+                middle = labels.index(cell.condition.samples_per_class) + (rank - (len(names) - 1) / 2) * width
+                jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(cell.values)) * width
+                x.extend((middle + jitter).tolist())
+                y.extend(cell.values.values())
+                mean, half = cell.mean.mean or 0.0, cell.mean.half_width
+                ax.errorbar(
+                    [middle], [mean], yerr=None if half is None else [half], color="black", marker="_", markersize=9,
+                    capsize=2, elinewidth=1, linestyle="none", zorder=3,
+                )  # fmt: skip
+                rows.extend(
+                    {
+                        "data": data, "images_per_class": cell.condition.samples_per_class, "method": cell.method,
+                        "variant": cell.condition.variant, "seed": seed, "value": value,
+                    }
+                    for seed, value in cell.values.items()
+                )  # fmt: skip
+            ax.plot(
+                x, y, color=look.color, marker=look.marker, linestyle="none", markersize=3.2, alpha=0.65,
+                markeredgewidth=0, label=arm_name(arm),
+            )  # fmt: skip
+        ax.set_xticks(range(len(labels)), labels)
+        ax.grid(visible=False, axis="x")
+        ax.set_xlabel("training images a class")
+        ax.set_ylabel(unit)
+        ax.set_title(data, loc="left", fontsize=10)
+        ax.legend(loc="best", markerscale=1.6)
+        caption = f"{data}: every run is a point; black bars are the means and their 95 % t intervals."
+        return save(figure, file_name("seeds", data), caption, pd.DataFrame(rows), folder)

@@ -1,0 +1,192 @@
+"""The numbers for machines: what `--json` prints, and the tidy tables of cells and comparisons."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from analysis.report.answer import answer
+from analysis.report.evidence import Evidence
+from analysis.results.cells import Cell, Condition
+from analysis.results.comparison import Comparison
+from analysis.results.launches import launch_rows
+from analysis.results.published import READINGS, Reproduction, load_claims
+from analysis.results.runs import Gap
+from analysis.results.tuned import Tunings
+from l2t_ray.statistics.effect import Estimate
+
+Row = dict[str, Any]
+
+
+def summary_json(evidence: Evidence) -> Row:
+    """Everything that the tables show, unrounded.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        Plain values without nan.
+    """
+    results = evidence.results
+    return {
+        **missing_json(evidence),
+        "question": asdict(evidence.question),
+        "answer": answer(
+            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
+        ),
+        "n_spared": sum(len(item.seeds) for item in evidence.spared),
+        "cells": cell_rows(evidence.cells, values=True),
+        "comparisons": [_comparison(item) for item in evidence.comparisons],
+        "all_pairs": comparison_rows(evidence.all_pairs),
+        "minority": cell_rows(evidence.minority, values=True),
+        "minority_comparisons": [_comparison(item) for item in evidence.minority_comparisons],
+        **tuned_json(evidence.tunings),
+        "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
+        "thesis": [_reproduction(row) for row in evidence.reproductions],
+        "thesis_claims": [
+            {**asdict(claim), "claims_significance": claim.claims_significance, "holds": claim.holds(READINGS[0])}
+            for claim in load_claims()
+        ],
+        "launches": launch_rows(results.launches),
+        "notices": list(results.notices),
+    }
+
+
+def missing_json(evidence: Evidence) -> Row:
+    """The wanted runs without a result: what `--missing --json` prints.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        Plain values.
+    """
+    results = evidence.results
+    return {
+        "sweeps": list(results.sweeps),
+        "n_wanted": len(results.wanted),
+        "n_finished": len(results.runs),
+        "missing": [_gap(gap) for gap in evidence.gaps],
+    }
+
+
+def tuned_json(found: Tunings) -> Row:
+    """Methods at their own settings and at their best ones.
+
+    Args:
+        found: what tuning did.
+
+    Returns:
+        `tuned` and `gains`; nothing where nothing was tuned.
+    """
+    if not found.tunings:
+        return {}
+    tuned = [
+        {**comparison_rows([item.comparison])[0], "settings": {name: [*pair] for name, pair in item.settings.items()}}
+        for item in found.tunings
+        if item.comparison is not None
+    ]
+    gains = [
+        {
+            "own": comparison_rows([item.own])[0], "tuned": comparison_rows([item.tuned])[0],
+            "change": asdict(item.change), "change_p": item.test.p, "change_p_holm": item.p_holm,
+        }
+        for item in found.gains
+    ]  # fmt: skip
+    return {"tuned": tuned, "gains": gains}
+
+
+def cell_rows(cells: Sequence[Cell], *, values: bool = False) -> list[Row]:
+    """Cells as rows.
+
+    Args:
+        cells: any.
+        values: whether to add every seed's value.
+
+    Returns:
+        One row a cell.
+    """
+    found = []
+    for cell in cells:
+        mean = cell.mean
+        row = {
+            **_place(cell.condition), "method": cell.method, "n": mean.n, "n_wanted": cell.n_wanted, "mean": mean.mean,
+            "sd": mean.sd, "half_width_95": mean.half_width,
+        }  # fmt: skip
+        if values:
+            row["values"] = {str(seed): value for seed, value in cell.values.items()}
+        found.append(row)
+    return found
+
+
+def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
+    """Comparisons as rows.
+
+    Args:
+        comparisons: any.
+
+    Returns:
+        One row a comparison.
+    """
+    found = []
+    for item in comparisons:
+        a12 = item.a12 if item.has_values else None
+        found.append({
+            **_place(item.condition), "a": item.a.arm, "b": item.b.arm, "n_a": item.a.mean.n, "n_b": item.b.mean.n,
+            "difference": item.difference, "u": item.test.statistic, "p": item.test.p, "p_method": item.test.method,
+            "p_adjusted": item.decision and item.decision.p_adjusted, "p_holm": item.p_holm, "p_bh": item.p_bh,
+            "a12": a12 and a12.value, "a12_low": a12 and a12.low,
+            "a12_high": a12 and a12.high,
+        })  # fmt: skip
+    return found
+
+
+def _comparison(item: Comparison) -> Row:
+    row: Row = {
+        **_place(item.condition),
+        "a": item.a.method,
+        "b": item.b.method,
+        "difference": item.difference,
+        "mann_whitney": asdict(item.test),
+        "p_holm": item.p_holm,
+        "p_benjamini_hochberg": item.p_bh,
+        "family": list(item.family),
+        "alpha": item.alpha,
+        "declared_by": item.declared_by or None,
+        "decision": asdict(item.decision) if item.decision else None,
+    }
+    if item.has_values:
+        estimates: dict[str, Estimate] = {
+            "mean_difference": item.mean_difference, "hodges_lehmann": item.shift, "a12": item.a12,
+            "rank_biserial": item.rank_biserial,
+        }  # fmt: skip
+        row.update({name: asdict(estimate) for name, estimate in estimates.items()})
+        findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
+        row.update({name: asdict(finding) for name, finding in findings.items()})
+        row["shown_within"] = item.shown_within
+        row["needed_seeds"] = item.needed
+    return row
+
+
+def _reproduction(row: Reproduction) -> Row:
+    return {
+        **_place(row.cell.condition),
+        "method": row.cell.method,
+        "n": row.cell.mean.n,
+        "mean": row.cell.mean.mean,
+        "published_mean": row.published.mean,
+        "published_plus_minus": row.published.plus_minus,
+        "welch_p": row.p,
+        "equivalence_p": row.p_equivalent,
+        "margin": row.margin,
+        "shown_within": row.shown_within,
+        "verdict": row.verdict,
+    }
+
+
+def _place(condition: Condition) -> Row:
+    return {"data": condition.data, "samples_per_class": condition.samples_per_class, "variant": condition.variant}
+
+
+def _gap(gap: Gap) -> Row:
+    run = gap.wanted
+    return {"key": run.key, "cell": run.cell, "seed": run.seed, "state": gap.outcome, "reason": gap.reason}

@@ -1,0 +1,330 @@
+"""The report: one page that opens from disk without a network, and every table and figure as files beside it.
+
+The same ledger and command give the same bytes: every resampling has a fixed seed, and no time or machine is written
+but those of the launches in it.
+"""
+
+import base64
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from analysis.figures.accuracy import draw_accuracy, draw_seeds
+from analysis.figures.curves import draw_curves
+from analysis.figures.difference import draw_differences, draw_p, draw_power
+from analysis.figures.style import KINDS, Drawing, file_name
+from analysis.figures.traces import draw_traces
+from analysis.figures.tuned import draw_tuned
+from analysis.report.answer import answer, claim
+from analysis.report.evidence import Evidence, Question
+from analysis.report.files import keep_list
+from analysis.report.numbers import cell_rows, comparison_rows, summary_json
+from analysis.report.paragraph import computed_with, paragraph, paragraph_latex, references
+from analysis.results.cells import Cell
+from analysis.results.launches import usage_rows
+from analysis.results.runs import METRIC
+from analysis.tables.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
+from analysis.tables.runs import cost_table, launches_tables, origin_table, settings_table
+from analysis.tables.table import Table, arm_name
+from analysis.tables.tuned import reading
+from l2t_ray.files import write_atomic
+
+PAGE, FIGURES = "index.html", "figures"
+REM_AN_INCH = 8.0  # so that every figure's letters are of one size
+RENDERINGS: dict[str, Callable[[Table], str]] = {
+    "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
+}  # fmt: skip
+LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+
+METHODS = (
+    "Mann-Whitney, two-sided: exact below 50 seeds without ties, else normal with tie and continuity correction; an "
+    "asymptotic p within a factor of 2 of the threshold is cross-checked by 100,000 permutations. Wilcoxon's "
+    "signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
+    "Intervals are 95 %: Student's t for means; for differences of means Welch's t below 20 seeds on a side and BCa "
+    "bootstrap of 9,999 resamples from there on; the inverted Mann-Whitney test for the Hodges-Lehmann shift; "
+    "Newcombe's method 5 for A12.",
+    "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page."""
+
+    name: str
+    title: str
+    texts: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[Drawing] = ()
+    claims: Sequence[dict[str, Any]] = field(default_factory=list)
+    commands: Sequence[str] = ()
+
+
+def write_report(
+    evidence: Evidence,
+    folder: Path,
+    *,
+    mlflow_url: str | None = None,
+    out: str = "report",
+    figures: dict[str, list[Drawing]] | None = None,
+) -> Path:
+    """Writes the page and all files.
+
+    Args:
+        evidence: what was found.
+        folder: where to; made if it is missing.
+        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
+        out: the folder as the command line named it, for the command that writes the report again.
+        figures: of `draw_all` into the folder's `figures`, where they are drawn already.
+
+    Returns:
+        The page.
+    """
+    figures = draw_all(evidence, folder / FIGURES) if figures is None else figures
+    sections = _sections(evidence, figures, mlflow_url, out)
+    files = {
+        f"tables/{file_name(table.name)}.{kind}": render(table).encode()
+        for section in sections
+        for table in section.tables
+        for kind, render in RENDERINGS.items()
+    }
+    files |= _numbers(evidence)
+    if evidence.comparisons:
+        files["paragraph.tex"] = paragraph_latex(evidence).encode()
+        files["references.bib"] = references().encode()
+    files[PAGE] = _page(evidence, sections).encode()
+    for name, content in files.items():
+        write_atomic(folder / name, content)
+    drawn = [f"{FIGURES}/{figure.name}.{kind}" for found in figures.values() for figure in found for kind in KINDS]
+    keep_list(folder, [*files, *drawn])
+    return folder / PAGE
+
+
+def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]]:
+    """Every figure.
+
+    Args:
+        evidence: what was found.
+        folder: where to.
+
+    Returns:
+        By section.
+    """
+    unit, comparisons = evidence.question.unit, evidence.comparisons
+    balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
+    sizes = draw_differences(comparisons, folder, unit=unit)
+    power = (draw_p(comparisons, folder), draw_power(comparisons, folder))
+    return {
+        "accuracy": draw_accuracy(balanced, folder, unit=unit),
+        "minority": draw_accuracy(
+            evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
+        ),
+        "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
+        "seeds": draw_seeds(evidence.cells, folder, unit=unit),
+        "sizes": [sizes] if sizes else [],
+        "power": [figure for figure in power if figure],
+        "curves": draw_curves(evidence.results, evidence.cells, folder),
+        "traces": draw_traces(evidence.results, evidence.cells, folder),
+    }
+
+
+def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
+    tables = evidence.detail_tables()
+    main = [table for table in evidence.main_tables() if table.name.startswith("accuracy")]
+    missing = [table for table in evidence.main_tables() if table.name == "missing"]
+    sequential = [
+        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {item.cell.condition} were not needed."
+        for item in evidence.spared
+    ]
+    found = [
+        Section("results", "Results", tables=main, figures=figures["accuracy"]),
+        Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
+        Section(
+            "tuned",
+            "At their own settings and at their best ones",
+            texts=reading(evidence.tunings.gains),
+            tables=evidence.tuned_tables(),
+            figures=figures["tuned"],
+        ),
+        Section("tests", "Tests", tables=tables.get("tests", ())),
+        Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ()), figures=figures["sizes"]),
+        Section("power", "Power and equivalence", tables=tables.get("power", ()), figures=figures["power"]),
+        Section("design", "The declared design", tables=tables.get("design", ()), texts=sequential),
+        Section("all", "All methods against all", tables=tables.get("all", ())),
+        Section("minority", "The imbalanced class", tables=evidence.minority_tables(), figures=figures["minority"]),
+        Section("thesis", "Against the published numbers", tables=tables["thesis"]),
+        Section("seeds", "Every seed", figures=figures["seeds"]),
+        Section("curves", "Learning curves", figures=figures["curves"]),
+        Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
+        Section("missing", "Runs without a result", tables=missing, texts=_missing_texts(evidence)),
+        Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
+        Section("runs", "The runs: settings, origin, cost", tables=_run_tables(evidence)),
+        Section("paper", "For the paper", texts=_paper_texts(evidence)),
+        Section(
+            "methods",
+            "How it was computed",
+            texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
+            commands=[report_command(evidence, out)],
+        ),
+    ]
+    kept = ("methods",)
+    return [s for s in found if s.tables or s.figures or s.claims or s.name in kept or (s.texts and s.name != "claims")]
+
+
+def _claims(evidence: Evidence, mlflow_url: str | None) -> list[dict[str, Any]]:
+    base = _base(evidence, mlflow_url)
+    experiments = {run_id: entry.experiment_id for run_id, entry in evidence.results.entries.items()}
+
+    def arm(cell: Cell) -> dict[str, Any]:
+        runs = [
+            {
+                "seed": seed,
+                "url": f"{base}/#/experiments/{quote(experiments[cell.run_ids[seed]])}/runs/{cell.run_ids[seed]}",
+            }
+            for seed in cell.values
+        ]
+        return {"name": arm_name(cell.arm), "runs": runs}
+
+    return [
+        {"text": claim(item, evidence.question.family_text), "arms": [arm(item.a), arm(item.b)]}
+        for item in evidence.comparisons
+    ]
+
+
+def _base(evidence: Evidence, mlflow_url: str | None) -> str:
+    uri = evidence.results.uri
+    served = uri.replace("***@", "") if uri.startswith("http") else LOCAL_MLFLOW
+    return (mlflow_url or served).rstrip("/")
+
+
+def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
+    told = f"The runs behind each claim are linked into MLflow at {_base(evidence, mlflow_url)}"
+    if mlflow_url or evidence.results.uri.startswith("http"):
+        return f"{told}."
+    return f"{told}: start it with the command mlflow ui beside mlflow.db."
+
+
+def _missing_texts(evidence: Evidence) -> list[str]:
+    return [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
+
+
+def _run_tables(evidence: Evidence) -> list[Table]:
+    found = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
+    return [table for table in found if table]
+
+
+def _paper_texts(evidence: Evidence) -> list[str]:
+    if not evidence.comparisons:
+        return []
+    files = "With \\cite in paragraph.tex, its references in references.bib; the tables as LaTeX in tables/."
+    return [paragraph(evidence), files]
+
+
+def _numbers(evidence: Evidence) -> dict[str, bytes]:
+    import pandas as pd
+
+    runs = evidence.results.runs
+    buffer = io.BytesIO()
+    runs.to_parquet(buffer, index=False)
+    files = {"runs.parquet": buffer.getvalue()}
+    for name, frame in (
+        ("runs", runs),
+        ("cells", pd.DataFrame(cell_rows(evidence.cells))),
+        ("comparisons", pd.DataFrame(comparison_rows(evidence.comparisons))),
+    ):
+        files[f"{name}.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+    if samples := usage_rows(evidence.results.launches):
+        frame = pd.DataFrame(samples)
+        files["usage.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+    files["results.json"] = (json.dumps(summary_json(evidence), indent=2, allow_nan=False) + "\n").encode()
+    return files
+
+
+def _inches(figure: Drawing) -> float:
+    found = re.search(r'width="([\d.]+)pt"', figure.svg)
+    return float(found[1]) / 72 if found else 6.4
+
+
+def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined)
+    sources = {name: environment.loader.get_source(environment, f"report.{name}")[0] for name in ("css", "js")}  # type: ignore[union-attr]
+    shown = [
+        {
+            "name": section.name,
+            "title": section.title,
+            "texts": section.texts,
+            "claims": section.claims,
+            "commands": section.commands,
+            "tables": [
+                {"title": table.title, "html": Markup(to_html(table, bare=True)), "notes": table.notes}
+                for table in section.tables
+            ],
+            "figures": [
+                {
+                    "name": f.name,
+                    "caption": f.caption,
+                    "width_rem": f"{_inches(f) * REM_AN_INCH:.1f}",
+                    "base64": base64.b64encode(f.svg.encode()).decode(),
+                }
+                for f in section.figures
+            ],
+        }
+        for section in sections
+    ]
+    page: str = environment.get_template("report.html.j2").render(
+        title=f"Report: {', '.join(evidence.results.sweeps)}",
+        answer=answer(
+            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
+        ),
+        notices=evidence.results.notices,
+        sections=shown,
+        **{name: Markup(text) for name, text in sources.items()},
+    )
+    return page
+
+
+def report_command(evidence: Evidence, out: str = "report") -> str:
+    """The command line that writes this report.
+
+    Args:
+        evidence: with its question.
+        out: the folder.
+
+    Returns:
+        For a shell in the folder of the ledger.
+    """
+    asked, usual = evidence.question, Question()
+    words = ["python", "-m", "analysis.stats", *evidence.results.sweeps]
+    if asked.pair:
+        words += ["--compare", *asked.pair]
+    for name in ("alpha", "margin", "family"):
+        if (value := getattr(asked, name)) != getattr(usual, name):
+            words += [f"--{name}", str(value)]
+    if asked.metric != METRIC:
+        words += ["--metric", asked.metric]
+    return shlex.join([*words, "--out", out])
+
+
+def missing_text(sweeps: Iterable[str]) -> str:
+    """What to do about runs without a result.
+
+    Args:
+        sweeps: that want them.
+
+    Returns:
+        A sentence.
+    """
+    names = " or ".join(f"sweep: {name}" for name in dict.fromkeys(sweeps))
+    return (
+        f"python -m l2t_ray.sweep FILE, with the file that says {names}, trains the missing ones; with --retry-failed "
+        "those that failed or diverged too."
+    )

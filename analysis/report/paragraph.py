@@ -1,0 +1,149 @@
+"""The paragraph on statistics that a paper needs, written from what this report did; its references as BibTeX."""
+
+import importlib.metadata
+import re
+from collections import Counter
+from collections.abc import Sequence
+from importlib import resources
+
+from analysis.report.evidence import Evidence
+from analysis.results.cells import Cell
+from analysis.results.comparison import Comparison
+from analysis.tables.render import escape_latex
+from analysis.tables.table import count_text, points
+from analysis.tables.tests import pair_name
+from l2t_ray.statistics.effect import BCA, BOOTSTRAP_FROM, WELCH
+from l2t_ray.statistics.hypothesis import MIN_SEEDS, seed_list
+from l2t_ray.statistics.sequential import Design
+
+PLAIN = {
+    "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947", "efron1987": "Efron 1987",
+    "vargha2000": "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987",
+    "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
+}  # fmt: skip
+KEYS = re.compile(r"\[([\w,]+)\]")
+COMPUTED_WITH = ("scipy", "numpy", "pandas", "matplotlib")
+
+
+def paragraph(evidence: Evidence) -> str:
+    """What was done, in sentences, with references by name and year.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        Plain text; empty without a comparison.
+    """
+    return KEYS.sub(lambda found: f"({'; '.join(PLAIN[key] for key in found[1].split(','))})", _sentences(evidence))
+
+
+def paragraph_latex(evidence: Evidence) -> str:
+    r"""The same for LaTeX, with `\cite`.
+
+    Args:
+        evidence: what was found.
+
+    Returns:
+        A paragraph; its keys are those of `references`.
+    """
+    return KEYS.sub(lambda found: rf"\cite{{{found[1]}}}", escape_latex(_sentences(evidence))) + "\n"
+
+
+def references() -> str:
+    """What the paragraph cites, and the method's own paper.
+
+    Returns:
+        BibTeX.
+    """
+    return resources.files("analysis.report").joinpath("references.bib").read_text(encoding="utf-8")
+
+
+def _sentences(evidence: Evidence) -> str:
+    items, asked = evidence.comparisons, evidence.question
+    if not items:
+        return ""
+    cells = [cell for item in items for cell in (item.a, item.b)]
+    n_missing = sum(len(cell.gaps) for cell in cells)
+    trained = "has results of" if n_missing else "was trained with"
+    one = len(items) == 1
+    parts = [
+        f"Each method {trained} {_seeds(cells)} in each cell (data set and number of images a class); a seed "
+        "fixes the training subset, the initial weights, the order of the batches and the augmentation.",
+        f"We compared {pair_name(items)} in {len(items)} cell{'' if one else 's'} by two-sided Mann-Whitney tests "
+        f"[mann1947]{_rule(evidence)}",
+        *_untested(items),
+        f"We report means with 95 % t intervals, differences of means with {_intervals(items)}, and the effect size "
+        "A12 [vargha2000] with its interval [newcombe2006].",
+    ]
+    if any(item.has_values and item.equivalence.p is not None for item in items):
+        parts.append(
+            f"Equivalence within {points(asked.margin)} was tested by two one-sided rank tests [schuirmann1987]."
+        )
+    if n_missing:
+        total = sum(cell.n_wanted for cell in cells)
+        states = Counter(gap.outcome for cell in cells for gap in cell.gaps)
+        told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        parts.append(f"{n_missing} of these {total} runs have no result ({told}).")
+    return " ".join([*parts, f"Computed with {computed_with()}."])
+
+
+def _rule(evidence: Evidence) -> str:
+    items, asked = evidence.comparisons, evidence.question
+    groups = Counter(evidence.designs[item.declared_by] for item in items if item.decision)
+    n_designed = sum(groups.values())
+    at = "" if n_designed == len(items) else f" at {asked.alpha:g}"
+    told = f"{at} ({_methods(evidence)})"
+    if not groups:
+        return f"{told}, corrected over {asked.family_text} [holm1979]."
+    designs = [
+        f"{'' if n == len(items) else f'{n} of them '}after {_looks(design)} seeds by a group-sequential design "
+        f"declared before the first run, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
+        for design, n in groups.items()
+    ]
+    corrected = f"The p-values, adjusted for the looks, were corrected over {asked.family_text} [holm1979,maurer2013]."
+    return f"{told}, {', and '.join(designs)} [lan1983]. {corrected}"
+
+
+def _looks(design: Design) -> str:
+    *first, last = map(str, design.looks)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _untested(items: Sequence[Comparison]) -> list[str]:
+    few = sum(item.test.p is None for item in items)
+    early = sum(item.test.p is not None and item.p is None for item in items)
+    reasons = []
+    if few:
+        reasons.append(f"{few} had no test, as fewer than {MIN_SEEDS} runs of a method have results")
+    if early:
+        reasons.append(f"{early} had no test yet, as no look of the design with enough results had been reached")
+    return [f"Of these cells, {'; '.join(reasons)}."] if reasons else []
+
+
+def _intervals(items: Sequence[Comparison]) -> str:
+    kinds = {item.mean_difference.method for item in items if item.has_values} & {WELCH, BCA}
+    bootstrap = "BCa bootstrap intervals of 9,999 resamples [efron1987]"
+    if kinds == {BCA}:
+        return bootstrap
+    few = "Welch's t intervals [welch1947]"
+    return few if kinds == {WELCH} else f"{few} below {BOOTSTRAP_FROM} seeds of a method and {bootstrap} else"
+
+
+def _seeds(cells: list[Cell]) -> str:
+    trained = {tuple(cell.values) for cell in cells}
+    n = count_text(cells)
+    return f"{n} seeds ({seed_list(trained.pop())})" if len(trained) == 1 else f"{n} seeds"
+
+
+def _methods(evidence: Evidence) -> str:
+    found = dict.fromkeys(item.test.method for item in evidence.comparisons if item.test.p is not None)
+    return "; ".join(found) or "not enough seeds for a p-value yet"
+
+
+def computed_with() -> str:
+    """The libraries that computed this report.
+
+    Returns:
+        "scipy 1.17.1, numpy 2.4.6, ..."
+    """
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in COMPUTED_WITH)

@@ -1,0 +1,1 @@
+"""Reads the ledger into cells and comparisons."""

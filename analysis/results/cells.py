@@ -1,0 +1,207 @@
+"""Cells: the runs that differ in their seed alone, and which two of them are compared."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from analysis.results.runs import METRIC, Gap, Results
+from analysis.results.wanted import Wanted, images, order
+from l2t_ray.errors import InputError, did_you_mean
+from l2t_ray.statistics.means import Mean, mean_interval
+
+DEFAULT_PAIR = ("l2t_www", "l2t_ww")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What two cells share that are compared: data set, images a class, variant."""
+
+    data: str
+    samples_per_class: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.data, self.samples_per_class, self.variant) if part)
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One cell's results.
+
+    Attributes:
+        condition: data set, images a class, variant.
+        method: its name.
+        values: seed to the last value of the metric.
+        n_wanted: runs that must exist.
+        gaps: those of them without a result.
+        run_ids: seed to MLflow's run.
+        seeds: the wanted ones by sweep, rising.
+        sweep: the first that wants it.
+    """
+
+    condition: Condition
+    method: str
+    values: Mapping[int, float]
+    n_wanted: int
+    gaps: tuple[Gap, ...]
+    run_ids: Mapping[int, str]
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sweep: str = ""
+
+    @property
+    def arm(self) -> str:
+        """The method, with the variant after a slash where there is one."""
+        return "/".join(part for part in (self.method, self.condition.variant) if part)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Data set and images a class."""
+        return (self.condition.data, self.condition.samples_per_class)
+
+    @cached_property
+    def mean(self) -> Mean:
+        """The mean and its 95 % half-width."""
+        return mean_interval([*self.values.values()])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every wanted run has a result."""
+        return not self.gaps
+
+    def without(self, seeds: Collection[int]) -> "Cell":
+        """The cell with fewer wanted runs.
+
+        Args:
+            seeds: of runs without a result that need not exist.
+
+        Returns:
+            The same results.
+        """
+        gaps = tuple(gap for gap in self.gaps if gap.wanted.seed not in seeds)
+        return replace(self, gaps=gaps, n_wanted=self.n_wanted - (len(self.gaps) - len(gaps)))
+
+
+def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
+    """Groups runs into cells.
+
+    Args:
+        results: of the ledger.
+        metric: whose last value counts.
+
+    Returns:
+        Cells in the order of tables.
+    """
+    wanted: dict[tuple[Condition, str], list[Wanted]] = defaultdict(list)
+    gaps: dict[tuple[Condition, str], list[Gap]] = defaultdict(list)
+    values: dict[tuple[Condition, str], dict[int, float]] = defaultdict(dict)
+    ids: dict[tuple[Condition, str], dict[int, str]] = defaultdict(dict)
+    for run in results.wanted:
+        wanted[_identity(run)].append(run)
+    for gap in results.gaps:
+        gaps[_identity(gap.wanted)].append(gap)
+    if len(results.runs):
+        names = ["data", "samples_per_class", "variant", "method", "seed", "run_id", metric]
+        for data, samples, variant, method, seed, run_id, value in results.runs[names].itertuples(index=False):
+            cell = (Condition(data, samples, variant), method)
+            values[cell][int(seed)] = float(value)
+            ids[cell][int(seed)] = run_id
+    return [
+        Cell(
+            condition=condition,
+            method=method,
+            values=dict(sorted(values[condition, method].items())),
+            n_wanted=len(runs),
+            gaps=tuple(gaps[condition, method]),
+            run_ids=ids[condition, method],
+            seeds={
+                sweep: tuple(sorted(run.seed for run in runs if sweep in run.sweeps))
+                for sweep in dict.fromkeys(sweep for run in runs for sweep in run.sweeps)
+            },
+            sweep=runs[0].sweep,
+        )
+        for (condition, method), runs in sorted(wanted.items(), key=lambda item: sort_key(*item[0]))
+    ]
+
+
+def _identity(run: Wanted) -> tuple[Condition, str]:
+    return Condition(run.data, run.samples_per_class, run.variant), run.method
+
+
+def sort_key(condition: Condition, method: str = "") -> tuple[object, ...]:
+    """The order of tables.
+
+    Args:
+        condition: of a cell.
+        method: of a cell.
+
+    Returns:
+        Data set, images a class, variant, the thesis' order of methods.
+    """
+    return (condition.data, images(condition.samples_per_class), condition.variant, order(method))
+
+
+def methods_of(cells: Iterable[Cell]) -> list[str]:
+    """The methods that occur.
+
+    Args:
+        cells: any.
+
+    Returns:
+        Names in the thesis' order.
+    """
+    return sorted({cell.method for cell in cells}, key=order)
+
+
+def choose_pair(cells: Sequence[Cell], names: Sequence[str] | None = None) -> tuple[str, str] | None:
+    """The two methods to compare.
+
+    Args:
+        cells: all.
+        names: as asked for: a method, or `method/variant`.
+
+    Returns:
+        What was asked for; else l2t_www and l2t_ww; else the last two in the thesis' order; None for a single method.
+
+    Raises:
+        InputError: if a name does not occur.
+    """
+    methods = methods_of(cells)
+    if names:
+        known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
+        problems = [
+            f"--compare {name}: no such method; {did_you_mean(name, known)}" for name in names if name not in known
+        ]
+        if problems or len(set(names)) < 2:
+            raise InputError(problems or f"--compare must name two different methods, got {names[0]} twice")
+        return names[0], names[1]
+    if set(DEFAULT_PAIR) <= set(methods):
+        return DEFAULT_PAIR
+    return (methods[-1], methods[-2]) if len(methods) > 1 else None
+
+
+def matched(cells: Sequence[Cell], a: str, b: str) -> list[tuple[Cell, Cell]]:
+    """The cells of two methods under equal conditions.
+
+    Args:
+        cells: all.
+        a: a method (any variant, as long as both have it), or `method/variant`.
+        b: the same.
+
+    Returns:
+        Pairs of cells in the order of tables.
+    """
+
+    def place(cell: Cell, name: str) -> tuple[str, str, str] | None:
+        method, _, variant = name.partition("/")
+        if cell.method != method:
+            return None
+        condition = cell.condition
+        if variant:
+            return (condition.data, condition.samples_per_class, "") if condition.variant == variant else None
+        exact = "/" in a or "/" in b  # then a name without a variant means the cells without one
+        return None if exact and condition.variant else (
+            condition.data, condition.samples_per_class, condition.variant)  # fmt: skip
+
+    others = {place(cell, b): cell for cell in cells}
+    return [(cell, others[where]) for cell in cells if (where := place(cell, a)) is not None and where in others]

@@ -1,0 +1,243 @@
+"""Every finished run of one or several sweeps as one tidy table, with what is missing and what does not fit together.
+
+Seeds are matched by value, never by position; nothing is dropped silently: a wanted run without a usable result is a
+gap, with its reason, and whatever a reader of the numbers should know is a notice.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.results.launches import Launch, read_launches
+from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
+from l2t_ray.errors import InputError, did_you_mean
+from l2t_ray.ledger.entries import Details, Entry, is_number
+from l2t_ray.ledger.reader import Reader, open_ledger
+
+METRIC = "test_accuracy_percent"
+PROVENANCE = ("git", "versions", "data_sha")
+IDENTITY = ("sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id")
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A wanted run without a result that can be used."""
+
+    wanted: Wanted
+    outcome: str  # missing, running, diverged, failed, invalid
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished runs and what surrounds them.
+
+    Attributes:
+        sweeps: their names.
+        runs: a row a run: `IDENTITY`, provenance, last metrics, and the settings under their dotted names.
+        wanted: every run that must exist.
+        gaps: the wanted ones without a result.
+        notices: what does not fit together, one sentence each.
+        designs: the group-sequential design that a sweep declared before its start, by sweep.
+        uri: of the ledger, without its password.
+        reader: the ledger, for curves and traces.
+        entries: MLflow's entry of every row, by run id.
+        launches: that have trained the sweeps.
+        settings: the columns that hold settings.
+    """
+
+    sweeps: tuple[str, ...]
+    runs: "pd.DataFrame"
+    wanted: tuple[Wanted, ...]
+    gaps: tuple[Gap, ...]
+    notices: tuple[str, ...]
+    designs: dict[str, dict[str, Any]]
+    uri: str
+    reader: Reader
+    entries: dict[str, Entry]
+    launches: tuple[Launch, ...]
+    settings: tuple[str, ...] = ()
+
+    def histories(self, metric: str) -> "pd.DataFrame":
+        """Every value that a metric took on the way.
+
+        Args:
+            metric: its name.
+
+        Returns:
+            Columns run_id, epoch, value; sorted.
+        """
+        import pandas as pd
+
+        rows = self.reader.histories(self.entries, metric)
+        return pd.DataFrame(rows, columns=["run_id", "epoch", "value"])
+
+
+def read_results(
+    sweeps: Sequence[str] = (), *, uri: str | None = None, folder: Path = Path(), metric: str = METRIC
+) -> Results:
+    """Reads finished runs from the ledger.
+
+    Args:
+        sweeps: their names; none for all in the ledger.
+        uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
+        folder: the working folder.
+        metric: a run whose last value of it is absent or not finite is a gap.
+
+    Returns:
+        The results.
+
+    Raises:
+        InputError: if there is no such ledger, sweep or metric, or no run at all.
+    """
+    import pandas as pd
+
+    reader, shown = open_ledger(uri, folder)
+    entries = reader.entries()
+    chosen = _choose(sweeps, entries, shown)
+    manifests, notices = read_manifests(chosen, entries, reader)
+    by_key: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if entry.kind == "run" and entry.key:
+            by_key[entry.key].append(entry)
+    unlisted = [entry for entry in entries if entry.kind == "run" and entry.experiment in chosen]
+    listed = {run["key"] for manifest in manifests.values() for run in manifest["runs"]}
+    ids = {entry.run_id for key in listed for entry in by_key[key]} | {
+        entry.run_id for entry in unlisted if entry.experiment not in manifests
+    }
+    details = reader.details(ids)
+    wanted: list[Wanted] = []
+    for sweep in chosen:
+        if sweep in manifests:
+            found = [from_manifest(sweep, run) for run in manifests[sweep]["runs"]]
+            wanted_keys = {run.key for run in found}
+            extra = sum(1 for entry in unlisted if entry.experiment == sweep and entry.key not in wanted_keys)
+            if extra:
+                notices.append(f"{sweep}: {_runs(extra)} in the ledger that the sweep no longer wants, left out")
+        else:
+            found = from_entries(sweep, [entry for entry in unlisted if entry.experiment == sweep], details)
+            notices.append(f"{sweep}: no manifest in the ledger, so runs that were never started cannot be told")
+        wanted.extend(found)
+    wanted = distinct(wanted, notices)
+    rows, gaps = [], []
+    for run in sorted(wanted, key=lambda run: run.sort_key):
+        attempts = by_key[run.key]
+        finished = [entry for entry in attempts if entry.status == "FINISHED"]
+        if not finished:
+            gaps.append(_gap(run, attempts, details))
+            continue
+        entry = finished[0]
+        detail = details[entry.run_id]
+        value = detail.metrics.get(metric)
+        if len(finished) > 1:
+            notices.append(_duplicates(run, finished, details, metric))
+        if not is_number(value):
+            gaps.append(Gap(run, "invalid", f"{metric} is {'absent' if value is None else value}"))
+            continue
+        rows.append(_row(run, entry, detail))
+    if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
+        known = sorted({name for run_id in ids for name in details[run_id].metrics})
+        raise InputError(f"--metric must be what runs have logged, got {metric!r}; {did_you_mean(metric, known)}")
+    notices.extend(_mixed(rows))
+    launches, unreadable = read_launches(chosen, entries, reader)
+    notices.extend(unreadable)
+    frame = pd.DataFrame(rows, columns=[*IDENTITY] if not rows else None)
+    return Results(
+        sweeps=tuple(chosen),
+        runs=frame,
+        wanted=tuple(wanted),
+        gaps=tuple(gaps),
+        notices=tuple(notices),
+        designs={sweep: found["design"] for sweep, found in manifests.items() if found.get("design")},
+        uri=shown,
+        reader=reader,
+        entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
+        launches=tuple(launches),
+        settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
+    )
+
+
+def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list[str]:
+    known = list(dict.fromkeys(entry.experiment for entry in entries))
+    if not known:
+        raise InputError(f"{shown}: the ledger must hold runs, got none; run `python -m l2t_ray.sweep FILE` first")
+    unknown = [name for name in sweeps if name not in known]
+    if unknown:
+        raise InputError([f"{shown}: no sweep {name!r}; {did_you_mean(name, known)}" for name in unknown])
+    return list(dict.fromkeys(sweeps)) or known
+
+
+def _gap(run: Wanted, attempts: Sequence[Entry], details: dict[str, Details]) -> Gap:
+    ended = [entry for entry in attempts if entry.status != "KILLED"]  # a launch was killed while it wrote; no attempt
+    if not ended:
+        return Gap(run, "missing", details[attempts[-1].run_id].tags.get("reason", "") if attempts else "")
+    last = ended[-1]
+    if last.status != "FAILED":
+        return Gap(run, "running", f"MLflow says {last.status} of run {last.run_id}")
+    tags = details[last.run_id].tags
+    return Gap(run, tags.get("outcome", "failed"), tags.get("reason", ""))
+
+
+def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:
+    label = run.samples_per_class
+    row: dict[str, Any] = {
+        "sweep": run.sweep,
+        "cell": run.cell,
+        "data": run.data,
+        "samples_per_class": label,
+        "n_images": int(label) if label.isdigit() else None,
+        "method": run.method,
+        "variant": run.variant,
+        "seed": run.seed,
+        "key": run.key,
+        "run_id": entry.run_id,
+        "experiment_id": entry.experiment_id,
+        **{name: detail.tags.get(name, "") for name in PROVENANCE},
+        **dict(sorted(detail.metrics.items())),
+    }
+    row.update((name, value) for name, value in sorted(detail.params.items()) if name not in row)
+    return row
+
+
+def _duplicates(run: Wanted, finished: Sequence[Entry], details: dict[str, Details], metric: str) -> str:
+    values = [details[entry.run_id].metrics.get(metric) for entry in finished]
+    same = "all with the same result" if len(set(values)) == 1 else f"with results {', '.join(map(str, values))}"
+    return f"{run.cell} seed {run.seed} ({run.key}) is finished {len(finished)} times, {same}; the oldest counts"
+
+
+def _mixed(rows: Sequence[dict[str, Any]]) -> list[str]:
+    words = {"git": "code (l2t.git)", "versions": "library versions (l2t.versions)", "data_sha": "data (l2t.data_sha)"}
+    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in rows:
+        for name in PROVENANCE:
+            counts[row["cell"], name][row[name]] += 1
+    found = []
+    for (cell, name), values in counts.items():
+        if len(values) > 1:
+            parts = "; ".join(f"{_shown(name, value, values)}: {_runs(n)}" for value, n in sorted(values.items()))
+            found.append(f"{cell}: runs come from different {words[name]}: {parts}")
+    return found
+
+
+def _shown(name: str, value: str, values: Iterable[str]) -> str:
+    if not value:
+        return "unknown"
+    if name != "versions":
+        return value[:12] + ("-dirty" if value.endswith("-dirty") else "")
+    try:  # of versions, only those that differ
+        tables = {text: json.loads(text) for text in values if text}
+        differing = {
+            key for table in tables.values() for key in table if len({t.get(key) for t in tables.values()}) > 1
+        }
+        return ", ".join(f"{key} {tables[value].get(key)}" for key in sorted(differing))
+    except (ValueError, AttributeError):
+        return value
+
+
+def _runs(n: int) -> str:
+    return f"{n} run{'' if n == 1 else 's'}"

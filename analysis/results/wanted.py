@@ -1,0 +1,213 @@
+"""The runs that must exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from l2t_ray.errors import InputError
+from l2t_ray.ledger.entries import Details, Entry
+from l2t_ray.ledger.reader import Reader
+
+METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further ones follow by name
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that must exist.
+
+    Attributes:
+        sweep: the first one that wants it.
+        key: of its settings.
+        cell: `data/samples/method`, and `/variant`.
+        seed: of its random streams.
+        data: data set.
+        samples_per_class: images a class, or what names an imbalanced set.
+        method: its name.
+        variant: what tells cells of one method apart.
+        others: further sweeps that want the same run.
+    """
+
+    sweep: str
+    key: str
+    cell: str
+    seed: int
+    data: str
+    samples_per_class: str
+    method: str
+    variant: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def sweeps(self) -> tuple[str, ...]:
+        """Every sweep that wants it."""
+        return (self.sweep, *self.others)
+
+    @property
+    def sort_key(self) -> tuple[Any, ...]:
+        """The order of tables: data set, images a class, the thesis' order of methods, variant, seed."""
+        return (self.data, images(self.samples_per_class), order(self.method), self.variant, self.seed)
+
+
+def order(method: str) -> tuple[int, str]:
+    """Where a method stands in tables.
+
+    Args:
+        method: its name.
+
+    Returns:
+        A sort key: the thesis' methods first, in its order.
+    """
+    return (METHODS.index(method) if method in METHODS else len(METHODS), method)
+
+
+def images(label: str) -> tuple[float, str]:
+    """Where a number of images a class stands in tables.
+
+    Args:
+        label: "10", or what names an imbalanced set.
+
+    Returns:
+        A sort key: numbers first, by size.
+    """
+    return (float(label) if label.isdigit() else float("inf"), label)
+
+
+def images_text(label: str) -> str:
+    """A number of images a class, in words.
+
+    Args:
+        label: "10", or what names an imbalanced set.
+
+    Returns:
+        "10 images a class", "1 image a class".
+    """
+    return f"{label} image{'' if label == '1' else 's'} a class"
+
+
+def read_manifests(
+    sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What each sweep wants, as its last launch told the ledger.
+
+    Args:
+        sweeps: their names.
+        entries: of the ledger, oldest first.
+        reader: of the ledger.
+
+    Returns:
+        The manifests by sweep, and a notice for each that cannot be read.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    notices: list[str] = []
+    wanted = set(sweeps)
+    for entry in entries:
+        if entry.kind != "manifest" or entry.experiment not in wanted:
+            continue
+        content = reader.artifact(entry, "manifest.json")
+        try:
+            manifest = json.loads(content or b"")
+            for run in manifest["runs"]:
+                run["key"], run["cell"], int(run["seed"])
+        except (ValueError, KeyError, TypeError) as error:
+            notices.append(f"{entry.experiment}: manifest.json of run {entry.run_id} cannot be read ({error!r})")
+            continue
+        found[entry.experiment] = manifest
+    return found, notices
+
+
+def from_manifest(sweep: str, run: dict[str, Any]) -> Wanted:
+    """One wanted run.
+
+    Args:
+        sweep: its name.
+        run: an item of the manifest.
+
+    Returns:
+        The run; data set, images and variant come from the cell's name `data/samples/method/variant`.
+    """
+    parts = run["cell"].split("/")
+    parts += [""] * (3 - len(parts))
+    return Wanted(
+        sweep=sweep,
+        key=run["key"],
+        cell=run["cell"],
+        seed=int(run["seed"]),
+        data=run.get("data") or parts[0],
+        samples_per_class=parts[1] or str(run.get("samples_per_class", "")),
+        method=run.get("method") or parts[2],
+        variant="/".join(parts[3:]),
+    )
+
+
+def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Details]) -> list[Wanted]:
+    """The runs of a sweep without a manifest: those that the ledger holds.
+
+    Args:
+        sweep: its name.
+        entries: its runs.
+        details: by run id.
+
+    Returns:
+        One item a key.
+    """
+    found: dict[str, Wanted] = {}
+    for entry in entries:
+        detail = details[entry.run_id]
+        run = {
+            "key": entry.key,
+            "cell": detail.tags.get("cell", ""),
+            "seed": detail.params.get("seed", "-1"),
+            "method": detail.params.get("method"),
+            "samples_per_class": detail.params.get("data.samples_per_class", ""),
+        }
+        found.setdefault(entry.key, from_manifest(sweep, run))
+    return list(found.values())
+
+
+def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
+    """One item a key; where a cell's seed stands for different settings, the sweep's name tells them apart.
+
+    Args:
+        wanted: of all sweeps.
+        notices: takes a sentence for every such cell, and for every two sweeps that share runs.
+
+    Returns:
+        The runs, cells renamed where they have to be.
+
+    Raises:
+        InputError: if one sweep has two runs of one seed in one cell.
+    """
+    unique: dict[str, Wanted] = {}
+    shared: Counter[tuple[str, str]] = Counter()
+    for run in wanted:
+        first = unique.setdefault(run.key, run)
+        if run.sweep not in first.sweeps:
+            unique[run.key] = replace(first, others=(*first.others, run.sweep))
+            shared.update((other, run.sweep) for other in first.sweeps)
+    notices.extend(
+        f"{one} and {other} share {n} run{'' if n == 1 else 's'}, counted once and under {one}"
+        for (one, other), n in sorted(shared.items())
+    )
+    keys: dict[tuple[str, int], list[Wanted]] = defaultdict(list)
+    for run in unique.values():
+        keys[run.cell, run.seed].append(run)
+    doubled = {cell for (cell, _), runs in keys.items() if len(runs) > 1}
+    for (cell, seed), runs in keys.items():
+        if len({run.sweep for run in runs}) < len(runs):
+            raise InputError(
+                f"{runs[0].sweep}: cell {cell} must hold one run a seed, got {len(runs)} for seed {seed} "
+                f"({', '.join(run.key for run in runs)}); give the blocks a `variant:` in the sweep file"
+            )
+    found = []
+    for run in unique.values():
+        if run.cell in doubled:
+            variant = "/".join(part for part in (run.variant, run.sweep) if part)
+            found.append(replace(run, variant=variant, cell=f"{run.cell}/{run.sweep}"))
+        else:
+            found.append(run)
+    notices.extend(
+        f"{cell}: other settings in each sweep, so each sweep's runs are a variant" for cell in sorted(doubled)
+    )
+    return found

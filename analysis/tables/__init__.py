@@ -1,0 +1,1 @@
+"""Comparisons as tables, and tables as text, LaTeX, HTML and CSV."""

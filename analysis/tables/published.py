@@ -1,0 +1,86 @@
+"""Tables of our numbers against the thesis' printed ones, and of the thesis against itself."""
+
+from collections.abc import Sequence
+
+from scipy import stats
+
+from analysis.results.published import ALPHA, MINORITY, READINGS, SEEDS, Reproduction, load_claims, readings
+from analysis.tables.table import NOTHING, PLUS_MINUS, Table, arm_name, p_text, points, signed
+from l2t_ray.statistics.means import half_width
+
+
+def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction") -> Table | None:
+    """Ours against theirs.
+
+    Args:
+        rows: of `published.reproduce`.
+        name: of the table's files.
+
+    Returns:
+        A row a cell; None where no cell has a counterpart.
+    """
+    if not rows:
+        return None
+    texts = []
+    for row in rows:
+        mean, theirs = row.cell.mean, row.published
+        ours = NOTHING if mean.mean is None else f"{mean.mean:.2f}"
+        half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
+        difference = None if mean.mean is None else mean.mean - theirs.mean
+        data = "stl10, smallest class" if theirs.data == MINORITY else theirs.data
+        texts.append((
+            data, theirs.samples_per_class, arm_name(theirs.method), row.verdict, str(mean.n), ours + half,
+            f"{theirs.mean:.2f} {PLUS_MINUS} {half_width(theirs.sd(), SEEDS):.2f}", signed(difference), p_text(row.p),
+            p_text(row.p_equivalent), NOTHING if row.shown_within is None else f"{row.shown_within:.2f}",
+        ))  # fmt: skip
+    counts = {
+        verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
+    }
+    notes = (
+        f"{len(rows)} cells: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
+        f"p: Welch's t test from both summaries, {SEEDS} published seeds. Reproduced: equivalent within "
+        f"{points(rows[0].margin)} (two one-sided Welch tests); contradicted: p below {rows[0].alpha:g} and not "
+        "equivalent; compatible: neither.",
+        "Shown within: the smallest margin, in points, with which the cell would count as reproduced. The printed +- "
+        f"alone is too wide for {points(rows[0].margin)} in {_unreachable(rows)} cells, whatever is measured here.",
+    )
+    header = ("data set", "images a class", "method", "verdict", "our n", "ours, %", "thesis, %", "difference",
+              "Welch p", "equivalence p", "shown within")  # fmt: skip
+    return Table(name, "Against the thesis' printed numbers", header, tuple(texts), notes, n_text=4)
+
+
+def claims_table() -> Table:
+    """The thesis' 15 p-value claims, recomputed from its own tables.
+
+    Returns:
+        A row a claim.
+    """
+    rows = tuple(
+        (
+            claim.data, claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
+            signed(claim.difference), signed(claim.recomputed_difference), claim.p_printed,
+            *(p_text(claim.p[reading]) for reading in READINGS), p_text(claim.p_holm),
+        )
+        for claim in load_claims()
+    )  # fmt: skip
+    counts = readings()
+    told = ", ".join(f"{counts[reading]} if it is a {reading}" for reading in READINGS)
+    claimed = [claim for claim in load_claims() if claim.claims_significance]
+    notes = (
+        "A claim holds where Welch's p from the printed means and +- lies on the printed p's side of 0.05, the +- read "
+        f"as a 95 % half-width. Of 15 claims hold: {told}. Only the first reading agrees with all, so it is the one "
+        "taken: sd = half-width \N{MULTIPLICATION SIGN} \N{SQUARE ROOT}30 / 2.045.",
+        f"Holm's correction over all 15 is what the thesis does not print: of its {len(claimed)} significant "
+        f"differences {sum(claim.p_holm < ALPHA for claim in claimed)} stand.",
+    )
+    header = ("data set", "images a class", "claim", "difference", "of the means", "p printed",
+              *(f"p, {reading}" for reading in READINGS), "Holm p")  # fmt: skip
+    title = "The thesis' p-values from its own tables (L2T-www against L2T-ww)"
+    return Table("thesis_claims", title, header, rows, notes, n_text=3)
+
+
+def _unreachable(rows: Sequence[Reproduction]) -> str:
+    # even endless runs with exactly the printed mean leave the printed number's own error
+    printed = [row.published for row in rows]
+    wide = sum(float(stats.t.isf(rows[0].alpha, SEEDS - 1)) * p.sd() / SEEDS**0.5 >= rows[0].margin for p in printed)
+    return f"{wide} of {len(rows)}"

@@ -1,0 +1,187 @@
+"""Tables on the terminal and as Markdown, LaTeX, CSV, HTML and JSON."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Sequence
+from typing import TextIO
+
+from analysis.tables.table import Table
+
+WIDE = 160  # characters of a line that goes to a file
+PAGE_ROWS = 40  # of a table that floats; a longer one breaks over pages
+LATIN = 0x180
+LATEX = {
+    **{letter: f"\\{letter}" for letter in "&%_#${}"},
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
+    "<": r"\textless{}", ">": r"\textgreater{}",
+    "\N{PLUS-MINUS SIGN}": r"$\pm$", "\N{MINUS SIGN}": r"$-$", "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "\N{EN DASH}": "--", "\N{GREEK SMALL LETTER ALPHA}": r"$\alpha$",
+    "\N{SQUARE ROOT}": r"$\surd$", "\N{GREATER-THAN OR EQUAL TO}": r"$\geq$", "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
+}  # fmt: skip
+
+
+def print_table(table: Table, stream: TextIO) -> None:
+    """A table on a terminal, or plain in a file.
+
+    Args:
+        table: to print.
+        stream: where to.
+    """
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table as Rich
+
+    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    drawn = Rich(box=SIMPLE, pad_edge=False, title=table.title, title_justify="left", title_style="bold")
+    for index, title in enumerate(table.header):
+        drawn.add_column(title, justify="right" if index in table.numeric else "left", overflow="fold")
+    for index, row in enumerate(table.rows):
+        drawn.add_row(*row, end_section=index + 1 in table.rules)
+    console.print(drawn)
+    for note in table.notes:
+        console.print(note)
+    console.print()
+
+
+def to_markdown(table: Table) -> str:
+    """A table in GitHub's Markdown.
+
+    Args:
+        table: any.
+
+    Returns:
+        Title, table, notes.
+    """
+
+    def line(texts: tuple[str, ...]) -> str:
+        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in texts) + " |"
+
+    rule = "| " + " | ".join("---:" if index in table.numeric else "---" for index in range(len(table.header))) + " |"
+    parts = [f"**{table.title}**", "", line(table.header), rule, *map(line, table.rows)]
+    if table.notes:
+        parts += ["", *table.notes]
+    return "\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """A table for a paper; needs the package booktabs, and longtable beyond 40 rows.
+
+    Args:
+        table: any.
+
+    Returns:
+        A `table` or `longtable` environment, its notes below it.
+    """
+    columns = "".join("r" if index in table.numeric else "l" for index in range(len(table.header)))
+    is_long = len(table.rows) > PAGE_ROWS
+    size = r"\scriptsize" if len(columns) > 6 else r"\small"
+    caption = rf"\caption{{{escape_latex(table.title)}}}\label{{tab:{table.name.replace('_', '-')}}}"
+    head = " & ".join(map(escape_latex, table.header)) + r" \\"
+    if is_long:
+        lines = [r"\begingroup", size, rf"\begin{{longtable}}{{{columns}}}", caption + r" \\", r"\toprule", head,
+                 r"\midrule", r"\endhead"]  # fmt: skip
+    else:
+        lines = [r"\begin{table}", r"\centering", size, caption, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head,
+                 r"\midrule"]  # fmt: skip
+    for index, row in enumerate(table.rows):
+        if index in table.rules:
+            lines.append(r"\midrule")
+        lines.append(" & ".join(map(escape_latex, row)) + r" \\")
+    lines += [r"\bottomrule", r"\end{longtable}" if is_long else r"\end{tabular}"]
+    if table.notes:
+        lines.append(rf"\par\medskip\footnotesize {' '.join(map(escape_latex, table.notes))}\par")
+    return "\n".join([*lines, r"\endgroup" if is_long else r"\end{table}"]) + "\n"
+
+
+def to_csv(table: Table) -> str:
+    """A table's texts as CSV.
+
+    Args:
+        table: any.
+
+    Returns:
+        A header line and a line a row.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.header)
+    writer.writerows(table.rows)
+    return buffer.getvalue()
+
+
+def to_json(table: Table) -> str:
+    """A table's texts as JSON.
+
+    Args:
+        table: any.
+
+    Returns:
+        Title, notes and a map from column to text for each row.
+    """
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    return json.dumps({"title": table.title, "notes": table.notes, "rows": rows}, indent=2, ensure_ascii=False) + "\n"
+
+
+def to_text(table: Table) -> str:
+    """A table as a terminal shows it.
+
+    Args:
+        table: any.
+
+    Returns:
+        Plain text.
+    """
+    buffer = io.StringIO()
+    print_table(table, buffer)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
+
+
+def to_html(table: Table, *, bare: bool = False) -> str:
+    """A table for the report page.
+
+    Args:
+        table: any.
+        bare: without its caption and its notes.
+
+    Returns:
+        A `table` element, its notes as paragraphs below it.
+    """
+
+    def line(texts: tuple[str, ...], scopes: Sequence[str]) -> str:
+        cells = []
+        for index, (text, scope) in enumerate(zip(texts, scopes, strict=True)):
+            kind, told = ("th", f' scope="{scope}"') if scope else ("td", "")
+            told += ' class="number"' if index in table.numeric else ""
+            cells.append(f"<{kind}{told}>{html.escape(text)}</{kind}>")
+        return "".join(cells)
+
+    caption = "" if bare else f"<caption>{html.escape(table.title)}</caption>\n"
+    parts = [f"<table>\n{caption}<thead><tr>{line(table.header, ['col'] * len(table.header))}</tr></thead>\n<tbody>"]
+    for index, row in enumerate(table.rows):
+        if index in table.rules:  # each body is sorted by itself
+            parts.append("</tbody>\n<tbody>")
+        parts.append(f"<tr>{line(row, ['row', *[''] * (len(row) - 1)])}</tr>")
+    parts.append("</tbody>\n</table>")
+    parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if not bare)
+    return "\n".join(parts) + "\n"
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is.
+
+    Args:
+        text: plain.
+
+    Returns:
+        The text with LaTeX's own characters escaped.
+    """
+
+    def escaped(letter: str) -> str:
+        # what pdflatex does not have in its default fonts is named instead of stopping it
+        return letter if ord(letter) < LATIN else rf"\texttt{{U+{ord(letter):04X}}}"
+
+    return "".join(LATEX.get(letter) or escaped(letter) for letter in text)

@@ -1,0 +1,300 @@
+"""Tables of results: the thesis' layout for each data set, and what is missing."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analysis.results.cells import Cell, Condition
+from analysis.results.comparison import Comparison
+from analysis.results.runs import Gap
+from analysis.results.wanted import images, order
+from l2t_ray.statistics.effect import Estimate
+from l2t_ray.statistics.hypothesis import seed_list
+
+NAMES = {
+    "scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www", "hint": "Hint",
+    "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
+    "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
+}  # fmt: skip
+NOTHING = "\N{EN DASH}"
+PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts; numbers for machines are in the tidy files.
+
+    Attributes:
+        name: of its files.
+        title: one line.
+        header: column titles.
+        rows: texts.
+        notes: what a reader must know, one sentence each.
+        rules: row numbers before which a line is drawn.
+        n_text: how many columns from the left are text; the others are numbers.
+    """
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    rules: tuple[int, ...] = ()
+    n_text: int = 1
+
+    @property
+    def numeric(self) -> range:
+        """The columns that are set to the right."""
+        return range(self.n_text, len(self.header))
+
+
+def accuracy_tables(
+    cells: Sequence[Cell],
+    comparisons: Sequence[Comparison],
+    *,
+    name: str = "accuracy",
+    what: str = "Mean test accuracy in %",
+    family: str = "all cells of the sweep",
+) -> list[Table]:
+    """The thesis' Tables 1 to 3: methods by images a class.
+
+    Args:
+        cells: all.
+        comparisons: of one pair of methods; none for a single method.
+        name: of the tables' files.
+        what: the number in the cells.
+        family: what p is corrected over, in words.
+
+    Returns:
+        One table a data set.
+    """
+    groups: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        groups[cell.condition.data].append(cell)
+    return [_accuracy_table(data, groups[data], comparisons, name, what, family) for data in sorted(groups)]
+
+
+def _accuracy_table(
+    data: str, cells: Sequence[Cell], comparisons: Sequence[Comparison], name: str, what: str, family: str
+) -> Table:
+    samples = sorted({cell.condition.samples_per_class for cell in cells}, key=images)
+    by_place = {(cell.arm, cell.condition.samples_per_class): cell for cell in cells}
+    rows = [(arm_name(arm), *(accuracy_text(by_place.get((arm, label))) for label in samples)) for arm in arms(cells)]
+    rules, notes = [], [f"{what} {PLUS_MINUS} 95 % half-width."]
+    groups: dict[tuple[str, str], dict[str, Comparison]] = defaultdict(dict)
+    for item in comparisons:
+        if item.condition.data == data:
+            groups[item.a.arm, item.b.arm][item.condition.samples_per_class] = item
+    for (a, b), here in groups.items():
+        rules.append(len(rows))
+        rows.append((
+            f"{arm_name(a)} {MINUS} {arm_name(b)}",
+            *_line(samples, here, lambda item: signed(item.difference)),
+        ))
+        rows.append(("p (Mann-Whitney)", *_line(samples, here, _single_p)))
+        rows.append(("p (Holm)", *_line(samples, here, lambda item: p_text(item.p_holm))))
+        rows.append((
+            "A12",
+            *_line(samples, here, lambda item: f"{item.a12.value:.2f}" if item.has_values else NOTHING),
+        ))
+        notes.extend(f"{item.condition}: {item.test.note}." for item in here.values() if item.test.note)
+        notes.extend(f"{item.condition}: {_decision(item)}." for item in here.values() if item.decision)
+    if groups:
+        designed = any(item.decision for here in groups.values() for item in here.values())
+        looks = ", from the p adjusted for the declared looks" if designed else ""
+        notes.insert(
+            1, f"p is two-sided, of one test; Holm's over {family}{looks}; A12 is how often the first method wins."
+        )
+    if any(not cell.is_complete for cell in cells):
+        notes.append("(k/n): k of n wanted runs have a result.")
+    else:
+        notes.append(f"{count_text(cells)} runs a cell.")
+    header = ("images a class", *samples)
+    return Table(f"{name}_{data}", f"{data}: {what[0].lower()}{what[1:]} by images a class", header, tuple(rows),
+                 tuple(dict.fromkeys(notes)), tuple(rules))  # fmt: skip
+
+
+def missing_table(gaps: Sequence[Gap]) -> Table | None:
+    """Every wanted run without a result, never averaged away.
+
+    Args:
+        gaps: of the results.
+
+    Returns:
+        A row for each cell, outcome and reason; None where nothing is missing.
+    """
+    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for gap in gaps:
+        groups[gap.wanted.cell, gap.outcome, gap.reason].append(gap.wanted.seed)
+    if not groups:
+        return None
+    rows = [
+        (cell, outcome, str(len(seeds)), seed_list(sorted(seeds)), reason)
+        for (cell, outcome, reason), seeds in groups.items()
+    ]
+    return Table(
+        "missing", "Runs without a result", ("cell", "state", "runs", "seeds", "reason"), tuple(rows), n_text=5
+    )
+
+
+def arms(cells: Sequence[Cell]) -> list[str]:
+    """The methods with their variants.
+
+    Args:
+        cells: any.
+
+    Returns:
+        Arms in the order of tables.
+    """
+    found = {cell.arm: (order(cell.method), cell.condition.variant) for cell in cells}
+    return sorted(found, key=lambda arm: found[arm])
+
+
+def arm_name(arm: str) -> str:
+    """A method, perhaps with a variant, for people.
+
+    Args:
+        arm: "l2t_www" or "l2t_www/beta=0.1".
+
+    Returns:
+        "L2T-www beta=0.1"
+    """
+    method, _, variant = arm.partition("/")
+    return f"{NAMES.get(method, method)} {variant}".strip()
+
+
+def accuracy_text(cell: Cell | None) -> str:
+    """A cell's mean, half-width and, where runs are missing, counts.
+
+    Args:
+        cell: None where the sweep does not want it.
+
+    Returns:
+        "41.08 ± 1.63 (27/30)"
+    """
+    if cell is None:
+        return NOTHING
+    mean = cell.mean
+    counts = "" if cell.is_complete else f" ({mean.n}/{cell.n_wanted})"
+    if mean.mean is None:
+        return f"missing{counts}"
+    half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
+    return f"{mean.mean:.2f}{half}{counts}"
+
+
+def p_text(p: float | None) -> str:
+    """A p for people.
+
+    Args:
+        p: or None.
+
+    Returns:
+        Three digits, four below 0.1, so that 0.0499 does not look like a threshold of 0.05.
+    """
+    if p is None:
+        return NOTHING
+    if p < 0.0001:
+        return "<0.0001"
+    return f"{p:.4f}" if p < 0.1 else f"{p:.3f}"
+
+
+def level_text(level: float | None) -> str:
+    """A look's level for people, or a p beside a small one.
+
+    Args:
+        level: or None.
+
+    Returns:
+        Four digits after the point, more where fewer than two of them would count: "0.0120", "0.00021", "3.1e-07".
+    """
+    if level is None:
+        return NOTHING
+    return f"{level:.4f}" if level >= 0.001 else f"{level:.2g}"
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A difference for people.
+
+    Args:
+        value: or None.
+        digits: after the point.
+
+    Returns:
+        With its sign, a true minus.
+    """
+    return NOTHING if value is None else f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", MINUS)
+
+
+def points(margin: float) -> str:
+    """A margin for people.
+
+    Args:
+        margin: in points.
+
+    Returns:
+        "1 point", "2.5 points"
+    """
+    return f"{margin:g} point{'' if margin == 1 else 's'}"
+
+
+def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
+    """An estimate and its interval for people.
+
+    Args:
+        estimate: any.
+        sign: whether positive numbers have a plus.
+
+    Returns:
+        "0.71 [0.57, 0.82]"
+    """
+
+    def text(value: float) -> str:
+        return signed(value) if sign else f"{value:.2f}".replace("-", MINUS)
+
+    if estimate.low is None or estimate.high is None:
+        return text(estimate.value)
+    return f"{text(estimate.value)} [{text(estimate.low)}, {text(estimate.high)}]"
+
+
+def count_text(cells: Sequence[Cell]) -> str:
+    """Runs a cell for people.
+
+    Args:
+        cells: any.
+
+    Returns:
+        "30", or "28 to 30".
+    """
+    counts = sorted({cell.mean.n for cell in cells})
+    return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _single_p(item: Comparison) -> str:
+    if item.decision is not None and item.decision.p is not None:
+        return f"{p_text(item.decision.p)} (look {item.decision.look})"
+    return p_text(item.test.p)
+
+
+def _decision(item: Comparison) -> str:
+    decision = item.decision
+    if decision is None or not decision.look:
+        return "the declared design has taken no look yet"
+    level = "" if decision.level is None else f", level {level_text(decision.level)}"
+    return f"{decision.state} at look {decision.look} after {decision.n[0]} and {decision.n[1]} seeds{level}"
+
+
+def _line(samples: Sequence[str], here: Mapping[str, Comparison], text: Callable[[Comparison], str]) -> list[str]:
+    return [text(here[label]) if label in here else NOTHING for label in samples]
+
+
+def condition_text(condition: Condition) -> tuple[str, str]:
+    """The first two columns of the tables that have a row for each comparison.
+
+    Args:
+        condition: of a comparison.
+
+    Returns:
+        Data set with its variant, images a class.
+    """
+    return f"{condition.data} {condition.variant}".strip(), condition.samples_per_class

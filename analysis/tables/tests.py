@@ -1,0 +1,273 @@
+"""Tables with a row for each comparison of two methods: tests, effect sizes, equivalence and power."""
+
+from collections.abc import Mapping, Sequence
+
+from analysis.results.comparison import Comparison
+from analysis.tables.table import (
+    MINUS,
+    NOTHING,
+    Table,
+    arm_name,
+    condition_text,
+    estimate_text,
+    level_text,
+    p_text,
+    points,
+    signed,
+)
+from l2t_ray.statistics.effect import mean_intervals
+from l2t_ray.statistics.hypothesis import Finding
+from l2t_ray.statistics.sequential import Decision, Design
+
+PAIR = ("data set", "images a class")
+
+
+def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
+    """Every test of one pair of methods.
+
+    Args:
+        comparisons: of the pair.
+        family: what p is corrected over, in words.
+
+    Returns:
+        A row a condition.
+    """
+    rows = [
+        (
+            *condition_text(item.condition), f"{item.a.mean.n}, {item.b.mean.n}", p_text(item.test.p), item.test.method,
+            p_text(item.p_holm), p_text(item.p_bh), p_text(item.wilcoxon.p), str(item.wilcoxon.n[0]),
+            p_text(item.brunner_munzel.p),
+        )
+        for item in comparisons
+    ]  # fmt: skip
+    header = (*PAIR, "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p", "pairs",
+              "Brunner-Munzel p")  # fmt: skip
+    notes = [f"All p are two-sided; Holm and Benjamini-Hochberg correct Mann-Whitney's over {family}."]
+    if any(item.decision for item in comparisons):
+        notes.append(
+            "Mann-Whitney, Wilcoxon and Brunner-Munzel take every run there is, as if no look had been taken; the "
+            "declared design decides by its own table, and its adjusted p is what is corrected."
+        )
+    notes.extend(_notes(comparisons))
+    return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=1)
+
+
+def effect_table(comparisons: Sequence[Comparison]) -> Table:
+    """How large the differences are.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        A row a condition.
+    """
+    rows = []
+    for item in comparisons:
+        texts = [NOTHING] * 4
+        if item.has_values:
+            texts = [
+                estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
+                estimate_text(item.a12), estimate_text(item.rank_biserial),
+            ]  # fmt: skip
+        rows.append((*condition_text(item.condition), *texts))
+    header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+    how = mean_intervals(item.mean_difference for item in comparisons if item.has_values)
+    notes = (
+        f"In points of the metric, with 95 % intervals: {how}; Mann-Whitney inverted; Newcombe's method 5 for A12, the "
+        "chance that a run of the first method beats one of the second.",
+    )
+    return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
+
+
+def power_table(comparisons: Sequence[Comparison]) -> Table:
+    """Equivalence, and the seeds that a difference of the margin needs.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        A row a condition.
+    """
+    rows = []
+    for item in comparisons:
+        p = item.equivalence.p if item.has_values else None
+        reading = "no p" if p is None else "equivalent" if p < item.alpha else "not shown"
+        needed = NOTHING if item.sds is None else ">1000" if item.needed is None else str(item.needed)
+        sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
+        rows.append((
+            *condition_text(item.condition),
+            f"{item.a.mean.n}, {item.b.mean.n}",
+            p_text(p),
+            reading,
+            NOTHING if p is None or item.shown_within is None else f"{item.shown_within:.2f}",
+            sds,
+            needed,
+            *_alpha(item, comparisons),
+        ))
+    margin, alpha = comparisons[0].margin, alpha_text(comparisons)
+    header = (
+        *PAIR,
+        "n",
+        "equivalence p",
+        f"within {points(margin)}",
+        "shown within",
+        "spread of one run",
+        "seeds needed",
+        *_alpha_title(comparisons),
+    )
+    notes = (
+        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha} the shift "
+        "lies within. Shown within: the smallest margin, in points, with which it would.",
+        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
+        "from the observed spread (Noether's formula above 200).",
+    )
+    return Table(
+        "power", f"Equivalence and needed seeds, {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1
+    )
+
+
+def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
+    """All methods against all.
+
+    Args:
+        comparisons: of every pair.
+
+    Returns:
+        A row a pair and condition.
+    """
+    rows = [
+        (
+            item.condition.data, item.condition.samples_per_class,
+            f"{arm_name(item.a.arm)} {MINUS} {arm_name(item.b.arm)}",
+            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference), p_text(item.test.p), p_text(item.p_holm),
+            estimate_text(item.a12) if item.has_values else NOTHING,
+        )
+        for item in comparisons
+    ]  # fmt: skip
+    header = (*PAIR, "methods", "n", "difference", "Mann-Whitney p", "Holm p", "A12")
+    notes = [f"Holm's correction over all {len(comparisons)} tests of this table."]
+    if any(item.decision for item in comparisons):
+        notes.append(
+            "Of the pair that a design is about, the p adjusted for its looks is corrected; of other pairs that share "
+            "a cell with it, n depends on its decisions, and their p is that of a fixed n."
+        )
+    return Table("all_pairs", "All methods against all", header, tuple(rows), tuple(notes), n_text=3)
+
+
+def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> Table | None:
+    """What a declared group-sequential design decided.
+
+    Args:
+        comparisons: of one pair, decided.
+        designs: by sweep.
+
+    Returns:
+        A row a condition; None where no design was declared.
+    """
+    decided = [(item, item.decision) for item in comparisons if item.decision is not None]
+    shown = [item for item, _ in decided]
+    if not decided:
+        return None
+    rows = [
+        (
+            *condition_text(item.condition), decision.state, str(decision.look or NOTHING),
+            f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, look_p_text(decision),
+            level_text(decision.level), p_text(decision.p_adjusted), p_text(item.p_holm), str(decision.n_next),
+            *_alpha(item, shown),
+        )
+        for item, decision in decided
+    ]  # fmt: skip
+    notes = []
+    for sweep in sorted({item.declared_by for item in shown}):
+        design = designs[sweep]
+        looks = ", ".join(
+            f"{n} seeds: p \N{LESS-THAN OR EQUAL TO} {level_text(level)}"
+            for n, level in zip(design.looks, design.levels, strict=True)
+        )
+        notes.append(
+            f"{sweep}: looks after {looks}; O'Brien-Fleming-like spending of {design.alpha:g} (Lan and DeMets); "
+            f"futile where the predictive probability of a significant end is below {design.futility:g}."
+        )
+    notes.append(
+        "Adjusted p: the smallest error over all looks at which the design would have found the difference so far; it "
+        "is valid whenever the looks stop, and Holm's correction is of it. The level is one comparison's."
+    )
+    notes.append(
+        "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
+        "large, and equivalence is tested as if n had been fixed."
+    )
+    header = (*PAIR, "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed", *_alpha_title(shown))
+    return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=1)
+
+
+def pair_name(comparisons: Sequence[Comparison]) -> str:
+    """The two methods.
+
+    Args:
+        comparisons: of one pair.
+
+    Returns:
+        "L2T-www against L2T-ww"
+    """
+    first = comparisons[0]
+    names = [arm_name(cell.method) for cell in (first.a, first.b)]
+    if names[0] == names[1]:
+        names = [arm_name(cell.arm) for cell in (first.a, first.b)]
+    return f"{names[0]} against {names[1]}"
+
+
+def _alpha(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return (f"{item.alpha:g}",) if len(alphas(comparisons)) > 1 else ()
+
+
+def _alpha_title(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return ("alpha",) if len(alphas(comparisons)) > 1 else ()
+
+
+def _notes(comparisons: Sequence[Comparison]) -> list[str]:
+    found = []
+    for item in comparisons:
+        findings: list[Finding] = [item.test, item.wilcoxon, item.brunner_munzel]
+        for finding in findings:
+            text = f"{item.condition}, {finding.test}: {finding.note}."
+            if finding.note and not (finding is not item.test and item.test.p is None):
+                found.append(text)
+    return found
+
+
+def alphas(comparisons: Sequence[Comparison]) -> list[float]:
+    """The thresholds that occur.
+
+    Args:
+        comparisons: any.
+
+    Returns:
+        Rising.
+    """
+    return sorted({item.alpha for item in comparisons})
+
+
+def alpha_text(comparisons: Sequence[Comparison]) -> str:
+    """The threshold of comparisons that need not share one.
+
+    Args:
+        comparisons: at least one.
+
+    Returns:
+        "0.05", or "each cell's alpha (0.01 or 0.05)".
+    """
+    found = [f"{alpha:g}" for alpha in alphas(comparisons)]
+    return found[0] if len(found) == 1 else f"each cell's alpha ({' or '.join(found)})"
+
+
+def look_p_text(decision: Decision) -> str:
+    """The p of a look beside its level.
+
+    Args:
+        decision: of the design.
+
+    Returns:
+        As `p_text`; as `level_text` where "<0.0001" would not tell it from the level.
+    """
+    p, level = decision.p, decision.level
+    return level_text(p) if p is not None and level is not None and p < 0.0001 and level < 0.001 else p_text(p)

@@ -1,0 +1,70 @@
+"""Decoded data sets on disk: built once, by one process, and mapped into the memory of all."""
+
+import io
+import pickle
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l2t_ray.files import alone, write_atomic
+
+Content = dict[str, Any]  # "tensors": dict of name to tensor; whatever else describes them
+
+
+def load_cached(file: Path, build: Callable[[], Content]) -> Content:
+    """What the file holds, or what `build` gives, which is then in the file.
+
+    Processes that start at once wait for the one that builds. A folder that cannot be written costs the cache alone.
+
+    Args:
+        file: the cache.
+        build: makes the content: tensors, numbers, strings, and lists and dictionaries of them.
+
+    Returns:
+        The content; tensors that come from the file are private copies-on-write of it.
+    """
+    content = _load(file)
+    if content is not None:
+        return content
+    with alone(file):
+        content = _load(file, warn=True)
+        if content is not None:
+            return content
+        content = build()
+        buffer = io.BytesIO()
+        torch.save({**content, "crc32": _crc32(content)}, buffer)
+        try:
+            write_atomic(file, buffer.getvalue())
+        except OSError as error:
+            print(f"{file}: no cache, the images will be decoded each time: {error}", file=sys.stderr)
+        return content
+
+
+def _load(file: Path, *, warn: bool = False) -> Content | None:
+    if not file.exists():
+        return None
+    try:
+        content = torch.load(file, mmap=True, weights_only=True)
+        if content["crc32"] == _crc32(content):
+            return dict(content)
+        problem = "its checksum differs"
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        problem = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it
+            problem = "it holds more than tensors and plain values"
+    if warn:
+        print(f"warning: {file}: this cache is damaged ({problem}); it is built again", file=sys.stderr)
+    return None
+
+
+def _crc32(content: Content) -> int:
+    total = 0
+    tensors: dict[str, Tensor] = content["tensors"]
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].contiguous().numpy().data, total)
+    return total

@@ -1,0 +1,129 @@
+"""What files contain, as SHA-256, so that a run is known by its images and weights and not by where they lie.
+
+The digest of images is over the sorted names and digests of all files: a folder and a tar of it have the same one.
+Digests are kept in a file, by path and stamp (names, sizes, times): the second planning reads no content.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l2t_ray.data.archive import Archive
+from l2t_ray.files import compute_sha256, write_atomic
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What lies behind a path.
+
+    Attributes:
+        sha256: 64 hex digits.
+        n_train: files of each class in `train/<class>/`; empty for a file of weights.
+    """
+
+    sha256: str
+    n_train: Mapping[str, int]
+
+
+class Digests:
+    """Digests by path, remembered in a file.
+
+    Args:
+        folder: of the file `digests.json`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "digests.json"
+        self._known: dict[str, Any] = {}
+        self._changed = False
+        try:
+            known = json.loads(self.file.read_bytes())
+            self._known = known if isinstance(known, dict) else {}
+        except (OSError, ValueError):  # none yet, or damaged: computed again
+            pass
+
+    def of_weights(self, path: Path) -> Contents:
+        """The digest of a file's bytes.
+
+        Args:
+            path: the file.
+
+        Returns:
+            Its SHA-256.
+        """
+        return self._remembered("weights", path, lambda: Contents(compute_sha256(path), {}))
+
+    def of_images(self, path: Path) -> Contents:
+        """The digest of a folder of images, or of an archive of one, and what it has to train on.
+
+        Args:
+            path: the folder or tar, with `train/<class>/...`; hidden files and a top folder around it do not count.
+
+        Returns:
+            Its contents.
+        """
+        return self._remembered("images", path, lambda: _read_images(path))
+
+    def save(self) -> None:
+        """Writes what was computed; a folder that cannot be written to costs time at the next planning, no more."""
+        if not self._changed:
+            return
+        try:
+            write_atomic(self.file, json.dumps(self._known, indent=1).encode())
+            self._changed = False
+        except OSError as error:
+            logger.warning(
+                "%s: cannot be written (%s); digests are computed again next time", self.file, error.strerror
+            )
+
+    def _remembered(self, kind: str, path: Path, compute: Callable[[], Contents]) -> Contents:
+        name, stamp = f"{kind}:{path.resolve()}", _stamp(path)
+        known: Any = self._known.get(name)
+        try:
+            if known["stamp"] == stamp:
+                return Contents(known["sha256"], known["n_train"])
+        except (TypeError, KeyError):
+            pass
+        contents = compute()
+        self._known[name] = {"stamp": stamp, "sha256": contents.sha256, "n_train": contents.n_train}
+        self._changed = True
+        return contents
+
+
+def _stamp(path: Path) -> str:
+    """Size and time of a file, or of all files in a folder; reads no content."""
+    status = path.stat()
+    if not path.is_dir():
+        return f"{status.st_size}:{status.st_mtime_ns}"
+    found, seen = [], set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            try:
+                status = Path(folder, name).stat()
+            except OSError:  # a broken link; `Archive` tells of it
+                continue
+            found.append(f"{folder.removeprefix(str(path))}/{name}:{status.st_size}:{status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _read_images(path: Path) -> Contents:
+    with Archive(path, "train") as archive:
+        digests = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.stored()}
+    total = hashlib.sha256()
+    for name in sorted(digests):
+        total.update(f"{name}\0{digests[name]}\n".encode(errors="surrogateescape"))
+    parts = [name.split("/") for name in digests]
+    n_train = Counter(part[1] for part in parts if part[0] == "train" and len(part) > 2)
+    return Contents(total.hexdigest(), dict(n_train))

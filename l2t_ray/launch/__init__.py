@@ -1,0 +1,1 @@
+"""Trains what a sweep still lacks: one launch from the checks to the summary."""

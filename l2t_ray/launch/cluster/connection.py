@@ -1,0 +1,203 @@
+"""A Ray cluster that somebody else has started: what goes to its workers, and which devices it has or can have."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import l2t_ray
+from l2t_ray.errors import InputError
+from l2t_ray.launch.placement.devices import Group, cluster_fleet
+
+LOOK_S = 180.0  # for a node's worker to start
+CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
+LOOK_AGAIN_S = 1.0
+
+logger = logging.getLogger(__name__)
+ENVIRONMENT = {  # ours unless the user has set them; all but the first three are Tune's only way to be told
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",  # also on one machine: another user of it could reach the ports
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of Ray to come
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table for every failed trial, however quiet it is asked to be
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths count from the working folder
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # results go to the ledger alone
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # told by our progress, with the reason
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
+}
+
+
+def runtime_environment() -> dict[str, Any]:
+    """Ray's runtime environment of a launch: its workers import the driver's own code, whatever they have installed.
+
+    Returns:
+        `ray.init`'s argument.
+    """
+    passed = [name for name in os.environ if name.startswith("RAY_CHDIR")]
+    return {
+        "py_modules": [str(Path(l2t_ray.__file__).parent)],
+        "excludes": ["__pycache__"],
+        "env_vars": {name: os.environ[name] for name in passed},
+    }
+
+
+def joined_fleet(say: Callable[[str], None] = lambda line: None) -> list[Group]:
+    """The devices of the cluster that this process has joined; one worker on each node looks.
+
+    Where there is neither a CPU nor a card (a head that trains nothing, all others gone), the autoscaler is asked for a
+    card first. The packs that wait then ask for more, and an idle node goes when the cluster's time-out is over.
+
+    Args:
+        say: is told when there is something to wait for.
+
+    Returns:
+        A group for each kind.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    _await_card(say)
+    seen = {}
+    nodes = ray.nodes()
+    for node in nodes:
+        if not node["Alive"]:
+            continue
+        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        n_gpus = 1 if node["Resources"].get("GPU", 0) >= 1 else 0
+        options = {"num_cpus": 0, "num_gpus": n_gpus, "max_calls": 1, "scheduling_strategy": on_node}
+        look = ray.remote(**options)(_look)
+        seen[node["NodeManagerAddress"]] = look.remote()
+    found = {}
+    for address, answer in seen.items():
+        try:
+            found[address] = ray.get(answer, timeout=LOOK_S)
+        except ray.exceptions.RayError as error:
+            logger.warning("%s: what its devices are cannot be found out: %s", address, error)
+    return cluster_fleet(nodes, found)
+
+
+def _await_card(say: Callable[[str], None]) -> None:
+    import ray
+    from ray.autoscaler.sdk import request_resources
+
+    def has(kind: str) -> bool:
+        return any(node["Resources"].get(kind, 0) >= 1 for node in ray.nodes() if node["Alive"])
+
+    if has("CPU") or has("GPU"):
+        return
+    say("no machine that can train runs yet; the cluster is asked for one with a card")
+    end = time.monotonic() + CARD_S
+    request_resources(bundles=[{"GPU": 1}])
+    try:
+        while not has("GPU"):
+            if time.monotonic() > end:
+                raise InputError(
+                    f"--address must lead to a cluster that has a CPU or a card, or starts one in {CARD_S / 60:.0f} "
+                    "minutes, got neither; `ray status` on its head tells why"
+                )
+            time.sleep(LOOK_AGAIN_S)
+    finally:
+        request_resources(bundles=[])  # it may go again when it is idle
+
+
+def _look() -> tuple[str, int]:
+    """In a worker: its device's name, and the memory of one."""
+    import torch
+
+    from l2t_ray.launch.placement.devices import memory_bytes
+    from l2t_ray.training.device import device_name
+
+    if torch.cuda.is_available():
+        return device_name(), int(torch.cuda.get_device_properties(0).total_memory)
+    return device_name(), memory_bytes()
+
+
+@contextmanager
+def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
+    """Ray, started on this machine alone or joined; used as it is where it runs already in this process.
+
+    Args:
+        address: of a running cluster.
+        n_cores: of a cluster of our own.
+
+    Yields:
+        Whether it is of our own, so that its devices are this machine's.
+
+    Raises:
+        InputError: if there is no cluster at the address.
+    """
+    # stdout is for results: Ray prints there what becomes of its processes, however quiet it is asked to be
+    with redirect_stdout(sys.stderr), _ray(address, n_cores) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        with _terminate_as_interrupt():
+            yield False
+        return
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            ray.init(address=address, runtime_env=runtime_environment(), **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=n_cores,
+                include_dashboard=False,
+                **quiet,
+            )
+    except (ConnectionError, ValueError) as error:
+        raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
+    try:
+        close_token()
+        with _terminate_as_interrupt():  # now: Ray has put a handler of its own in our place
+            yield not address
+    finally:
+        ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """Sets what Ray and Tune read, where the user has not."""
+    for name, value in ENVIRONMENT.items():
+        if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
+            os.environ.setdefault(name, value)
+
+
+def keep_keys() -> None:
+    """Keeps this environment's cloud keys here: Tune sends them to workers by a runtime environment, which Ray logs."""
+    from ray.tune.execution import class_cache
+
+    for name in [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
+        class_cache.ENV_VARS_TO_PROPAGATE.discard(name)
+
+
+def close_token() -> None:
+    """Takes from others the right to read Ray's token, which Ray's own `ray.init` leaves readable."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    with suppress(OSError):  # there is none, or it is somebody else's
+        token.chmod(0o600)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a launch as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,154 @@
+"""How busy the devices of a cluster's other machines are: an actor of Ray on each samples while a launch lasts."""
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from l2t_ray.errors import InputError
+from l2t_ray.launch.cluster.usage import Usage
+from l2t_ray.launch.worker.mps import CONTROL, PIPE, Wish, folder_of, service
+
+LOOK_S = 1.0
+ANSWER_S = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Samples one machine; an actor of Ray."""
+
+    def __init__(self) -> None:
+        self._usage, self._lock = Usage(), threading.Lock()
+        threading.Thread(target=self._watch, name="meter", daemon=True).start()
+
+    def read(self) -> dict[str, Any]:
+        """What was sampled so far.
+
+        Returns:
+            `Usage.to_json()`.
+        """
+        with self._lock:
+            return self._usage.to_json()
+
+    def _watch(self) -> None:
+        import psutil
+
+        psutil.cpu_percent()  # its beginning counts for this thread alone
+        pause = threading.Event()
+        while not pause.wait(LOOK_S):
+            with self._lock:
+                self._usage.tick()
+
+
+@contextlib.contextmanager
+def on_other_nodes() -> Iterator[Callable[[], dict[str, Any]]]:
+    """Samples every machine of the Ray that runs but this one, while the block lasts.
+
+    Yields:
+        A function that returns each device's samples, its name after the machine's address; a machine that is gone or
+        does not answer is left out, and told.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = ray.get_runtime_context().get_node_id()
+    actors = {}
+    for node in ray.nodes():
+        if node["Alive"] and node["NodeID"] != here:
+            strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            name = f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+            actors[name] = ray.remote(Meter).options(num_cpus=0, scheduling_strategy=strategy).remote()
+
+    def read() -> dict[str, Any]:
+        answers = {actor.read.remote(): name for name, actor in actors.items()}
+        ready, _ = ray.wait([*answers], num_returns=len(answers), timeout=ANSWER_S) if answers else ([], [])
+        found = {}
+        for answer, name in answers.items():
+            try:
+                devices = ray.get(answer)["devices"] if answer in ready else None
+            except ray.exceptions.RayError:
+                devices = None
+            if devices is None:
+                logger.warning("%s does not answer: how busy its devices were is not known", name)
+            found.update({f"{name} {device}": samples for device, samples in (devices or {}).items()})
+        return found
+
+    try:
+        yield read
+    finally:
+        for actor in actors.values():
+            ray.kill(actor)
+
+
+@contextlib.contextmanager
+def on_every_node(wish: Wish, launch: str) -> Iterator[bool]:
+    """Runs the service on every node with a card of the Ray that runs.
+
+    Args:
+        wish: `execution.mps`.
+        launch: a name of its own.
+
+    Yields:
+        Whether processes share cards by it: ours, or one that somebody runs for us.
+
+    Raises:
+        InputError: if it must be on and cannot.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU", 0) >= 1]
+    if wish == "on" and not nodes:
+        raise InputError("execution.mps must be off or auto where there is no card, got on; change it")
+    keepers = []
+    for node in nodes if wish != "off" else []:
+        strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        keeper = ray.remote(Keeper).options(num_cpus=0, scheduling_strategy=strategy)
+        keepers.append(keeper.remote(launch, int(node["Resources"]["GPU"])))
+    try:
+        problems = ray.get([keeper.start.remote() for keeper in keepers])
+        if problem := next((problem for problem in problems if problem and wish == "on"), ""):
+            raise InputError(problem)
+        for told in {problem for problem in problems if problem and CONTROL not in problem}:
+            logger.warning("without NVIDIA MPS: %s", told)
+        yield "" in problems or (bool(nodes) and PIPE in os.environ)
+    finally:
+        with contextlib.suppress(ray.exceptions.RayError):  # a node that is gone has no daemon
+            ray.get([keeper.stop.remote() for keeper in keepers], timeout=4 * ANSWER_S)
+        for keeper in keepers:
+            ray.kill(keeper)
+
+
+class Keeper:
+    """Keeps a node's daemon; an actor of Ray.
+
+    Args:
+        launch: a name of its own.
+        n_gpus: of this node.
+    """
+
+    def __init__(self, launch: str, n_gpus: int) -> None:
+        self._service = service("on", n_gpus=n_gpus, folder=folder_of(launch))
+        self._runs = False
+
+    def start(self) -> str:
+        """Starts the service.
+
+        Returns:
+            What went wrong, or nothing.
+        """
+        try:
+            self._service.__enter__()
+        except InputError as error:
+            return str(error)
+        self._runs = True
+        return ""
+
+    def stop(self) -> None:
+        """Stops it, if it runs."""
+        if self._runs:
+            self._runs = False
+            self._service.__exit__(None, None, None)

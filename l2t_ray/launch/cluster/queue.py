@@ -1,0 +1,290 @@
+"""What Ray Tune trains next: packs, longest first; a pack that fails is split, a run that fails is tried again.
+
+What runs out of memory is tried again in a smaller pack, then alone on a larger share. What loses its process or its
+node (killed, preempted, hung) has done nothing wrong: it is trained on from its checkpoint, and given up only after
+`DEATHS` in a row without an epoch more.
+
+One Tuner runs for the whole launch and asks this queue for work, because a trial of a reused process costs 0.1 s and a
+fresh one some seconds.
+"""
+
+import json
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from ray.tune.search import Searcher
+
+from l2t_ray.config import Run
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.packing import Share
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.ledger.spool import Ended
+
+DEATHS = 10
+_ROUNDING = 1e-6  # of sums of thirds
+
+
+class DriverOnly:
+    """Tune may pickle and copy it as it likes: the copies are empty, for nothing is ever resumed from them."""
+
+    def __reduce__(self) -> tuple[type[object], tuple[()]]:
+        return object, ()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+
+@dataclass
+class Pack:
+    """Runs that train together, as one trial."""
+
+    runs: tuple[Run, ...]
+    shape: str
+    group: Group
+    share: Share
+    started: bool = False  # False while its trial waits for the device
+
+
+@dataclass(frozen=True)
+class _Single:
+    """A run that must train alone, with the k of its device, or None for the plan's."""
+
+    run: Run
+    group: Group | None = None
+    processes: int | None = None
+
+
+class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
+    """A searcher of Tune's that searches nothing.
+
+    Packs are made when a device has room for one, longest first; towards the end they get smaller, so that every device
+    has something until all is done. A trial more than fits waits for each device: Tune keeps a process for the next
+    trial only if that trial is there already.
+
+    Attributes:
+        live: trial to the pack it trains now or waits with.
+        attempts: key to the attempts that failed.
+    """
+
+    def __init__(
+        self,
+        runs: Iterable[Run],
+        lanes: Lanes,
+        work: Work,
+        *,
+        retries: int,
+        on_end: Callable[[Run, Ended, Pack, str], None],
+        more: Callable[[int], Iterable[Run]] = lambda n: (),
+        n_ahead: int = 1,
+    ) -> None:
+        super().__init__(metric=None, mode=None)
+        self._more, self._n_ahead = more, n_ahead
+        self._lanes, self._work = lanes, work.to_json()
+        self._retries, self._on_end = retries, on_end
+        groups: dict[str, list[Run]] = defaultdict(list)
+        for run in runs:
+            groups[lanes.shape_of[run.key]].append(run)
+        self._waiting = {shape: deque(groups[shape]) for shape in lanes.longest_first() if groups.get(shape)}
+        self._singles: deque[_Single] = deque()
+        self.live: dict[str, Pack] = {}
+        self.attempts: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}  # since the run last got further
+        self._reached: dict[str, int] = {}  # the epoch
+
+    @property
+    def n_waiting(self) -> int:
+        """Runs that are in no pack yet."""
+        return sum(len(runs) for runs in self._waiting.values()) + len(self._singles)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next pack.
+
+        Args:
+            trial_id: Tune's name for it.
+
+        Returns:
+            A trial's config, None while all devices are taken or a failure may bring work back, or Tune's FINISHED.
+        """
+        for run in self._more(self._n_ahead - self.n_waiting) if self.n_waiting < self._n_ahead else ():
+            self._waiting.setdefault(self._lanes.shape_of[run.key], deque()).append(run)
+        for group in self._lanes.groups:
+            pack = self._next_pack(group)
+            if pack is not None:
+                self.live[trial_id] = pack
+                share = asdict(pack.share)
+                return {"work": self._work, "pack": encode(pack.runs), "share": share}
+        if self.n_waiting or self.live:
+            return None
+        finished: str = Searcher.FINISHED
+        return finished
+
+    def started(self, trial_id: str) -> None:
+        """Notes that a trial has its device.
+
+        Args:
+            trial_id: of `suggest`.
+        """
+        if trial_id in self.live:
+            self.live[trial_id].started = True
+
+    def complete(self, trial_id: str, outcomes: str, device: str = "") -> None:
+        """Hands on the outcomes of a pack.
+
+        Args:
+            trial_id: of `suggest`.
+            outcomes: JSON text of a list of `Outcome.to_json()`.
+            device: what it was trained on.
+        """
+        pack = self.live.pop(trial_id)
+        runs = {run.key: run for run in pack.runs}
+        for values in json.loads(outcomes):
+            self._on_end(runs.pop(values["key"]), Ended.from_json(values), pack, device)
+        for run in runs.values():
+            single = replace(pack, runs=(run,))
+            self._fail(single, "the training returned no outcome for this run", hopeless=True)
+
+    def fail(self, trial_id: str, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
+        """Puts a failed pack's runs back, one by one, or gives them up.
+
+        Args:
+            trial_id: of `suggest`.
+            reason: what was raised.
+            hopeless: whether another attempt must end the same way.
+            memory: whether it ran out of memory: then it gets more of it, and nobody is the culprit.
+        """
+        pack = self.live.pop(trial_id)
+        if memory:
+            self._fail_for_memory(pack, reason)
+        else:
+            self._fail(pack, reason, hopeless=hopeless)
+
+    def lose(self, trial_id: str, reason: str, epoch: int) -> None:
+        """Puts back the runs of a pack whose process is gone.
+
+        Args:
+            trial_id: of `suggest`.
+            reason: what is known of it.
+            epoch: the last that it has told.
+        """
+        pack = self.live.pop(trial_id)
+        kept = []
+        for run in pack.runs:
+            if epoch > self._reached.get(run.key, 0):
+                self._reached[run.key], self._deaths[run.key] = epoch, 0
+            self._deaths[run.key] = self._deaths.get(run.key, 0) + 1
+            if self._deaths[run.key] < DEATHS:
+                kept.append(run)
+            else:
+                told = f"{reason}; {DEATHS} times in a row without an epoch more"
+                self._on_end(run, Ended(run.key, "failed", told), pack, "")
+        if len(kept) == 1 or any(self._deaths[run.key] > 1 for run in kept):  # one of them may be the culprit
+            self._singles.extend(_Single(run) for run in kept)
+        else:
+            self._waiting.setdefault(pack.shape, deque()).extendleft(reversed(kept))
+
+    def _next_pack(self, group: Group) -> Pack | None:
+        taken = sum(1 / pack.share.processes for pack in self.live.values() if pack.group == group)
+        room = group.n_devices - taken
+        for _ in range(len(self._singles)):
+            single = self._singles.popleft()
+            if single.group in {None, group}:
+                shape = self._lanes.shape_of[single.run.key]
+                share = self._lanes.share(shape, group)
+                if single.processes is not None:
+                    share = self._lanes.widened(share, group, min(single.processes, share.processes))
+                if 1 / share.processes <= room + _ROUNDING:
+                    return Pack((single.run,), shape, group, replace(share, pack=1))
+            self._singles.append(single)
+        n_waiting = sum(len(runs) for runs in self._waiting.values())
+        for shape, runs in self._waiting.items():
+            share = self._lanes.share(shape, group)
+            ahead = 1.0 if n_waiting > 2 * share.slots * share.pack else 0.0
+            if runs and 1 / share.processes <= room + ahead + _ROUNDING and self._is_worth(shape, group):
+                size = min(share.pack, len(runs), math.ceil(n_waiting / self._n_slots(shape)))
+                return Pack(tuple(runs.popleft() for _ in range(size)), shape, group, share)
+        return None
+
+    def _n_slots(self, shape: str) -> int:
+        return sum(self._lanes.share(shape, group).slots for group in self._lanes.groups)
+
+    def _is_worth(self, shape: str, group: Group) -> bool:
+        """Whether a slow device would end a pack no later than the others end everything that waits."""
+        others = [other for other in self._lanes.groups if other != group]
+        mine_s = self._pack_s(shape, group)
+        if not others or mine_s is None:
+            return True
+        left_s = 0.0
+        for name, runs in self._waiting.items():
+            speeds = [
+                self._lanes.share(name, other).slots / seconds
+                for other in others
+                if (seconds := self._lanes.run_s(name, other)[0])
+            ]
+            if runs and not speeds:
+                return True
+            left_s += len(runs) / sum(speeds) if runs else 0.0
+        return mine_s <= left_s or mine_s <= min(self._pack_s(shape, other) or 0.0 for other in others)
+
+    def _pack_s(self, shape: str, group: Group) -> float | None:
+        """How long a full pack takes; None where nothing tells."""
+        seconds, _ = self._lanes.run_s(shape, group)
+        return None if seconds is None else seconds * self._lanes.share(shape, group).pack
+
+    def _fail(self, pack: Pack, reason: str, *, hopeless: bool) -> None:
+        if len(pack.runs) > 1:  # one of them is the culprit; alone, the others finish
+            self._singles.extend(_Single(run) for run in pack.runs)
+            return
+        (run,) = pack.runs
+        self.attempts[run.key] = self.attempts.get(run.key, 0) + 1
+        if hopeless or self.attempts[run.key] > self._retries:
+            self._on_end(run, Ended(run.key, "failed", reason), pack, "")
+        else:
+            self._singles.append(_Single(run))
+
+    def _fail_for_memory(self, pack: Pack, reason: str) -> None:
+        n_runs, processes = len(pack.runs), pack.share.processes
+        if n_runs > 1:
+            self._lanes.learn(pack.shape, pack.group, pack=n_runs // 2)
+            self._waiting.setdefault(pack.shape, deque()).extendleft(reversed(pack.runs))
+        elif processes > 1:
+            self._lanes.learn(pack.shape, pack.group, processes=processes // 2)
+            self._singles.append(_Single(pack.runs[0], pack.group, processes // 2))
+        else:
+            (run,) = pack.runs
+            told = f"{reason}; it had all of {pack.group.device} for itself"
+            self._on_end(run, Ended(run.key, "failed", told), pack, "")
+
+    def on_trial_complete(
+        self,
+        trial_id: str,
+        result: dict[str, Any] | None = None,
+        error: bool = False,  # noqa: FBT001, FBT002  Tune's signature
+    ) -> None:
+        """Nothing: Tune's callback tells `complete` or `fail`, because it knows the error."""
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Accepts that there is no metric.
+
+        Args:
+            metric: unused.
+            mode: unused.
+            config: unused.
+            **spec: unused.
+
+        Returns:
+            True.
+        """
+        return True
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: a launch is resumed from the ledger."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""

@@ -1,0 +1,123 @@
+"""The Ray Tune trainable: trains one pack in a worker process that lives on for the next one.
+
+The trainings have a thread of their own, so that the process can answer Tune meanwhile; one for all packs, because
+cuDNN keeps what it has measured of a shape by thread.
+"""
+
+import functools
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from queue import SimpleQueue
+from typing import Any
+
+from ray import tune
+
+from l2t_ray.errors import InputError
+from l2t_ray.launch.worker import mps
+from l2t_ray.launch.worker.job import Work
+from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
+from l2t_ray.training.device import device_name, is_out_of_memory, limit_memory
+
+STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
+
+
+class PackFailedError(RuntimeError):
+    """A pack raised; carries the reason to the driver as text, for the original may not survive pickling.
+
+    Attributes:
+        reason: what was raised, and where.
+        hopeless: whether another attempt must end the same way.
+        memory: whether memory was short.
+    """
+
+    def __init__(self, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
+        super().__init__(reason, hopeless, memory)
+        self.reason, self.hopeless, self.memory = reason, hopeless, memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(PackFailedError, hopeless=self.hopeless, memory=self.memory), (self.reason,)
+
+
+class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
+    """One trial: one pack. Its last result holds `outcomes`, JSON text of a list of `Outcome.to_json()`."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Takes the first pack.
+
+        Args:
+            config: {"work": ..., "pack": ..., "share": ...}
+        """
+        share = config["share"]
+        self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
+        mps.join(self._work.mps)
+        limit_memory(share["fraction"])
+        self._begun = False
+        self._stop, self._ended = threading.Event(), threading.Event()
+        self._epoch, self._epochs, self._outcomes = 0, 0, ""
+        self._error: Exception | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the next pack.
+
+        Args:
+            new_config: as for `setup`.
+
+        Returns:
+            True: nothing of the pack before is left but the loaded data.
+        """
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains on; returns after `report_s` with the progress, or at the end with the outcomes.
+
+        Returns:
+            {"epoch", "epochs"} or {"done", "outcomes", "device"}.
+
+        Raises:
+            PackFailedError: if the training raised.
+        """
+        if not self._begun:
+            self._begun = True
+            _trainings().put(self._train)
+        if not self._ended.wait(self._work.report_s):
+            return {"epoch": self._epoch, "epochs": self._epochs}
+        if self._error is not None:
+            hopeless, memory = isinstance(self._error, InputError), is_out_of_memory(self._error)
+            # without its cause, whose text may hold a password
+            raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from None
+        return {"done": True, "outcomes": self._outcomes, "device": device_name()}
+
+    def cleanup(self) -> None:
+        """Ends the training after the epoch at hand, with a checkpoint, if that takes no longer than `STOP_S`."""
+        self._stop.set()
+        if self._begun:
+            self._ended.wait(STOP_S)
+
+    def _train(self) -> None:
+        try:
+            self._outcomes = json.dumps(train_pack(self._work, self._pack, self._watch, self._stop.is_set))
+        except StoppedError:
+            pass
+        except Exception as error:  # it is raised again in `step`, whatever it is
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def _watch(self, epoch: int, epochs: int) -> None:
+        self._epoch, self._epochs = epoch, epochs
+
+
+@functools.cache
+def _trainings() -> SimpleQueue[Callable[[], None]]:
+    """What is put here is called in the process' one training thread."""
+    waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
+
+    def work() -> None:
+        while True:
+            waiting.get()()
+
+    threading.Thread(target=work, name="training", daemon=True).start()
+    return waiting

@@ -1,0 +1,210 @@
+"""One launch: Ray, one Tuner that takes packs from the queue, and the results' way into the ledger."""
+
+import functools
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from l2t_ray.config import Run
+from l2t_ray.launch.cluster.connection import keep_keys
+from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.progress import Progress
+from l2t_ray.launch.worker.job import Work
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.recorder import Recorder
+
+if TYPE_CHECKING:
+    from l2t_ray.ledger.spool import Ended
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch came to."""
+
+    n_left: int  # runs that have not ended, because it was interrupted
+    n_spooled: int  # results that the ledger does not have yet
+    wall_s: float
+    predicted_s: float | None = None  # for the runs that have ended, where the plan could tell
+    spent_s: float = 0.0  # of training, all workers added up
+    usage: dict[str, Any] | None = None  # of every device over time
+
+
+class Feed(Protocol):
+    """What a launch asks for runs that are not known at its start: `trials.Trials`."""
+
+    @property
+    def cells(self) -> Mapping[str, str]:
+        """Key to cell, of all runs handed out so far."""
+
+    @property
+    def n_further(self) -> int:
+        """Runs that may still be handed out."""
+
+    def next_runs(self, n: int) -> list[Run]:
+        """Runs to train now, at most n; none while the others wait for results, and in the end."""
+
+    def ended(self, run: Run, ended: "Ended") -> None:
+        """Takes a result that is in the spool."""
+
+
+def launch(
+    runs: Sequence[Run],
+    cells: Mapping[str, str],
+    *,
+    data_sha: Callable[[Run], str],
+    ledger: Ledger,
+    work: Work,
+    lanes: Lanes,
+    retries: int,
+    hang_s: float,
+    progress_file: Path,
+    storage: Path,
+    feed: Feed | None = None,
+) -> Launched:
+    """Trains runs on the Ray that `cluster` has started, until all have ended or a signal comes.
+
+    Args:
+        runs: to train.
+        cells: key to cell.
+        data_sha: says what a run's images are.
+        ledger: open.
+        work: how packs are trained.
+        lanes: the devices, with each shape's share of them.
+        retries: further attempts for a run that raised.
+        hang_s: what an epoch may take at the least before its process is held for hung.
+        progress_file: for `--status`.
+        storage: a folder for Tune, emptied afterwards.
+        feed: gives the runs, in the place of `runs`, whose shapes are then examples.
+
+    Returns:
+        What is left to do.
+    """
+    from ray import tune
+
+    from l2t_ray.launch.cluster.callback import Events, NodeLostError
+    from l2t_ray.launch.cluster.nodes import on_other_nodes
+    from l2t_ray.launch.cluster.queue import Pack, Queue
+    from l2t_ray.launch.cluster.trainable import PackTrainable
+    from l2t_ray.launch.cluster.usage import Usage
+    from l2t_ray.ledger.spool import Ended
+    from l2t_ray.training import checkpoint
+
+    keep_keys()
+    begun = time.monotonic()
+    shape_of, first = lanes.shape_of, lanes.groups[0]
+    known = [] if feed else [run.key for run in runs]
+    expected = {key: (shape_of[key], lanes.run_s(shape_of[key], first)[0]) for key in known}
+    promised = {(name, group): lanes.run_s(name, group)[0] for name in lanes.example for group in lanes.groups}
+    n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
+    n_ahead = max(lanes.share(name, group).pack for group in lanes.groups for name in lanes.example) * 2 * n_slots
+    unfinished = set(known)
+    spent_s, predicted_s = 0.0, [0.0]
+    # a searcher gets one at a time otherwise; further ones wait, so that a process is kept for them
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * n_slots)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it counts failed trials at the end; we have told each
+    storage.mkdir(parents=True, exist_ok=True)
+    usage = Usage()
+
+    with (
+        Progress(expected, n_slots, progress_file) as progress,
+        Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
+        on_other_nodes() as others,
+    ):
+
+        def on_end(run: Run, ended: Ended, pack: Pack, device: str) -> None:
+            nonlocal spent_s
+            tags = {"shape": pack.shape, "device": device or pack.share.device}
+            tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
+            recorder.add(run, ended, (feed.cells if feed else cells)[run.key], data_sha(run), tags)
+            progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
+            unfinished.discard(run.key)
+            if ended.status == "finished":
+                spent_s += ended.wall_s
+                found_s = promised.get((pack.shape, pack.group))
+                predicted_s.append(math.nan if found_s is None else found_s)
+            if feed:
+                feed.ended(run, ended)
+
+        def more(n: int) -> list[Run]:
+            found = feed.next_runs(n) if feed else []
+            for run in found:
+                name = lanes.add(run)
+                expected[run.key] = (name, lanes.run_s(name, first)[0])
+                progress.expect(run.key, *expected[run.key])
+                unfinished.add(run.key)
+            progress.n_further = feed.n_further if feed else 0
+            return found
+
+        queued = [] if feed else runs
+        queue = Queue(queued, lanes, work, retries=retries, on_end=on_end, more=more, n_ahead=n_ahead if feed else 0)
+        tuner = tune.Tuner(
+            tune.with_resources(PackTrainable, _resources),
+            tune_config=tune.TuneConfig(
+                search_alg=queue,
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=f"launch-{os.getpid()}",
+                storage_path=str(storage),
+                callbacks=[
+                    Events(
+                        queue,
+                        progress,
+                        recorder,
+                        usage=usage,
+                        epoch_s=lambda pack: lanes.epoch_s(pack.shape, pack.group),
+                        hang_s=hang_s,
+                    )
+                ],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the workers write their own
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        except KeyboardInterrupt:  # a second Ctrl-C
+            pass
+        except NodeLostError:
+            logger.error("Ray on this machine was ended by somebody else; what is not finished waits for a launch")
+        finally:
+            shutil.rmtree(storage, ignore_errors=True)
+        busy = usage.to_json()
+        busy["devices"] |= others()
+    total_s = sum(predicted_s)
+    return Launched(
+        n_left=len(unfinished) + (feed.n_further if feed else 0),
+        n_spooled=recorder.n_left,
+        wall_s=time.monotonic() - begun,
+        predicted_s=None if math.isnan(total_s) else total_s,
+        spent_s=spent_s,
+        usage=busy,
+    )
+
+
+def _resources(config: Mapping[str, Any]) -> Any:
+    share = config["share"]
+    bundle = {"CPU": share["cpus"], "GPU": share["gpus"], **dict(share["marks"])}
+    return _bundle(tuple((name, amount) for name, amount in bundle.items() if amount))
+
+
+@functools.cache
+def _bundle(amounts: tuple[tuple[str, float], ...]) -> Any:
+    """One object for all trials of a share, because Tune keeps every trial's."""
+    from ray import tune
+
+    return tune.PlacementGroupFactory([dict(amounts)])
+
+
+def _trial_id(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,0 +1,195 @@
+"""A launch's devices with each shape's share of them, a lane for each kind; what runs out of memory is learned."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from l2t_ray.config import Execution, Run
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.estimate import estimate
+from l2t_ray.launch.placement.measurements import Figure, Figures
+from l2t_ray.launch.placement.packing import Habits, Share, Times, choose_share, run_s, shape, shapes, speed_shape
+
+
+class Lanes:
+    """Which share a shape gets on each kind of device, and how long a run takes there.
+
+    Args:
+        execution: of the sweep file.
+        groups: the kinds of device, the preferred first.
+        figures: measured speeds and memory.
+        runs: to train.
+        cells: key to cell.
+        known: mean durations in the ledger.
+        habits: how shapes were trained before.
+        estimates: whether a figure is computed where nothing was measured.
+    """
+
+    def __init__(
+        self,
+        execution: Execution,
+        groups: Iterable[Group],
+        figures: Figures,
+        runs: Iterable[Run],
+        cells: Mapping[str, str],
+        *,
+        known: Times,
+        habits: Habits | None = None,
+        estimates: bool = False,
+    ) -> None:
+        runs = list(runs)
+        self.groups, self.n_runs = tuple(groups), len(runs)
+        self.shape_of = shapes(runs, cells)
+        self._n_alike = Counter(self.shape_of.values())
+        self.example = {self.shape_of[run.key]: run for run in reversed(runs)}  # a run of each shape
+        self._speed_shape = {name: speed_shape(run) for name, run in self.example.items()}
+        self.figures, self._execution = figures, execution
+        self._known, self._habits = known, habits or {}
+        self._estimates = estimates
+        self._shares: dict[tuple[str, Group], Share] = {}
+
+    def add(self, run: Run) -> str:
+        """Takes a run that was not known at the start.
+
+        Args:
+            run: to train.
+
+        Returns:
+            Its shape.
+        """
+        name = self.shape_of[run.key] = shape(run)
+        if name not in self.example:
+            self.example[name], self._speed_shape[name] = run, speed_shape(run)
+        return name
+
+    def share(self, shape: str, group: Group) -> Share:
+        """What a pack of a shape gets on a kind of device.
+
+        Args:
+            shape: of `placement.shape`.
+            group: one of `groups`.
+
+        Returns:
+            The share, the same until something is learned.
+        """
+        if (shape, group) not in self._shares:
+            self._shares[shape, group] = choose_share(
+                self._execution,
+                group,
+                self.figure(shape, group),
+                run=self.example[shape],
+                habit=self._habits.get((shape, group.device)),
+                n_runs=self.n_runs,
+                n_alike=self._n_alike[shape],
+            )
+        return self._shares[shape, group]
+
+    def figure(self, shape: str, group: Group) -> Figure | None:
+        """What is known of a shape on a kind of device.
+
+        Args:
+            shape: of `placement.shape`.
+            group: one of `groups`.
+
+        Returns:
+            A measured or shipped figure; an estimate where that was asked for; else None.
+        """
+        found = self.figures.get(self._speed_shape[shape], group.device)
+        if self._estimates and (found is None or not found.speeds):
+            return estimate(self.example[shape], group) or found
+        return found
+
+    def run_s(self, shape: str, group: Group) -> tuple[float | None, str]:
+        """How long a run takes: its pack's time by K.
+
+        Args:
+            shape: of `placement.shape`.
+            group: one of `groups`.
+
+        Returns:
+            Seconds, or None; and where they come from: ledger, measured, shipped, estimate, or nothing.
+        """
+        if (known := self._known.get((shape, group.device))) is not None:
+            return known, "ledger"
+        figure = self.figure(shape, group)
+        found = None if figure is None else run_s(figure, self.example[shape], self.share(shape, group), group)
+        return found, "" if found is None or figure is None else figure.basis
+
+    def epoch_s(self, shape: str, group: Group) -> float | None:
+        """How long an epoch of a pack takes, its evaluation included.
+
+        Args:
+            shape: of `placement.shape`.
+            group: one of `groups`.
+
+        Returns:
+            Seconds, or None where nothing tells.
+        """
+        seconds, _ = self.run_s(shape, group)
+        share, figure = self.share(shape, group), self.figure(shape, group)
+        if seconds is None:
+            guess = estimate(self.example[shape], group)
+            return None if guess is None else guess.speeds[0].epoch_s + guess.speeds[0].evaluation_s
+        mean = seconds * share.pack / self.example[shape].training.epochs
+        speeds = figure.speeds if figure is not None else ()
+        return mean + max((speed.evaluation_s for speed in speeds if speed.pack <= share.pack), default=0.0)
+
+    def longest_first(self) -> list[str]:
+        """The shapes by the time of a run; before them those of unknown length.
+
+        Returns:
+            Shapes.
+        """
+
+        def seconds(shape: str) -> float:
+            found = [time for group in self.groups if (time := self.run_s(shape, group)[0]) is not None]
+            return min(found, default=float("inf"))
+
+        return sorted(dict.fromkeys(self.shape_of.values()), key=lambda shape: -seconds(shape))  # stable
+
+    def learn(self, shape: str, group: Group, *, pack: int | None = None, processes: int | None = None) -> None:
+        """Notes, for this and later launches, that more than this runs out of memory.
+
+        Args:
+            shape: of `placement.shape`.
+            group: one of `groups`.
+            pack: the largest K from now on.
+            processes: the largest k from now on.
+        """
+        self.figures.learn(self._speed_shape[shape], group.device, pack=pack, processes=processes)
+        for name, speed_name in self._speed_shape.items():
+            if speed_name == self._speed_shape[shape]:
+                before = self._shares.pop((name, group), None)
+                now = self.share(name, group)
+                if before is not None and now.pack > min(before.pack, pack or before.pack):  # the file asks for more
+                    self._shares[name, group] = replace(now, pack=min(before.pack, pack or before.pack))
+
+    def forget(self, shape: str) -> None:
+        """Chooses a shape's shares anew, because its figure has changed.
+
+        Args:
+            shape: of `placement.shape`.
+        """
+        same = {name for name, speed_name in self._speed_shape.items() if speed_name == self._speed_shape[shape]}
+        self._shares = {(name, group): share for (name, group), share in self._shares.items() if name not in same}
+
+    @property
+    def asked_pack(self) -> int | None:
+        """K, where the sweep file says it."""
+        return self._execution.pack if isinstance(self._execution.pack, int) else None
+
+    def widened(self, share: Share, group: Group, processes: int) -> Share:
+        """A larger share, for a run that ran out of memory alone.
+
+        Args:
+            share: that was too small.
+            group: of its device.
+            processes: the k to have.
+
+        Returns:
+            The share of 1 / k for a single run.
+        """
+        cpus = group.cores / processes if not group.is_gpu else share.cpus
+        gpus = 1 / processes if group.is_gpu else 0.0
+        grown = min(1.0, share.fraction + 1 / processes - 1 / share.processes)
+        return replace(share, cpus=cpus, gpus=gpus, pack=1, processes=processes, fraction=grown)

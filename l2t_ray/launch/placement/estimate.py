@@ -1,0 +1,75 @@
+"""How long runs take where nothing was measured: arithmetic from operation counts, always told as an estimate.
+
+An epoch takes the operations of its images over what the device gives, and no less than the launches of its kernels.
+Operations of VGG-9 at width 1: 0.153 G multiply-adds an image forward; forward and backward count three times that.
+"""
+
+from l2t_ray import registry
+from l2t_ray.config import Run
+from l2t_ray.launch.placement.devices import CPU, Group
+from l2t_ray.launch.placement.measurements import Figure, Speed
+
+ARCH = "vgg9"
+FORWARD = 2 * 0.153e9  # operations an image
+UNITS = {"scratch": 1.0, "ufm": 1.6, "l2t_ww": 10.0, "l2t_www": 10.0}  # of forward + backward (docs/measurements.md)
+UNITS_OF_OTHERS = 2.0
+GIVEN = {  # operations a second that convolutions of this size may get: 15 % of the maker's float32 figure; a CPU core
+    "NVIDIA H200": 10e12,
+    "NVIDIA H100 80GB HBM3": 10e12,
+    "NVIDIA A100-SXM4-80GB": 2.9e12,
+    "NVIDIA A100-SXM4-40GB": 2.9e12,
+    "NVIDIA L40S": 13e12,
+    "NVIDIA GeForce RTX 4090": 12e12,
+    "NVIDIA GeForce RTX 3090": 5e12,
+    "Tesla T4": 1.2e12,
+    CPU: 50e9,
+}
+LAUNCH_S = 0.003  # the kernels' launches of one unit's step, at the least, on a card
+CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "tiny_imagenet": 200, "digits": 10}
+TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "stl10": 8_000, "tiny_imagenet": 10_000, "digits": 540}
+BYTES_AN_IMAGE = 6 * 2**20  # activations, their adjoints and tangents of one image at width 1, all units alike
+NOTE = "operations by 15 % of the maker's float32 speed; not measured"
+
+
+def n_images(run: Run) -> int | None:
+    """The training images of a run.
+
+    Args:
+        run: the run.
+
+    Returns:
+        Their number; None where it depends on what a folder holds.
+    """
+    samples = run.data.samples_per_class
+    n_classes = len(run.data.classes) if run.data.classes else CLASSES.get(run.data.name)
+    if isinstance(samples, int):
+        return None if n_classes is None else samples * n_classes
+    named = [number for name, number in samples.items() if name != "*"]
+    if "*" not in samples:
+        return sum(named)
+    return None if n_classes is None else sum(named) + samples["*"] * (n_classes - len(named))
+
+
+def estimate(run: Run, group: Group) -> Figure | None:
+    """A figure by arithmetic.
+
+    Args:
+        run: of the shape.
+        group: the devices.
+
+    Returns:
+        For K = 1, marked as an estimate; None where the number of images or the device is unknown, or the target is
+        another network than the one whose operations are known.
+    """
+    images, given = n_images(run), GIVEN.get(group.device)
+    if images is None or given is None or run.target.arch != ARCH:
+        return None
+    operations = FORWARD * max(run.target.width, 0.05) ** 2
+    units = UNITS.get(run.method, UNITS_OF_OTHERS if run.method in registry.METHODS else 1.0)
+    n_steps = -(-images // run.training.batch_size)
+    launches_s = LAUNCH_S * units**0.5 * n_steps if group.is_gpu else 0.002 * units * n_steps
+    epoch_s = max(3 * operations * units * images / given, launches_s)
+    evaluation_s = operations * TEST_IMAGES.get(run.data.name, 10_000) / given
+    held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width
+    speed = Speed(1, epoch_s, evaluation_s, int(held) + 300 * 2**20)
+    return Figure((speed,), context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)

@@ -1,0 +1,202 @@
+"""What a sweep has come to: cells with their counts and accuracies, failures with their reasons."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TextIO
+
+from l2t_ray.config import Run
+from l2t_ray.errors import duration
+from l2t_ray.launch.placement.plan import Plan
+from l2t_ray.launch.power import Detectable
+from l2t_ray.ledger.entries import Entry, failures, finished
+
+REASONS_SHOWN, CELLS_SHOWN = 20, 200
+BASES = {
+    "ledger": "as in the ledger",
+    "measured": "as measured here",
+    "shipped": "as measured elsewhere and shipped",
+    "estimate": "ESTIMATED by arithmetic, not measured",
+}
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One cell."""
+
+    cell: str
+    n_wanted: int
+    n_finished: int
+    n_diverged: int
+    n_failed: int
+    mean_test_accuracy_percent: float | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One run without a result."""
+
+    key: str
+    cell: str
+    seed: int
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sweep's state, from the ledger alone."""
+
+    sweep: str
+    n_wanted: int
+    n_finished: int
+    cells: tuple[CellSummary, ...]
+    failures: tuple[Failure, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """This as plain values.
+
+        Returns:
+            What `--json` prints.
+        """
+        return asdict(self)
+
+
+def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> Summary:
+    """Looks the wanted runs up in the ledger.
+
+    Args:
+        sweep: its name.
+        runs: wanted, by key.
+        cells: key to cell.
+        entries: of the ledger.
+
+    Returns:
+        The summary.
+    """
+    entries = list(entries)
+    done, lost = finished(entries, runs), failures(entries, runs)
+    keys: dict[str, list[str]] = defaultdict(list)
+    for key in runs:
+        keys[cells[key]].append(key)
+    rows = []
+    for cell, wanted in keys.items():
+        accuracies = [
+            done[key].metrics["test_accuracy_percent"]
+            for key in wanted
+            if key in done and "test_accuracy_percent" in done[key].metrics
+        ]
+        outcomes = [lost[key][0] for key in wanted if key in lost]
+        rows.append(
+            CellSummary(
+                cell=cell,
+                n_wanted=len(wanted),
+                n_finished=sum(key in done for key in wanted),
+                n_diverged=outcomes.count("diverged"),
+                n_failed=outcomes.count("failed"),
+                mean_test_accuracy_percent=sum(accuracies) / len(accuracies) if accuracies else None,
+            )
+        )
+    told = tuple(Failure(key, cells[key], runs[key].seed, outcome, reason) for key, (outcome, reason) in lost.items())
+    return Summary(sweep, len(runs), len(done), tuple(rows), told)
+
+
+def print_summary(summary: Summary, stream: TextIO) -> None:
+    """The summary as tables.
+
+    Args:
+        summary: of a sweep.
+        stream: where to.
+    """
+    table = _table(stream, "cell", "finished", "diverged", "failed", "mean test accuracy %")
+    for row in summary.cells:
+        accuracy = "" if row.mean_test_accuracy_percent is None else f"{row.mean_test_accuracy_percent:.2f}"
+        counts = [str(number) if number else "" for number in (row.n_diverged, row.n_failed)]
+        table.add_row(row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy)
+    _print(table, stream)
+    for failure in summary.failures[:REASONS_SHOWN]:
+        print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
+    if len(summary.failures) > REASONS_SHOWN:
+        print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
+
+
+def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
+    """The plan as a table.
+
+    Args:
+        plan: of a launch.
+        power: what the seeds can show.
+        stream: where to.
+    """
+    mixed = any(len(row.lanes) > 1 for row in plan.cells)
+    titles = ("a run takes", "known from", "memory", "pack", "a device")
+    table = _table(stream, "cell", "wanted", "finished", "to train", *(["on"] if mixed else []), *titles)
+    for row in plan.cells[:CELLS_SHOWN]:
+        head = [row.cell, *(str(number) for number in (row.n_wanted, row.n_finished, row.n_to_train))]
+        if not row.lanes:
+            table.add_row(*head)
+        for lane in row.lanes:
+            run = "unknown" if lane.run_s is None else duration(lane.run_s)
+            memory = "" if lane.peak_bytes is None else f"{lane.peak_bytes / 2**30:.1f} GiB"
+            place = [lane.device] if mixed else []
+            table.add_row(*head, *place, run, lane.basis, memory, str(lane.pack), str(lane.processes))
+            head = [""] * len(head)
+    _print(table, stream)
+    if len(plan.cells) > CELLS_SHOWN:
+        print(f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all", file=stream)
+    print(f"devices: {plan.fleet}", file=stream)
+    for share, n_runs in plan.shares.items():
+        print(f"placement of {n_runs} runs: {share}", file=stream)
+    if plan.wall_s is None:
+        print(f"time: unknown, {plan.n_unmeasured} runs are of shapes never measured on this device", file=stream)
+    elif plan.device_hours is not None:
+        told = ", ".join(f"{n_runs} runs {BASES[basis]}" for basis, n_runs in plan.bases.items())
+        hours = f"{plan.device_hours:.3g} device-hours"
+        print(f"time: {duration(plan.wall_s)}, {hours}, {duration(plan.work_s)} of training ({told})", file=stream)
+    if plan.price is not None:
+        print(f"price: {plan.price:.2f}", file=stream)
+    if power is not None:
+        print(_told(power), file=stream)
+
+
+def _told(power: Detectable) -> str:
+    family = f"{power.n_seeds} seeds, {power.n_comparisons} comparisons, alpha {power.alpha:.2g} each"
+    if power.a12 is None or power.sds is None:
+        return f"power: {family}: too few seeds to find any difference 4 times in 5"
+    points = f"{power.sds:.2f} standard deviations of a run"
+    if power.accuracy_points is not None:
+        points = f"{power.accuracy_points:.2f} accuracy points ({points}, {power.sd_percent:.2f})"
+    return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
+
+
+def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
+    """Any table of texts.
+
+    Args:
+        header: titles; the first column is set to the left.
+        rows: texts.
+        stream: where to.
+    """
+    table = _table(stream, *header)
+    for row in rows:
+        table.add_row(*row)
+    _print(table, stream)
+
+
+def _table(stream: TextIO, *columns: str) -> Any:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "cell" else "right", overflow="fold")
+    return table
+
+
+def _print(table: Any, stream: TextIO) -> None:
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)

@@ -1,0 +1,111 @@
+"""What travels from the driver to a worker: how packs are trained in this launch, and a pack's runs, as JSON text."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from l2t_ray.config import Data, Run
+from l2t_ray.errors import InputError
+from l2t_ray.training.storage import File, storage
+
+TRAINER = "l2t_ray.training.pack:train"
+
+
+@dataclass(frozen=True)
+class Work:
+    """How packs are trained in one launch: everything that is not a run's setting."""
+
+    folder: str  # the working folder, from which relative paths count
+    checkpoints: str  # a place that every node reaches, of `storage.storage`
+    data_dir: str
+    download: bool = True
+    checkpoint_s: float = 60.0
+    threads: int = 1
+    report_s: float = 2.0
+    methods: tuple[str, ...] = ()  # files of the user's methods
+    trainer: str = TRAINER
+    mps: str = ""  # the launch's name where NVIDIA's service may run
+    files: tuple[tuple[str, str], ...] = ()  # (path as the settings name it, SHA-256) of what workers read
+    depot: str = ""  # the name of the actor that brings them, where a cluster was joined
+
+    def to_json(self) -> str:
+        """This as text.
+
+        Returns:
+            JSON.
+        """
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The opposite of `to_json`.
+
+        Args:
+            text: its JSON.
+
+        Returns:
+            An equal object.
+        """
+        values = json.loads(text)
+        files = tuple((path, sha256) for path, sha256 in values["files"])
+        return cls(**{**values, "methods": tuple(values["methods"]), "files": files})
+
+    def checkpoint(self, key: str) -> File:
+        """Where a run's newest checkpoint lies.
+
+        Args:
+            key: the run's.
+
+        Returns:
+            The file.
+        """
+        return storage(self.checkpoints) / f"{key}.ckpt"
+
+
+def encode(runs: Sequence[Run]) -> str:
+    """A pack as it travels to a worker.
+
+    Args:
+        runs: of one pack.
+
+    Returns:
+        JSON text.
+    """
+    return json.dumps([{"key": run.key, "run": run.model_dump(mode="json")} for run in runs])
+
+
+def decode(text: str) -> list[Run]:
+    """The pack that `encode` gave.
+
+    Args:
+        text: its JSON.
+
+    Returns:
+        Equal runs.
+
+    Raises:
+        InputError: if a key differs, because the worker has another version of the code or of a method.
+    """
+    runs = []
+    for item in json.loads(text):
+        run = Run.model_validate_json(json.dumps(item["run"]))
+        if run.key != item["key"]:
+            raise InputError(
+                f"run {item['key']}: the worker's key must be the driver's, got {run.key}; "
+                "give both the same l2t-ray and methods"
+            )
+        runs.append(run)
+    return runs
+
+
+def whole(settings: Data) -> Data:
+    """What is loaded for these settings: the same for every number of images a class.
+
+    Args:
+        settings: of a run.
+
+    Returns:
+        Settings that are equal where the loaded data set is.
+    """
+    return settings.model_copy(update={"samples_per_class": 1, "validation_per_class": None})

@@ -1,0 +1,153 @@
+"""Real steps of one shape in a fresh process: seconds, bytes, start-up time. `probe` makes it an actor of Ray."""
+
+import itertools
+import math
+import os
+import resource
+import statistics
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2t_ray import registry
+from l2t_ray.config import Run
+from l2t_ray.data.subsets import count_samples
+from l2t_ray.launch.placement.measurements import Speed
+from l2t_ray.launch.worker import files as depot
+from l2t_ray.launch.worker import mps
+from l2t_ray.launch.worker.job import Work, decode
+from l2t_ray.launch.worker.train import inputs, trainer
+from l2t_ray.training.device import context_bytes, is_out_of_memory
+from l2t_ray.training.pack import EVALUATION_BATCH
+
+STEPS = 2  # of an epoch, at the most
+FIRST_EPOCHS = 3  # the first warms up, the last ends with an evaluation
+ENOUGH_S = 1.0  # of measured epochs
+MOST_EPOCHS = 200
+IMAGE_BYTES = 3 * 32 * 32
+
+
+class Prober:
+    """One process that measures.
+
+    Args:
+        work: JSON of `Work`.
+        runs: JSON of `encode`, of equal shape: as many as the largest pack to measure.
+        begun: time.time() when the process was asked for.
+    """
+
+    def __init__(self, work: str, runs: str, begun: float) -> None:
+        self.work = Work.from_json(work)
+        if Path(self.work.folder).is_dir():
+            os.chdir(self.work.folder)
+        mps.join(self.work.mps)
+        registry.load([Path(depot.local(self.work, path)) for path in self.work.methods])
+        torch.set_num_threads(self.work.threads)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        runs_given = decode(runs)
+        data, self.source = inputs(self.work, runs_given[0])
+        validating = runs_given[0].data.validation_per_class is not None
+        self.n_test = EVALUATION_BATCH if validating else len(data.test_labels)  # validation images are probed whole
+        counted = count_samples(data.train_labels, data.classes, runs_given[0].data.samples_per_class, name=data.name)
+        self.n_images = int(sum(counted))
+        self.runs = [_smaller(run, self.n_images, len(data.classes)) for run in runs_given]
+        counted = count_samples(data.train_labels, data.classes, self.runs[0].data.samples_per_class, name=data.name)
+        self.n_probed = int(sum(counted))
+        self.data = replace(
+            data, test_images=data.test_images[:EVALUATION_BATCH], test_labels=data.test_labels[:EVALUATION_BATCH]
+        )
+        self.begun = begun
+        self.context_bytes = context_bytes(self.device)
+
+    def ready(self) -> dict[str, Any]:
+        """Answers when all is loaded.
+
+        Returns:
+            {"start_s", "context_bytes"}
+        """
+        return {"start_s": time.time() - self.begun, "context_bytes": self.context_bytes}
+
+    def speed(self, pack: int) -> dict[str, Any] | None:
+        """Measures packs of K runs.
+
+        Args:
+            pack: K.
+
+        Returns:
+            `Speed` as plain values, for whole epochs and the whole test set; None where memory was short.
+        """
+        try:
+            marks = self._train(pack, FIRST_EPOCHS)
+            epoch_s = marks[1]
+            if epoch_s < ENOUGH_S / 2:
+                n_epochs = min(MOST_EPOCHS, 2 + math.ceil(ENOUGH_S / max(epoch_s, ENOUGH_S / MOST_EPOCHS)))
+                marks = self._train(pack, n_epochs)
+                epoch_s = min(marks[1:-1])  # whatever else runs here only adds
+        except Exception as error:
+            if is_out_of_memory(error):
+                return None
+            raise
+        batch = self.runs[0].training.batch_size
+        n_steps = math.ceil(self.n_images / batch) / math.ceil(self.n_probed / batch)
+        n_evaluations = math.ceil(self.n_test / EVALUATION_BATCH)
+        more_bytes = (self.n_images - self.n_probed) * IMAGE_BYTES * pack
+        speed = Speed(
+            pack=pack,
+            epoch_s=epoch_s * n_steps,
+            evaluation_s=max(0.0, marks[-1] - epoch_s) * n_evaluations,
+            peak_bytes=_peak_bytes(self.device) + more_bytes,
+            prepare_s=max(0.0, marks[0] - epoch_s),
+        )
+        return asdict(speed)
+
+    def pace(self, pack: int, seconds: float) -> float:
+        """Trains for some time beside other processes.
+
+        Args:
+            pack: K.
+            seconds: about how long.
+
+        Returns:
+            The median time of an epoch as it was probed, without evaluations.
+        """
+        end, marks = time.monotonic() + seconds, []
+        while time.monotonic() < end:
+            marks += self._train(pack, FIRST_EPOCHS * 4)[1:-1]
+        return statistics.median(marks)
+
+    def _train(self, pack: int, n_epochs: int) -> list[float]:
+        """The time of each epoch."""
+        runs = [_with_epochs(run, n_epochs) for run in self.runs[:pack]]
+        marks = [time.perf_counter()]
+        train = trainer(self.work)
+        train(runs, self.data, self.source, device=self.device, on_epoch=lambda *_: marks.append(time.perf_counter()))
+        if len(marks) <= n_epochs:  # a trainer that tells no epochs, or diverged early
+            whole_s = time.perf_counter() - marks[0]
+            return [whole_s / n_epochs] * n_epochs
+        return [later - earlier for earlier, later in itertools.pairwise(marks)]
+
+
+def _smaller(run: Run, n_images: int, n_classes: int) -> Run:
+    """The same with at most `STEPS` steps an epoch."""
+    most = STEPS * run.training.batch_size
+    if n_images <= most:
+        return run
+    data = run.data.model_copy(update={"samples_per_class": max(1, most // n_classes)})
+    return run.model_copy(update={"data": data})
+
+
+def _with_epochs(run: Run, n_epochs: int) -> Run:
+    training = run.training.model_copy(update={"epochs": n_epochs})
+    record = run.record.model_copy(update={"evaluations": 0})
+    return run.model_copy(update={"training": training, "record": record})
+
+
+def _peak_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes

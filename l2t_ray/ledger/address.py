@@ -1,0 +1,123 @@
+"""The address of the ledger: where MLflow is looked for, and how that is told without its password."""
+
+import contextlib
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from l2t_ray.errors import InputError, LedgerUnavailableError, mask
+
+SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVER_SCHEMES = ("http://", "https://")
+
+
+def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
+    """Where the ledger is: the argument, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
+
+    Args:
+        uri: of MLflow.
+        folder: the working folder.
+
+    Returns:
+        MLflow's tracking URI.
+
+    Raises:
+        InputError: if it is a folder of files, which MLflow 3.13 gave up, or another unknown kind.
+    """
+    named = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
+    chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or file_uri(folder.resolve() / "mlflow.db")
+    if not chosen.startswith((*SQL_SCHEMES, *SERVER_SCHEMES)):
+        raise InputError(
+            f"{named} must be a database or a server (sqlite:///FILE, postgresql://..., http://...), got {mask(chosen)}"
+        )
+    if not chosen.startswith("sqlite") and re.search(r"\s", chosen):
+        raise InputError(f"{named} must have no blanks, got some; write %20 in a password, or trim it")
+    return chosen
+
+
+def file_uri(path: Path) -> str:
+    """The URI of a SQLite file: SQLAlchemy takes what follows a question mark for options, and decodes the rest.
+
+    Args:
+        path: absolute.
+
+    Returns:
+        What `database_file` makes the path of.
+    """
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
+
+
+def is_database(uri: str) -> bool:
+    """Whether the ledger is reached without a server of MLflow.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        True for SQLite, PostgreSQL, MySQL and SQL Server.
+    """
+    return uri.startswith(SQL_SCHEMES)
+
+
+def database_file(uri: str) -> Path | None:
+    """The file behind the URI.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        SQLite's file; None for everything else.
+    """
+    if not uri.startswith("sqlite"):
+        return None
+    return Path(unquote(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0]))
+
+
+def pages(uri: str) -> str:
+    """How MLflow's pages are reached.
+
+    Args:
+        uri: of MLflow.
+
+    Returns:
+        The server's address, or the command that opens a database's pages; without its password.
+    """
+    return mask(uri) if uri.startswith(SERVER_SCHEMES) else f"mlflow ui --backend-store-uri {shlex.quote(mask(uri))}"
+
+
+def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
+    """What is raised where MLflow, its database or the network fail; without secrets.
+
+    Args:
+        uri: of MLflow.
+        error: what was raised.
+
+    Returns:
+        The error to raise.
+    """
+    first_line = (str(error).splitlines() or [""])[0]
+    return LedgerUnavailableError(
+        f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
+        "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
+    )
+
+
+@contextlib.contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Turns whatever MLflow, its database or the network raise in the block into `unavailable`.
+
+    Args:
+        uri: of MLflow.
+
+    Raises:
+        unavailable: a LedgerUnavailableError.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, InputError | LedgerUnavailableError):
+            raise
+        raise unavailable(uri, error) from None

@@ -1,0 +1,368 @@
+"""The ledger: which runs are finished, with which result, in MLflow, which only this file and `mlflow_client` import.
+
+Runs are written through `MlflowClient` with explicit ids by one process. Through a server they are read by MLflow's own
+search; a database at hand is read by SQL, because that search loads every param, metric and tag of every run.
+One object in one long file: reading, writing, the lease and the manifest share a client and an experiment.
+"""
+
+import base64
+import contextlib
+import functools
+import hashlib
+import json
+import logging
+import math
+import re
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError, mask
+from l2t_ray.files import HOME
+from l2t_ray.ledger.address import database_file, is_database, reaching, tracking_uri
+from l2t_ray.ledger.client import FOLDER, connect
+from l2t_ray.ledger.entries import METRICS, Entry, failures, finished
+from l2t_ray.ledger.lease import Lease
+from l2t_ray.ledger.manifest import Wanted, manifest
+from l2t_ray.ledger.server import search_entries
+from l2t_ray.ledger.spool import Record, Result, Spool
+from l2t_ray.ledger.sql import select_entries
+from l2t_ray.training.traces import ARTIFACT as TRACES
+from l2t_ray.training.traces import merge
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
+# refusals of a value; everything else may pass when it is tried again
+REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"})
+
+logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """MLflow as the record of what has been trained, with a spool before it.
+
+    Attributes:
+        sweep: the experiment that new runs go to.
+        uri: where; may hold a password, so only `shown_uri` is ever printed.
+        spool: results that MLflow does not have yet.
+    """
+
+    def __init__(self, sweep: str, uri: str | None = None, *, folder: Path = Path()) -> None:
+        self.sweep = sweep
+        self.folder = folder.resolve()
+        self.uri = tracking_uri(uri, folder)
+        self.spool = Spool(self.folder / HOME / sweep / "spool")
+        self._attempted: set[str] = set()  # keys that may lie in MLflow already, in part
+        self._lease: Lease | None = None
+
+    @property
+    def shown_uri(self) -> str:
+        """The URI without its password."""
+        return mask(self.uri)
+
+    def entries(self, also: Iterable[str] = ()) -> list[Entry]:
+        """Every run of every experiment that this project wrote, oldest first.
+
+        Args:
+            also: names of further metrics.
+
+        Returns:
+            Runs of all kinds and outcomes; none where the database does not exist yet.
+
+        Raises:
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        names = [*dict.fromkeys((*METRICS, *also))]
+        with reaching(self.uri):
+            file = database_file(self.uri)
+            if file is not None and not file.exists():
+                return []
+            if is_database(self.uri):
+                found = [*select_entries(self.uri, names)]
+            else:
+                found = [
+                    *search_entries(self._client, {one.experiment_id: one.name for one in self._experiments()}, names)
+                ]
+        return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
+
+    def finished(self, keys: Iterable[str]) -> dict[str, str]:
+        """The runs among these that are finished.
+
+        Args:
+            keys: of runs.
+
+        Returns:
+            Key to MLflow's run id, the oldest where there are several.
+        """
+        return {key: entry.run_id for key, entry in finished(self.entries(), keys).items()}
+
+    def failures(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """The runs among these that have ended without a result.
+
+        Args:
+            keys: of runs.
+
+        Returns:
+            Key to (outcome, reason) of the latest attempt.
+        """
+        return failures(self.entries(), keys)
+
+    def open(self) -> None:
+        """Makes sure that results can be written: database, schema and experiment exist.
+
+        Raises:
+            InputError: if the experiment was deleted.
+        """
+        if self._experiment.lifecycle_stage != "active":
+            raise InputError(
+                f"{self.shown_uri}: experiment {self.sweep!r} was deleted in MLflow; restore it with "
+                f"`mlflow experiments restore --experiment-id {self._experiment.experiment_id}`, or rename the sweep"
+            )
+
+    @contextlib.contextmanager
+    def writing(self, on_lost: Callable[[str], None] = lambda reason: None) -> Iterator[Lease]:
+        """Makes this process the experiment's only writer, also among hosts; makes database and experiment.
+
+        Args:
+            on_lost: told, in another thread, when another process has taken over.
+
+        Yields:
+            The lease.
+
+        Raises:
+            InputError: if another process is the writer, or the experiment was deleted.
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        self.open()
+        with contextlib.ExitStack() as stack:
+            with reaching(self.uri):
+                lease = Lease(self._client, self._experiment.experiment_id, self.sweep, on_lost=on_lost)
+                self._lease = stack.enter_context(lease)
+            try:
+                yield lease
+            finally:
+                self._lease = None
+
+    def settle(self) -> int:
+        """Ends the runs that a killed writer left RUNNING and whose results are not in the spool here.
+
+        Only for the experiment's one writer. Should such a result turn up in another host's spool, it is completed.
+
+        Returns:
+            How many there were; they are trained again.
+
+        Raises:
+            LedgerUnavailableError: if the ledger does not answer.
+        """
+        waiting = {path.stem for path in self.spool.paths()}
+        left = [
+            entry
+            for entry in self.entries()
+            if entry.kind == "run" and entry.status == "RUNNING" and entry.experiment == self.sweep
+            if entry.key not in waiting
+        ]
+        with reaching(self.uri):
+            for entry in left:
+                self._client.set_tag(entry.run_id, "l2t.outcome", "lost")
+                self._client.set_tag(entry.run_id, "l2t.reason", "its launch was killed while it wrote this run")
+                self._client.set_terminated(entry.run_id, "KILLED")
+        return len(left)
+
+    def record(
+        self, run: Run, result: Result, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
+    ) -> Record:
+        """Spools how a run ended; `flush` carries it on, and may be called from another thread.
+
+        Args:
+            run: the run.
+            result: how it ended.
+            cell: the cell's name in this sweep.
+            data_sha: what the images were, if not a settings' entry.
+            tags: further ones, without the prefix `l2t.` (device, shape).
+
+        Returns:
+            What was spooled.
+        """
+        record = Record.of(run, result, self.sweep, cell, data_sha=data_sha, tags=tags or {})
+        self.spool.put(record)
+        return record
+
+    def flush(self, on_written: Callable[[str], None] = lambda key: None) -> int:
+        """Writes every spooled result into MLflow, each once however often this is called or was interrupted.
+
+        Args:
+            on_written: told the key of every result that MLflow holds now.
+
+        Returns:
+            How many are left because MLflow refuses them; the reason is logged.
+
+        Raises:
+            LedgerUnavailableError: if the ledger does not answer, or another process is its writer by now; the results
+                stay in the spool.
+        """
+        if self._lease is not None:
+            with reaching(self.uri):
+                self._lease.check()
+        for record in self.spool.records():
+            with reaching(self.uri):
+                try:
+                    self._write(record)
+                except Exception as error:
+                    if getattr(error, "error_code", "") not in REFUSALS:
+                        raise
+                    logger.error("%s: MLflow refuses the result: %s", self.spool.folder / record.key, mask(str(error)))
+                    continue
+            self.spool.remove(record)
+            on_written(record.key)
+        return len(self.spool)
+
+    def write_manifest(self, sweep: Wanted, entries: Iterable[Entry]) -> None:
+        """Lists the wanted runs in the experiment's manifest run, so that a report knows what is missing.
+
+        Args:
+            sweep: the whole sweep.
+            entries: the ledger's, to see whether it is there already.
+        """
+        content = json.dumps(manifest(sweep), separators=(",", ":"))
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        run_id = ""
+        for entry in entries:
+            if entry.tags.get("kind") == "manifest" and entry.experiment == self.sweep:
+                if entry.tags.get("manifest_sha") == digest:
+                    return
+                run_id = entry.run_id
+        self.open()
+        with reaching(self.uri):
+            if not run_id:
+                tags = {"l2t.kind": "manifest", "l2t.sweep": self.sweep}
+                created = self._client.create_run(self._experiment.experiment_id, tags=tags, run_name="manifest")
+                run_id = created.info.run_id
+            self._client.log_text(run_id, content, "manifest.json")
+            self._client.set_tag(run_id, "l2t.manifest_sha", digest)
+            self._client.set_terminated(run_id, "FINISHED")
+
+    def write_launch(self, content: Mapping[str, Any]) -> None:
+        """Keeps what a launch was predicted to take, what it took, and how busy its devices were.
+
+        Args:
+            content: plain values with `started_ms`; the manifest run gets it as `launches/STARTED_MS.json`, and a tag
+                `l2t.launch.STARTED_MS` with that name.
+        """
+        with reaching(self.uri):
+            query = "tags.`l2t.kind` = 'manifest'"
+            found = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
+            if found:
+                name, run_id = f"launches/{content['started_ms']}.json", found[0].info.run_id
+                self._client.log_text(run_id, json.dumps(content), name)
+                self._client.set_tag(run_id, f"l2t.launch.{content['started_ms']}", name)
+
+    def _write(self, record: Record) -> None:
+        from mlflow.entities import Metric, Param
+
+        client, run_id = self._client, ""
+        is_new = record.key in self.spool.own and record.key not in self._attempted
+        if not is_new or "trace" in record.tags:
+            order = ["attributes.start_time ASC"]
+            known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'", order_by=order)
+            begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
+            whole = [run for run in known if run.info.status == "FINISHED"]
+            if whole and record.outcome == "finished":
+                self._add_trace(whole[0], record)
+                for double in set(begun) - {run.info.run_id for run in whole}:  # begun here, finished by another sweep
+                    client.delete_run(double)
+                return
+            if begun:
+                run_id = begun[0]
+                for name in ("outcome", "reason"):  # `settle` may have called it lost
+                    client.set_tag(run_id, f"l2t.{name}", {"outcome": record.outcome, **record.tags}[name])
+        self._attempted.add(record.key)
+        if not run_id:
+            tags = {
+                "kind": record.kind,
+                "key": record.key,
+                "sweep": record.sweep,
+                "outcome": record.outcome,
+                **record.tags,
+            }
+            created = client.create_run(
+                self._experiment.experiment_id,
+                start_time=record.start_ms,
+                tags={f"l2t.{name}": value for name, value in tags.items()},
+                run_name=record.name,
+            )
+            run_id = created.info.run_id
+        series = {**record.metrics}
+        last = max((epoch for points in series.values() for epoch, _ in points), default=0)
+        series.update(wall_s=[(last, record.wall_s)], peak_bytes=[(last, float(record.peak_bytes))])
+        metrics = [
+            Metric(re.sub(r"[^\w\-./ ]", "_", name), value, record.end_ms, epoch)
+            for name, points in series.items()
+            for epoch, value in points
+        ]
+        params = [Param(name, value) for name, value in record.params.items()]
+        for start in range(0, max(len(params), 1), PARAMS_A_CALL):
+            first = metrics[:METRICS_A_CALL] if start == 0 else []
+            client.log_batch(run_id, metrics=first, params=params[start : start + PARAMS_A_CALL])
+        for start in range(METRICS_A_CALL, len(metrics), METRICS_A_CALL):
+            client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
+        self._log_files(run_id, {name: base64.b64decode(content) for name, content in record.artifacts.items()})
+        client.set_terminated(run_id, "FINISHED" if record.outcome == "finished" else "FAILED", end_time=record.end_ms)
+
+    def _add_trace(self, run: Any, record: Record) -> None:
+        """Puts a repeated training's trace beside the result that counts, with what it traced before."""
+        known = run.data.tags.get("l2t.trace", "").split()
+        if TRACES not in record.artifacts or run.info.start_time == record.start_ms:
+            return
+        content = base64.b64decode(record.artifacts[TRACES])
+        run_id = run.info.run_id
+        with tempfile.TemporaryDirectory() as folder:
+            if known:
+                content = merge(Path(self._client.download_artifacts(run_id, TRACES, folder)).read_bytes(), content)
+        self._log_files(run_id, {TRACES: content})
+        ended = {name: points[-1][1] for name, points in record.metrics.items() if points}
+        there = {name: run.data.metrics[name] for name in ended if name in run.data.metrics}
+        same = all(there[name] == ended[name] for name in there)
+        told = "the same metrics" if same else f"test accuracy {ended.get('test_accuracy_percent', math.nan):.2f} %"
+        self._client.set_tag(run_id, "l2t.trace_of", f"a repeated training with {told}")
+        asked = {*known, *record.tags["trace"].split()}
+        self._client.set_tag(run_id, "l2t.trace", " ".join(sorted(asked)))  # last: now it is whole
+
+    def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in files.items():
+                path = Path(folder) / name
+                path.write_bytes(content)
+                self._client.log_artifact(run_id, str(path))
+
+    @functools.cached_property
+    def _client(self) -> "MlflowClient":
+        return connect(self.uri, writing=True)
+
+    @functools.cached_property
+    def _experiment(self) -> Any:
+        with reaching(self.uri):
+            found = self._client.get_experiment_by_name(self.sweep)
+            if found is None:
+                location = None
+                if file := database_file(self.uri):
+                    with contextlib.closing(sqlite3.connect(file)) as connection:
+                        connection.execute("PRAGMA journal_mode=WAL")  # reports read while a sweep writes; it stays
+                    location = (file.resolve().parent / FOLDER / self.sweep).as_uri()
+                found = self._client.get_experiment(self._client.create_experiment(self.sweep, location))
+            return found
+
+    def _experiment_ids(self) -> list[str]:
+        return [experiment.experiment_id for experiment in self._experiments()]
+
+    def _experiments(self) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_experiments(max_results=1000, page_token=token)
+            yield from page
+            if not (token := page.token):
+                return

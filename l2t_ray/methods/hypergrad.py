@@ -1,0 +1,210 @@
+"""Algorithm 1's look-ahead (steps 2, 3) and the exact gradient of its outcome (step 4), without a second-order graph.
+
+The look-ahead is momentum SGD; plain steps are momentum 0 and weight decay 0. With q_t its buffer,
+
+    q_{t+1} = mu q_t + (grad L_t(theta_t) + kappa theta_t),    theta_{t+1} = theta_t - alpha q_{t+1},
+
+L_t = s L_wfm for t < T and L_org for t = T. Going back from a = grad L_org(theta_{T+1}), c = 0 (their adjoints):
+
+    c <- c - alpha a;    grad_V += s <dD/dtheta, c> / 2;    a <- a + kappa c + H_t(theta_t) c;    c <- mu c
+
+method.md, section 9, is the case mu = kappa = 0. At t = 0 only the middle term is needed: one tangent pass.
+
+| symbol | code |
+| --- | --- |
+| theta_t, q_t | theta, buffers |
+| alpha, mu, kappa, s | Inner.alpha, .momentum, .weight_decay, .scale, [K] each |
+| E, V, dE | `l2t_ray.matching` |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from l2t_ray.methods import matching
+from l2t_ray.methods.matching import Matching
+from l2t_ray.models.convolutions import per_channel, per_run
+from l2t_ray.models.target import Adjoints, Network, Tensors, Values
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The look-ahead's rule.
+
+    Attributes:
+        alpha: learning rate, [K].
+        scale: factor of L_wfm, [K].
+        momentum: [K], or None for plain gradient steps.
+        weight_decay: [K], or None for plain gradient steps.
+    """
+
+    alpha: Tensor
+    scale: Tensor
+    momentum: Tensor | None = None
+    weight_decay: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One mini-batch of every run.
+
+    Attributes:
+        images: [B, K*3, 32, 32].
+        labels: [K, B].
+        targets: S by target level (`matching.resize_sources`).
+        pixel_weights: V by target level (`meta.pixel_weights`).
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Mapping[int, Tensor]
+    pixel_weights: Mapping[int, Tensor]
+
+
+@dataclass
+class _Step:
+    theta: Tensors
+    values: Values
+    adjoints: Adjoints
+    differences: dict[int, Tensor]
+
+
+def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
+    """The gradient [K, B, N] of each run's mean cross-entropy at its logits, for labels [K, B]."""
+    gradient = logits.softmax(-1)
+    gradient.scatter_add_(-1, labels[..., None], -torch.ones_like(gradient[..., :1]))
+    return gradient.div_(logits.shape[1])
+
+
+def logit_tangent(logits: Tensor, direction: Tensor) -> Tensor:
+    """The derivative of `logit_gradient` along a direction of the logits."""
+    p = logits.softmax(-1)
+    weighted = p * direction
+    return (weighted - p * weighted.sum(-1, keepdim=True)) / logits.shape[1]
+
+
+def distance_gradient(
+    network: Network,
+    pairs: Matching,
+    theta: Tensors,
+    buffers: Tensors,
+    batch: Batch,
+    inner: Inner,
+    n_steps: int,
+) -> dict[int, Tensor]:
+    """The gradient of L_org(theta_{T+1}) with respect to the weights of the distances.
+
+    Args:
+        network: the target.
+        pairs: what is matched.
+        theta: theta_0, network and projections; left untouched.
+        buffers: momentum at theta_0; read with `inner.momentum` alone.
+        batch: images, labels, S and V.
+        inner: the look-ahead's rule.
+        n_steps: T.
+
+    Returns:
+        By target level the sum over t of E dE, [B, K*C_n, H, W]: `meta.phi_gradient` takes it on to phi.
+    """
+    pixel_weights = {n: v * per_channel(inner.scale, v) for n, v in batch.pixel_weights.items()}
+    steps: list[_Step] = []
+    for t in range(n_steps):
+        values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
+        step = _Step(theta, values, Adjoints(), matching.differences(pairs, theta, values.features, batch.targets))
+        at_features, gradients = matching.backward(pairs, theta, values.features, step.differences, pixel_weights)
+        kept = step.adjoints if t > 0 else None  # theta_0 needs no Hessian-vector product
+        gradients |= network.backward(theta, values, at_features, adjoints=kept)
+        theta, buffers = _step(theta, buffers, gradients, inner)
+        steps.append(step)
+
+    values = network.forward(theta, batch.images)
+    last = _Step(theta, values, Adjoints(), {})
+    no_features: list[Tensor | None] = [None] * len(values.features)
+    assert values.logits is not None
+    at_logits = logit_gradient(values.logits, batch.labels)
+    gradients = network.backward(theta, values, no_features, at_logits, last.adjoints)
+    theta, _ = _step(theta, buffers, gradients, inner)
+
+    values = network.forward(theta, batch.images)
+    assert values.logits is not None
+    at_logits = logit_gradient(values.logits, batch.labels)
+    a: dict[str, Tensor] = dict(network.backward(theta, values, no_features, at_logits))
+    del values
+    a |= {name: torch.zeros_like(tensor) for name, tensor in theta.items() if name not in a}
+    c: dict[str, Tensor] | None = None
+    c = _descend(c, a, inner)
+
+    tangents = network.tangent(last.theta, c, last.values, adjoints=last.adjoints)
+    assert last.values.logits is not None
+    assert tangents.logits is not None
+    moved = logit_tangent(last.values.logits, tangents.logits)
+    products = network.backward_tangent(last.theta, c, last.values, last.adjoints, tangents, no_features, moved)
+    a, c = _retreat(a, c, products, inner)
+    del last, tangents
+
+    total: dict[int, Tensor] = {}
+    for t in range(n_steps - 1, -1, -1):
+        step = steps.pop()
+        c = _descend(c, a, inner)
+        kept = step.adjoints if t > 0 else None
+        tangents = network.tangent(step.theta, c, step.values, adjoints=kept, n_levels=pairs.n_levels)
+        moves = matching.tangent(pairs, step.theta, c, step.values.features, tangents.features)
+        for n, move in moves.items():
+            total[n] = total[n].addcmul_(step.differences[n], move) if n in total else step.differences[n] * move
+        if t == 0:
+            break
+        at_features, products = matching.backward_tangent(
+            pairs,
+            step.theta,
+            c,
+            step.values.features,
+            tangents.features,
+            step.differences,
+            moves,
+            pixel_weights,
+        )
+        products |= network.backward_tangent(step.theta, c, step.values, step.adjoints, tangents, at_features)
+        a, c = _retreat(a, c, products, inner)
+    return total
+
+
+def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) -> tuple[dict[str, Tensor], Tensors]:
+    """theta_{t+1} and q_{t+1}; the gradients are overwritten."""
+    down = -inner.alpha
+    if inner.momentum is None or inner.weight_decay is None:
+        moved = {
+            name: torch.addcmul(tensor, gradients[name], per_run(down, tensor)) if name in gradients else tensor
+            for name, tensor in theta.items()
+        }
+        return moved, buffers
+    new_buffers = {}
+    for name, tensor in theta.items():
+        decay = per_run(inner.weight_decay, tensor)
+        buffer = gradients[name].addcmul_(tensor, decay) if name in gradients else tensor * decay
+        new_buffers[name] = buffer.addcmul_(buffers[name], per_run(inner.momentum, tensor))
+    ahead = {name: torch.addcmul(p, new_buffers[name], per_run(down, p)) for name, p in theta.items()}
+    return ahead, new_buffers
+
+
+def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
+    """C - alpha a."""
+    down = -inner.alpha
+    if c is None:
+        return {name: tensor * per_run(down, tensor) for name, tensor in a.items()}
+    return {name: torch.addcmul(c[name], tensor, per_run(down, tensor)) for name, tensor in a.items()}
+
+
+def _retreat(
+    a: dict[str, Tensor], c: dict[str, Tensor], products: Tensors, inner: Inner
+) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """A + kappa c + H c and mu c, in place."""
+    for name, product in products.items():
+        a[name].add_(product)
+    if inner.momentum is None or inner.weight_decay is None:
+        return a, None
+    for name, tensor in a.items():
+        tensor.addcmul_(c[name], per_run(inner.weight_decay, tensor))
+        c[name].mul_(per_run(inner.momentum, tensor))
+    return a, c

@@ -1,0 +1,177 @@
+"""Feature matching: the pairs P, the projections r_theta, the distances D and the loss L_wfm (thesis eq. 4, 5 and 7).
+
+The source levels that one target level is matched with are laid side by side on the channel axis, so a level takes
+one 1 x 1 convolution and one difference, not three.
+
+| symbol | code | meaning, for the target level n |
+| --- | --- | --- |
+| r_theta | project.n.weight, .bias | [K, C_n, T_n, 1, 1], [K, C_n]; C_n = sum of S^m's channels over the pairs (m, n) |
+| S | targets[n] | S^m(x) resized to T^n's H x W, [B, K*C_n, H, W] |
+| E | differences[n] | r(T^n(x)) - S; D = E * E |
+| V | pixel_weights[n] | 2 lambda omega gamma / (B H W), broadcastable to E; L_wfm = sum V D / 2 |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2t_ray.models.convolutions import convolve, convolve_transposed, kernel_gradient
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which source levels teach which target levels, and their channels.
+
+    Attributes:
+        pairs: (m, n) in order.
+        source_channels: channels of S^m.
+        target_channels: channels of T^n.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    source_channels: tuple[int, ...]
+    target_channels: tuple[int, ...]
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The target levels that are matched, ascending."""
+        return tuple(sorted({n for _, n in self.pairs}))
+
+    @property
+    def n_levels(self) -> int:
+        """How many levels of the target a forward pass for L_wfm needs."""
+        return self.levels[-1] + 1
+
+    def sources_of(self, level: int) -> tuple[int, ...]:
+        """The source levels m matched with the target level n."""
+        return tuple(m for m, n in self.pairs if n == level)
+
+    def targets_of(self, source: int) -> tuple[int, ...]:
+        """The target levels n matched with the source level m."""
+        return tuple(n for m, n in self.pairs if m == source)
+
+    def channels(self, level: int) -> int:
+        """C_n."""
+        return sum(self.source_channels[m] for m in self.sources_of(level))
+
+
+def initial_projections(matching: Matching, generator: torch.Generator) -> dict[str, Tensor]:
+    """r_theta for one run, each pair drawn as torch.nn.Conv2d draws it: uniform within 1 / sqrt(inputs).
+
+    Args:
+        matching: the pairs.
+        generator: a CPU generator.
+
+    Returns:
+        project.n.weight [C_n, T_n, 1, 1] and project.n.bias [C_n] of every matched level.
+    """
+    theta = {}
+    for n in matching.levels:
+        n_inputs, n_outputs = matching.target_channels[n], matching.channels(n)
+        bound = n_inputs**-0.5
+        draws = torch.rand(n_outputs, n_inputs + 1, generator=generator).mul_(2 * bound).sub_(bound)
+        theta[f"project.{n}.weight"] = draws[:, :-1, None, None].contiguous()
+        theta[f"project.{n}.bias"] = draws[:, -1].contiguous()
+    return theta
+
+
+def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequence[int]) -> dict[int, Tensor]:
+    """S by target level: every S^m resized bilinearly to the level's size and laid side by side.
+
+    Args:
+        matching: the pairs.
+        features: S^m(x), [B, K, C_m, H_m, W_m].
+        sizes: H = W of each target level.
+
+    Returns:
+        targets[n] [B, K*C_n, H, W].
+    """
+    targets = {}
+    for n in matching.levels:
+        parts = []
+        for m in matching.sources_of(n):
+            part = features[m]
+            if part.shape[-1] != sizes[n]:
+                flat = part.flatten(1, 2)
+                part = F.interpolate(flat, size=(sizes[n], sizes[n]), mode="bilinear").unflatten(1, part.shape[1:3])
+            parts.append(part)
+        targets[n] = torch.cat(parts, dim=2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    return targets
+
+
+def differences(
+    matching: Matching, theta: Mapping[str, Tensor], features: Sequence[Tensor], targets: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    """E by target level, [B, K*C_n, H, W], from T^n(x) [B, K*T_n, H, W]."""
+    result = {}
+    for n in matching.levels:
+        weight, bias = theta[f"project.{n}.weight"], theta[f"project.{n}.bias"].flatten()
+        projected = F.conv2d(features[n], weight.flatten(0, 1), bias, groups=weight.shape[0])
+        result[n] = projected.sub_(targets[n])
+    return result
+
+
+def backward(
+    matching: Matching,
+    theta: Mapping[str, Tensor],
+    features: Sequence[Tensor],
+    differences: Mapping[int, Tensor],
+    pixel_weights: Mapping[int, Tensor],
+) -> tuple[list[Tensor | None], dict[str, Tensor]]:
+    """The gradients of L_wfm at the features and at the projections.
+
+    Returns:
+        By level the gradient at T^n(x) or None; by name the gradients at r_theta.
+    """
+    at_features: list[Tensor | None] = [None] * len(features)
+    at_theta = {}
+    for n in matching.levels:
+        weight = theta[f"project.{n}.weight"]
+        slope = pixel_weights[n] * differences[n]
+        at_features[n] = convolve_transposed(slope, features[n], weight)
+        at_theta[f"project.{n}.weight"] = kernel_gradient(slope, features[n], weight)
+        at_theta[f"project.{n}.bias"] = slope.sum((0, 2, 3)).view(weight.shape[:2])
+    return at_features, at_theta
+
+
+def tangent(
+    matching: Matching,
+    theta: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    features: Sequence[Tensor],
+    feature_tangents: Sequence[Tensor],
+) -> dict[int, Tensor]:
+    """DE by target level along a direction of theta; the derivative of D is 2 E dE."""
+    result = {}
+    for n in matching.levels:
+        weight, dbias = direction[f"project.{n}.weight"], direction[f"project.{n}.bias"].flatten()
+        moved = F.conv2d(features[n], weight.flatten(0, 1), dbias, groups=weight.shape[0])
+        result[n] = moved.add_(convolve(feature_tangents[n], theta[f"project.{n}.weight"]))
+    return result
+
+
+def backward_tangent(
+    matching: Matching,
+    theta: Mapping[str, Tensor],
+    direction: Mapping[str, Tensor],
+    features: Sequence[Tensor],
+    feature_tangents: Sequence[Tensor],
+    differences: Mapping[int, Tensor],
+    difference_tangents: Mapping[int, Tensor],
+    pixel_weights: Mapping[int, Tensor],
+) -> tuple[list[Tensor | None], dict[str, Tensor]]:
+    """The derivative of `backward`'s result along a direction of theta."""
+    at_features: list[Tensor | None] = [None] * len(features)
+    at_theta = {}
+    for n in matching.levels:
+        weight, dweight = theta[f"project.{n}.weight"], direction[f"project.{n}.weight"]
+        slope, dslope = pixel_weights[n] * differences[n], pixel_weights[n] * difference_tangents[n]
+        moved = convolve_transposed(dslope, features[n], weight)
+        at_features[n] = moved.add_(convolve_transposed(slope, features[n], dweight))
+        kernel = kernel_gradient(dslope, features[n], weight)
+        at_theta[f"project.{n}.weight"] = kernel + kernel_gradient(slope, feature_tangents[n], weight)
+        at_theta[f"project.{n}.bias"] = dslope.sum((0, 2, 3)).view(weight.shape[:2])
+    return at_features, at_theta

@@ -1,0 +1,163 @@
+"""The meta-networks f, g and h with parameters phi: *what*, *where* and *which* to transfer (thesis eq. 5 to 7).
+
+Each is one linear layer on S^m(x) for every pair (m, n). The layers of the pairs that share a source level are batched.
+
+| symbol | code | shape, for the source level m with N target levels, C channels, H x W pixels |
+| --- | --- | --- |
+| f | what.m.weight, what.m.bias | [K, N, C, C], [K, N, C]: channel means -> softmax = omega |
+| g | where.m.weight, where.m.bias | [K, N, C], [K, N]: channel means -> ReLU6 = lambda |
+| h | which.m.weight, which.m.bias | [K, C, H W, 9 N], [K, C, 9 N]: channel -> 3 x 3 -> softplus -> bilinear = gamma |
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2t_ray.methods.matching import Matching
+
+GRID = 3  # h gives gamma on a 3 x 3 grid
+GAMMA_ONE = math.log(math.e - 1)  # softplus of it is 1: l2t_www starts as l2t_ww
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of one batch, by target level.
+
+    Attributes:
+        channels: lambda omega, [B, K*C_n].
+        grids: gamma's grid, [B, K*C_n, 3, 3], or None where gamma = 1.
+    """
+
+    channels: dict[int, Tensor]
+    grids: dict[int, Tensor] | None
+
+
+def initial_phi(
+    matching: Matching, networks: frozenset[str], sizes: Sequence[int], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Phi for one run: f zero, g torch.nn.Linear's draw with bias 1 (published code), h such that gamma = 1.
+
+    Args:
+        matching: the pairs.
+        networks: which of "what", "where", "which" the method has.
+        sizes: H = W of S^m.
+        generator: a CPU generator, stream "init.meta".
+
+    Returns:
+        float32 tensors by name, without the axis K.
+    """
+    phi = {}
+    for m in sorted({m for m, _ in matching.pairs}):
+        n_targets, n_channels = len(matching.targets_of(m)), matching.source_channels[m]
+        if "what" in networks:
+            phi[f"what.{m}.weight"] = torch.zeros(n_targets, n_channels, n_channels)
+            phi[f"what.{m}.bias"] = torch.zeros(n_targets, n_channels)
+        if "where" in networks:
+            bound = n_channels**-0.5
+            draws = torch.rand(n_targets, n_channels, generator=generator)
+            phi[f"where.{m}.weight"] = draws.mul_(2 * bound).sub_(bound)
+            phi[f"where.{m}.bias"] = torch.ones(n_targets)
+        if "which" in networks:
+            phi[f"which.{m}.weight"] = torch.zeros(n_channels, sizes[m] ** 2, GRID**2 * n_targets)
+            phi[f"which.{m}.bias"] = torch.full((n_channels, GRID**2 * n_targets), GAMMA_ONE)
+    return phi
+
+
+def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tensor]) -> Weights:
+    """omega, lambda and gamma of a batch; without phi, omega = 1 / C and lambda = gamma = 1 (ufm).
+
+    Args:
+        matching: the pairs.
+        phi: parameters, [K, ...] each.
+        features: S^m(x), [B, K, C_m, H_m, W_m].
+
+    Returns:
+        The weights, differentiable with respect to phi.
+    """
+    channels: dict[tuple[int, int], Tensor] = {}
+    grids: dict[tuple[int, int], Tensor] = {}
+    for m in sorted({m for m, _ in matching.pairs}):
+        maps = features[m].transpose(0, 1)  # [K, B, C, H, W]
+        n_runs, n_images, n_channels = maps.shape[:3]
+        means = maps.mean((3, 4))
+        targets = matching.targets_of(m)
+        omega = means.new_full((n_runs, len(targets), n_images, n_channels), 1 / n_channels)
+        if f"what.{m}.weight" in phi:
+            scores = means[:, None] @ phi[f"what.{m}.weight"].mT + phi[f"what.{m}.bias"][:, :, None]
+            omega = scores.softmax(-1)
+        if f"where.{m}.weight" in phi:
+            score = phi[f"where.{m}.weight"] @ means.mT + phi[f"where.{m}.bias"][:, :, None]
+            omega = omega * F.relu6(score)[..., None]
+        for position, n in enumerate(targets):
+            channels[m, n] = omega[:, position].transpose(0, 1)  # [B, K, C]
+        if f"which.{m}.weight" in phi:
+            flat = maps.flatten(3).permute(0, 2, 1, 3)  # [K, C, B, H W]
+            scores = flat @ phi[f"which.{m}.weight"] + phi[f"which.{m}.bias"][:, :, None]
+            by_target = F.softplus(scores).unflatten(-1, (len(targets), GRID, GRID)).permute(2, 0, 1, 3, 4, 5)
+            for position, n in enumerate(targets):
+                grids[m, n] = by_target[:, :, :, position]  # [B, K, C, 3, 3]
+    return Weights(_lay_side_by_side(matching, channels), _lay_side_by_side(matching, grids) if grids else None)
+
+
+def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
+    """V by target level: 2 lambda omega gamma / (B H W), [B, K*C_n, H, W], or [B, K*C_n, 1, 1] where gamma = 1.
+
+    Args:
+        weights: what `weigh` gave.
+        sizes: H = W of each target level.
+
+    Returns:
+        V, without gradient.
+    """
+    result = {}
+    for n, per_channel in weights.channels.items():
+        v = per_channel.detach()[..., None, None] * (2 / (per_channel.shape[0] * sizes[n] ** 2))
+        if weights.grids is not None:
+            grid = (v * weights.grids[n].detach()).contiguous(memory_format=torch.channels_last)
+            v = F.interpolate(grid, size=(sizes[n], sizes[n]), mode="bilinear")
+        result[n] = v
+    return result
+
+
+@torch.enable_grad()
+def phi_gradient(
+    phi: Mapping[str, Tensor], weights: Weights, at_distances: Mapping[int, Tensor], scale: Tensor
+) -> dict[str, Tensor]:
+    """The gradient at phi, from sums over the look-ahead's steps of the distances' derivatives.
+
+    L_wfm is linear in the weights, so the outer loss depends on phi through sum V dD / 2 alone.
+
+    Args:
+        phi: parameters that require a gradient.
+        weights: what `weigh` gave for them.
+        at_distances: by target level the sum over steps of E dE, [B, K*C_n, H, W].
+        scale: factor of L_wfm inside the look-ahead, [K].
+
+    Returns:
+        Gradients by name.
+    """
+    terms = []
+    for n, per_channel in weights.channels.items():
+        n_images, n_pixels = per_channel.shape[0], at_distances[n].shape[2] * at_distances[n].shape[3]
+        at_pixels, factor = at_distances[n], 2 / (n_images * n_pixels)
+        if weights.grids is None:
+            term = per_channel * at_pixels.sum((2, 3))
+        else:
+            shape = [*at_pixels.shape[:2], GRID, GRID]
+            size = list(at_pixels.shape[2:])
+            at_grid = torch.ops.aten.upsample_bilinear2d_backward(at_pixels, size, shape, False)
+            term = per_channel * (weights.grids[n] * at_grid).sum((2, 3))
+        terms.append(factor * term.view(n_images, scale.shape[0], -1).sum((0, 2)))
+    surrogate = (scale * torch.stack(terms).sum(0)).sum()
+    gradients = torch.autograd.grad(surrogate, list(phi.values()))
+    return dict(zip(phi, gradients, strict=True))
+
+
+def _lay_side_by_side(matching: Matching, by_pair: Mapping[tuple[int, int], Tensor]) -> dict[int, Tensor]:
+    """[B, K, C_m, ...] by pair as [B, K*C_n, ...] by target level."""
+    sides = {n: [by_pair[m, n] for m in matching.sources_of(n)] for n in matching.levels}
+    return {n: torch.cat(parts, dim=2).flatten(1, 2) for n, parts in sides.items()}

@@ -1,0 +1,328 @@
+"""The target network as a chain: values, adjoints, tangents, and the tangents of the adjoints.
+
+K runs are trained at once by grouped operators: activations are [B, K*C, H, W], parameters [K, ...], logits [K, B, N];
+with K = 1 these are the usual operators. Nothing here uses autograd, so each pass is one sweep over the layers and the
+activations of the gradient serve its Hessian-vector product too.
+
+| symbol | code | meaning, for the convolution l of a level |
+| --- | --- | --- |
+| x, w | inputs, conv.l.weight | input and kernel; z = conv(x, w) |
+| u | normal | z whitened by batch statistics: (z - mean) * rstd |
+| y | outputs | relu(g u + b), g and b the batch norm's weight and bias |
+| P(q) | _whiten | q - mean(q) - u mean(u q): the adjoint of whitening, up to rstd, and its tangent |
+| a | adjoints | P(gradient at g u + b); the gradient at z is s a with s = g rstd |
+| d... | ... | derivative along a direction of the parameters |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2t_ray.models import convolutions as scaled
+from l2t_ray.models.convolutions import EPSILON, channel_mean, channels, convolve, count, mask_, whiten
+from l2t_ray.models.target import Adjoints, Tangents, Values
+
+BN_MOMENTUM = 0.1
+_ONES = [1, 1]
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain of conv, batch norm, ReLU; a max-pool after each level; global average pool; one linear layer.
+
+    Attributes:
+        levels: output channels of each level's convolutions.
+        n_classes: outputs of the linear layer.
+        operands: type in which convolutions multiply (bfloat16); the parameters' if None. Everything else, sums
+            included, stays in the parameters' type.
+    """
+
+    levels: tuple[tuple[int, ...], ...]
+    n_classes: int
+    operands: torch.dtype | None = None
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Output channels of every convolution, in order."""
+        return tuple(n for level in self.levels for n in level)
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of T^n(x)."""
+        return tuple(level[-1] for level in self.levels)
+
+    def forward(
+        self,
+        theta: Tensors,
+        x: Tensor,
+        *,
+        statistics: Tensors | None = None,
+        n_levels: int | None = None,
+    ) -> Values:
+        """The chain's values with batch statistics.
+
+        Args:
+            theta: parameters, [K, ...] each.
+            x: images [B, K*3, 32, 32].
+            statistics: running mean and variance to update in place (`initial_statistics`), or none.
+            n_levels: stop after this many levels, without logits; all levels and the logits by default.
+
+        Returns:
+            The values of every layer.
+        """
+        values, index = Values(), 0
+        for level in self.levels[:n_levels]:
+            for _ in level:
+                g, b = channels(theta[f"bn.{index}.weight"]), channels(theta[f"bn.{index}.bias"])
+                x = x.to(self.operands or x.dtype)  # once, for every product with it
+                values.inputs.append(x)
+                z = convolve(x, theta[f"conv.{index}.weight"], self.operands)
+                running = (
+                    (None, None) if statistics is None else (statistics[f"mean.{index}"], statistics[f"var.{index}"])
+                )
+                u, _, rstd = torch.ops.aten.native_batch_norm(z, None, None, *running, True, BN_MOMENTUM, EPSILON)
+                x = torch.addcmul(b, u, g).relu_()
+                values.normal.append(u)
+                values.rstd.append(rstd)
+                values.outputs.append(x)
+                index += 1
+            values.features.append(x)
+            x, indices = torch.ops.aten.max_pool2d_with_indices(x, [2, 2], [2, 2])
+            values.pool_indices.append(indices)
+        if n_levels is None:
+            values.pooled = _by_run(x.mean((2, 3)), theta)
+            values.logits = torch.baddbmm(theta["fc.bias"][:, None], values.pooled, theta["fc.weight"].mT)
+        return values
+
+    def backward(
+        self,
+        theta: Tensors,
+        values: Values,
+        feature_gradients: Sequence[Tensor | None],
+        logit_gradient: Tensor | None = None,
+        adjoints: Adjoints | None = None,
+    ) -> dict[str, Tensor]:
+        """The gradient at theta of a loss whose gradients at features and logits are given.
+
+        Args:
+            theta: parameters.
+            values: what `forward` gave.
+            feature_gradients: by level [B, K*C, H, W] or None; may be overwritten.
+            logit_gradient: [K, B, N] or None.
+            adjoints: filled, if given, for `backward_tangent`.
+
+        Returns:
+            Gradients by name; layers that the loss does not reach are left out.
+        """
+        gradients: dict[str, Tensor] = {}
+        g_pool = None
+        if logit_gradient is not None:
+            assert values.pooled is not None
+            gradients["fc.weight"] = logit_gradient.mT @ values.pooled
+            gradients["fc.bias"] = logit_gradient.sum(1)
+            g_pool = _spread(logit_gradient @ theta["fc.weight"], values)
+            if adjoints is not None:
+                adjoints.logits = logit_gradient
+        index = len(values.inputs)
+        for level in range(len(values.features) - 1, -1, -1):
+            gy = _join(feature_gradients[level], _unpool(g_pool, values, level))
+            for _ in self.levels[level]:
+                index -= 1
+                if gy is None:
+                    continue
+                w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
+                s = theta[f"bn.{index}.weight"] * values.rstd[index].view_as(theta[f"bn.{index}.weight"])
+                a, gg, gb = whiten(mask_(gy, values.outputs[index]), u)
+                kernel, raw, gy = scaled.gradients(a, s, x, w, self.operands, at_input=index > 0)
+                gradients[f"conv.{index}.weight"] = kernel
+                gradients[f"bn.{index}.weight"] = gg.view_as(s)
+                gradients[f"bn.{index}.bias"] = gb.view_as(s)
+                if adjoints is not None:
+                    adjoints.white[index], adjoints.kernel[index] = a, raw
+                    adjoints.overlap[index] = gg / count(u)
+            g_pool = gy
+        return gradients
+
+    def tangent(
+        self,
+        theta: Tensors,
+        direction: Tensors,
+        values: Values,
+        *,
+        adjoints: Adjoints | None = None,
+        n_levels: int | None = None,
+    ) -> Tangents:
+        """Derivatives of the chain's values along a direction of the parameters.
+
+        Args:
+            theta: parameters.
+            direction: a tensor for every parameter.
+            values: what `forward` gave.
+            adjoints: what `backward` filled, if `backward_tangent` is to follow.
+            n_levels: stop after this many levels, without logits.
+
+        Returns:
+            The tangents of features and logits, and what `backward_tangent` needs.
+        """
+        tangents, index = Tangents(), 0
+        dx: Tensor | None = None  # images do not depend on theta
+        for level in range(len(self.levels[:n_levels])):
+            for _ in self.levels[level]:
+                g, dg = theta[f"bn.{index}.weight"], direction[f"bn.{index}.weight"]
+                db, u, rstd = direction[f"bn.{index}.bias"], values.normal[index], values.rstd[index]
+                dz = convolve(values.inputs[index], direction[f"conv.{index}.weight"], self.operands)
+                if dx is not None:
+                    dz += convolve(dx, theta[f"conv.{index}.weight"], self.operands)
+                white, stretch, _ = whiten(dz, u)
+                tangents.inputs.append(dx)
+                tangents.white.append(white)
+                tangents.stretch.append(stretch / count(u))
+                reached = adjoints is not None and index in adjoints.white
+                tangents.overlap.append(channel_mean(adjoints.white[index], dz) if reached and adjoints else None)
+                dy = torch.addcmul(channels(db), white, channels(g * rstd.view_as(g))).addcmul_(u, channels(dg))
+                dx = mask_(dy, values.outputs[index])
+                index += 1
+            assert dx is not None
+            tangents.features.append(dx)
+            if n_levels is None or level + 1 < n_levels:
+                dx = _pool(dx, values, level)
+        if n_levels is None:
+            assert dx is not None
+            assert values.pooled is not None
+            tangents.pooled = _by_run(dx.mean((2, 3)), theta)
+            tangents.logits = torch.baddbmm(direction["fc.bias"][:, None], tangents.pooled, theta["fc.weight"].mT)
+            tangents.logits = tangents.logits + values.pooled @ direction["fc.weight"].mT
+        return tangents
+
+    def backward_tangent(
+        self,
+        theta: Tensors,
+        direction: Tensors,
+        values: Values,
+        adjoints: Adjoints,
+        tangents: Tangents,
+        feature_tangents: Sequence[Tensor | None],
+        logit_tangent: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The derivative of `backward`'s result along a direction: a Hessian-vector product.
+
+        Args:
+            theta: parameters.
+            direction: the vector, a tensor for every parameter.
+            values: what `forward` gave.
+            adjoints: what `backward` filled.
+            tangents: what `tangent` gave for this direction.
+            feature_tangents: derivatives of `backward`'s feature_gradients; may be overwritten.
+            logit_tangent: derivative of `backward`'s logit_gradient.
+
+        Returns:
+            Products by name; layers that the loss does not reach are left out.
+        """
+        products: dict[str, Tensor] = {}
+        dg_pool = None
+        if logit_tangent is not None:
+            assert adjoints.logits is not None
+            assert values.pooled is not None
+            assert tangents.pooled is not None
+            products["fc.weight"] = logit_tangent.mT @ values.pooled + adjoints.logits.mT @ tangents.pooled
+            products["fc.bias"] = logit_tangent.sum(1)
+            dg_pool = _spread(logit_tangent @ theta["fc.weight"] + adjoints.logits @ direction["fc.weight"], values)
+        index = len(values.inputs)
+        for level in range(len(values.features) - 1, -1, -1):
+            dgy = _join(feature_tangents[level], _unpool(dg_pool, values, level))
+            for _ in self.levels[level]:
+                index -= 1
+                if dgy is None:
+                    continue
+                w, dw = theta[f"conv.{index}.weight"], direction[f"conv.{index}.weight"]
+                g, dg = theta[f"bn.{index}.weight"], direction[f"bn.{index}.weight"]
+                x, dx, u = values.inputs[index], tangents.inputs[index], values.normal[index]
+                rstd, overlap = values.rstd[index], tangents.overlap[index]
+                assert overlap is not None
+                a, mean_a_dz = adjoints.white[index], overlap * rstd
+                s = g * rstd.view_as(g)
+                ds = (dg - s * tangents.stretch[index].view_as(g)) * rstd.view_as(g)
+                da, dgg, dgb = whiten(mask_(dgy, values.outputs[index]), u)
+                da.addcmul_(tangents.white[index], -channels(adjoints.overlap[index] * rstd))
+                da.addcmul_(u, -channels(mean_a_dz))
+                products[f"bn.{index}.weight"] = (dgg + mean_a_dz * count(u)).view_as(g)
+                products[f"bn.{index}.bias"] = dgb.view_as(g)
+                products[f"conv.{index}.weight"], dgy = scaled.gradient_tangents(
+                    a, da, s, ds, x, dx, w, dw, adjoints.kernel[index], self.operands
+                )
+            dg_pool = dgy
+        return products
+
+    def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
+        """Logits with running statistics.
+
+        Args:
+            theta: parameters, [K, ...] each.
+            statistics: running mean and variance of every batch norm, [K*C] each.
+            x: images [B, K*3, 32, 32].
+
+        Returns:
+            [K, B, N].
+        """
+        index = 0
+        for level in self.levels:
+            for _ in level:
+                x = convolve(x, theta[f"conv.{index}.weight"], self.operands)
+                x = F.batch_norm(
+                    x,
+                    statistics[f"mean.{index}"],
+                    statistics[f"var.{index}"],
+                    theta[f"bn.{index}.weight"].flatten(),
+                    theta[f"bn.{index}.bias"].flatten(),
+                    eps=EPSILON,
+                ).relu_()
+                index += 1
+            x = F.max_pool2d(x, 2)
+        return torch.baddbmm(theta["fc.bias"][:, None], _by_run(x.mean((2, 3)), theta), theta["fc.weight"].mT)
+
+    def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
+        """Running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
+        means = {f"mean.{i}": like.new_zeros(n_runs * n) for i, n in enumerate(self.channels)}
+        return means | {f"var.{i}": like.new_ones(n_runs * n) for i, n in enumerate(self.channels)}
+
+
+def _by_run(pooled: Tensor, theta: Tensors) -> Tensor:
+    """[B, K*C] as [K, B, C]."""
+    split: Tensor = pooled.unflatten(1, (theta["fc.weight"].shape[0], -1))
+    return split.transpose(0, 1)
+
+
+def _spread(g_pooled: Tensor, values: Values) -> Tensor:
+    """The gradient [B, K*C, h, w] of a global average from that of its result [K, B, C]."""
+    height, width = values.pool_indices[-1].shape[2:]
+    flat = g_pooled.transpose(0, 1).flatten(1)[..., None, None] / (height * width)
+    return flat.expand(-1, -1, height, width)
+
+
+def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
+    """A tangent through a max-pool: the entry that was the largest."""
+    indices = values.pool_indices[level]
+    picked = dy.permute(0, 2, 3, 1).flatten(1, 2).gather(1, indices.permute(0, 2, 3, 1).flatten(1, 2))
+    maps: Tensor = picked.unflatten(1, indices.shape[2:])
+    return maps.permute(0, 3, 1, 2)
+
+
+def _unpool(g_pool: Tensor | None, values: Values, level: int) -> Tensor | None:
+    if g_pool is None:
+        return None
+    y, indices = values.features[level], values.pool_indices[level]
+    gy: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        g_pool.contiguous(memory_format=torch.channels_last), y, [2, 2], [2, 2], [0, 0], _ONES, False, indices
+    )
+    return gy
+
+
+def _join(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return second.add_(first)

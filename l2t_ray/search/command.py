@@ -1,0 +1,124 @@
+"""What the command line does with a sweep file that has a `search:`: plan, status, launch, and the file in the end."""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from l2t_ray.files import HOME, Lock
+from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
+from l2t_ray.launch.placement.progress import read_progress
+from l2t_ray.launch.session import Options
+from l2t_ray.launch.summary import print_plan
+from l2t_ray.search.search import Searching
+from l2t_ray.search.summary import print_summaries, to_json
+
+if TYPE_CHECKING:
+    from l2t_ray.ledger.ledger import Ledger
+    from l2t_ray.sweepfile.read import Sweep
+
+FIGURES = "search"  # below the sweep's report
+
+Say = Callable[[str], None]
+
+
+def run_search(
+    sweep: "Sweep",
+    ledger: "Ledger",
+    arguments: argparse.Namespace,
+    options: Options,
+    say: Say,
+    on_lost: Callable[[str], None],
+    with_sources: Callable[[], "Sweep"],
+) -> tuple[int, Path | None]:
+    """Plans, looks, or searches.
+
+    Args:
+        sweep: with a search.
+        ledger: of the sweep.
+        arguments: of the command line.
+        options: of a launch.
+        say: is told what happens.
+        on_lost: told when another process has become the sweep's writer.
+        with_sources: trains the source networks that are missing, and reads the sweep again.
+
+    Returns:
+        The exit code, and the sweep file to run now, if the search asks for that.
+    """
+    lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
+    if arguments.plan:
+        return _show_plan(Searching(sweep, write=False), ledger, arguments, say), None
+    if arguments.status:
+        holder, running = lock.holder(), read_progress(progress_file)
+        say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
+        if holder and running:
+            say(running["line"])
+        return _show(Searching(sweep, write=False), as_json=arguments.json), None
+    with lock:
+        if sweep.sources:
+            sweep = with_sources()
+        searching = Searching(sweep, write=True)
+        with ledger.writing(on_lost=on_lost):
+            if len(ledger.spool):
+                say(f"{len(ledger.spool)} results of an earlier launch are written to {ledger.shown_uri} first")
+                ledger.flush()
+            ledger.settle()
+            entries = ledger.entries(searching.search.objectives)
+            retry = arguments.retry_failed
+            launched = searching.train(ledger, entries, options, progress_file, say, retry_failed=retry)
+        if launched and launched.n_spooled:
+            say(f"{launched.n_spooled} results wait in {ledger.spool.folder}; the next launch writes them first")
+        if not all(summary.is_done for summary in searching.summaries()):
+            say("interrupted; launch again to go on with the same studies")
+            _show(searching, as_json=arguments.json, launched=launched)
+            return 1, None
+        figures = searching.draw(Path("report", sweep.name, FIGURES))
+        best = None if arguments.where else searching.write_best()
+    runs_best = best is not None and searching.search.settings.run_best
+    code = _show(searching, as_json=arguments.json and not runs_best, launched=launched, quietly=runs_best)
+    say(f"figures of the studies: {Path('report', sweep.name, FIGURES)} ({len(figures)} files)")
+    if best is None:
+        say("the best settings are written when all studies are searched, without --where")
+    elif runs_best:
+        say(f"the best settings are in {best}, which is run now")
+        return code, best
+    else:
+        say(f"result: {best}; run it: python -m l2t_ray.sweep {shlex.quote(str(best))}")
+    return code, None
+
+
+def _show_plan(searching: Searching, ledger: "Ledger", arguments: argparse.Namespace, say: Say) -> int:
+    groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
+    state = searching.state(ledger, ledger.entries())
+    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    for weights, file in searching.sweep.sources.items():
+        say(f"{searching.sweep.name}: {weights} is not there: {file} trains it first")
+    say(searching.announce(plan, len(state.to_train)))
+    search = searching.search
+    if arguments.json:
+        studies = [{"cell": study.name, "space": [*map(str, study.space)]} for study in search.studies]
+        final = {"file": str(search.best_file), "n_runs": searching.n_final_runs}
+        print(json.dumps({"sweep": state.sweep.name, **asdict(plan), "studies": studies, "final": final}, indent=2))
+        return 0
+    print_plan(plan, None, sys.stdout)
+    for space in dict.fromkeys("; ".join(map(str, study.space)) for study in search.studies):
+        print(f"space: {space}")
+    then = "then runs" if search.settings.run_best else "writes"
+    print(f"in the end: {then} {search.best_file}, {searching.n_final_runs} runs")
+    return 0
+
+
+def _show(searching: Searching, *, as_json: bool, launched: Launched | None = None, quietly: bool = False) -> int:
+    summaries = searching.summaries()
+    if as_json:
+        content = to_json(summaries, searching)
+        print(json.dumps({**content, "launch": asdict(launched) if launched else None}, indent=2))
+    else:
+        print_summaries(summaries, searching.search, sys.stderr if quietly else sys.stdout)
+    incomplete = launched is not None and (launched.n_left or launched.n_spooled)
+    return 1 if incomplete or any(summary.n_failed for summary in summaries) else 0

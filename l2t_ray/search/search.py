@@ -1,0 +1,249 @@
+"""A sweep with a `search:` at work: studies in Optuna's storage, one launch that trains their trials, the result."""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError, LedgerUnavailableError, duration, mask
+from l2t_ray.files import HOME
+from l2t_ray.launch.backlog import State
+from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.placement.devices import local_fleet
+from l2t_ray.launch.placement.plan import Plan
+from l2t_ray.launch.session import Options, train
+from l2t_ray.ledger.entries import Entry
+from l2t_ray.search.study import DIVERGED, TunedStudy, open_storage, read_trials, storage_address, study_name
+from l2t_ray.search.summary import Best, StudySummary
+from l2t_ray.search.trials import Trials
+from l2t_ray.sweepfile.write import Choice, check_best_file, write_best
+
+if TYPE_CHECKING:
+    from l2t_ray.ledger.ledger import Ledger
+    from l2t_ray.sweepfile.read import Sweep
+    from l2t_ray.sweepfile.search import Study
+
+States = optuna.trial.TrialState
+
+
+class Searching:
+    """The search of a sweep, with its storage.
+
+    Args:
+        sweep: with a search.
+        write: whether this process may make the storage: it holds the sweep then.
+
+    Attributes:
+        address: of the storage, without its password.
+    """
+
+    def __init__(self, sweep: "Sweep", *, write: bool) -> None:
+        assert sweep.search is not None
+        self.sweep, self.search = sweep, sweep.search
+        address = storage_address(self.search, HOME / sweep.name)
+        self.address = mask(address)
+        self._storage = open_storage(address, write=write)
+        self._names = {study.name: study_name(sweep.name, study, self.search) for study in self.search.studies}
+
+    def state(self, ledger: "Ledger", entries: list[Entry]) -> State:
+        """What the search may still train, with example runs: their shapes and number are those to come.
+
+        Args:
+            ledger: of the sweep.
+            entries: of the ledger.
+
+        Returns:
+            As of a sweep that wants these.
+        """
+        runs: dict[str, Run] = {}
+        cells: dict[str, str] = {}
+        for study in self.search.studies:
+            n_left, n_unlike = self._n_runs_left(study), max((len(d.values) for d in study.space), default=0) or 1
+            for turn in range(n_unlike):  # every value of a list once: weights to bring along, shapes to measure
+                example = study.trial_run({d.name: d.example(turn) for d in study.space}, 0)
+                for run in example.with_seeds(range(turn, n_left, n_unlike)):
+                    runs[run.key], cells[run.key] = run, study.name
+        return State(replace(self.sweep, runs=runs, cells=cells), ledger, entries, {}, {}, [*runs])
+
+    @property
+    def n_final_runs(self) -> int:
+        """Runs of the sweep that is written in the end; with two objectives at least so many."""
+        return sum(len(study.seeds) for study in self.search.studies) * (2 if self.search.settings.untuned else 1)
+
+    def announce(self, plan: Plan, n_left: int) -> str:
+        """A launch's first line.
+
+        Args:
+            plan: of the launch.
+            n_left: runs to train at most.
+
+        Returns:
+            What it will do.
+        """
+        search = self.search
+        ended = sum(s.n_complete + s.n_pruned + s.n_failed for s in self.summaries())
+        n_studies, n_trials = len(search.studies), search.settings.trials
+        head = f"{self.sweep.name}: {n_studies} stud{'y' if n_studies == 1 else 'ies'} of {n_trials} trials"
+        head += f" with {len(search.seeds)} seeds, {ended} trials ended"
+        if not n_left:
+            return f"{head}, nothing to search"
+        wall = "time unknown" if plan.wall_s is None else f"at most about {duration(plan.wall_s)}"
+        return f"{head}, at most {n_left} runs to train, {next(iter(plan.shares))}, {wall}; studies in {self.address}"
+
+    def train(
+        self,
+        ledger: "Ledger",
+        entries: list[Entry],
+        options: Options,
+        progress_file: Path,
+        say: Callable[[str], None],
+        *,
+        retry_failed: bool,
+    ) -> Launched | None:
+        """Trains trials until every study has as many as it should.
+
+        Args:
+            ledger: this process is its writer.
+            entries: of the ledger.
+            options: of the command line.
+            progress_file: for `--status`.
+            say: is told what happens.
+            retry_failed: whether failed trials are tried again.
+
+        Returns:
+            What the launch came to; None where there was nothing to do.
+        """
+        check_best_file(self.search.best_file)
+        studies = [
+            (study, TunedStudy(self._names[study.name], study, self.search, self._storage))
+            for study in self.search.studies
+        ]
+        trials = Trials(self.search, studies, entries, retry_failed=retry_failed)
+        state = self.state(ledger, entries)
+        lanes = state.lanes(local_fleet())
+        say(self.announce(state.plan(lanes), trials.n_further))
+        launched = train(state, lanes, options, progress_file, say, feed=trials) if trials.n_further else None
+        try:
+            entries = ledger.entries()
+            ledger.write_manifest(self.wanted(entries), entries)
+        except LedgerUnavailableError as error:  # the results wait in the spool, the trials are in Optuna's storage
+            say(f"the list of the trials' runs is not kept: {error}")
+        return launched
+
+    def wanted(self, entries: Sequence[Entry]) -> "Sweep":
+        """The trials' runs that the ledger knows, as a sweep whose cells are the trials.
+
+        Args:
+            entries: of the ledger.
+
+        Returns:
+            For the manifest.
+        """
+        known = {entry.key for entry in entries if entry.kind == "run"}
+        runs: dict[str, Run] = {}
+        cells: dict[str, str] = {}
+        for study in self.search.studies:
+            for trial in self._trials(study):
+                if len(trial.params) < len(study.space):
+                    continue  # killed while it was drawn
+                for seed in self.search.seeds:
+                    run = study.trial_run(trial.params, seed)
+                    if run.key in known:
+                        runs.setdefault(run.key, run)
+                        cells.setdefault(run.key, study.trial_cell(trial.number))
+        return replace(self.sweep, runs=runs, cells=cells)
+
+    def summaries(self) -> list[StudySummary]:
+        """What every study has come to, from Optuna's storage alone.
+
+        Returns:
+            In the grid's order.
+        """
+        return [self._summary(study) for study in self.search.studies]
+
+    def write_best(self) -> Path:
+        """Writes the final sweep's file.
+
+        Returns:
+            The file.
+
+        Raises:
+            InputError: if a study has no whole trial.
+        """
+        choices, problems = [], []
+        for study, summary in zip(self.search.studies, self.summaries(), strict=True):
+            labels = {trial.number: trial.params for trial in self._trials(study)}
+            if not summary.best:
+                law = "a study must have a trial with all its seeds"
+                remedy = "widen the space, or see why they diverged or failed"
+                problems.append(f"{study.name}: {law}, got none of {summary.n_trials}; {remedy}")
+            for best in summary.best:
+                reached = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.search.objectives, best.values, strict=True))
+                told = f"trial {best.trial} of {summary.n_trials}, {reached}, mean of {len(self.search.seeds)} seeds"
+                name = {} if len(summary.best) == 1 else {"name": f"tuned trial={best.trial}"}
+                choices.append(Choice(study, labels[best.trial], told, **name))
+        if problems:
+            raise InputError(problems)
+        write_best(self.sweep, choices, self.search.best_file, untuned=self.search.settings.untuned)
+        return self.search.best_file
+
+    def draw(self, folder: Path) -> list[Path]:
+        """Optuna's own figures of every study.
+
+        Args:
+            folder: where to.
+
+        Returns:
+            The files.
+        """
+        from l2t_ray.search.summary import draw
+
+        found = []
+        for study in self.search.studies:
+            if any(trial.state == States.COMPLETE for trial in self._trials(study)):
+                found += draw(self._study(study), study.name, self.search.objectives, folder)
+        return found
+
+    def _trials(self, study: "Study") -> Sequence[Any]:
+        return read_trials(self._storage, self._names[study.name])
+
+    def _study(self, study: "Study") -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.load_study(study_name=self._names[study.name], storage=self._storage)
+
+    def _n_runs_left(self, study: "Study") -> int:
+        states = Counter(trial.state for trial in self._trials(study))
+        n_begun = sum(n for state, n in states.items() if state != States.WAITING)
+        n_to_begin = max(0, self.search.settings.trials + self._n_retried(study) - n_begun)
+        return (n_to_begin + states[States.RUNNING]) * len(self.search.seeds)
+
+    def _n_retried(self, study: "Study") -> int:
+        return len(self._study(study).user_attrs.get("retried", [])) if self._trials(study) else 0
+
+    def _summary(self, study: "Study") -> StudySummary:
+        trials = self._trials(study)
+        states = Counter(trial.state for trial in trials)
+        n_diverged = sum(DIVERGED in trial.user_attrs for trial in trials)  # with two objectives, where none is pruned
+        own = study.own_labels()
+        first = [t.values[0] for t in trials if t.state == States.COMPLETE and own is not None and t.params == own]
+        best: Sequence[Any] = []
+        if states[States.COMPLETE]:
+            loaded = self._study(study)
+            best = [loaded.best_trial] if len(self.search.objectives) == 1 else loaded.best_trials
+        return StudySummary(
+            cell=study.name,
+            study=self._names[study.name],
+            n_trials=self.search.settings.trials,
+            n_complete=states[States.COMPLETE],
+            n_pruned=states[States.PRUNED] + n_diverged,
+            n_failed=states[States.FAIL] - n_diverged - self._n_retried(study),
+            n_running=states[States.RUNNING],
+            own=first[0] if first else None,
+            best=tuple(Best(trial.number, tuple(trial.values), dict(trial.params)) for trial in best),
+        )

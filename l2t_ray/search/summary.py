@@ -1,0 +1,158 @@
+"""The results of a search, as text, as JSON, and as Optuna's own figures (history, importances, slices)."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from l2t_ray.files import write_atomic
+from l2t_ray.launch.summary import print_rows
+
+if TYPE_CHECKING:
+    from l2t_ray.search.search import Searching
+    from l2t_ray.sweepfile.search import Search
+
+LEAST_TRIALS = 3  # for importances: whole ones, of unlike values
+
+
+@dataclass(frozen=True)
+class Best:
+    """A trial that nothing beats.
+
+    Attributes:
+        trial: its number.
+        values: of the objectives, each the mean over the seeds.
+        settings: that it chose.
+    """
+
+    trial: int
+    values: tuple[float, ...]
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudySummary:
+    """What a study has come to.
+
+    Attributes:
+        cell: its name in the grid.
+        study: in Optuna's storage.
+        n_trials: wanted.
+        n_complete: with all their seeds.
+        n_pruned: ended early, or diverged.
+        n_failed: whose run raised.
+        n_running: begun and not ended.
+        own: the value of the first objective with the grid's own settings, where they were tried.
+        best: one; with two objectives every trial of the front.
+    """
+
+    cell: str
+    study: str
+    n_trials: int
+    n_complete: int
+    n_pruned: int
+    n_failed: int
+    n_running: int
+    own: float | None
+    best: tuple[Best, ...]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no trial is to be trained any more."""
+        return not self.n_running and self.n_complete + self.n_pruned + self.n_failed >= self.n_trials
+
+
+def print_summaries(summaries: Sequence[StudySummary], search: "Search", stream: TextIO) -> None:
+    """What the studies have come to, as a table.
+
+    Args:
+        summaries: of the studies.
+        search: of the sweep file.
+        stream: where to.
+    """
+    objective = search.objectives[0].removesuffix("_percent").replace("_", " ")
+    header = ("cell", "trials", "pruned", "failed", f"best {objective}", "with its own settings", "best settings")
+    rows = []
+    for item in summaries:
+        n_ended = item.n_complete + item.n_pruned + item.n_failed
+        counts = [f"{n_ended}/{item.n_trials}", *(str(n) if n else "" for n in (item.n_pruned, item.n_failed))]
+        own = "" if item.own is None else f"{item.own:.2f}"
+        for best in item.best or (None,):
+            reached = "" if best is None else ", ".join(f"{value:.2f}" for value in best.values)
+            settings = "" if best is None else ", ".join(f"{n}={_brief(v)}" for n, v in best.settings.items())
+            rows.append((item.cell, *counts, reached, own, settings))
+    print_rows(header, rows, stream)
+
+
+def to_json(summaries: Sequence[StudySummary], searching: "Searching") -> dict[str, Any]:
+    """The same as plain values.
+
+    Args:
+        summaries: of the studies.
+        searching: of the sweep.
+
+    Returns:
+        What `--json` prints.
+    """
+    search = searching.search
+    return {
+        "sweep": searching.sweep.name,
+        "storage": searching.address,
+        "objectives": search.objectives,
+        "seeds": search.seeds,
+        "studies": [{**asdict(summary), "is_done": summary.is_done} for summary in summaries],
+        "best_file": str(search.best_file) if search.best_file.exists() else None,
+    }
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list[Path]:
+    """Writes a study's figures as SVG.
+
+    Args:
+        study: Optuna's, with a whole trial.
+        cell: its name in the grid.
+        objectives: names of the metrics.
+        folder: where to.
+
+    Returns:
+        The files.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")  # no display is needed
+    import optuna
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib as figures
+
+    written = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of an experimental backend, and of figures with a single trial
+        whole = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        for index, name in enumerate(objectives):
+            arguments: dict[str, Any] = {"target_name": name}
+            if len(objectives) > 1:
+                arguments["target"] = lambda trial, index=index: trial.values[index]
+            kinds = {"history": figures.plot_optimization_history, "slice": figures.plot_slice}
+            if len(whole) >= LEAST_TRIALS and len({trial.values[index] for trial in whole}) > 1:
+                kinds["importance"] = figures.plot_param_importances
+            for kind, plot in kinds.items():
+                plot(study, **arguments)
+                figure = pyplot.gcf()
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format="svg", bbox_inches="tight")
+                pyplot.close(figure)
+                suffix = "" if index == 0 else f"_{name}"
+                path = folder / f"{_file_name(cell)}_{kind}{suffix}.svg"
+                write_atomic(path, buffer.getvalue())
+                written.append(path)
+    return written
+
+
+def _file_name(cell: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._=+-" else "_" for letter in cell)

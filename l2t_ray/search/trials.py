@@ -1,0 +1,174 @@
+"""Which runs a search wants next: the next seed of every trial that goes on, then new trials, study by study.
+
+A run is known by its key, as everywhere: one that is in the ledger already, or that another trial is training, is not
+trained again.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import optuna
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError
+from l2t_ray.ledger.entries import Entry, failures, finished
+from l2t_ray.ledger.spool import Ended
+from l2t_ray.search.study import Trial, TunedStudy
+
+if TYPE_CHECKING:
+    from l2t_ray.sweepfile.search import Search, Study
+
+FINISHED, DIVERGED = "finished", "diverged"
+
+
+@dataclass
+class Active:
+    """A study at work.
+
+    Attributes:
+        spec: the cell.
+        study: in Optuna's storage.
+        n_left: trials to begin.
+        ready: trials whose next seed can be looked up or trained.
+        n_open: trials that have begun and not ended.
+    """
+
+    spec: "Study"
+    study: TunedStudy
+    n_left: int
+    ready: deque[Trial] = field(default_factory=deque)
+    n_open: int = 0
+
+
+class Trials:
+    """What the queue of a searching launch is fed from.
+
+    Args:
+        search: of the sweep file.
+        studies: by their cells.
+        entries: of the ledger, with the objectives among their metrics.
+        retry_failed: whether trials and runs that have failed are tried again.
+
+    Attributes:
+        cells: key to cell, of the runs handed out and found.
+        runs: by key.
+    """
+
+    def __init__(
+        self,
+        search: "Search",
+        studies: Iterable[tuple["Study", TunedStudy]],
+        entries: Iterable[Entry],
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self._search, self._entries = search, list(entries)
+        self._retry_failed = retry_failed
+        self.cells: dict[str, str] = {}
+        self.runs: dict[str, Run] = {}
+        self._known: dict[str, tuple[str, Mapping[str, float]]] = {}
+        self._waiting: dict[str, list[tuple[Active, Trial]]] = defaultdict(list)
+        keys = {entry.key for entry in self._entries if entry.kind == "run"}
+        for key, (outcome, _) in failures(self._entries, keys).items():
+            if outcome == DIVERGED or not retry_failed:  # it would diverge again
+                self._known[key] = outcome, {}
+        self._known.update({key: (FINISHED, entry.metrics) for key, entry in finished(self._entries, keys).items()})
+        self._active = deque(self._activate(spec, study) for spec, study in studies)
+
+    @property
+    def n_further(self) -> int:
+        """Runs that may still be asked for, if no trial is pruned."""
+        n_seeds = len(self._search.seeds)
+        return sum(
+            active.n_left * n_seeds + sum(n_seeds - len(trial.values) for trial in active.ready)
+            for active in self._active
+        ) + sum(n_seeds - len(trial.values) - 1 for waiting in self._waiting.values() for _, trial in waiting)
+
+    def next_runs(self, n: int) -> list[Run]:
+        """Runs to train now.
+
+        Args:
+            n: at most so many.
+
+        Returns:
+            Fewer where the others wait for results; none in the end.
+        """
+        found: list[Run] = []
+        idle = 0
+        while len(found) < n and idle < len(self._active):
+            active = self._active[0]
+            self._active.rotate(-1)
+            run = self._next_of(active)
+            idle = idle + 1 if run is None else 0
+            found += [] if run is None else [run]
+        return found
+
+    def ended(self, run: Run, ended: Ended) -> None:
+        """Takes a result.
+
+        Args:
+            run: of `next_runs`.
+            ended: how it ended.
+        """
+        values = {name: points[-1][1] for name, points in ended.metrics.items() if points}
+        self._known[run.key] = (ended.status, {**values, "wall_s": ended.wall_s})
+        for active, trial in self._waiting.pop(run.key, []):
+            active.ready.append(trial)
+
+    def _activate(self, spec: "Study", study: TunedStudy) -> Active:
+        active = Active(spec, study, 0)
+        n_retried = study.retry_failed() if self._retry_failed else len(study.study.user_attrs.get("retried", []))
+        for trial in study.take_over():
+            active.ready.append(trial)
+            active.n_open += 1
+        states = [trial.state for trial in study.study.get_trials(deepcopy=False)]
+        n_begun = len(states) - states.count(optuna.trial.TrialState.WAITING)
+        active.n_left = max(0, self._search.settings.trials + n_retried - n_begun)
+        return active
+
+    def _next_of(self, active: Active) -> Run | None:
+        while True:
+            if active.ready:
+                trial = active.ready.popleft()
+            elif active.n_left and active.n_open < self._search.settings.parallel:
+                trial = active.study.begin()
+                active.n_left, active.n_open = active.n_left - 1, active.n_open + 1
+            else:
+                return None
+            run = self._advance(active, trial)
+            if run is not None:
+                return run
+
+    def _advance(self, active: Active, trial: Trial) -> Run | None:
+        """Takes every result that is there; the run that the trial needs next, unless another trial trains it."""
+        while len(trial.values) < len(self._search.seeds):
+            run = active.spec.trial_run(trial.labels, self._search.seeds[len(trial.values)])
+            self.runs.setdefault(run.key, run)
+            self.cells.setdefault(run.key, active.spec.trial_cell(trial.number))
+            if run.key not in self._known:
+                is_training = run.key in self._waiting
+                self._waiting[run.key].append((active, trial))
+                return None if is_training else run
+            outcome, values = self._known[run.key]
+            if outcome != FINISHED:
+                self._end(active, trial, pruned=outcome == DIVERGED, failed=outcome != DIVERGED)
+                return None
+            is_bad = active.study.saw(trial, self._objectives(values))
+            if is_bad and len(trial.values) < len(self._search.seeds):
+                self._end(active, trial, pruned=True)
+                return None
+        self._end(active, trial)
+        return None
+
+    def _end(self, active: Active, trial: Trial, *, pruned: bool = False, failed: bool = False) -> None:
+        active.study.end(trial, pruned=pruned, failed=failed)
+        active.n_open -= 1
+
+    def _objectives(self, values: Mapping[str, float]) -> tuple[float, ...]:
+        for name in self._search.objectives:
+            if name not in values:
+                known = ", ".join(known for known in values if known.startswith("validation_")) or "none"
+                raise InputError(f"search.objective must be what the runs log, got {name!r}; they log {known}")
+        return tuple(values[name] for name in self._search.objectives)

@@ -1,0 +1,130 @@
+"""The command line's changes to a sweep: other settings (`--set transfer.beta=0.1`), fewer runs (`--where seed=0`)."""
+
+import dataclasses
+import fnmatch
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError, suggest
+from l2t_ray.sweepfile.cells import Cell
+from l2t_ray.sweepfile.settings import RUN, SECTIONS, full_name
+from l2t_ray.sweepfile.yaml_lines import Item, parse_yaml
+
+
+def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str]) -> None:
+    """Puts settings into `run:` (or `execution:`, `search:`), and takes them out of every block.
+
+    Args:
+        parts: the sweep file's, changed in place.
+        overrides: `dotted.key=VALUE`, the value as YAML.
+        problems: a line is added for each that is no such text.
+    """
+    for text in overrides:
+        place = f"--set {text}"
+        key, equals, value = text.partition("=")
+        if not equals:
+            problems.append(f"{place}: must be dotted.key=VALUE, got no '='; write e.g. --set training.epochs=5")
+            continue
+        item, told = parse_yaml(value, "", place)
+        problems.extend(told)
+        key = key.strip().removeprefix("run.")
+        if key == "sweep":
+            parts["sweep"] = item
+        elif key.startswith(("execution.", "search.")):
+            part, _, name = key.partition(".")
+            parts[part] = _with(parts.get(part), (name,), item)
+        else:
+            key = full_name(key)
+            found = [(tuple(key.split(".", 1)), item)]
+            if key in SECTIONS and isinstance(item.value, dict):
+                found = [((key, name), child) for name, child in item.value.items()]
+            for path, child in found:
+                parts["run"] = _with(parts.get("run"), path, child)
+                if "grid" in parts and isinstance(parts["grid"].value, list):
+                    blocks = [_without(block, path) for block in parts["grid"].value]
+                    parts["grid"] = dataclasses.replace(parts["grid"], value=blocks)
+
+
+def _with(item: Item | None, path: tuple[str, ...], value: Item) -> Item:
+    children = item.value if item is not None and isinstance(item.value, dict) else {}
+    child = value if len(path) == 1 else _with(children.get(path[0]), path[1:], value)
+    return Item({**children, path[0]: child}, item.place if item else value.place)
+
+
+def _without(item: Item, path: tuple[str, ...]) -> Item:
+    if not isinstance(item.value, dict) or path[0] not in item.value:
+        return item
+    rest = {name: child for name, child in item.value.items() if name != path[0]}
+    if len(path) > 1:
+        rest[path[0]] = _without(item.value[path[0]], path[1:])
+    return Item(rest, item.place)
+
+
+def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
+    """The cells that match, with the seeds that match.
+
+    Args:
+        cells: of the sweep.
+        where: `KEY=VALUE` with a setting's name, or `cell=PATTERN`; of several with one key, one is enough.
+
+    Returns:
+        At least one cell.
+
+    Raises:
+        InputError: if a key is unknown, or nothing matches.
+    """
+    wanted: dict[str, list[Item]] = {}
+    problems = []
+    for text in where:
+        key, equals, value = text.partition("=")
+        name = full_name(key)
+        if not equals:
+            problems.append(f"--where {text}: must be KEY=VALUE, got no '='; write e.g. --where method=scratch")
+        elif name not in RUN and name != "cell" and not name.startswith("options."):
+            ambiguous = [known for known in RUN if name in {known.partition(".")[0], known.rpartition(".")[2]}]
+            remedy = f"write {' or '.join(ambiguous)}" if ambiguous else suggest(name, [*RUN, "cell"])
+            problems.append(f"--where {text}: KEY must be `cell` or a setting of a run, got {name!r}; {remedy}")
+        else:
+            item = Item(value, f"--where {text}") if name == "cell" else parse_yaml(value, "", f"--where {text}")[0]
+            wanted.setdefault(name, []).append(item)
+    if problems:
+        raise InputError(problems)
+    for name, items in wanted.items():
+        kept = []
+        for cell in cells:
+            if name == "seed":
+                seeds = {
+                    seed: trace for seed, trace in cell.seeds.items() if any(_matches(seed, item) for item in items)
+                }
+                kept += [dataclasses.replace(cell, seeds=seeds)] if seeds else []
+            elif name == "cell":
+                kept += [cell] if any(fnmatch.fnmatchcase(cell.name, str(item.value)) for item in items) else []
+            elif any(_matches(_setting_of(cell.run, name), item) for item in items):
+                kept.append(cell)
+        if not kept:
+            there = dict.fromkeys(_shown_values(cells, name))
+            told = f"{', '.join(itertools.islice(there, 12))}{', ...' if len(there) > 12 else ''}"
+            raise InputError(f"{items[0].place}: must match a run of the sweep, got none; {name} is one of {told}")
+        cells = kept
+    return [*cells]
+
+
+def _shown_values(cells: Sequence[Cell], name: str) -> Iterator[str]:
+    for cell in cells:
+        if name == "seed":
+            yield from map(str, cell.seeds)
+        else:
+            yield cell.name if name == "cell" else json.dumps(_setting_of(cell.run, name)).strip('"')
+
+
+def _setting_of(run: Run, name: str) -> Any:
+    section, _, inner = name.partition(".")
+    value = run.model_dump(mode="json", by_alias=True)[section]
+    return value.get(inner) if inner else value
+
+
+def _matches(value: Any, item: Item) -> bool:
+    return bool(value == item.plain() and isinstance(value, bool) == isinstance(item.value, bool))

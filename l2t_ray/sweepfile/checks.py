@@ -1,0 +1,256 @@
+"""Laws between settings: what a data set holds, what a method needs, what lies behind a path.
+
+Each takes a block's choices, so that a broken value elsewhere in the block hides nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from l2t_ray import registry
+from l2t_ray.config import OPTIONAL_SECTIONS, Source, Target, like_default
+from l2t_ray.data.digests import Contents, Digests
+from l2t_ray.errors import InputError, suggest
+from l2t_ray.registry import BF16_TARGETS, missing_level
+from l2t_ray.sweepfile.blocks import Block, Choice, reads
+from l2t_ray.sweepfile.data_checks import image_problems
+from l2t_ray.sweepfile.settings import shown
+from l2t_ray.sweepfile.trace_checks import trace_problems
+
+WITH_PATH = frozenset({"image_folder", "tiny_imagenet"})
+TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
+
+
+@dataclass
+class Laws:
+    """The laws, and what checking them has found out about files.
+
+    Attributes:
+        digests: of contents.
+        images: by `data.path`.
+        weights: SHA-256 by `source.weights`.
+        missing: by `source.weights` that are not there, the files that train them and what they start from, in order.
+    """
+
+    digests: Digests
+    images: dict[str, Contents] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, dict[str, Path]] = field(default_factory=dict)
+    _unread: dict[tuple[str, str], str] = field(default_factory=dict)  # (place, setting) -> problem
+    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, of lists: they do no harm
+    _read: set[tuple[str, str]] = field(default_factory=set)
+
+    def check(self, block: Block) -> list[str]:
+        """What is wrong between a block's settings.
+
+        Args:
+            block: its choices.
+
+        Returns:
+            A line a problem.
+        """
+        methods = [choice for choice in block.values("method") if choice.value in registry.METHODS]
+        described = [registry.METHODS[choice.value] for choice in methods]
+        self._claim_traces(block, described)
+        self._claim_lists(block, described)
+        return [
+            *self._check_methods(block),
+            *self._check_weights(block, methods),
+            *self._check_options(block, described),
+            *_check_pairs(block, described),
+            *_check_precision(block),
+            *trace_problems(block),
+            *self._check_data(block),
+        ]
+
+    def unread(self) -> list[str]:
+        """Settings that no block of the whole file reads.
+
+        Returns:
+            A line for each.
+        """
+        return [problem for name, problem in self._unread.items() if name not in self._read]
+
+    def notes(self) -> tuple[str, ...]:
+        """Lists that no block of the whole file reads, though they stand like an axis of the grid.
+
+        Returns:
+            A line for each.
+        """
+        return tuple(note for name, note in self._idle.items() if name not in self._read)
+
+    def _check_methods(self, block: Block) -> Iterator[str]:
+        for choice in block.values("method"):
+            if choice.value not in registry.METHODS:
+                law = f"method must be one of {', '.join(registry.METHODS)}"
+                remedy = suggest(choice.value, registry.METHODS)
+                yield f"{choice.item.place}: {law}, got {choice.value!r}; {remedy}, or name its file in `methods:`"
+
+    def _check_weights(self, block: Block, methods: list[Choice]) -> Iterator[str]:
+        needing = [choice for choice in methods if _reads_source(registry.METHODS[choice.value])]
+        if not needing:
+            return
+        named = block.values("source.weights") or [Choice(None, needing[0].item)]
+        for weights in named:
+            if weights.value is None:
+                law = f"source.weights must be given for {needing[0].value}, got none"
+                yield (
+                    f"{weights.item.place}: {law}; add `source: {{weights: FILE}}`, and train one "
+                    "with `python -m l2t_ray.pretrain` if there is none"
+                )
+            elif not Path(weights.value).is_file() and (
+                training := [c for c in block.values("source.train") if c.value]
+            ):
+                for train in training:
+                    yield from self._check_training(block, weights.value, train)
+            elif not Path(weights.value).is_file():
+                law = f"source.weights must be a file, from the working folder, got {weights.value!r}"
+                remedy = (
+                    "correct the path, train it with `python -m l2t_ray.pretrain FILE`, or add `train: FILE` beside it"
+                )
+                yield f"{weights.item.place}: {law}; {remedy}"
+            else:
+                try:
+                    self.weights[weights.value] = self.digests.of_weights(Path(weights.value)).sha256
+                except OSError as error:
+                    law = f"source.weights must be a file that can be read, got {error.strerror!r}"
+                    yield f"{weights.item.place}: {law}; check its permissions"
+        for pinned in block.values("source.sha256"):
+            for value in {choice.value for choice in named} & set(self.weights):
+                yield from _check_pin(pinned, self.weights[value], value)
+
+    def _check_training(self, block: Block, weights: str, train: Choice) -> Iterator[str]:
+        from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining  # needs torch
+
+        place = train.item.place
+        try:
+            settings = read_pretraining(Path(train.value), digests=self.digests)
+            starts = missing_starts(Path(train.value), settings, self.digests)
+        except InputError as error:
+            yield from (f"{place}: source.train: {problem}" for problem in error.problems)
+            return
+        if Path(settings.out) != Path(weights):
+            law = f"source.train must be the file that writes {weights!r}"
+            yield f"{place}: {law}, got {train.value} with `out: {settings.out}`; correct one of them"
+        for name in ("arch", "width"):
+            made, default = getattr(settings.source, name), Choice(getattr(Source(), name), train.item)
+            for choice in block.values(f"source.{name}") or [default]:
+                if choice.value != made:
+                    law = f"source.{name} must be what source.train makes, {made}"
+                    yield f"{choice.item.place}: {law}, got {choice.value}; correct one of them"
+        self.missing[weights] = {**starts, weights: Path(train.value)}
+
+    def _check_options(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
+        for dotted, choices in block.choices.items():
+            section, _, name = dotted.partition(".")
+            for choice in choices if section == "options" else ():
+                claim = (choice.item.place, dotted)
+                taking = [method for method in methods if name in method.options]
+                if taking:
+                    self._read.add(claim)
+                elif methods:
+                    known = sorted({option for method in methods for option in method.options})
+                    law = f"{dotted} must be an option of {', '.join(method.name for method in methods)}"
+                    self._unread[claim] = f"{choice.item.place}: {law}; {suggest(name, known)}"
+                for method in taking:
+                    try:
+                        like_default(choice.value, method.options[name])
+                    except ValueError as error:
+                        law = f"{dotted} {error}, in {method.name}"
+                        yield f"{choice.item.place}: {law}, got {shown(choice.item)}; correct it"
+
+    def _claim_traces(self, block: Block, methods: list[registry.Described]) -> None:
+        networks = {name for method in methods for name in getattr(method, "networks", ())}
+        for name, network in TRACED.items():
+            for choice in block.values(name):
+                claim = (choice.item.place, name)
+                if not choice.value or network in networks:
+                    self._read.add(claim)
+                elif methods:
+                    law = f"{name} must stand with a method that learns {network!r}"
+                    told = ", ".join(method.name for method in methods)
+                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or add such a method"
+
+    def _claim_lists(self, block: Block, methods: list[registry.Described]) -> None:
+        for name in sorted(block.listed):
+            choices = block.values(name)
+            if name.partition(".")[0] not in OPTIONAL_SECTIONS or len(choices) < 2:
+                continue
+            claim = (choices[0].item.place, name)
+            if any(reads(method, name) for method in methods):
+                self._read.add(claim)
+            elif methods:
+                told = ", ".join(method.name for method in methods)
+                self._idle[claim] = (
+                    f"{claim[0]}: note: {told} does not read {name}, whose {len(choices)} values make one cell"
+                )
+
+    def _check_data(self, block: Block) -> Iterator[str]:
+        names = block.values("data.name")
+        reading = [choice for choice in names if choice.value in WITH_PATH]
+        for setting in ("data.path", "data.sha256"):
+            for choice in block.values(setting):
+                claim = (choice.item.place, setting)
+                if reading or choice.value is None:
+                    self._read.add(claim)
+                elif names:
+                    law = f"{setting} must stand with {' or '.join(sorted(WITH_PATH))}"
+                    told = f"data.name {', '.join(name.value for name in names)}"
+                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or correct data.name"
+        for name in names:
+            if name.value not in WITH_PATH:
+                yield from image_problems(block, name.value, None)
+                continue
+            for path in block.values("data.path") or [Choice(None, name.item)]:
+                yield from self._check_path(block, name, path)
+
+    def _check_path(self, block: Block, name: Choice, path: Choice) -> Iterator[str]:
+        if path.value is None:
+            law = f"data.path must name the folder or tar of {name.value}, got none"
+            yield f"{path.item.place}: {law}; add `path:` under `data:`"
+            return
+        if path.value not in self.images:
+            try:
+                if not Path(path.value).exists():
+                    law = f"data.path must be a folder or a tar, from the working folder, got {path.value!r}"
+                    yield f"{path.item.place}: {law}; correct the path, or put the images there"
+                    return
+                self.images[path.value] = self.digests.of_images(Path(path.value))
+            except (InputError, OSError) as error:
+                told = " ".join(str(error).removeprefix(f"{path.value}: ").split())
+                yield f"{path.item.place}: data.path must be a folder or a tar of {name.value}, {path.value!r} {told}"
+                return
+        contents = self.images[path.value]
+        for pinned in block.values("data.sha256"):
+            yield from _check_pin(pinned, contents.sha256, path.value)
+        yield from image_problems(block, name.value, contents.n_train if name.value == "image_folder" else None)
+
+
+def _check_pin(pinned: Choice, found: str, path: str) -> Iterator[str]:
+    if pinned.value not in {None, found}:
+        law = f"sha256 must be that of {path}, {found}"
+        yield f"{pinned.item.place}: {law}, got {pinned.value!r}; correct it, remove it, or restore the file"
+
+
+def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[str]:
+    """Pairs of levels against the levels that the networks have."""
+    if not any(reads(method, "transfer.pairs") for method in methods):
+        return
+    for pairs in block.values("transfer.pairs"):
+        for source in block.values("source.arch") or [Choice(Source().arch, pairs.item)]:
+            for target in block.values("target.arch") or [Choice(Target().arch, pairs.item)]:
+                if wrong := missing_level(pairs.value, source.value, target.value):
+                    yield f"{pairs.item.place}: transfer.pairs {wrong}; correct the list"
+
+
+def _check_precision(block: Block) -> Iterator[str]:
+    """bf16 against the targets whose passes round their operands themselves."""
+    for target in block.values("target.arch"):
+        for precision in block.values("training.precision"):
+            if precision.value == "bf16" and target.value not in BF16_TARGETS:
+                law = f"training.precision must be float32, tf32 or float64 for {target.value}, got bf16"
+                yield f"{precision.item.place}: {law}; leave it out, or take {' or '.join(BF16_TARGETS)}"
+
+
+def _reads_source(method: registry.Described) -> bool:
+    return any(name.partition(".")[0] == "source" for name in method.uses)

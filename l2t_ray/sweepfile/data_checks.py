@@ -1,0 +1,93 @@
+"""What a data set holds, against the classes and the numbers of images that a block asks for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from l2t_ray.errors import suggest
+from l2t_ray.registry import CLASSES, TRAIN_IMAGES_PER_CLASS
+from l2t_ray.sweepfile.blocks import Block, Choice
+
+OTHERS = "*"  # in a map of class to number
+N_TOLD = 20
+
+
+def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -> Iterator[str]:
+    """Classes and numbers against what is known of the data set before anything is read.
+
+    Args:
+        block: its choices.
+        name: of the data set.
+        n_train: training images by class, where a folder has been looked at.
+
+    Yields:
+        A line a problem.
+    """
+    every = list(n_train) if n_train else list(CLASSES.get(name, ()))
+    for chosen in block.values("data.classes") or [Choice(None, None)]:  # type: ignore[arg-type]
+        for title in chosen.value or ():
+            if every and title not in every:
+                place = chosen.item.place
+                yield f"{place}: data.classes must name classes of {name}, got {title!r}; {_suggest(title, every)}"
+        classes = list(chosen.value or every)
+        for samples in block.values("data.samples_per_class"):
+            yield from _check_samples(samples, name, classes, n_train)
+            for held in block.values("data.validation_per_class"):
+                yield from _check_held_out(held, samples, name, classes, n_train)
+
+
+def _check_held_out(
+    held: Choice, samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None
+) -> Iterator[str]:
+    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    left = []
+    for title in classes or [OTHERS]:
+        there = n_train.get(title) if n_train else _images(name, [title])
+        number = wanted.get(title, wanted.get(OTHERS))
+        if there is not None and number is not None:
+            left.append(there - number)
+    if held.value is not None and left and held.value > min(left):
+        law = f"data.validation_per_class must be <= {max(min(left), 0)}, which {name} has beside those trained on"
+        yield f"{held.item.place}: {law}, got {held.value}; ask for fewer"
+
+
+def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None) -> Iterator[str]:
+    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    for title, number in wanted.items():
+        item = samples.item.trail([title])[-1]
+        law = f"{item.place}: data.samples_per_class must"
+        if title == OTHERS:
+            others = [known for known in classes if known not in wanted]
+            there = (
+                min((n_train.get(known, number) for known in others), default=number)
+                if n_train
+                else _images(name, others)
+            )
+        elif classes and title not in classes:
+            yield f"{law} name classes of {name}, got {title!r}; {_suggest(title, classes)}"
+            continue
+        else:
+            there = n_train.get(title, number) if n_train else _images(name, [title])
+        if there is not None and number > there:
+            yield f"{law} be <= {there} for {name}, got {number}; ask for fewer"
+    missing = [title for title in classes if title not in wanted]
+    if OTHERS not in wanted and missing:
+        told = ", ".join(missing[:N_TOLD])
+        yield f"{samples.item.place}: data.samples_per_class must have every class, got none of {told}; add '*': NUMBER"
+
+
+def _images(name: str, classes: list[str]) -> int | None:
+    """Training images of the smallest of these classes, as far as it is known before anything is read."""
+    if (
+        name == "digits" and "8" not in classes
+    ):  # the smallest; the others have up to 92, which the data's reader checks
+        return None
+    return TRAIN_IMAGES_PER_CLASS.get(name)
+
+
+def _suggest(title: str, classes: list[str]) -> str:
+    remedy = suggest(title, classes)
+    return (
+        remedy
+        if len(classes) <= N_TOLD or remedy.startswith("did")
+        else f"known are {', '.join(classes[:N_TOLD])}, ..."
+    )

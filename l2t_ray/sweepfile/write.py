@@ -1,0 +1,160 @@
+"""The sweep file that a search writes: each cell at its best settings, with the grid's own seeds, ready to run."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from l2t_ray import registry
+from l2t_ray.config import Run, Trace
+from l2t_ray.errors import InputError
+from l2t_ray.files import write_atomic
+from l2t_ray.sweepfile.blocks import MAX_NAME_CHARACTERS, reads
+from l2t_ray.sweepfile.search import SUFFIX, VARIANT
+from l2t_ray.sweepfile.yaml_lines import Dumper
+
+if TYPE_CHECKING:
+    from l2t_ray.sweepfile.read import Sweep
+    from l2t_ray.sweepfile.search import Study
+
+MARK = "# Written by the search of "
+DIGESTS = ("source.sha256", "data.sha256")
+SIGNS = " _.+=()-"  # of a `variant:`, beside letters and digits
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial that was chosen.
+
+    Attributes:
+        study: the cell's.
+        labels: its settings, as Optuna keeps them.
+        told: what it reached, in words.
+        name: of the variant.
+    """
+
+    study: "Study"
+    labels: Mapping[str, Any]
+    told: str
+    name: str = VARIANT
+
+
+def check_best_file(path: Path) -> None:
+    """Before a search: may its result be written there?
+
+    Args:
+        path: of the sweep file to write.
+
+    Raises:
+        InputError: if another file is there.
+    """
+    try:
+        with path.open() as stream:
+            line = stream.readline()
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: search.best must be a file that can be written, got {error}; name another") from None
+    if not line.startswith(MARK):
+        law = "search.best must be free, or written by a search"
+        raise InputError(f"{path}: {law}, got a file of yours; move it, or set search.best")
+
+
+def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned: bool) -> None:
+    """Writes the final sweep's file, which reads back as exactly these runs.
+
+    Args:
+        sweep: with the search.
+        choices: the best of every study.
+        path: of the file.
+        untuned: whether each cell's own settings stand there too.
+    """
+    from l2t_ray.sweepfile.read import read_sweep
+
+    blocks: list[tuple[str, list[dict[str, Any]]]] = []
+    expected: set[str] = set()
+    own: set[str] = set()
+    for choice in choices:
+        study = choice.study
+        variant = _label("".join(study.name.split("/", 3)[3:]))
+        if untuned and study.name not in own:
+            own.add(study.name)
+            blocks.append((f"{study.name}: its own settings", _blocks(study.run, study.seeds, variant)))
+            expected |= {run.key for run in study.run.with_seeds(study.seeds)}
+        run = study.final_run(choice.labels)
+        if untuned and run.key == study.run.key:
+            continue  # nothing was better than its own settings: these runs stand there already
+        blocks.append((f"{study.name}: {choice.told}", _blocks(run, study.seeds, f"{variant} {choice.name}".strip())))
+        expected |= {run.key for run in run.with_seeds(study.seeds)}
+    head: dict[str, Any] = {"sweep": f"{sweep.name}{SUFFIX}"}
+    if sweep.methods:
+        head["methods"] = [str(file) for file in sweep.methods]
+    text = f"{MARK}{sweep.path}; launching that again may write it anew.\n{_dump(head)}grid:\n"
+    for comment, parts in blocks:
+        text += f"  # {comment}\n"
+        for block in parts:
+            lines = _dump(block).splitlines()
+            text += f"  - {lines[0]}\n" + "".join(f"    {line}\n" for line in lines[1:])
+    execution = sweep.execution.model_dump(mode="json", exclude_defaults=True)
+    text += _dump({"execution": execution}) if execution else ""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_atomic(part, text.encode())
+        assert set(read_sweep(part).runs) == expected, "the file reads back as what was written"
+    finally:
+        part.unlink(missing_ok=True)
+    write_atomic(path, text.encode())
+
+
+def _blocks(run: Run, seeds: Mapping[int, Trace], variant: str) -> list[dict[str, Any]]:
+    """A block for all seeds that keep the same of their training."""
+    alike: dict[Trace, list[int]] = {}
+    for seed, trace in seeds.items():
+        alike.setdefault(trace, []).append(seed)
+    return [_block(run.model_copy(update={"trace": trace}), found, variant) for trace, found in alike.items()]
+
+
+def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:
+    """Every setting that is not a default and that the method reads, nested as in a sweep file."""
+    method = registry.METHODS[run.method]
+    block: dict[str, Any] = {}
+    for section, values in run.model_dump(mode="json", exclude_defaults=True, by_alias=True).items():
+        if not isinstance(values, dict):
+            block[section] = values
+            continue
+        kept = {name: value for name, value in values.items() if reads(method, f"{section}.{name}")}
+        kept = {name: value for name, value in kept.items() if f"{section}.{name}" not in DIGESTS}
+        if kept:
+            block[section] = kept
+    first, last = min(seeds), max(seeds)
+    is_range = len(seeds) > 1 and sorted(seeds) == [*range(first, last + 1)]
+    block["seed"] = {"from": first, "to": last} if is_range else [*seeds]
+    return {**block, "variant": variant} if variant else block
+
+
+def _label(name: str) -> str:
+    """A `variant:` for what stands behind the method in a cell's name: a list there has brackets, many are long."""
+    text = name.replace(",", " ").replace("[", "(").replace("]", ")")
+    label = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in SIGNS else "_" for sign in text)
+    if label == text and len(label) <= MAX_NAME_CHARACTERS:
+        return label
+    return f"{label[:MAX_NAME_CHARACTERS]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _dump(values: Mapping[str, Any]) -> str:
+    parts = [
+        yaml.dump(
+            {name: value},
+            Dumper=Dumper,
+            sort_keys=False,
+            default_flow_style=None if isinstance(value, dict | list) else False,
+            width=110,
+            allow_unicode=True,
+        )
+        for name, value in values.items()
+    ]
+    return "".join(parts)

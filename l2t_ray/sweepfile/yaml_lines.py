@@ -1,0 +1,230 @@
+"""YAML whose every value knows its line, read without running anything, without repeated keys, and in bounded size.
+
+Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas take them: 1e-4 is a number, `no` is a text.
+Every mapping's key is a text: a class may be called 0.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from l2t_ray.errors import InputError
+
+MAX_BYTES = 1 << 20
+MAX_VALUES = 100_000  # aliases may repeat a value; a bomb of them stops here
+
+Scalar: TypeAlias = bool | int | float | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A value and where it stands.
+
+    Attributes:
+        value: a scalar, a list of items, or a dictionary of them.
+        place: `FILE:LINE`, or the argument of the command line; an entry's line is that of its key.
+    """
+
+    value: "Scalar | list[Item] | dict[str, Item]"
+    place: str
+
+    def plain(self) -> Any:
+        """The value without places.
+
+        Returns:
+            Scalars in lists and dictionaries.
+        """
+        if isinstance(self.value, dict):
+            return {name: item.plain() for name, item in self.value.items()}
+        if isinstance(self.value, list):
+            return [item.plain() for item in self.value]
+        return self.value
+
+    def trail(self, path: "Iterable[int | str]") -> "list[Item]":
+        """The items on a path.
+
+        Args:
+            path: indices and keys; what leads nowhere is passed over.
+
+        Returns:
+            This item first, the innermost last.
+        """
+        items = [self]
+        for step in path:
+            within = items[-1].value
+            if isinstance(within, dict) and step in within:
+                items.append(within[str(step)])
+            elif isinstance(within, list) and isinstance(step, int) and step < len(within):
+                items.append(within[step])
+        return items
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; YAML 1.1's resolvers (yes, 010, 1:30, dates) are replaced by YAML 1.2's core schema."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own attribute)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes what either version of YAML takes for a number, so that a text reads back as one."""
+
+
+_TAG = "tag:yaml.org,2002:"
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # in no path, and on no terminal
+_CORE = {
+    "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", [*"-+0123456789"]),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        [*"-+.0123456789"],
+    ),
+}
+
+
+for _name, (_pattern, _first) in _CORE.items():
+    for _class in (_Loader, Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def load_yaml(path: Path) -> tuple[Item, list[str]]:
+    """Reads a YAML file.
+
+    Args:
+        path: of one document in UTF-8, at most 1 MB.
+
+    Returns:
+        The document, and a line for each problem that leaves the rest readable (a repeated key, an unknown tag).
+
+    Raises:
+        InputError: if there is no such file, or it is no YAML, too large, or nested too deeply.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(
+            f"{path}: must be a file that can be read, got {error.strerror!r}; correct the path"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: must have at most {MAX_BYTES} bytes, got more; write seeds as {{from: 0, to: 29}}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{path}:{line}: must be UTF-8, got byte {content[error.start]:#x}; save it as UTF-8"
+        ) from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str, place: str | None = None) -> tuple[Item, list[str]]:
+    """Reads a YAML text.
+
+    Args:
+        text: of one document; an empty one is null.
+        source: the file's name, for places `SOURCE:LINE`.
+        place: of everything, instead.
+
+    Returns:
+        The document, and a line for each problem that leaves the rest readable.
+
+    Raises:
+        InputError: if it is no YAML, too large, or nested too deeply.
+    """
+    problems: list[str] = []
+    try:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return Item(None, place or f"{source}:1"), problems
+            build = _Builder(loader, source, place, problems)
+            return build(node, node), problems
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise InputError(f"{place or source}: must be nested less deeply, or an alias contains itself") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = place or (f"{source}:{mark.line + 1}" if mark else source)
+        told = " ".join(str(part) for part in (getattr(error, "context", ""), getattr(error, "problem", "")) if part)
+        told = told or " ".join(str(error).split())
+        raise InputError(f"{where}: must be YAML, got: {told}; correct the line, or quote the text") from None
+
+
+class _Builder:
+    """Nodes to items, within the limit."""
+
+    def __init__(self, loader: _Loader, source: str, place: str | None, problems: list[str]) -> None:
+        self.loader, self.source, self.place, self.problems = loader, source, place, problems
+        self.n_values = 0
+
+    def __call__(self, node: yaml.Node, key: yaml.Node) -> Item:
+        self.n_values += 1
+        place = self._place(key)
+        if self.n_values > MAX_VALUES:
+            raise InputError(f"{place}: must have at most {MAX_VALUES} values, aliases written out; use fewer aliases")
+        if not isinstance(node, yaml.ScalarNode) and node.tag not in {_TAG + "map", _TAG + "seq"}:
+            self._refuse(node, "a list or a mapping")
+        if isinstance(node, yaml.MappingNode):
+            return Item(dict(self._entries(node)), place)
+        if isinstance(node, yaml.SequenceNode):
+            return Item([self(child, child) for child in node.value], place)
+        return Item(self._scalar(node), place)
+
+    def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[str, Item]]:
+        seen: dict[str, str] = {}
+        for key, value in node.value:
+            place = self._place(key)
+            if not isinstance(key, yaml.ScalarNode):
+                self.problems.append(f"{place}: a key must be a text, got a list or a mapping; quote it if it is meant")
+            elif key.value == "<<" and key.style is None:
+                law = "a key must be a setting's name, got a merge (<<), which is not read"
+                self.problems.append(f"{place}: {law}; write the settings out, or put them in `run:`")
+            elif key.value in seen:
+                self.problems.append(
+                    f"{place}: a key must stand once, got {key.value!r} again after {seen[key.value]}; remove one"
+                )
+            else:
+                seen[key.value] = place
+                yield self._printable(key), self(value, key)
+
+    def _scalar(self, node: yaml.Node) -> Scalar:
+        kind = node.tag.removeprefix(_TAG)
+        text: str = node.value
+        try:
+            match kind:
+                case "str":
+                    return self._printable(node)
+                case "null":
+                    return None
+                case "bool":
+                    return text.lower() == "true"
+                case "int":
+                    return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
+                case "float":
+                    return float(re.sub(r"\.(?=[iInN])", "", text))
+        except ValueError:  # more digits than Python converts, or an explicit tag on another text
+            pass
+        self._refuse(node, repr(text[:40]))
+        return text
+
+    def _refuse(self, node: yaml.Node, told: str) -> None:
+        law = "must be a text, a number, true, false, null, a list or a mapping"
+        self.problems.append(f"{self._place(node)}: {law}, got {told} as {node.tag}; remove the tag, or quote a text")
+
+    def _printable(self, node: yaml.Node) -> str:
+        """The text, without what is refused in it."""
+        text: str = node.value
+        if found := _UNPRINTABLE.search(text):
+            law = "a text must have no control characters and no half of a surrogate pair"
+            self.problems.append(f"{self._place(node)}: {law}, got {found.group()!a}; remove it")
+        return _UNPRINTABLE.sub("?", text)
+
+    def _place(self, node: yaml.Node) -> str:
+        return self.place or f"{self.source}:{node.start_mark.line + 1}"

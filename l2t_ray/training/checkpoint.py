@@ -1,0 +1,170 @@
+"""A run's state as a durable file: checksummed, the one before kept, readable without running foreign code.
+
+File: 8 bytes of magic, the SHA-256 of the rest (32 bytes), then what `torch.save` wrote.
+"""
+
+import contextlib
+import hashlib
+import io
+import pickle
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from l2t_ray.training.storage import File, keep_as, write_whole
+
+MAGIC = b"L2TCKPT1"
+SHARE = 0.02  # of the training time, at most
+_DIGEST_BYTES = 32
+
+State = Mapping[str, Any]
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint file that is not what was written; the one before it, or the beginning, is used instead."""
+
+
+def save_state(path: File, state: State) -> None:
+    """Writes a state whole or not at all, and durably; the file that was there stays as `.previous`.
+
+    Args:
+        path: the newest checkpoint's file.
+        state: tensors, numbers, strings, and lists and dictionaries of them.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    body = buffer.getvalue()
+    with contextlib.suppress(FileNotFoundError):
+        keep_as(path, previous(path).name)
+    write_whole(path, MAGIC + hashlib.sha256(body).digest() + body)
+
+
+def load_file(path: File) -> dict[str, Any]:
+    """Reads one file, on the CPU, with `weights_only=True`.
+
+    Args:
+        path: a file of `save_state`.
+
+    Returns:
+        The state.
+
+    Raises:
+        DamagedCheckpointError: if the file is cut, changed, or not a checkpoint.
+    """
+    content = path.read_bytes()
+    head, body = content[: len(MAGIC) + _DIGEST_BYTES], content[len(MAGIC) + _DIGEST_BYTES :]
+    if head != MAGIC + hashlib.sha256(body).digest():
+        raise DamagedCheckpointError(f"{path}: {len(content)} bytes that do not have the checksum written with them")
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DamagedCheckpointError(f"{path}: cannot be read as tensors: {error}") from error
+    if not isinstance(state, dict):
+        raise DamagedCheckpointError(f"{path}: holds a {type(state).__name__}, not a state")
+    return state
+
+
+def load_state(path: File) -> dict[str, Any] | None:
+    """The newest whole state: the file's, or else the one's before it.
+
+    Args:
+        path: the newest checkpoint's file.
+
+    Returns:
+        The state, or None where there is no whole one.
+    """
+    return next(iter(_whole(path)), None)
+
+
+def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
+    """The newest states of the runs of a pack, in groups that agree in one entry.
+
+    A pack's files are written one after another, so a kill may leave some of them one checkpoint older; and a pack may
+    be put together of runs that were in several.
+
+    Args:
+        paths: one file a run.
+        by: the entry that must agree (the epoch).
+
+    Returns:
+        As few groups as loses little: the places of their runs, and one state a run, or None for those without one.
+    """
+    choices = [{state[by]: state for state in _whole(path) if by in state} for path in paths]
+    left, groups = {place for place, choice in enumerate(choices) if choice}, []
+    while left:
+        counts = Counter(value for place in left for value in choices[place])
+        best = max(counts, key=lambda value: (counts[value], value))
+        chosen = sorted(place for place in left if best in choices[place])
+        groups.append((chosen, [choices[place][best] for place in chosen]))
+        left -= {*chosen}
+    fresh = [place for place, choice in enumerate(choices) if not choice]
+    return [*groups, *([(fresh, None)] if fresh else [])]
+
+
+def remove_state(path: File) -> None:
+    """Removes a run's checkpoints; there may be none.
+
+    Args:
+        path: the newest checkpoint's file.
+    """
+    path.unlink(missing_ok=True)
+    previous(path).unlink(missing_ok=True)
+
+
+def previous(path: File) -> File:
+    """Where the checkpoint before the newest lies.
+
+    Args:
+        path: the newest checkpoint's file.
+
+    Returns:
+        The path beside it.
+    """
+    return path.with_name(f"{path.name}.previous")
+
+
+def _whole(path: File) -> list[dict[str, Any]]:
+    found = []
+    for candidate in (path, previous(path)):
+        try:
+            found.append(load_file(candidate))
+        except (OSError, DamagedCheckpointError):
+            continue
+    return found
+
+
+class Clock:
+    """When to write a checkpoint: before so many seconds would be lost, and never for more than `SHARE` of the time.
+
+    `tick` tells it of every epoch; a `with` block around the writing tells it how long that took.
+    """
+
+    def __init__(self, interval_s: float, now: Callable[[], float] = time.monotonic) -> None:
+        self.interval_s, self._now = interval_s, now
+        self._last = self._ticked = now()
+        self._epoch_s = self._least_s = 0.0
+
+    def tick(self) -> None:
+        """An epoch is over."""
+        self._epoch_s, self._ticked = self._now() - self._ticked, self._now()
+
+    def is_due(self) -> bool:
+        """Whether, after one more epoch like the last, more than the interval could be lost.
+
+        Returns:
+            False as long as checkpoints would take too much of the time.
+        """
+        passed_s = self._now() - self._last
+        return passed_s >= self._least_s and passed_s + self._epoch_s >= self.interval_s
+
+    def __enter__(self) -> None:
+        """Starts the measurement."""
+        self._begun = self._now()
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it, and plans the next checkpoint."""
+        self._last = self._ticked = self._now()
+        self._least_s = (self._last - self._begun) / SHARE

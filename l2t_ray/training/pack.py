@@ -1,0 +1,306 @@
+"""One pack from start to end: epochs, evaluations, outcomes. No Ray, no MLflow."""
+
+import math
+import resource
+import sys
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from l2t_ray.config import Run
+from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.load import DataSet
+from l2t_ray.data.subsets import stratified_subset, validation_subset
+from l2t_ray.methods import Method
+from l2t_ray.models import Backbone
+from l2t_ray.models.chain import Chain
+from l2t_ray.models.precision import allow_tf32
+from l2t_ray.training.calibration import Bins
+from l2t_ray.training.cuda_graph import Replay
+from l2t_ray.training.device import keep_freed_memory
+from l2t_ray.training.learner import Learner, RunState
+from l2t_ray.training.traces import Tracer
+
+EVALUATION_BATCH = 500
+FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
+Metrics = dict[str, list[tuple[int, float]]]
+OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]
+_SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
+_TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer", "meta_weight_decay"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run came to.
+
+    Attributes:
+        key: the run's.
+        status: "finished", or "diverged" when a loss or a parameter was not finite.
+        reason: empty when finished.
+        metrics: (epoch, value) by name, epochs counted from 1.
+        wall_s: seconds of training, all sessions added up; a pack's time is shared evenly among its runs.
+        peak_bytes: the device allocator's peak; on a CPU the process' peak resident set.
+        artifacts: files as base64, by name: `traces.parquet`, where the run asks for one.
+    """
+
+    key: str
+    status: Literal["finished", "diverged"]
+    reason: str
+    metrics: Metrics
+    wall_s: float
+    peak_bytes: int
+    artifacts: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, which `spool.Ended.from_json` reads."""
+        return asdict(self)
+
+
+def pack_shape(run: Run) -> str:
+    """Runs of equal shape can be trained in one pack: they differ in seed and scalar settings alone.
+
+    Args:
+        run: the run.
+
+    Returns:
+        A text that is equal for runs of equal shape.
+    """
+    settings = run.resolved()
+    settings.pop("seed")
+    for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
+        settings.get(section, {}).pop(name, None)
+    return repr(settings)
+
+
+def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
+    """The epochs, counted from 1, after which the run is measured: evenly spread points and the last."""
+    points = (math.ceil(n_epochs * i / (n_evaluations + 1)) for i in range(1, n_evaluations + 1))
+    return frozenset(points) | {n_epochs}
+
+
+def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
+    """alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
+    return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+
+@torch.no_grad()
+def train(
+    runs: Sequence[Run],
+    data: DataSet,
+    source: Backbone | None,
+    *,
+    device: torch.device,
+    states: Sequence[RunState | None] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> list[Outcome]:
+    """Trains one pack.
+
+    Args:
+        runs: K runs of equal shape (`pack_shape`).
+        data: the data set, with the runs' classes.
+        source: the frozen source network, or None.
+        device: where to train.
+        states: what an earlier session's snapshot gave, one a run and all of one epoch, or None.
+        on_epoch: called after every epoch with the number of epochs done and a function that takes a snapshot; an
+            exception that it raises ends the training and passes through.
+
+    Returns:
+        One outcome a run, in order.
+    """
+    assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
+    pack = Pack(runs, data, source, device)
+    if states is not None and all(state is not None for state in states):
+        pack.restore([state for state in states if state is not None])
+    else:
+        pack.prepare()
+    for epoch in range(pack.n_done, pack.n_epochs):
+        pack.train_epoch(epoch)
+        if on_epoch is not None:
+            on_epoch(epoch + 1, pack.snapshot)
+        if all(pack.reasons):
+            break
+    return pack.outcomes()
+
+
+def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> Outcome:
+    """What a run would come to without a single step: its trace has the values before training.
+
+    Args:
+        run: the run.
+        data: the data set, with the run's classes.
+        source: the frozen source network, or None.
+        device: where to look.
+
+    Returns:
+        An outcome without metrics.
+
+    Raises:
+        InputError: if something that is to be traced does not exist.
+    """
+    return Pack([run], data, source, device).outcomes()[0]
+
+
+class Pack:
+    """The loop's state: the learner, the images on the device, and what has been measured."""
+
+    def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
+        allow_tf32(runs[0].training.precision)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # what the pack before held is not this one's
+            torch.cuda.reset_peak_memory_stats(device)
+            torch.backends.cudnn.benchmark = True  # shapes do not change: let it choose by measurement
+        else:
+            keep_freed_memory()
+        self.runs, self.device, self.data = runs, device, data.to(device)
+        self.n_epochs, self.n_done = runs[0].training.epochs, 0
+        self.learner = Learner(runs, len(data.classes), source, device, data.classes)
+        samples = [stratified_subset(data.train_labels, data.classes, r.data.samples_per_class, r.seed) for r in runs]
+        subsets = torch.stack(samples).to(device)
+        self.images, self.labels = self.data.train_images[subsets], self.data.train_labels[subsets]
+        self.measured_on = "test"
+        self.judged_images, self.judged_labels = self.data.test_images, self.data.test_labels
+        if runs[0].data.validation_per_class is not None:
+            self.measured_on = "validation"
+            held = torch.stack([validation_subset(data.train_labels, data.classes, r.data, r.seed) for r in runs])
+            held = held.to(device)
+            self.judged_images = self.data.train_images[held].transpose(0, 1)  # [M, K, 3, 32, 32]
+            self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
+        self.rows = torch.arange(len(runs), device=device)[:, None]
+        written_out = isinstance(self.learner.network, Chain)  # of torch.func's passes no graph has been recorded yet
+        method = self.learner.method
+        steady = method.capturable and type(method).stage is Method.stage  # the same operations in every epoch
+        graphs = device.type == "cuda" and steady and written_out
+        itself = weakref.ref(self)  # a circle would hold a card's memory until Python looks for circles
+
+        def own_step(*given: Tensor) -> tuple[Tensor, ...]:
+            pack = itself()
+            assert pack is not None, "who calls holds the pack"
+            return pack._step(*given)
+
+        self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
+        self.evaluated = evaluation_epochs(self.n_epochs, runs[0].record.evaluations)
+        self.metrics: list[Metrics] = [{} for _ in runs]
+        self.reasons = ["" for _ in runs]
+        self.tracer = Tracer(runs, self.learner, self.images)
+        self.tracer.look(0)
+        self.earlier_s, self.started_s = [0.0] * len(runs), time.perf_counter()
+
+    def prepare(self) -> None:
+        """What the method makes of the training images before the first epoch."""
+        if type(self.learner.method).prepare is Method.prepare:
+            return  # no float copy of all images for nothing
+        flat = normalize(self.images.flatten(0, 1), self.learner.dtype)
+        self.learner.prepare(flat.unflatten(0, self.images.shape[:2]))
+
+    def train_epoch(self, epoch: int) -> None:
+        """All batches of one epoch, then the measurements, with one wait for the device."""
+        n_images, batch_size = self.labels.shape[1], self.runs[0].training.batch_size
+        draws = [epoch_draws(run.seed, epoch, n_images, run.augment) for run in self.runs]
+        order, offsets, flips = (torch.stack(parts).to(self.device) for parts in zip(*draws, strict=True))
+        rates = [learning_rate(run.training.lr, epoch, self.n_epochs) for run in self.runs]
+        lr = torch.tensor(rates, dtype=self.learner.dtype, device=self.device)
+        self.learner.begin_epoch(epoch)
+        loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
+        for start in range(0, n_images, batch_size):
+            rows = order[:, start : start + batch_size]
+            batch_loss, batch_right = self.step(rows, offsets, flips, lr)
+            loss += batch_loss * rows.shape[1]
+            n_right += batch_right
+        measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
+        finite = self.learner.finite() & loss.isfinite()
+        self.tracer.look(epoch + 1)
+        if epoch + 1 in self.evaluated:
+            measured |= self.evaluate(epoch + 1)
+        self.n_done = epoch + 1
+        for k, ok in enumerate(finite.tolist()):
+            if not ok and not self.reasons[k]:
+                what = "a parameter" if math.isfinite(float(loss[k])) else "train_loss"
+                self.reasons[k] = f"{what} is not finite in epoch {epoch + 1}"
+        for name, values in measured.items():
+            for k, value in enumerate(values.tolist()):
+                if math.isfinite(value) and not self.reasons[k]:
+                    self.metrics[k].setdefault(name, []).append((epoch + 1, value))
+
+    def snapshot(self) -> list[RunState]:
+        """Each run's state as `restore` takes it; tensors and plain values alone."""
+        return [
+            self.learner.state(k)
+            | {"key": run.key, "epoch": self.n_done, "metrics": self.metrics[k], "wall_s": wall_s, "reason": reason}
+            | {"trace": self.tracer.state(k)}
+            for k, (run, reason, wall_s) in enumerate(zip(self.runs, self.reasons, self._wall_s(), strict=True))
+        ]
+
+    def restore(self, states: Sequence[RunState]) -> None:
+        """Continues where `snapshot` was taken."""
+        assert [state["key"] for state in states] == [run.key for run in self.runs], "a state belongs to its run"
+        assert len({state["epoch"] for state in states}) == 1, "runs of one pack continue from the same epoch"
+        self.learner.restore(states)
+        self.tracer.restore([state["trace"] for state in states])
+        self.n_done = states[0]["epoch"]
+        self.metrics = [dict(state["metrics"]) for state in states]
+        self.reasons = [state["reason"] for state in states]
+        self.earlier_s = [state["wall_s"] for state in states]
+
+    def outcomes(self) -> list[Outcome]:
+        """One a run."""
+        peak, ended = peak_bytes(self.device), zip(self.runs, self.reasons, self.metrics, self._wall_s(), strict=True)
+        return [
+            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, self.tracer.files(k))
+            for k, (run, reason, metrics, wall_s) in enumerate(ended)
+        ]
+
+    def _wall_s(self) -> list[float]:
+        """Each run's seconds: those before, perhaps in another pack, and its share of this session's."""
+        share_s = (time.perf_counter() - self.started_s) / len(self.runs)
+        return [earlier_s + share_s for earlier_s in self.earlier_s]
+
+    def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on the images at `rows` [K, B] of each subset, with an epoch's draws; `Learner.step`'s result."""
+        images = self.batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
+        return self.learner.step(images, self.labels[self.rows, rows], lr)
+
+    def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
+        chosen = self.images[self.rows, rows].flatten(0, 1)
+        moved = crop_and_flip(chosen, offsets.flatten(0, 1), flips.flatten(), self.runs[0].augment.crop_padding)
+        x: Tensor = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def evaluate(self, epoch: int) -> dict[str, Tensor]:
+        """Accuracy on test or validation images, calibration error and, in the end or where asked for, by class."""
+        labels, n_classes = self.judged_labels, len(self.data.classes)
+        right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)
+        for start in range(0, len(labels), EVALUATION_BATCH):
+            images = normalize(self.judged_images[start : start + EVALUATION_BATCH], self.learner.dtype)
+            images = images.flatten(1, -3)  # validation images are each run's own: [B, K*3, 32, 32]
+            batch = labels[start : start + EVALUATION_BATCH]
+            logits = self.learner.predict(images.contiguous(memory_format=torch.channels_last))
+            right.index_add_(1, batch, (logits.argmax(-1) == batch).to(right.dtype))
+            bins.add(logits, batch)
+        measured = {f"{self.measured_on}_accuracy_percent": 100 * right.sum(1) / len(labels)}
+        measured[f"{self.measured_on}_ece_percent"] = bins.error_percent()
+        if self.runs[0].record.per_class or (epoch == self.n_epochs and n_classes <= FEW_CLASSES):
+            counts = torch.bincount(labels, minlength=n_classes)
+            for index, name in enumerate(self.data.classes):
+                measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = 100 * right[:, index] / counts[index]
+        return measured
+
+
+def peak_bytes(device: torch.device) -> int:
+    """How much memory training has taken at most.
+
+    Args:
+        device: where.
+
+    Returns:
+        The device allocator's peak; on a CPU the process' peak resident set.
+    """
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes

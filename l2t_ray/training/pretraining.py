@@ -1,0 +1,283 @@
+"""Training a source network: its settings, and the loop, which continues bitwise from a checkpoint on a CPU.
+
+The recipe is the published networks': SGD, the rate times 0.1 at half and three quarters of the epochs, batch 128.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2t_ray import models
+from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
+from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.load import DataSet
+from l2t_ray.data.streams import stream
+from l2t_ray.data.subsets import stratified_subset
+from l2t_ray.errors import InputError
+from l2t_ray.models.precision import allow_tf32, parameter_type
+from l2t_ray.registry import Arch
+from l2t_ray.training.checkpoint import load_state, save_state
+from l2t_ray.training.pack import EVALUATION_BATCH, evaluation_epochs
+
+DECAY = 0.1
+EVALUATIONS = 10  # on the way; the last epoch is always one
+SECTIONS = ("source", "data", "training", "augment")
+
+
+def _weights_file(out: str) -> str:
+    if Path(out).suffix.lower() == ".json":
+        raise ValueError("must have another suffix than .json, such as .pt: its card lies there")
+    return out
+
+
+Metrics = dict[str, list[tuple[int, float]]]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class SourceNetwork(Frozen):
+    """What is trained: a source's settings without its weights."""
+
+    arch: Arch = Field(Source().arch, description="the network")
+    width: Positive = Field(1.0, description="factor on the channels")
+    weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
+    sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
+    train: str | None = Field(None, description="file that trains those weights, first, where they are missing")
+
+
+class SourceData(Data):
+    """Which images; all of them, if not said otherwise."""
+
+    samples_per_class: Count | dict[str, Count] | None = Field(  # type: ignore[assignment]  # `load_data` takes None
+        None, description="as a run's; all of them, if not said otherwise"
+    )
+    validation_per_class: None = None  # a source is measured on the test set
+
+
+class SourceTraining(Frozen):
+    """How it is trained."""
+
+    epochs: Count = Field(200, description="passes over the training images")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images of a step")
+    lr: Positive = Field(0.1, description="at the first epoch")
+    milestones: tuple[Share, ...] = Field((0.5, 0.75), description="shares of the epochs after which lr falls tenfold")
+    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
+    weight_decay: NonNegative = Field(1e-4, description="of SGD")
+    precision: Literal["float32", "tf32", "bf16", "float64"] = Field("float32", description="as a run's")
+
+
+class Pretraining(Frozen):
+    """One training of a source network."""
+
+    out: Annotated[str, Field(min_length=1), AfterValidator(_weights_file)] = Field(
+        description="file of weights to write, from the working folder"
+    )
+    data: SourceData
+    source: SourceNetwork = SourceNetwork()
+    training: SourceTraining = SourceTraining()
+    augment: Augment = Augment()
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all that is random")
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting that can change the result, as plain JSON values.
+
+        Returns:
+            Nested dictionaries without the places of files.
+        """
+        settings = self.model_dump(mode="json", exclude={"out"})
+        for section, name in LOCATIONS:
+            settings[section].pop(name, None)
+        settings["data"].pop("validation_per_class")
+        if self.source.sha256 is None:
+            del settings["source"]["sha256"]
+        return settings
+
+    @property
+    def key(self) -> str:
+        """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
+        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
+
+
+@dataclass
+class Progress:
+    """A training so far, as the checkpoint keeps it.
+
+    Attributes:
+        epoch: how many are done.
+        metrics: (epoch, value) by name, epochs counted from 1.
+        wall_s: seconds of training, all sessions added up.
+    """
+
+    epoch: int = 0
+    metrics: Metrics = field(default_factory=dict)
+    wall_s: float = 0.0
+
+
+def learning_rate(settings: SourceTraining, epoch: int) -> float:
+    """The rate in an epoch counted from 0.
+
+    Args:
+        settings: of the training.
+        epoch: less than their epochs.
+
+    Returns:
+        lr times 0.1 for every milestone that has passed.
+    """
+    return float(settings.lr * DECAY ** sum(epoch >= share * settings.epochs for share in settings.milestones))
+
+
+def train_source(
+    settings: Pretraining,
+    data: DataSet,
+    *,
+    device: torch.device,
+    checkpoint: Path,
+    on_epoch: Callable[[Progress], None],
+) -> tuple[models.Backbone, Progress]:
+    """Trains a source network, from its checkpoint on where there is one of the same settings.
+
+    Args:
+        settings: all of them.
+        data: the data set they name.
+        device: where to train; the data are there too.
+        checkpoint: written after every epoch; it stays.
+        on_epoch: called after every epoch, once its checkpoint is on disk.
+
+    Returns:
+        The network in eval mode on the CPU, in float32, and the measurements.
+
+    Raises:
+        InputError: if the loss is not finite.
+    """
+    training, resolved = settings.training, settings.resolved()
+    allow_tf32(training.precision)
+    dtype = parameter_type(training.precision)
+    network = models.build(settings.source.arch, settings.source.width, len(data.classes))
+    models.initialise(network, stream(settings.seed, "init"))
+    if settings.source.weights is not None:
+        _start(network, settings.source)
+    network.classes = data.classes
+    network.history = (*network.history, {"data": data.name, "classes": list(data.classes), "sha256": data.sha256})
+    network.to(device, dtype).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        network.parameters(), training.lr, momentum=training.momentum, weight_decay=training.weight_decay
+    )
+    subset = stratified_subset(data.train_labels, data.classes, settings.data.samples_per_class, settings.seed)
+    data = data.to(device)
+    images, labels = data.train_images[subset.to(device)], data.train_labels[subset.to(device)]
+    progress = Progress()
+    saved = load_state(checkpoint)
+    if saved is not None and saved["settings"] == resolved:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        progress = Progress(saved["epoch"], saved["metrics"], saved["wall_s"])
+    evaluated = evaluation_epochs(training.epochs, EVALUATIONS)
+    for epoch in range(progress.epoch, training.epochs):
+        started_s = time.perf_counter()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(training, epoch)
+        measured = _train_epoch(settings, network, optimizer, images, labels, epoch)
+        if not math.isfinite(measured["train_loss"]):
+            raise InputError(
+                f"training.lr must keep the loss finite, got {training.lr:g}: train_loss is "
+                f"{measured['train_loss']} in epoch {epoch + 1}; lower it"
+            )
+        if epoch + 1 in evaluated:
+            measured["test_accuracy_percent"] = compute_accuracy_percent(network, data.test_images, data.test_labels)
+        for name, value in measured.items():
+            progress.metrics.setdefault(name, []).append((epoch + 1, value))
+        progress.epoch = epoch + 1
+        progress.wall_s += time.perf_counter() - started_s
+        state = {"settings": resolved, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        save_state(checkpoint, {**state, "epoch": epoch + 1, "metrics": progress.metrics, "wall_s": progress.wall_s})
+        on_epoch(progress)
+    return network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval(), progress
+
+
+def _start(network: models.Backbone, settings: SourceNetwork) -> None:
+    """Takes over everything but the classifier from other weights, and what they were trained on."""
+    names = ("arch", "width", "weights", "sha256")
+    before = models.load_source(Source(**{name: getattr(settings, name) for name in names}))
+    state = {name: tensor for name, tensor in before.state_dict().items() if not name.startswith("fc.")}
+    network.load_state_dict(state, strict=False)
+    network.history = before.history or ({"data": "unknown", "sha256": settings.sha256},)
+
+
+def _train_epoch(
+    settings: Pretraining,
+    network: models.Backbone,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    epoch: int,
+) -> dict[str, float]:
+    """All batches of an epoch, with one wait for the device at the end."""
+    n_images, device = len(labels), images.device
+    draws = epoch_draws(settings.seed, epoch, n_images, settings.augment)
+    order, offsets, flips = (tensor.to(device) for tensor in draws)
+    total, n_right = torch.zeros((), device=device), torch.zeros((), device=device)
+    network.train()
+    for rows in order.split(settings.training.batch_size):
+        moved = crop_and_flip(images[rows], offsets[rows], flips[rows], settings.augment.crop_padding)
+        x = normalize(moved, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16, enabled=settings.training.precision == "bf16"):
+            logits = network(x)
+        logits = logits.to(network.fc.weight.dtype)
+        loss = F.cross_entropy(logits, labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.detach() * len(rows)
+        n_right += (logits.detach().argmax(1) == labels[rows]).sum()
+    return {"train_loss": float(total) / n_images, "train_accuracy_percent": 100 * float(n_right) / n_images}
+
+
+@torch.no_grad()
+def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: Tensor) -> float:
+    """How many images a network classifies right, with running statistics.
+
+    Args:
+        network: left in eval mode.
+        images: uint8 [N, 3, 32, 32], on its device.
+        labels: int64 [N].
+
+    Returns:
+        Percent of N.
+    """
+    network.eval()
+    n_right = torch.zeros((), device=images.device)
+    for some, wanted in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        x = normalize(some, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+        n_right += (network(x).argmax(1) == wanted).sum()
+    return 100 * float(n_right) / len(labels)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Settings in which two trainings differ.
+
+    Args:
+        one: nested settings.
+        other: nested settings.
+        prefix: of their dotted names.
+
+    Returns:
+        A text for each: `training.epochs is 20, not 30`.
+    """
+    found = []
+    for name in sorted({*one, *other}):
+        here, there = one.get(name), other.get(name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            found += differences(here, there, f"{prefix}{name}.")
+        elif here != there:
+            found.append(f"{prefix}{name} is {here}, not {there}")
+    return found

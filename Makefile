@@ -34,14 +34,14 @@ test-all: setup          ## the tests with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu'
 
 chaos: setup             ## kill 50 times at random whatever sweeps stand on, and check their ledgers (half an hour)
-	PYTHONPATH=.:tests:tests/chaos $(BIN)/python tests/chaos/campaign.py $(CHAOS)
+	$(BIN)/python -m tests.chaos.campaign $(CHAOS)
 
 fuzz: setup              ## thousands of damaged files through the command lines
 	L2T_FUZZ=$${L2T_FUZZ:-10} $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
 load: setup              ## 2,000 runs while nodes are lost; a ledger under 8 nodes' results (half an hour)
-	PYTHONPATH=.:tests:tests/chaos $(BIN)/python tests/load/sweep_of_thousands.py
-	PYTHONPATH=.:tests $(BIN)/python tests/load/ledger_under_load.py
+	$(BIN)/python -m tests.load.sweep_of_thousands
+	$(BIN)/python -m tests.load.ledger_under_load
 
 lint: setup              ## style, docstrings and strict types
 	$(BIN)/ruff check $(SOURCES)

@@ -14,7 +14,6 @@ import json
 import platform
 import resource
 import sqlite3
-import sys
 import tempfile
 import time
 from contextlib import closing
@@ -25,10 +24,9 @@ import numpy as np
 from analysis.results.published import ALPHA, load_claims, load_published
 from l2t_ray.statistics.effect import bca_interval, welch_interval
 from l2t_ray.statistics.hypothesis import mann_whitney
+from tests.support.thesis import draw, thesis_runs
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path.insert(0, str(TESTS / "stats"))
-from thesis import draw, thesis_runs  # noqa: E402  # the ledgers of the tests
 
 
 def count_verdicts(n_draws: int, *, exact: bool, seed: int = 0) -> dict[str, object]:
@@ -77,11 +75,10 @@ def count_covered(n_draws: int, *, seed: int = 0) -> dict[str, object]:
 
 def time_report() -> dict[str, object]:
     """Seconds to read 2,000 runs and to write their report."""
-    from ledgers import fill
-
     from analysis.report.evidence import gather
     from analysis.report.page import write_report
     from analysis.results.runs import read_results
+    from tests.support.ledgers import fill
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

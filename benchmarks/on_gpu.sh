@@ -22,7 +22,7 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>
 case $part in
 step)
     # named: others of our tests import Ray and MLflow
-    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_replay.py tests/test_augment.py 2>&1 | tail -n 20) |
+    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider tests/training/test_cuda_graph.py tests/data/test_augment.py 2>&1 | tail -n 20) |
         tee "$out/gpu_tests.txt" || true
     "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
     "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"

@@ -30,7 +30,7 @@ from l2t_ray.launch.worker.probe import Prober
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.training.device import device_name
 
-OUT = Path(__file__).parents[1] / "l2t_ray" / "shipped.json"
+OUT = Path(__file__).parents[1] / "l2t_ray" / "launch" / "placement" / "shipped.json"
 
 
 def measure(work: str, runs: str, packs: list[int], begun: float) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """What every test file shares: settings of hypothesis, and a registry that no test leaves changed."""
 
+import contextlib
 import os
+import sqlite3
 
 # before torch is imported: on a busy machine OpenMP's threads spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +12,9 @@ import pytest
 from hypothesis import settings
 
 from l2t_ray import registry
+from tests.support.places import ROOT
+
+SCHEMA = ROOT / "tests" / "fixtures" / "ledger_schema.sql"
 
 # the same examples every time, no folder of found ones, and no clock: the machine may be busy
 settings.register_profile("here", derandomize=True, database=None, deadline=None)
@@ -52,3 +57,20 @@ def ray_cluster():
 
     with launch.cluster(None, n_cores=2):
         yield
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def database(folder):
+    """An mlflow.db in an empty working folder; `ledgers.fill` writes to it."""
+    file = folder / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        connection.executescript(SCHEMA.read_text())
+    return file

@@ -16,8 +16,8 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement import measurements as figures
 from l2t_ray.launch.placement.packing import speed_shape
+from tests.support.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 registry.load()
 
 

@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from sweepfiles import DESIGN_EXAMPLE
 
 from l2t_ray import config, registry
 from l2t_ray.config import Execution, Run
 from l2t_ray.sweepfile.schema import sweep_schema
+from tests.support.sweepfiles import DESIGN_EXAMPLE
 
 registry.load()
 

@@ -9,13 +9,13 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-from launches import BOOM
 
 from l2t_ray import offline, sweep
 from l2t_ray.errors import told_of_disk
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
 from l2t_ray.sweepfile.read import read_sweep
+from tests.support.launches import BOOM
 
 pytestmark = [
     # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change

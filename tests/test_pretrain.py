@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from small_source import SMALL
 
 from l2t_ray import models
 from l2t_ray.config import Source
@@ -23,12 +22,13 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.pretrain import main
 from l2t_ray.sweepfile.source_file import read_pretraining
 from l2t_ray.training import pretraining
+from tests.support.places import ROOT
+from tests.support.small_source import SMALL
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
 
-SHARED = Path(__file__).parents[2] / "shared"
-SWEEPS = Path(__file__).parents[1] / "sweeps"
+SWEEPS = ROOT / "sweeps"
 SMALL_SETTINGS = {**SMALL, "data": {**SMALL["data"], "classes": ("0", "1")}}
 CPU = torch.device("cpu")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from servers import postgres
 
 from l2t_ray.config import Data, Source
 from l2t_ray.data.load import cache_file, load_data
@@ -22,8 +21,9 @@ from l2t_ray.errors import InputError
 from l2t_ray.launch.cluster import tuner as launch
 from l2t_ray.models import load_source
 from l2t_ray.training import checkpoint
+from tests.support.places import ROOT
+from tests.support.servers import postgres
 
-ROOT = Path(__file__).parents[1]
 PLANTED = ("planted-secret", "planted-in-the-environment")
 FOLDERS = ("l2t_ray", "analysis", "benchmarks", "clusters")
 SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
@@ -159,7 +159,7 @@ def test_mlflow_tells_nobody_that_it_is_used(tmp_path):
     code = """
 import os
 os.environ.pop("MLFLOW_DISABLE_TELEMETRY", None)
-from l2t_ray.tracking import Ledger
+from l2t_ray.ledger.ledger import Ledger
 Ledger("quiet")._client
 from mlflow.telemetry.utils import is_telemetry_disabled
 print(is_telemetry_disabled())

@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 import pytest
-from launches import BOOM, OF_MLFLOW, OF_RAY, call
 
 from l2t_ray import sweep
 from l2t_ray.files import Lock
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended, Record
 from l2t_ray.sweepfile.read import read_sweep
+from tests.support.launches import BOOM, OF_MLFLOW, OF_RAY, call
 
 pytestmark = OF_MLFLOW + OF_RAY
 

@@ -1,7 +1,7 @@
 """Kills at random whatever a sweep stands on, and checks that its ledger is as if nothing had happened.
 
     make chaos
-    PYTHONPATH=.:tests:tests/chaos python tests/chaos/campaign.py [--kills 50] [--sweeps 5] [--seed 0] [--minutes 60]
+    python -m tests.chaos.campaign [--kills 50] [--sweeps 5] [--seed 0] [--minutes 60]
 
 A kill is SIGKILL: to a process that trains, to a node of Ray with all its processes, to the launch, to MLflow's server,
 or to all at once with the database. Beside them, once a sweep, the disk is full for a while, the tracking database is
@@ -19,9 +19,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from audit import unpacked
-from storm import sweep_in_a_storm
-from world import NAME, Size, prepare
+from tests.chaos.audit import unpacked
+from tests.chaos.storm import sweep_in_a_storm
+from tests.chaos.world import NAME, Size, prepare
 
 WORLDS = [  # where the ledger is, and whether Ray's nodes are apart from the launch
     ("sqlite", False),
@@ -35,7 +35,7 @@ SIZE = Size(seeds=16, epochs=12, many=50)
 
 def reference(file):
     """What undisturbed runs come to, kept in a file for the next time."""
-    from audit import undisturbed
+    from tests.chaos.audit import undisturbed
 
     if file is not None and file.exists():
         return unpacked(file.read_text())

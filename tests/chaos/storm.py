@@ -8,8 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from audit import Audit, audit, undisturbed
-from world import World, freeze, hold_database, kill_tree, ledger_of, prepare, small_disk
+from tests.chaos.audit import Audit, audit, undisturbed
+from tests.chaos.world import World, freeze, hold_database, kill_tree, ledger_of, prepare, small_disk
 
 DISK_MIB = 64
 KILLS = ("trial", "node", "driver", "server", "everything")

@@ -7,15 +7,15 @@ import time
 from pathlib import Path
 
 import pytest
-from audit import audit
-from storm import sweep_in_a_storm
-from world import NAME, Size, prepare, small_disk
 
 from l2t_ray import sweep
 from l2t_ray.files import Lock
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.sweepfile.read import read_sweep
+from tests.chaos.audit import audit
+from tests.chaos.storm import sweep_in_a_storm
+from tests.chaos.world import NAME, Size, prepare, small_disk
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

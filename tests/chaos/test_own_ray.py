@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from world import Size, World, kill_tree, prepare
+
+from tests.chaos.world import Size, World, kill_tree, prepare
 
 
 @pytest.mark.slow

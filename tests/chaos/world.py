@@ -15,13 +15,13 @@ from pathlib import Path
 
 import psutil
 import torch
-from servers import MlflowServer, Postgres, free_port
 
 from l2t_ray import models
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.ledger import Ledger
+from tests.support.places import ROOT
+from tests.support.servers import MlflowServer, Postgres, free_port
 
-ROOT = Path(__file__).parents[2]
 NAME = "storm"
 NODES = 2  # beside the head, where Ray is not the launch's own
 START_S = 90.0

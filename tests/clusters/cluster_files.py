@@ -1,10 +1,9 @@
 """The cluster files as Ray reads them."""
 
-from pathlib import Path
-
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+
 FILES = ("cluster.yaml", "clusters/onprem.yaml", "clusters/gcp.yaml")
 
 

@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+
 MOUNTED = ("l2t_ray", "analysis", "clusters", "sweeps", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 UP = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray up -y --no-config-cache site.yaml"
 N_NODES = """

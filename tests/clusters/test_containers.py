@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+
 # the fields of KubeRay's Go types, ray-operator/apis/ray/v1/rayjob_types.go and raycluster_types.go
 JOB = {
     *("activeDeadlineSeconds", "backoffLimit", "rayClusterSpec", "submitterPodTemplate", "metadata", "clusterSelector"),

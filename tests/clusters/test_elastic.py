@@ -5,10 +5,11 @@ import shutil
 import sys
 from pathlib import Path
 
-import hosts
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.clusters import hosts
+from tests.support.places import ROOT
+
 # in the host's own mounts alone: the file that Ray's wheel lacks
 COMPLETE = """
 folder=$(python -c 'import ray, pathlib; print(pathlib.Path(ray.__file__).parent)')/autoscaler/_private/fake_multi_node

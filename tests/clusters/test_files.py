@@ -9,10 +9,10 @@ from pathlib import Path
 
 import boto3
 import pytest
-from cluster_files import FILES, ROOT, prepared, read
 from moto.server import ThreadedMotoServer
 
 from l2t_ray.launch.cluster.connection import ENVIRONMENT
+from tests.clusters.cluster_files import FILES, ROOT, prepared, read
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

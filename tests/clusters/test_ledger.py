@@ -9,9 +9,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from servers import free_port
 
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
+from tests.support.servers import free_port
+
 pytestmark = pytest.mark.slow
 
 

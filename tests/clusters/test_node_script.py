@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster_files import ROOT, prepared
+
+from tests.clusters.cluster_files import ROOT, prepared
 
 
 def test_the_node_script_is_clean_and_refuses_what_it_must(tmp_path):

@@ -7,13 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from l2t_ray.launch.worker import preemption as notice
-
-ROOT = Path(__file__).parents[2]
+from tests.support.places import ROOT
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):

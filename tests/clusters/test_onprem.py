@@ -4,9 +4,10 @@ import re
 import time
 from pathlib import Path
 
-import hosts
 import pytest
-from onprem import Site
+
+from tests.clusters import hosts
+from tests.clusters.onprem import Site
 
 SWEEP = """
 sweep: tiny

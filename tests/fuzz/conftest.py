@@ -1,7 +1,8 @@
 """The number of hostile inputs, told at the end."""
 
 import pytest
-from hostile import TRIED
+
+from tests.fuzz.hostile import TRIED
 
 
 @pytest.fixture

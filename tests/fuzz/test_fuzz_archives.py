@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile import check_refusal, command, damaged, inputs, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -19,6 +18,7 @@ from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
 from l2t_ray.launch import session
 from l2t_ray.ledger.ledger import Ledger
+from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hostile import damaged, inputs
 from hypothesis import given
 from hypothesis import strategies as st
 
 from l2t_ray.training.checkpoint import load_groups, load_state, previous, save_state
+from tests.fuzz.hostile import damaged, inputs
 
 
 def state(epoch):

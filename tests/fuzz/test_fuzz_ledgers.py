@@ -5,7 +5,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hostile import check_refusal, command, damaged, inputs, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +13,7 @@ from l2t_ray import sweep
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.sweepfile.read import read_sweep
+from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hostile import check_refusal, command, damaged, inputs, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
 from l2t_ray import sweep
+from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
 WHOLE = """\
 sweep: whole

@@ -1,7 +1,7 @@
 """MLflow through a real server, with as many results a second as 8 nodes give, for 5 minutes; nothing may be lost.
 
     make load
-    PYTHONPATH=.:tests python tests/load/ledger_under_load.py [--seconds 300] [--per-second 3.04] [--store postgres]
+    python -m tests.load.ledger_under_load [--seconds 300] [--per-second 3.04] [--store postgres]
 
 Eight nodes of eight H200 are estimated to finish 3.04 runs of `sweeps/cifar10_small.yaml` a second (`--plan --fleet
 h200:64`). Every result carries what such a run does: its params, two metrics an epoch, an evaluation every twentieth.
@@ -16,13 +16,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from servers import MlflowServer, Postgres
 
 from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
+from tests.support.servers import MlflowServer, Postgres
 
 EPOCHS = 200
 

@@ -1,7 +1,7 @@
 """A sweep of 2,000 tiny runs on 4 pretended nodes, one of which is lost every 30 s; the driver's memory over time.
 
     make load
-    PYTHONPATH=.:tests:tests/chaos python tests/load/sweep_of_thousands.py [--runs 2000] [--nodes 4] [--every-s 30]
+    python -m tests.load.sweep_of_thousands [--runs 2000] [--nodes 4] [--every-s 30]
 
 The runs are of a trainer that trains nothing (`benchmarks.bench_overhead:nothing`): what is loaded is everything else.
 The nodes are `ray.cluster_utils.Cluster`'s, raylets with processes of their own on this machine; to lose one is
@@ -21,10 +21,11 @@ from collections import Counter
 from pathlib import Path
 
 import psutil
-from chart import draw_memory
-from world import kill_tree
 
-ROOT = Path(__file__).parents[2]
+from tests.chaos.world import kill_tree
+from tests.load.chart import draw_memory
+from tests.support.places import ROOT
+
 FILE = """
 sweep: thousands
 run:

@@ -1,0 +1,60 @@
+"""How methods look: each its own colour, marker and line, in every figure the same."""
+
+import re
+from itertools import combinations
+
+import pytest
+
+from analysis.figures.difference import draw_p
+from analysis.figures.style import LOOKS, STROKES, file_name, looks
+from analysis.report.evidence import gather
+from l2t_ray import registry
+from tests.support.ledgers import Logged, fill
+
+OWN = [f"l2t_www/beta={beta}" for beta in (0.1, 0.5, 1, 2)] + ["mine", "yours", "theirs"]
+
+
+def test_every_built_in_method_has_a_look_of_its_own():
+    registry.load()
+    built_in = {name for name, method in registry.METHODS.items() if type(method).__module__.startswith("l2t_ray.")}
+    assert len(built_in) >= 11
+    assert built_in - LOOKS.keys() <= {"no_transfer", "other"}  # of other tests
+    for one, other in combinations(LOOKS.values(), 2):
+        assert (one.color, one.marker) != (other.color, other.marker)
+        assert one.marker != other.marker
+    assert len({look.color for look in LOOKS.values()}) == len(LOOKS)
+
+
+def test_a_look_does_not_depend_on_what_else_is_drawn():
+    together = looks([*LOOKS, *OWN])
+    assert {name: look for name, look in together.items() if name in LOOKS} == LOOKS
+    for name in OWN:
+        assert looks([name])[name] == together[name] == looks(["spottune", *reversed(OWN)])[name]
+    assert [*looks(["ufm", "mine", "scratch"])] == ["ufm", "mine", "scratch"]
+
+
+@pytest.mark.parametrize("n", [7, len(STROKES)])
+def test_methods_of_ones_own_are_told_apart_by_colour_and_line_as_long_as_those_last(n):
+    found = looks([f"method{i}" for i in range(n)]).values()
+    assert len({(look.color, look.line) for look in found}) == n
+    assert not {(look.color, look.line) for look in found} & {(look.color, look.line) for look in LOOKS.values()}
+    assert not {look.marker for look in found} & {look.marker for look in LOOKS.values()}
+
+
+def test_more_methods_than_looks_are_drawn_all_the_same():
+    assert len(looks([f"method{i}" for i in range(len(STROKES) + 5)])) == len(STROKES) + 5
+
+
+def test_p_with_a_single_number_of_seeds_has_a_whole_tick(database):
+    fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
+    words = re.findall(r"<!-- (.*?) -->", draw_p(gather().comparisons, None).svg)
+    assert "5" in words
+    assert not [word for word in words if re.fullmatch(r"[45]\.\d+", word)]
+
+
+def test_two_names_are_never_one_file():
+    names = ["a b", "a,b", "a/b", "a-b", "../a", ".."]
+    files = [file_name("lambda", "", name) for name in names]
+    assert len({*files}) == len(names)
+    assert all(re.fullmatch(r"lambda_[\w.-]+", name) for name in files)
+    assert file_name("lambda", "stl10", "a-b") == "lambda_stl10_a-b"  # nothing was replaced

@@ -1,0 +1,146 @@
+"""The command line of the statistics."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.stats import main
+from tests.support.ledgers import Logged, fill
+
+
+@pytest.fixture
+def sweep(database):
+    draws = np.random.default_rng(1)
+    runs = []
+    for samples in ("10", "30"):
+        for method, mean in (("scratch", 20), ("l2t_ww", 30), ("l2t_www", 33)):
+            values = draws.normal(mean + float(samples), 2, 10).round(2).tolist()
+            runs += [Logged(method=method, samples=samples, seed=i, accuracy=value) for i, value in enumerate(values)]
+    fill(database, "small", runs[:-1], wanted=runs[-1:])
+    return runs
+
+
+def test_tables_come_first_and_the_last_lines_say_where_the_figure_and_mlflows_pages_are(sweep, capsys):
+    assert main(["small"]) == 1  # one run is missing
+    out = capsys.readouterr().out
+    assert "cifar10: mean test accuracy in % by images a class" in out
+    assert "(9/10)" in out
+    assert "p (Mann-Whitney)" in out
+    assert "cifar10/30/l2t_www" in out
+    figure, pages = out.splitlines()[-2:]
+    assert figure == "figure: report/small/accuracy_cifar10.svg"
+    assert pages == f"pages: mlflow ui --backend-store-uri sqlite:///{Path('mlflow.db').resolve()}"
+    assert {path.name for path in Path("report/small").iterdir()} == {
+        f"accuracy_cifar10.{kind}" for kind in ("svg", "pdf", "png", "csv")
+    }
+
+
+def test_json_holds_every_number_and_nothing_else_is_on_stdout(sweep, capsys):
+    main(["small", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    cell = next(c for c in found["cells"] if (c["method"], c["samples_per_class"]) == ("scratch", "10"))
+    values = [run.accuracy for run in sweep if (run.method, run.samples) == ("scratch", "10")]
+    assert cell["values"] == {str(seed): value for seed, value in enumerate(values)}
+    assert cell["mean"] == pytest.approx(sum(values) / 10)
+    assert (found["n_wanted"], found["n_finished"]) == (60, 59)
+    first = found["comparisons"][0]
+    assert (first["a"], first["b"]) == ("l2t_www", "l2t_ww")
+    assert 0 < first["mann_whitney"]["p"] < 0.05  # 3 points against a spread of 2
+    assert found["missing"] == [
+        {"key": sweep[-1].key, "cell": "cifar10/30/l2t_www", "seed": 9, "state": "missing", "reason": ""}
+    ]
+
+
+def test_two_methods_may_be_chosen_and_a_wrong_name_is_answered(sweep, capsys):
+    main(["--compare", "l2t_ww", "scratch", "--json"])
+    assert json.loads(capsys.readouterr().out)["comparisons"][0]["b"] == "scratch"
+    assert main(["--compare", "l2t_wwww", "scratch"]) == 2
+    assert "did you mean 'l2t_www'" in capsys.readouterr().err
+
+
+def test_missing_lists_the_gaps_alone(sweep, capsys):
+    assert main(["--missing"]) == 1
+    out = capsys.readouterr().out
+    assert "cifar10/30/l2t_www" in out
+    assert "accuracy" not in out
+
+
+def test_one_method_alone_has_a_table_and_no_test(database, capsys):
+    fill(database, "alone", [Logged(seed=seed, accuracy=50.0 + seed) for seed in range(5)])
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert "52.00 ± 1.96" in out  # t_4 sd / sqrt(5) = 2.776 * 1.5811 / 2.236
+    assert "Mann-Whitney" not in out
+
+
+def test_a_sweep_that_has_just_begun_is_all_missing(database, capsys):
+    fill(database, "begun", [], wanted=[Logged(seed=seed) for seed in range(3)])
+    assert main(["begun"]) == 1
+    out = capsys.readouterr().out
+    assert "missing (0/3)" in out
+    assert out.splitlines()[-2] == "no figure: no run has finished yet"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smal"], "no sweep 'smal'; did you mean 'small'?"),
+        (["--metric", "test_acuracy_percent"], "did you mean 'test_accuracy_percent'"),
+        (["--tracking-uri", "sqlite:///nowhere.db"], "nowhere.db: no ledger here"),
+        (["--tracking-uri", "./mlruns"], "must be a database or a server"),
+    ],
+)
+def test_bad_input_is_told_and_exits_with_2(sweep, capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--margin", "abc"], "--margin: must be > 0, got abc"),
+        (["--margin", "nan"], "--margin: must be > 0, got nan"),
+        (["--alpha", "1"], "--alpha: must be between 0 and 1, got 1"),
+    ],
+)
+def test_a_number_that_is_none_is_told(capsys, arguments, message):
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert error.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_module_runs_as_a_command(sweep):
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis.stats", "--missing"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cifar10/30/l2t_www" in done.stdout
+
+
+def test_missing_runs_are_json_where_json_is_asked_for(sweep, capsys):
+    assert main(["small", "--missing", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["sweeps"], found["n_wanted"], found["n_finished"]) == (["small"], 60, 59)
+    assert [(item["cell"], item["seed"], item["state"]) for item in found["missing"]] == [
+        ("cifar10/30/l2t_www", 9, "missing")
+    ]
+
+
+def test_no_missing_run_is_an_empty_list(database, capsys):
+    fill(database, "whole", [Logged()])
+    assert main(["--missing", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "http://a host/"])
+def test_a_wrong_address_is_told_under_the_name_by_which_it_came(folder, monkeypatch, capsys, uri):
+    assert main(["--tracking-uri", uri]) == 2
+    assert capsys.readouterr().err.startswith("--tracking-uri must")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert main([]) == 2
+    assert capsys.readouterr().err.startswith("MLFLOW_TRACKING_URI must")

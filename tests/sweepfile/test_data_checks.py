@@ -1,0 +1,132 @@
+"""Images and weights that a sweep file names: known by their content."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from l2t_ray.data import digests
+from tests.support.places import SHARED
+from tests.support.sweepfiles import UFM, changed, grid, keys, problems, read
+
+pytestmark = pytest.mark.usefixtures("sweep_folder")
+
+
+def images(folder, **n_images):
+    for name, count in n_images.items():
+        for split in ("train", "test"):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                (folder / split / name / f"{index}.png").write_bytes(f"{split}{name}{index}".encode())
+
+
+def folder_block(path, samples=2):
+    return f"{{data: {{name: image_folder, path: {path}, samples_per_class: {samples}}}, method: scratch, seed: 0}}"
+
+
+def test_a_folder_and_its_tars_are_the_same_images():
+    images(Path("pets"), cat=3, dog=2)
+    Path("pets/.DS_Store").touch()
+    with tarfile.open("wrapped.tar.gz", "w:gz") as tar:
+        tar.add("pets")
+    with tarfile.open("bare.tar", "w") as tar:
+        for name in ("test", "train"):
+            tar.add(f"pets/{name}", name)
+    found = {path: read(grid(folder_block(path))) for path in ("pets", "wrapped.tar.gz", "bare.tar")}
+    assert len({tuple(sweep.runs) for sweep in found.values()}) == 1
+    assert [next(iter(sweep.cells.values())) for sweep in found.values()] == [
+        "pets/2/scratch",
+        "wrapped.tar/2/scratch",
+        "bare/2/scratch",
+    ]
+
+
+def test_only_what_is_known_to_be_too_much_is_refused():
+    text = changed(data="{name: digits, samples_per_class: {'1': 90, '7': 90}, classes: ['1', '7']}")
+    assert len(keys(grid(text))) == 1  # 91 ones and 90 sevens: half of 182 and of 179, rounded up
+
+
+def test_other_images_are_another_run():
+    images(Path("pets"), cat=3, dog=2)
+    before = keys(grid(folder_block("pets")))
+    Path("pets/train/cat/0.png").write_bytes(b"another cat")
+    assert keys(grid(folder_block("pets"))) != before
+
+
+def test_a_digest_of_a_folder_is_no_part_of_another_sets_key():
+    images(Path("pets"), cat=3, dog=2)
+    (run,) = read(grid(folder_block("pets"))).runs.values()
+    pinned = f"{{name: [digits, image_folder], path: pets, sha256: {run.data.sha256}, samples_per_class: 2}}"
+    plain = keys(grid("{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0}"))
+    assert keys(grid(f"{{data: {pinned}, method: scratch, seed: 0}}")) == {run.key} | plain
+
+
+def test_a_renamed_image_is_another_run():
+    images(Path("pets"), cat=3, dog=2)
+    before = keys(grid(folder_block("pets")))
+    Path("pets/train/cat/0.png").rename("pets/train/dog/9.png")
+    assert keys(grid(folder_block("pets"))) != before
+
+
+def test_a_folder_has_no_more_images_than_lie_in_it():
+    images(Path("pets"), cat=3, dog=2)
+    assert problems(grid(folder_block("pets", 3))) == (
+        "sweep.yaml:3: data.samples_per_class must be <= 2 for image_folder, got 3; ask for fewer",
+    )
+    assert len(keys(grid(folder_block("pets", "{cat: 3, dog: 1}")))) == 1
+    assert "did you mean dog?" in problems(grid(folder_block("pets", "{cat: 3, dogs: 1}")))[0]
+
+
+def test_the_second_planning_reads_no_content(monkeypatch):
+    images(Path("pets"), cat=3, dog=2)
+    text = grid(folder_block("pets"), UFM)
+    first = read(text)
+
+    def never(*_):
+        raise AssertionError("content was read")
+
+    monkeypatch.setattr(digests, "compute_sha256", never)
+    monkeypatch.setattr(digests, "_read_images", never)
+    assert list(read(text).runs) == list(first.runs)
+    with pytest.raises(AssertionError, match="content was read"):
+        read(text, overrides=["execution.data_dir=elsewhere"])
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"weights:x": 3}', "\x00"])
+def test_damaged_memory_of_digests_costs_time_alone(damage):
+    first = keys(grid(UFM))
+    file = Path("data/.cache/digests.json")
+    assert file.exists()
+    file.write_text(damage)
+    assert keys(grid(UFM)) == first
+    assert json.loads(file.read_text())
+
+
+def test_a_data_folder_that_cannot_be_written_costs_time_alone(caplog):
+    Path("data").write_text("a file, so that no folder can be made")
+    assert len(keys(grid(UFM))) == 1
+    assert "digests are computed again next time" in caplog.text
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 5000])
+def test_a_cut_tar_is_refused_at_its_line(n_bytes):
+    images(Path("pets"), cat=3, dog=2)
+    with tarfile.open("pets.tar", "w") as tar:
+        tar.add("pets")
+    Path("cut.tar").write_bytes(Path("pets.tar").read_bytes()[:n_bytes])
+    (line,) = problems(grid(folder_block("cut.tar")))
+    assert line.startswith("sweep.yaml:3: data.path must be a folder or a tar of image_folder")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the folder shared/ is not beside the checkout")
+def test_the_published_network_and_real_images_are_found():
+    block = (
+        f"{{data: {{name: image_folder, path: {SHARED}/data/cifar10-jpeg.tar, samples_per_class: [10, 500]}}, "
+        f"method: ufm, source: {{weights: {SHARED}/weights/l2t-ww-resnet32-tinyimagenet.pth.tar}}, seed: 0}}"
+    )
+    sweep = read(grid(block))
+    assert list(sweep.cells.values()) == ["cifar10-jpeg/10/ufm", "cifar10-jpeg/500/ufm"]
+    # sha256sum l2t-ww-resnet32-tinyimagenet.pth.tar
+    weights = "049f81f8bea8504e90818d6c614f15c485ac2d891348330b433110e161f66d68"
+    assert {run.source.sha256 for run in sweep.runs.values()} == {weights}

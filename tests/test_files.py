@@ -1,0 +1,118 @@
+"""One launch at a time."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from l2t_ray.errors import InputError
+from l2t_ray.files import Lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from l2t_ray.files import Lock
+with Lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    path = tmp_path / "it's a sweep" / "lock"
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield path, process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_a_second_holder_is_refused_and_told_who_the_first_is(holder):
+    path, process = holder
+    with pytest.raises(InputError, match=f"by pid {process.pid} on .* since 2"), Lock(path):
+        pass
+    assert Lock(path).holder().startswith(f"pid {process.pid} ")
+
+
+def test_sigkill_releases_the_lock(holder):
+    path, process = holder
+    process.kill()
+    process.wait()
+    assert Lock(path).holder() is None
+    with Lock(path):
+        pass
+
+
+def test_the_lock_is_free_again_after_the_block(tmp_path):
+    lock = Lock(tmp_path / "lock")
+    for _ in range(2):
+        with lock:
+            assert lock.holder().startswith("pid ")
+        assert lock.holder() is None
+
+
+def test_a_look_at_the_lock_does_not_refuse_a_launch(tmp_path):
+    path = tmp_path / "lock"
+    path.touch()
+    code = (
+        "import sys; from pathlib import Path; from l2t_ray.files import Lock\n"
+        "print('go', flush=True)\n"
+        "while True: Lock(Path(sys.argv[1])).holder()"
+    )
+    looking = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    try:
+        looking.stdout.readline()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            with Lock(path):
+                pass
+    finally:
+        looking.kill()
+        looking.wait()
+        looking.stdout.close()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="must be writable"), Lock(tmp_path / "file" / "sweep" / "lock"):
+        pass
+
+
+def test_who_waits_is_told_of_the_holder_once_and_takes_the_lock_when_it_ends(holder):
+    path, process = holder
+    told = []
+
+    def end(name):
+        told.append(name)
+        process.kill()
+
+    with Lock(path, on_wait=end):
+        assert told[0].startswith(f"pid {process.pid} ")
+        assert len(told) == 1
+
+
+def test_ctrl_c_ends_the_waiting(holder):
+    path, _ = holder
+
+    def interrupt(name):
+        raise KeyboardInterrupt
+
+    before = len([*Path("/proc/self/fd").iterdir()])
+    with pytest.raises(KeyboardInterrupt), Lock(path, on_wait=interrupt):
+        pass
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    def fail(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with pytest.raises(InputError, match="must be where files can be locked"), Lock(tmp_path / "lock"):
+        pass

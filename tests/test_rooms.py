@@ -1,0 +1,75 @@
+"""Imports point down from room to room, never in a circle; heavy libraries stay in their rooms and load late."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.support.places import ROOT
+
+DESIGN = (ROOT / "docs" / "design.md").read_text()
+ORDER = re.findall(r"^\| `([\w./]+)` \|", DESIGN.partition("## Rooms")[2].partition("\n## ")[0], re.MULTILINE)
+OWN = ("l2t_ray", "analysis")
+LIBRARIES = {  # the rooms that may import it, on any line
+    "ray": {"l2t_ray/launch/cluster", "l2t_ray/launch", "l2t_ray/search"},
+    "mlflow": {"l2t_ray/ledger"},
+    "optuna": {"l2t_ray/search", "l2t_ray/ledger"},
+    "torch": {"l2t_ray/data", "l2t_ray/models", "l2t_ray/methods", "l2t_ray/training", "l2t_ray/launch/worker"},
+    "matplotlib": {"analysis/figures", "l2t_ray/search"},
+}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    found = {}
+    for top in OWN:
+        for path in (ROOT / top).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imported(path: Path) -> set[str]:
+    """Modules that a file names anywhere, also inside functions and for types alone."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in modules() else node.module for name in whole}
+    return names
+
+
+def room(module: str) -> str:
+    """The innermost room of the document that holds a module; a module at the root is its own."""
+    place = module.replace(".", "/")
+    held = [name for name in ORDER if place == name or place.startswith(f"{name}/")]
+    assert held, f"{module} has no place in docs/design.md"
+    return max(held, key=len)
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_point_down_from_room_to_room(module):
+    above = ORDER[: ORDER.index(room(module))]
+    wrong = [name for name in imported(modules()[module]) if name.split(".")[0] in OWN and room(name) in above]
+    if module not in OWN:  # the two faces of the packages hand on what lies below them
+        assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {name: imported(path) & modules().keys() - {name, *OWN} for name, path in modules().items()}
+    TopologicalSorter({name: found for name, found in graph.items() if name not in OWN}).prepare()  # or CycleError
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_is_imported_in_its_rooms_alone(library):
+    users = {room(name) for name, path in modules().items() if library in {told.split(".")[0] for told in imported(path)}}
+    assert users <= LIBRARIES[library]

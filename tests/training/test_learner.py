@@ -1,0 +1,235 @@
+"""Identities between the methods, packs against single runs, and methods of one's own."""
+
+import math
+import re
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from l2t_ray import registry
+from l2t_ray.data.streams import stream
+from l2t_ray.errors import InputError
+from l2t_ray.methods import FeatureMatching, Method
+from l2t_ray.training.learner import Learner
+from tests.support.learners import CPU, N_CLASSES, batches, network_of, run, source, trained
+from tests.support.places import ROOT
+
+METHODS_DOC = ROOT / "docs" / "methods.md"
+
+
+@pytest.fixture(autouse=True)
+def _no_grad():
+    with torch.no_grad():
+        yield
+
+
+def test_beta_zero_gives_scratch():
+    plain, with_zero = trained(run("scratch"))[0], trained(run("l2t_www", beta=0.0))[0]
+    torch.testing.assert_close(network_of(with_zero), network_of(plain), rtol=1e-10, atol=1e-12)
+    assert not torch.allclose(network_of(trained(run("ufm"))[0]), network_of(plain))
+
+
+def test_gamma_one_gives_l2t_ww():
+    def freeze(learner):
+        learner.meta_lr.zero_()
+
+    www, ww = trained(run("l2t_www"), change=freeze)[0], trained(run("l2t_ww"), change=freeze)[0]
+    # h starts at ln(e - 1) rounded to float32: gamma is 1 to 2^-24
+    torch.testing.assert_close(network_of(www), network_of(ww), rtol=1e-6, atol=1e-9)
+    assert not torch.allclose(network_of(trained(run("l2t_www"))[0]), network_of(www), rtol=1e-6, atol=1e-9)
+
+
+def test_constant_weights_give_ufm():
+    def constant(learner):
+        learner.meta_lr.zero_()
+        for name, p in learner.phi.items():
+            p.fill_(1.0 if name.startswith("where") and name.endswith("bias") else 0.0)
+
+    fixed = trained(run("l2t_ww"), change=constant)[0]
+    torch.testing.assert_close(network_of(fixed), network_of(trained(run("ufm"))[0]), rtol=1e-10, atol=1e-12)
+
+
+def test_batch_statistics_change_once_a_step():
+    """Running means after one step are those of step 1's forward pass alone: 0.1 times the batch mean."""
+    learner = Learner([run("l2t_www")], N_CLASSES, source(), CPU)
+    kernel = learner.theta["conv.0.weight"][0].clone()
+    images, labels = next(batches(1))
+    learner.step(images, labels, torch.tensor([0.05], dtype=torch.float64))
+    z = torch.nn.functional.conv2d(images, kernel, padding=1)
+    torch.testing.assert_close(learner.statistics["mean.0"], 0.1 * z.mean((0, 2, 3)))
+    torch.testing.assert_close(learner.statistics["var.0"], 0.9 + 0.1 * z.var((0, 2, 3)))
+
+
+def test_state_restores_bitwise():
+    first = trained(run("l2t_www", inner="published"))[0]
+    second = Learner([run("l2t_www", inner="published")], N_CLASSES, source(), CPU)
+    second.restore([first.state(0)])
+    lr = torch.tensor([0.05], dtype=torch.float64)
+    batch = next(batches(1))
+    assert torch.equal(first.step(*batch, lr)[0], second.step(*batch, lr)[0])
+    assert torch.equal(network_of(first), network_of(second))
+    assert all(torch.equal(first.phi[name], second.phi[name]) for name in first.phi)
+
+
+def test_every_builtin_method_is_registered():
+    registry.load()
+    networks = {n: sorted(m.networks) for n, m in registry.METHODS.items() if isinstance(m, FeatureMatching)}
+    assert networks["ufm"] == []
+    assert networks["l2t_ww"] == ["what", "where"]
+    assert networks["l2t_www"] == ["what", "where", "which"]
+    assert registry.METHODS["scratch"].uses == frozenset()
+
+
+OWN_METHOD = '''
+"""Attention transfer (Zagoruyko and Komodakis 2017) on levels of equal size, with a learned temperature."""
+from dataclasses import dataclass
+import torch
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class AttentionTransfer(Method):
+    def extra_parameters(self, run, shapes, generator):
+        return {"attention.scale": torch.ones(3)}
+
+    def loss(self, extra, batch, options):
+        total = 0
+        for m, (s, t) in enumerate(zip(batch.source, batch.target)):
+            maps = [f.pow(options["power"]).mean(1).flatten(1) for f in (s, t)]
+            normal = [f / f.norm(dim=1, keepdim=True).clamp_min(1e-6) for f in maps]
+            total = total + extra["attention.scale"][m] * (normal[0] - normal[1]).pow(2).sum(1).mean()
+        return total
+
+register(AttentionTransfer("own_attention", uses=frozenset({"source", "transfer.beta"}), options={"power": 2}))
+'''
+
+
+def test_a_method_of_ones_own_lives_in_one_file(tmp_path):
+    file = tmp_path / "my method's file.py"
+    file.write_text(OWN_METHOD)
+    registry.load([file])
+    own, losses = trained(run("own_attention"), run("own_attention", seed=1))
+    assert losses.isfinite().all()
+    assert not torch.equal(own.theta["attention.scale"], torch.ones_like(own.theta["attention.scale"]))
+    plain = trained(run("scratch"), run("scratch", seed=1))[0]
+    assert not torch.allclose(own.theta["conv.0.weight"], plain.theta["conv.0.weight"])
+    del registry.METHODS["own_attention"]
+
+
+DOCUMENTED = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", METHODS_DOC.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize(("name", "text"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
+def test_the_examples_of_the_document_run_as_they_stand(name, text, tmp_path):
+    """docs/methods.md; each example ends by registering one method."""
+    file = tmp_path / f"{name}.py"
+    file.write_text(text)
+    before = {*registry.METHODS}
+    registry.load([file])
+    (method,) = {*registry.METHODS} - before
+    both, losses = trained(run(method), run(method, seed=1))
+    assert losses.isfinite().all()
+    plain = trained(run("scratch"), run("scratch", seed=1))[1]
+    assert not torch.equal(losses, plain)
+    images, _ = next(batches(1, 2))
+    assert both.predict(images).isfinite().all()
+    del registry.METHODS[method]
+
+
+def test_the_document_has_a_method_and_a_network_of_ones_own():
+    assert [name for name, _ in DOCUMENTED] == ["my_method", "my_network"]
+
+
+@dataclass(frozen=True)
+class _MatchingWithLoss(FeatureMatching):
+    def loss(self, extra, batch, options):
+        return batch.logits.square().mean()
+
+
+@pytest.mark.parametrize(("kind", "network"), [(_MatchingWithLoss, "what"), (FeatureMatching, "mine")])
+def test_what_feature_matching_would_leave_out_is_refused(kind, network):
+    with pytest.raises(TypeError, match="own: a FeatureMatching must have networks of what, where, which and no loss"):
+        kind("own", networks=frozenset({network}))
+
+
+@dataclass(frozen=True)
+class _LogitPenalty(Method):
+    def loss(self, extra, batch, options):
+        return batch.logits.square().mean()
+
+
+def test_gradients_of_an_own_loss_equal_autograd():
+    """A penalty on the logits reaches the last layer's bias as 2 logits / (B N), summed over images."""
+    registry.register(_LogitPenalty("_penalty", uses=frozenset({"transfer.beta"})))
+    lr = torch.tensor([0.05], dtype=torch.float64)
+    images, labels = next(batches(1))
+    moved = {}
+    for method in ("scratch", "_penalty"):
+        learner = Learner([run(method)], N_CLASSES, None, CPU)
+        logits = learner.network.forward(learner.theta, images).logits
+        learner.step(images, labels, lr)
+        moved[method] = learner.theta["fc.bias"].clone()
+    expected = moved["scratch"] - lr * 0.5 * (2 * logits / logits.numel()).sum(1)
+    torch.testing.assert_close(moved["_penalty"], expected)
+    del registry.METHODS["_penalty"]
+
+
+@dataclass(frozen=True)
+class _Replacing(Method):
+    def extra_parameters(self, run, shapes, generator):
+        return {"mine": torch.zeros(1), "fc.bias": torch.zeros(shapes.n_classes)}
+
+
+@dataclass(frozen=True)
+class _LossOf(Method):
+    give: object = None
+
+    def loss(self, extra, batch, options):
+        return self.give(batch)
+
+
+def test_extra_parameters_with_a_name_of_the_targets_own_are_refused(monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "_replacing", _Replacing("_replacing"))
+    told = "_replacing: extra_parameters must not have names of the target's own, got fc.bias; choose others"
+    with pytest.raises(InputError, match=told):
+        Learner([run("_replacing")], N_CLASSES, None, CPU)
+
+
+@pytest.mark.parametrize(
+    ("give", "told"),
+    [
+        (lambda batch: batch.logits.square().mean(1), "one of shape [8]"),
+        (lambda batch: batch.logits, "one of shape [8, 3]"),
+        (lambda _: 0, "0"),
+    ],
+    ids=["a vector", "a matrix", "no tensor"],
+)
+def test_a_loss_that_is_no_scalar_is_told_with_its_method_and_shape(give, told, monkeypatch):
+    monkeypatch.setitem(registry.METHODS, "_wide", _LossOf("_wide", give=give))
+    learner = Learner([run("_wide")], N_CLASSES, None, CPU)
+    law = f"_wide: loss must return a scalar tensor or None, got {told}; take its mean or sum"
+    with pytest.raises(InputError, match=re.escape(law)):
+        learner.step(*next(batches(1)), torch.tensor([0.05], dtype=torch.float64))
+
+
+def test_the_look_ahead_has_as_many_steps_as_the_run_says():
+    """The gradient of phi, and so phi, differs with T."""
+    phi = [
+        torch.cat([p.flatten() for p in trained(run("l2t_ww", look_ahead_steps=t))[0].phi.values()]) for t in (1, 2, 3)
+    ]
+    assert not torch.equal(phi[0], phi[1])
+    assert not torch.equal(phi[1], phi[2])
+
+
+def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr("l2t_ray.training.learner.stream", lambda *a: asked.append(a) or stream(*a))
+    Learner([run("l2t_www", seed=3)], N_CLASSES, source(), CPU)
+    assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
+
+
+def test_a_meta_network_that_is_not_finite_is_its_runs_divergence():
+    learner, _ = trained(run("l2t_www"), run("l2t_www", seed=1), n_steps=1)
+    next(iter(learner.phi.values()))[1].view(-1)[0] = math.nan
+    assert learner.finite().tolist() == [True, False]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from l2t_ray.models import small_convolutions as small_maps
+from l2t_ray.models import small_convolutions
 from l2t_ray.training.device import keep_freed_memory
 
 CASES = ((2, 64, 64), (2, 128, 128), (2, 512, 512), (4, 256, 512), (4, 512, 512), (8, 256, 256))
@@ -34,9 +34,9 @@ def passes(size: int, n_inputs: int, n_outputs: int, batch: int) -> dict[str, tu
         return found[at_kernel]
 
     return {
-        "forward": (lambda: torch.conv2d(x, w[0], padding=1), lambda: small_maps.convolve(x, w)),
-        "at the input": (lambda: backward(at_kernel=False), lambda: small_maps.at_input(g, w)),
-        "at the kernel": (lambda: backward(at_kernel=True), lambda: small_maps.at_kernel(g, x)),
+        "forward": (lambda: torch.conv2d(x, w[0], padding=1), lambda: small_convolutions.convolve(x, w)),
+        "at the input": (lambda: backward(at_kernel=False), lambda: small_convolutions.at_input(g, w)),
+        "at the kernel": (lambda: backward(at_kernel=True), lambda: small_convolutions.at_kernel(g, x)),
     }
 
 

@@ -53,9 +53,9 @@ def template(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ray_cluster():
     """Ray on two cores."""
-    from l2t_ray.launch.cluster import tuner as launch
+    from l2t_ray.launch.cluster import connection
 
-    with launch.cluster(None, n_cores=2):
+    with connection.cluster(None, n_cores=2):
         yield
 
 

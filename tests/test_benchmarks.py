@@ -14,7 +14,7 @@ from benchmarks.packing_table import figure_of, markdown, plot
 from benchmarks.steps import Case, operations
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.launch.placement import measurements as figures
+from l2t_ray.launch.placement import measurements
 from l2t_ray.launch.placement.packing import speed_shape
 from tests.support.places import ROOT
 
@@ -135,7 +135,7 @@ def test_packing_is_measured_without_ray_and_mlflow_and_can_be_shipped(tmp_path,
     ((name, values),) = json.loads(Path("shipped.json").read_text()).items()
     run = make_run(10, target={"width": 0.1})
     assert name == f"{speed_shape(run)}|{content['device']}"
-    assert figures.Figure.from_json(values).basis == "shipped"
+    assert measurements.Figure.from_json(values).basis == "shipped"
     assert "bench_packing" in values["note"]
 
 

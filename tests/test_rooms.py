@@ -1,10 +1,7 @@
 """Imports point down from room to room, never in a circle; heavy libraries stay in their rooms and load late."""
 
 import ast
-import json
 import re
-import subprocess
-import sys
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -71,5 +68,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_library_is_imported_in_its_rooms_alone(library):
-    users = {room(name) for name, path in modules().items() if library in {told.split(".")[0] for told in imported(path)}}
+    users = {
+        room(name) for name, path in modules().items() if library in {told.split(".")[0] for told in imported(path)}
+    }
     assert users <= LIBRARIES[library]

@@ -18,7 +18,7 @@ import torch
 from l2t_ray.config import Data, Source
 from l2t_ray.data.load import cache_file, load_data
 from l2t_ray.errors import InputError
-from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster import connection
 from l2t_ray.models import load_source
 from l2t_ray.training import checkpoint
 from tests.support.places import ROOT
@@ -135,15 +135,15 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
     token.write_text("secret")
     token.chmod(0o644)  # as Ray makes it
     monkeypatch.setenv("HOME", str(tmp_path))
-    launch.close_token()
+    connection.close_token()
     assert token.stat().st_mode & 0o777 == 0o600
     token.unlink()
-    launch.close_token()  # there is none with another mode of authentication
+    connection.close_token()  # there is none with another mode of authentication
 
 
 @pytest.mark.parametrize("name", ["RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"])
 def test_a_launch_sets_what_ray_reads_unless_the_user_has(name, tmp_path):
-    code = f"import os; from l2t_ray import launch; launch.prepare_environment(); print(os.environ[{name!r}])"
+    code = f"import os; from l2t_ray import launch; connection.prepare_environment(); print(os.environ[{name!r}])"
 
     def told(**settings):
         environment = {key: value for key, value in os.environ.items() if key != name}
@@ -151,7 +151,7 @@ def test_a_launch_sets_what_ray_reads_unless_the_user_has(name, tmp_path):
             [sys.executable, "-c", code], env={**environment, **settings}, capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    assert told() == launch.ENVIRONMENT[name]
+    assert told() == connection.ENVIRONMENT[name]
     assert told(**{name: "as-the-user-says"}) == "as-the-user-says"
 
 
@@ -214,7 +214,7 @@ def test_tune_sends_no_key_of_the_environment_to_workers(monkeypatch):
     from ray.tune.execution.class_cache import _ActorClassCache
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", PLANTED[1])
-    launch.keep_keys()
+    connection.keep_keys()
     made = _ActorClassCache().get(type("Trainable", (), {}))
     assert PLANTED[1] not in str(made._default_options)
     assert "PL_DISABLE_FORK" in str(made._default_options)  # what Tune sends, as it would have sent the key

@@ -119,9 +119,9 @@ if __name__ == "__main__":
     import contextlib
     import io
 
-    from l2t_ray.launch.placement import measurements as figures
+    from l2t_ray.launch.placement import measurements
 
-    figures.shipped = dict
+    measurements.shipped = dict
     with contextlib.redirect_stdout(io.StringIO()) as written:
         sweep.main([str(ROOT / "sweeps/paper_grid.yaml"), "--plan", "--fleet", "h200:8", "--price-per-hour", "25"])
     GOLDEN.write_text(written.getvalue())

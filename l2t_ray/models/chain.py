@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models import convolutions as scaled
+from l2t_ray.models import convolutions
 from l2t_ray.models.convolutions import EPSILON, channel_mean, channels, convolve, count, mask_, whiten
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
@@ -138,7 +138,7 @@ class Chain:
                 w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
                 s = theta[f"bn.{index}.weight"] * values.rstd[index].view_as(theta[f"bn.{index}.weight"])
                 a, gg, gb = whiten(mask_(gy, values.outputs[index]), u)
-                kernel, raw, gy = scaled.gradients(a, s, x, w, self.operands, at_input=index > 0)
+                kernel, raw, gy = convolutions.gradients(a, s, x, w, self.operands, at_input=index > 0)
                 gradients[f"conv.{index}.weight"] = kernel
                 gradients[f"bn.{index}.weight"] = gg.view_as(s)
                 gradients[f"bn.{index}.bias"] = gb.view_as(s)
@@ -252,7 +252,7 @@ class Chain:
                 da.addcmul_(u, -channels(mean_a_dz))
                 products[f"bn.{index}.weight"] = (dgg + mean_a_dz * count(u)).view_as(g)
                 products[f"bn.{index}.bias"] = dgb.view_as(g)
-                products[f"conv.{index}.weight"], dgy = scaled.gradient_tangents(
+                products[f"conv.{index}.weight"], dgy = convolutions.gradient_tangents(
                     a, da, s, ds, x, dx, w, dw, adjoints.kernel[index], self.operands
                 )
             dg_pool = dgy

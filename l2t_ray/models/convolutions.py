@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models import small_convolutions as small_maps
+from l2t_ray.models import small_convolutions
 
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 _ONES = [1, 1]
@@ -40,8 +40,8 @@ def convolve(x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     Returns:
         [B, K*O, H, W] in w's type.
     """
-    if small_maps.suit(x, w, dtype, small_maps.ALL):
-        return small_maps.convolve(x, w)
+    if small_convolutions.suit(x, w, dtype, small_convolutions.ALL):
+        return small_convolutions.convolve(x, w)
     padding, n_runs = w.shape[-1] // 2, w.shape[0]
     x, kernel = x.to(dtype or w.dtype), w.flatten(0, 1).to(dtype or w.dtype)
     if not _separate(w):
@@ -52,15 +52,15 @@ def convolve(x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 def convolve_transposed(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The gradient [B, K*I, H, W] at the input x of `convolve` from the one [B, K*O, H, W] at its output."""
-    if small_maps.suit(gradient, w, dtype, small_maps.ALL):
-        return small_maps.at_input(gradient, w)
+    if small_convolutions.suit(gradient, w, dtype, small_convolutions.ALL):
+        return small_convolutions.at_input(gradient, w)
     return _convolution_backward(gradient, x, w, dtype, at_kernel=False)
 
 
 def kernel_gradient(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The gradient [K, O, I, k, k] at the kernel w of `convolve` from the one [B, K*O, H, W] at its output."""
-    if small_maps.suit(x, w, dtype, small_maps.AT_KERNEL) and gradient.dtype == w.dtype:
-        return small_maps.at_kernel(gradient, x)
+    if small_convolutions.suit(x, w, dtype, small_convolutions.AT_KERNEL) and gradient.dtype == w.dtype:
+        return small_convolutions.at_kernel(gradient, x)
     if _OLD_VECTORS and w.shape[0] == 1 and x.device.type == "cpu" and w.shape[-1] > 1 and _is_deep(x):
         # without AVX-512 oneDNN takes up to 5 times longer than this: batch and channels change places
         rows = x.transpose(0, 1).contiguous(memory_format=torch.channels_last)

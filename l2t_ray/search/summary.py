@@ -128,7 +128,7 @@ def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list
     mpl.use("Agg")  # no display is needed
     import optuna
     from matplotlib import pyplot
-    from optuna.visualization import matplotlib as figures
+    from optuna.visualization import matplotlib
 
     written = []
     with warnings.catch_warnings():
@@ -138,9 +138,9 @@ def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list
             arguments: dict[str, Any] = {"target_name": name}
             if len(objectives) > 1:
                 arguments["target"] = lambda trial, index=index: trial.values[index]
-            kinds = {"history": figures.plot_optimization_history, "slice": figures.plot_slice}
+            kinds = {"history": matplotlib.plot_optimization_history, "slice": matplotlib.plot_slice}
             if len(whole) >= LEAST_TRIALS and len({trial.values[index] for trial in whole}) > 1:
-                kinds["importance"] = figures.plot_param_importances
+                kinds["importance"] = matplotlib.plot_param_importances
             for kind, plot in kinds.items():
                 plot(study, **arguments)
                 figure = pyplot.gcf()

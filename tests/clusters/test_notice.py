@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from l2t_ray.launch.worker import preemption as notice
+from l2t_ray.launch.worker import preemption
 from tests.support.places import ROOT
 
 
@@ -62,7 +62,7 @@ def start(address, tmp_path):
 @pytest.mark.parametrize("cloud", ["aws", "gcp"])
 def test_the_trainings_of_a_machine_that_will_be_taken_know_it(cloud, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    watch = notice.Watch()
+    watch = preemption.Watch()
     with metadata(cloud) as (service, address):
         process = start(address, tmp_path)
         time.sleep(1.0)
@@ -75,9 +75,9 @@ def test_the_trainings_of_a_machine_that_will_be_taken_know_it(cloud, tmp_path, 
     assert "no Ray runs here" in told
     assert watch.is_urgent()
     assert not watch.is_urgent()  # a checkpoint was just written
-    monkeypatch.setattr(notice, "EVERY_S", 0.0)
+    monkeypatch.setattr(preemption, "EVERY_S", 0.0)
     assert watch.is_urgent()
-    os.utime(notice.file(), (0, 0))  # long ago: the machine is still here
+    os.utime(preemption.file(), (0, 0))  # long ago: the machine is still here
     assert not watch.is_urgent()
 
 

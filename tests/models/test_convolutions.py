@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from l2t_ray.models import convolutions as operators
-from l2t_ray.models import small_convolutions as small_maps
+from l2t_ray.models import convolutions, small_convolutions
 
 
 def draw(*shape, seed=0):
@@ -21,15 +20,15 @@ def test_gradients_equal_autograd(n_runs, n_inputs, size, kernel):
     x = draw(5, n_runs * n_inputs, size, size).requires_grad_()
     w = draw(n_runs, 6, n_inputs, kernel, kernel, seed=1).requires_grad_()
     g = draw(5, n_runs * 6, size, size, seed=2)
-    gx, gw = torch.autograd.grad(operators.convolve(x, w), [x, w], g)
-    torch.testing.assert_close(operators.convolve_transposed(g, x.detach(), w.detach()), gx, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(operators.kernel_gradient(g, x.detach(), w.detach()), gw, rtol=1e-11, atol=1e-11)
+    gx, gw = torch.autograd.grad(convolutions.convolve(x, w), [x, w], g)
+    torch.testing.assert_close(convolutions.convolve_transposed(g, x.detach(), w.detach()), gx, rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(convolutions.kernel_gradient(g, x.detach(), w.detach()), gw, rtol=1e-11, atol=1e-11)
 
 
 def test_whitening_is_the_projection_of_its_docstring():
     u = F.batch_norm(draw(7, 3, 4, 4), None, None, training=True)
     q = draw(7, 3, 4, 4, seed=3)
-    white, products, sums = operators.whiten(q, u)
+    white, products, sums = convolutions.whiten(q, u)
     mean = q.mean((0, 2, 3), keepdim=True)
     overlap = (q * u).mean((0, 2, 3), keepdim=True)
     torch.testing.assert_close(white, q - mean - u * overlap, rtol=1e-12, atol=1e-12)
@@ -47,7 +46,7 @@ def test_small_maps_are_convolved_without_their_padding(n_inputs, n_outputs, siz
     y = F.conv2d(x, w[0], padding=1)
     gx, gw = torch.autograd.grad(y, [x, w], g)
     with torch.no_grad():
-        found = small_maps.convolve(x, w), small_maps.at_input(g, w), small_maps.at_kernel(g, x)
+        found = small_convolutions.convolve(x, w), small_convolutions.at_input(g, w), small_convolutions.at_kernel(g, x)
     for ours, theirs in zip(found, (y, gx, gw), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
     assert found[0].is_contiguous(memory_format=torch.channels_last)
@@ -62,7 +61,11 @@ def test_small_maps_give_the_same_bits_wherever_their_numbers_lie():
         x = draw(9, 256, 4, 4).float().contiguous(memory_format=torch.channels_last)
         g, w = draw(9, 256, 4, 4, seed=1).float(), draw(1, 256, 256, 3, 3, seed=2).float()
         with torch.no_grad():
-            return kept and (small_maps.convolve(x, w), small_maps.at_input(g, w), small_maps.at_kernel(g, x))
+            return kept and (
+                small_convolutions.convolve(x, w),
+                small_convolutions.at_input(g, w),
+                small_convolutions.at_kernel(g, x),
+            )
 
     first = passes(0)
     for n_floats_before in (1, 17, 1000, 100_003):
@@ -72,12 +75,14 @@ def test_small_maps_give_the_same_bits_wherever_their_numbers_lie():
 def test_the_operators_take_the_way_of_small_maps_where_it_is_the_faster_one(monkeypatch):
     used = []
     for name in ("convolve", "at_input", "at_kernel"):
-        monkeypatch.setattr(small_maps, name, lambda *_, name=name: used.append(name))
+        monkeypatch.setattr(small_convolutions, name, lambda *_, name=name: used.append(name))
     for size, n_channels, n_runs in ((2, 128, 1), (4, 256, 1), (2, 64, 1), (4, 128, 1), (8, 512, 1), (2, 128, 2)):
         x, w = torch.ones(2, n_runs * n_channels, size, size), torch.ones(n_runs, n_channels, n_channels, 3, 3)
-        operators.convolve(x, w)
-        operators.convolve_transposed(x, x, w)
-        operators.kernel_gradient(x, x, w)
-        operators.convolve(x, w, torch.bfloat16)
+        convolutions.convolve(x, w)
+        convolutions.convolve_transposed(x, x, w)
+        convolutions.kernel_gradient(x, x, w)
+        convolutions.convolve(x, w, torch.bfloat16)
     assert used == ["convolve", "at_input", "at_kernel", "at_kernel"]
-    assert not small_maps.suit(torch.ones(2, 128, 2, 2), torch.ones(1, 128, 128, 1, 1), None, small_maps.ALL)
+    assert not small_convolutions.suit(
+        torch.ones(2, 128, 2, 2), torch.ones(1, 128, 128, 1, 1), None, small_convolutions.ALL
+    )

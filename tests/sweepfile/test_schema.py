@@ -6,8 +6,7 @@
 import re
 from pathlib import Path
 
-from l2t_ray.sweepfile import schema as settings_page
-from l2t_ray.sweepfile import settings
+from l2t_ray.sweepfile import schema, settings
 from l2t_ray.sweepfile.source_file import read_pretraining
 from tests.support.places import ROOT
 
@@ -16,12 +15,12 @@ MARK = re.compile(r"(?<=compares -->\n).*", re.DOTALL)
 
 
 def test_the_documents_tables_are_those_of_the_code(capsys):
-    assert settings_page.main() == 0
+    assert schema.main() == 0
     assert MARK.search(PAGE.read_text())[0] == capsys.readouterr().out
 
 
 def test_every_setting_is_there_with_its_meaning():
-    text = settings_page.tables()
+    text = schema.tables()
     for name in [*settings.RUN, *(name.partition(".")[2] for name in settings.EXECUTION)]:
         assert re.search(rf"^\| `{re.escape(name)}` \| .*[^| ] \|$", text, re.MULTILINE), name
     assert " | |\n" not in text
@@ -35,4 +34,4 @@ def test_the_example_of_a_source_networks_file_can_be_read(tmp_path, monkeypatch
 
 
 if __name__ == "__main__":
-    PAGE.write_text(MARK.sub(lambda _: settings_page.tables(), PAGE.read_text()))
+    PAGE.write_text(MARK.sub(lambda _: schema.tables(), PAGE.read_text()))

@@ -14,7 +14,7 @@ from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training,
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.models import initialise, resnet
-from l2t_ray.training import pack as training
+from l2t_ray.training import pack as pack_training
 from l2t_ray.training.cuda_graph import WARM_UPS, Replay
 from tests.support.recording import Footprint, pretended_graphs
 
@@ -47,7 +47,7 @@ def pack(digits, method, n_runs, precision, transfer):
         )
         for seed in range(n_runs)
     ]
-    return training.Pack(runs, digits, source.requires_grad_(False).eval(), CPU)
+    return pack_training.Pack(runs, digits, source.requires_grad_(False).eval(), CPU)
 
 
 def measured(found):

@@ -16,7 +16,7 @@ from l2t_ray.data import augment
 from l2t_ray.data.load import DataSet
 from l2t_ray.models import convolutions as operators
 from l2t_ray.models import resnet
-from l2t_ray.training import pack as training
+from l2t_ray.training import pack as pack_training
 
 CARD = torch.device("cuda")
 N_CLASSES, PER_CLASS, BATCH = 3, 4, 8
@@ -51,7 +51,7 @@ def card(monkeypatch):
     # the engine asks for a driver before it runs the meta-networks' few backward passes, which are torch's own
     monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs])
     # which images a run draws is decided before the training, from labels that are not there
-    monkeypatch.setattr(training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
+    monkeypatch.setattr(pack_training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
     _forget_constants()
     with torch.no_grad(), FakeTensorMode():
         yield CARD
@@ -83,7 +83,7 @@ def pack(method, n_runs, precision):
         )
         for seed in range(n_runs)
     ]
-    return training.Pack(runs, data, source, CARD)
+    return pack_training.Pack(runs, data, source, CARD)
 
 
 def one_step(found, n_runs):

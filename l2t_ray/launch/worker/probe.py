@@ -17,8 +17,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.data.subsets import count_samples
 from l2t_ray.launch.placement.measurements import Speed
-from l2t_ray.launch.worker import files as depot
-from l2t_ray.launch.worker import mps
+from l2t_ray.launch.worker import files, mps
 from l2t_ray.launch.worker.job import Work, decode
 from l2t_ray.launch.worker.train import inputs, trainer
 from l2t_ray.training.device import context_bytes, is_out_of_memory
@@ -45,7 +44,7 @@ class Prober:
         if Path(self.work.folder).is_dir():
             os.chdir(self.work.folder)
         mps.join(self.work.mps)
-        registry.load([Path(depot.local(self.work, path)) for path in self.work.methods])
+        registry.load([Path(files.local(self.work, path)) for path in self.work.methods])
         torch.set_num_threads(self.work.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         runs_given = decode(runs)

@@ -18,8 +18,7 @@ from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, reads_source
 from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError, mask
-from l2t_ray.launch.worker import files as depot
-from l2t_ray.launch.worker import preemption as notice
+from l2t_ray.launch.worker import files, preemption
 from l2t_ray.launch.worker.job import Work, decode, whole
 from l2t_ray.models import Backbone, load_source
 from l2t_ray.training import checkpoint
@@ -50,7 +49,7 @@ def train_pack(
     """
     if Path(work.folder).is_dir():
         os.chdir(work.folder)
-    registry.load([Path(depot.local(work, path)) for path in work.methods])
+    registry.load([Path(files.local(work, path)) for path in work.methods])
     torch.set_num_threads(work.threads)  # of this thread
     runs = decode(pack)
     groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch")
@@ -90,7 +89,7 @@ def _keeper(
 ) -> Callable[[int, Callable[[], list[dict[str, Any]]]], None]:
     """What is called after every epoch: tells of it, and writes a checkpoint where one is due."""
     epochs = max(run.training.epochs for run in runs)
-    clock, warned = checkpoint.Clock(work.checkpoint_s), notice.Watch()
+    clock, warned = checkpoint.Clock(work.checkpoint_s), preemption.Watch()
 
     def on_epoch(epoch: int, snapshot: Callable[[], list[dict[str, Any]]]) -> None:
         watch(epoch)
@@ -150,12 +149,12 @@ def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
     Returns:
         Both on the CPU; no network for a method that reads none.
     """
-    data = _load_data(whole(run.data).model_dump_json(), depot.data_dir(work, run), download=work.download)
+    data = _load_data(whole(run.data).model_dump_json(), files.data_dir(work, run), download=work.download)
     if not reads_source(run):
         return data, None
     settings = run.source
     if settings.weights is not None:
-        settings = settings.model_copy(update={"weights": depot.local(work, settings.weights)})
+        settings = settings.model_copy(update={"weights": files.local(work, settings.weights)})
     return data, _load_source(settings.model_dump_json(), run.training.precision)
 
 

@@ -337,4 +337,4 @@ def test_an_installed_package_has_templates_and_tables(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {f"analysis/templates/report.{kind}" for kind in ("html.j2", "css", "js")} < names
-    assert {f"analysis/published_{what}.csv" for what in ("accuracy", "tests")} < names
+    assert {f"analysis/results/published_{what}.csv" for what in ("accuracy", "tests")} < names

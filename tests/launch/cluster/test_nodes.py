@@ -6,8 +6,7 @@ import time
 import psutil
 import pytest
 
-from l2t_ray.launch.cluster import nodes as meters
-from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster import connection, nodes
 from tests.support.launches import OF_RAY
 
 pytestmark = OF_RAY
@@ -15,8 +14,8 @@ pytestmark = OF_RAY
 
 @pytest.mark.slow
 def test_the_other_machines_are_sampled_and_one_that_is_gone_is_told(monkeypatch, caplog):
-    monkeypatch.setattr(meters, "ANSWER_S", 5.0)
-    with launch.cluster(None, n_cores=1):
+    monkeypatch.setattr(nodes, "ANSWER_S", 5.0)
+    with connection.cluster(None, n_cores=1):
         pass  # sets the environment
     from ray.cluster_utils import Cluster
 
@@ -24,7 +23,7 @@ def test_the_other_machines_are_sampled_and_one_that_is_gone_is_told(monkeypatch
     try:
         kept, lost = cluster.add_node(num_cpus=1), cluster.add_node(num_cpus=1)
         cluster.wait_for_nodes()
-        with meters.on_other_nodes() as read:
+        with nodes.on_other_nodes() as read:
             end = time.monotonic() + 60
             while len(found := read()) < 2 and time.monotonic() < end:
                 time.sleep(0.2)
@@ -54,8 +53,8 @@ def test_the_first_sample_of_another_machine_is_measured(monkeypatch):
         return 0.0 if calls.count(threading.get_ident()) == 1 else 50.0
 
     monkeypatch.setattr(psutil, "cpu_percent", cpu_percent)
-    monkeypatch.setattr(meters, "LOOK_S", 0.01)
-    meter = meters.Meter()
+    monkeypatch.setattr(nodes, "LOOK_S", 0.01)
+    meter = nodes.Meter()
     end = time.monotonic() + 30
     while not meter.read()["devices"] and time.monotonic() < end:
         time.sleep(0.01)

@@ -3,25 +3,24 @@
 import ast
 import json
 import time
-from pathlib import Path
 
 import pytest
 import ray
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Run
-from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster import connection
 from l2t_ray.launch.cluster.probe import probe
-from l2t_ray.launch.placement import measurements as figures
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate, n_images
-from l2t_ray.launch.placement.measurements import Crowd, Figure, Figures, Speed, code_version, shipped
+from l2t_ray.launch.placement.measurements import CORE, Crowd, Figure, Figures, Speed, code_version, shipped
 from l2t_ray.launch.placement.packing import shape, speed_shape
-from l2t_ray.launch.worker import probe as prober
+from l2t_ray.launch.worker import probe as worker_probe
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.probe import Prober
 from tests.support.launches import OF_RAY
+from tests.support.places import ROOT
 
 pytestmark = OF_RAY
 GIB = 2**30
@@ -48,7 +47,7 @@ def work(tmp_path, monkeypatch):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(prober, "ENOUGH_S", 0.1)
+    monkeypatch.setattr(worker_probe, "ENOUGH_S", 0.1)
 
 
 def make_prober(work, run, n_runs=4):
@@ -87,9 +86,9 @@ def test_a_pack_that_does_not_fit_is_no_speed_and_any_other_error_is_raised(work
 
         return lambda work: train
 
-    monkeypatch.setattr(prober, "trainer", raising(MemoryError()))
+    monkeypatch.setattr(worker_probe, "trainer", raising(MemoryError()))
     assert measured.speed(4) is None
-    monkeypatch.setattr(prober, "trainer", raising(ValueError("boom")))
+    monkeypatch.setattr(worker_probe, "trainer", raising(ValueError("boom")))
     with pytest.raises(ValueError, match="boom"):
         measured.speed(4)
 
@@ -109,25 +108,24 @@ def test_a_figure_comes_back_until_torch_or_the_code_changes(tmp_path, monkeypat
     assert Figures(tmp_path / "f.json").get("s", "H200") is None
 
 
-def test_the_codes_version_covers_whatever_the_training_imports_and_nothing_that_is_gone():
-    def imported(name):
-        place = Path(figures.__file__).with_name(name)
-        for file in [place.with_suffix(".py")] if place.with_suffix(".py").exists() else place.glob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text())):
-                module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-                if module == "l2t_ray":
-                    yield from (alias.name for alias in node.names)
-                elif module.startswith("l2t_ray."):
-                    yield module.split(".")[1]
+def test_the_codes_version_covers_whatever_the_training_imports():
+    package = ROOT / "l2t_ray"
 
-    found, wanted = set(), ["training"]
+    def imported(file):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("l2t_ray"):
+                for name in [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]:
+                    place = ROOT / name.replace(".", "/")
+                    yield from (f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file())
+
+    found, wanted = set(), [package / "training" / "pack.py"]
     while wanted:
-        name = wanted.pop()
-        found.add(name)
-        wanted += {*imported(name)} - found
-    around = {"archive", "config", "data", "data_cache", "data_sets", "digests", "errors", "files", "registry"}
-    around |= {"blocks", "execution", "search_block", "settings", "space", "yaml_lines"}
-    assert found - around - {"schema", "streams"} == {*figures.CORE}  # what surrounds the steps costs them nothing
+        file = wanted.pop()
+        found.add(file)
+        wanted += {*imported(file)} - found
+    uncovered = {f.relative_to(package).as_posix() for f in found if f.relative_to(package).parts[0] not in CORE}
+    assert uncovered <= {"__init__.py", "config.py", "errors.py", "files.py"}  # they cost a step nothing
+    assert all((package / name).exists() for name in CORE)
 
 
 def test_what_runs_out_of_memory_leaves_a_shipped_figure_a_shipped_one(tmp_path):
@@ -178,7 +176,7 @@ def test_an_estimate_is_marked_as_one_and_grows_with_the_work():
 
 @pytest.fixture(scope="module")
 def pretended_card():
-    with launch.cluster(None, n_cores=1):
+    with connection.cluster(None, n_cores=1):
         pass  # sets the environment
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield Group("cpu", 1, 16 * GIB, 2.0, is_gpu=True)

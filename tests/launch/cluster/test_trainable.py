@@ -11,7 +11,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.launch.cluster.trainable import PackFailedError, PackTrainable
-from l2t_ray.launch.worker import preemption as notice
+from l2t_ray.launch.worker import preemption
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
 from l2t_ray.training import checkpoint
@@ -82,13 +82,13 @@ def test_a_truncated_checkpoint_costs_time_and_no_bit(work):
 
 
 def test_a_machine_that_is_about_to_go_writes_a_checkpoint_before_one_is_due(work, tmp_path, monkeypatch):
-    monkeypatch.setenv(notice.PATH, str(tmp_path / "notice"))
-    monkeypatch.setattr(notice, "EVERY_S", 0.0)
+    monkeypatch.setenv(preemption.PATH, str(tmp_path / "notice"))
+    monkeypatch.setattr(preemption, "EVERY_S", 0.0)
     (run,) = [make_run(0)]
     seldom = replace(work, checkpoint_s=3600.0)
     train(seldom, [run])
     assert not work.checkpoint(run.key).exists()
-    notice.announce()
+    preemption.announce()
     train(seldom, [run])
     assert checkpoint.load_file(work.checkpoint(run.key))["epoch"] == 3  # the last but one
 

@@ -14,8 +14,7 @@ import ray
 from ray.tune.experiment.trial import Trial
 
 from l2t_ray import sweep
-from l2t_ray.launch.cluster import callback as events
-from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster import callback, connection
 from l2t_ray.launch.cluster.callback import Watched
 from l2t_ray.launch.placement.devices import accelerator, cluster_fleet, parse_fleet
 from l2t_ray.ledger.ledger import Ledger
@@ -70,7 +69,7 @@ register(Hanging("hanging", uses=frozenset({"transfer.beta"})))
 
 @pytest.fixture(scope="module")
 def pretended_card():
-    with launch.cluster(None, n_cores=1):
+    with connection.cluster(None, n_cores=1):
         pass  # sets the environment
     ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
     yield
@@ -125,12 +124,12 @@ def test_a_process_that_hangs_is_ended_and_its_runs_are_tried_again(folder, pret
 
 def test_the_limit_of_an_epoch_follows_what_it_should_take_or_has_taken():
     watched = Watched(None, since=0.0)
-    assert watched.limit_s(None, 300.0) == 300.0 + events.BLIND_S  # nothing tells
-    assert watched.limit_s(10.0, 300.0) == 300.0 + events.PATIENCE * 10
+    assert watched.limit_s(None, 300.0) == 300.0 + callback.BLIND_S  # nothing tells
+    assert watched.limit_s(10.0, 300.0) == 300.0 + callback.PATIENCE * 10
     watched.saw(0, 50.0)
     watched.saw(1, 170.0)
     watched.saw(1, 180.0)  # the same epoch still
-    assert (watched.since, watched.limit_s(10.0, 60.0)) == (170.0, 60.0 + events.PATIENCE * 120)
+    assert (watched.since, watched.limit_s(10.0, 60.0)) == (170.0, 60.0 + callback.PATIENCE * 120)
 
 
 def node(address, *, alive=True, **resources):
@@ -208,7 +207,7 @@ def test_of_a_trial_that_has_ended_tune_keeps_no_settings():
 
     assert kept().count(pack) >= 4
     assert "'loss': {" in kept()
-    events._forget(trial)
+    callback._forget(trial)
     assert pack not in kept()
     assert "'loss': {" not in kept()
     assert trial.last_result["loss"] == 1.0

@@ -9,7 +9,7 @@ import ray
 
 from l2t_ray.config import Run
 from l2t_ray.data.load import cache_file, load_data
-from l2t_ray.launch.worker import files as depot
+from l2t_ray.launch.worker import files as job_files
 from l2t_ray.launch.worker.job import Work
 from tests.support.launches import OF_RAY
 
@@ -30,17 +30,17 @@ def elsewhere(work, cache):
 
     @ray.remote(num_cpus=0.5, max_calls=1, runtime_env={"env_vars": {"XDG_CACHE_HOME": str(cache)}})
     def bring(path):
-        return depot.local(away, path), os.getpid()
+        return job_files.local(away, path), os.getpid()
 
     return bring
 
 
 def test_a_file_is_brought_once_to_a_machine_whole_and_again_where_it_is_damaged(work, tmp_path, ray_cluster):
-    files = depot.listed([], work)
+    files = job_files.listed([], work)
     assert [path for path, _ in files] == ["mine.py"]
     work = replace(work, files=files)
-    assert depot.local(replace(work, depot=""), "mine.py") == "mine.py"  # a launch of one machine
-    with depot.serving(work):
+    assert job_files.local(replace(work, depot=""), "mine.py") == "mine.py"  # a launch of one machine
+    with job_files.serving(work):
         bring = elsewhere(work, tmp_path / "cache")
         (first, one), (second, other) = ray.get([bring.remote("mine.py"), bring.remote("mine.py")])
         assert one != other
@@ -58,9 +58,9 @@ def test_a_file_is_brought_once_to_a_machine_whole_and_again_where_it_is_damaged
 
 
 def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
-    work = replace(work, files=depot.listed([], work))
+    work = replace(work, files=job_files.listed([], work))
     Path(work.folder, "mine.py").write_text("THREE = 5\n")
-    with depot.serving(work), pytest.raises(ray.exceptions.RayTaskError, match="as the driver has read it"):
+    with job_files.serving(work), pytest.raises(ray.exceptions.RayTaskError, match="as the driver has read it"):
         ray.get(elsewhere(work, tmp_path / "cache").remote("mine.py"))
 
 
@@ -68,17 +68,17 @@ def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
 def test_a_machine_without_the_images_trains_on_the_decoded_set(work, tmp_path, ray_cluster):
     run = Run.model_validate({"data": {"name": "digits", "samples_per_class": 4}, "method": "scratch", "seed": 0})
     data = load_data(run.data, Path(work.data_dir))
-    work = replace(work, files=depot.listed([run], work))
+    work = replace(work, files=job_files.listed([run], work))
     assert str(cache_file(run.data, Path(work.data_dir))) in dict(work.files)
     away = replace(work, folder="/nowhere", data_dir="/nowhere/data")
     away = replace(away, files=tuple((path.replace(work.folder, "/nowhere"), sha256) for path, sha256 in work.files))
 
     @ray.remote(num_cpus=0.5, max_calls=1, runtime_env={"env_vars": {"XDG_CACHE_HOME": str(tmp_path / "cache")}})
     def load():
-        folder = depot.data_dir(away, run)
+        folder = job_files.data_dir(away, run)
         return folder, load_data(run.data, Path(folder), download=False).sha256
 
-    with depot.serving(work):
+    with job_files.serving(work):
         folder, sha256 = ray.get(load.remote())
     assert folder.startswith(str(tmp_path / "cache"))
     assert sha256 == data.sha256

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray.errors import InputError
-from l2t_ray.launch.cluster import tuner as launch
+from l2t_ray.launch.cluster import connection
 from l2t_ray.launch.worker import mps
 
 FOLDER = mps.folder_of(f"test-{os.getpid()}")
@@ -122,7 +122,7 @@ def test_it_is_expected_where_its_program_is_and_nobody_forbids_it(calls, monkey
 def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls):
     import ray
 
-    with launch.cluster(None, n_cores=1):
+    with connection.cluster(None, n_cores=1):
         pass  # sets the environment
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
     name = f"nodes-{os.getpid()}"

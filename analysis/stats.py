@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.errors import InputError, exit_code
 from l2t_ray.ledger.address import pages
 
 METRIC = "test_accuracy_percent"
@@ -26,13 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = _parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except InputError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-    except LedgerUnavailableError as error:
-        print(error, file=sys.stderr)
-    return 2
+    return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:

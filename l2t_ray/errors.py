@@ -1,9 +1,11 @@
-"""The exceptions of this project: bad input, with its place and remedy, and a ledger that cannot be reached."""
+"""Bad input and unreachable ledgers: the exceptions, the exit codes of the commands, and the words of messages."""
 
 import difflib
 import errno
+import os
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -21,6 +23,39 @@ class InputError(ValueError):
 
 class LedgerUnavailableError(ConnectionError):
     """The tracking server or database does not answer; results stay in the spool until it does."""
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command and turns what it raises into a message on stderr and an exit code.
+
+    Args:
+        command: returns its exit code.
+
+    Returns:
+        2 for refused input or an unreachable ledger; 1 for an interruption, a disk that is full or closed, or a reader
+        of stdout that has gone; else the command's.
+
+    Raises:
+        OSError: any other than of a disk.
+    """
+    try:
+        return command()
+    except InputError as error:
+        print(*error.problems, sep="\n", file=sys.stderr)
+    except LedgerUnavailableError as error:
+        print(error, "nothing is lost; launch again when it answers", sep="\n", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("interrupted; launch again to go on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the interpreter's last flush
+        return 1
+    except OSError as error:
+        if (line := told_of_disk(error)) is None:
+            raise
+        print(line, file=sys.stderr)
+        return 1
+    return 2
 
 
 def told_of_disk(error: OSError) -> str | None:

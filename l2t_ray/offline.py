@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError, duration, told_of_disk
+from l2t_ray.errors import InputError, duration, exit_code
 from l2t_ray.files import HOME
 from l2t_ray.ledger.spool import Ended, Record, Spool
 
@@ -34,24 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
-
-    Raises:
-        OSError: any other than of a disk that is full or closed.
     """
     arguments = _parser().parse_args(argv)
-    try:
-        return _run(arguments)
-    except InputError as error:
-        _say(*error.problems)
-    except KeyboardInterrupt:
-        _say("interrupted; launch again to go on")
-        return 1
-    except OSError as error:
-        if (told := told_of_disk(error)) is None:
-            raise
-        _say(told)
-        return 1
-    return 2
+    return exit_code(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -8,13 +8,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
-from l2t_ray.launch.source_training import _say, as_record, pretrain
-from l2t_ray.ledger.ledger import Ledger
-from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining
-from l2t_ray.training.model_card import Card, told
-from l2t_ray.training.pretraining import Pretraining
+from l2t_ray.errors import InputError, LedgerUnavailableError, exit_code
+
+if TYPE_CHECKING:
+    from l2t_ray.ledger.ledger import Ledger
+    from l2t_ray.training.model_card import Card
+    from l2t_ray.training.source_settings import Pretraining
 
 EXPERIMENT = "sources"  # in MLflow, for what this command trains; a sweep's sources are in the sweep's
 
@@ -27,9 +28,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code.
-
-    Raises:
-        OSError: any other than of a disk that is full or closed.
     """
     parser = argparse.ArgumentParser(prog="python -m l2t_ray.pretrain", description="Train a source network.")
     parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
@@ -38,38 +36,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-download", action="store_true", help="do not fetch data sets that are not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
     arguments = parser.parse_args(argv)
-    out: Path | None = None
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from l2t_ray.ledger.ledger import Ledger
+    from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining
+
+    data_dir, force = arguments.data_dir, arguments.force
+    settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
+    out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: a wrong address must not cost a training
+    starts = missing_starts(arguments.file, settings)
+    from l2t_ray.launch.source_training import pretrain
+    from l2t_ray.training.model_card import told
+
     try:
-        settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
-        out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: an address that is none costs no training
-        download, force = not arguments.no_download, arguments.force
-        starts = missing_starts(arguments.file, settings)
         for file in starts.values():
-            start = read_pretraining(file, data_dir=arguments.data_dir)
-            card, is_new = pretrain(start, arguments.data_dir, download=download)
+            start = read_pretraining(file, data_dir=data_dir)
+            card, is_new = pretrain(start, data_dir, download=not arguments.no_download)
             _track(ledger, start, card, is_new=is_new)
         if starts:  # what they contain is known now
-            settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=arguments.data_dir)
-        card, is_new = pretrain(settings, arguments.data_dir, download=download, force=force)
-        _track(ledger, settings, card, is_new=is_new)
-    except InputError as error:
-        _say(*error.problems)
-        return 2
+            settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
+        card, is_new = pretrain(settings, data_dir, download=not arguments.no_download, force=force)
     except KeyboardInterrupt:
-        is_begun = arguments.force and out is not None and not out.exists()  # --force would begin anew again
-        _say(f"interrupted; launch again{' without --force' if is_begun else ''} to go on")
+        is_begun = force and not out.exists()  # --force would begin anew again
+        print(f"interrupted; launch again{' without --force' if is_begun else ''} to go on", file=sys.stderr)
         return 1
-    except OSError as error:
-        if (line := told_of_disk(error)) is None:
-            raise
-        _say(line)
-        return 1
-    print(told(Path(settings.out), card))
+    _track(ledger, settings, card, is_new=is_new)
+    print(told(out, card))
     return 0
 
 
-def _track(ledger: Ledger, settings: Pretraining, card: Card, *, is_new: bool) -> None:
+def _track(ledger: "Ledger", settings: "Pretraining", card: "Card", *, is_new: bool) -> None:
     """Tells the ledger, and what an earlier launch of this command could not tell it."""
+    from l2t_ray.launch.source_training import as_record
+
     if is_new:
         ledger.spool.put(as_record(settings, card, EXPERIMENT))
     if not len(ledger.spool):
@@ -78,7 +79,8 @@ def _track(ledger: Ledger, settings: Pretraining, card: Card, *, is_new: bool) -
         with ledger.writing():
             ledger.flush()
     except (InputError, LedgerUnavailableError) as error:
-        _say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder} for the next launch")
+        told = f"{error}; the weights are there, their entry waits in {ledger.spool.folder} for the next launch"
+        print(told, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from l2t_ray.ledger.spool import Record, dotted
 from l2t_ray.training.checkpoint import remove_state
 from l2t_ray.training.model_card import Card, card_path, check_places, find_card, remove_weights
 from l2t_ray.training.pack import peak_bytes
-from l2t_ray.training.pretraining import Pretraining, Progress, train_source
+from l2t_ray.training.pretraining import Progress, train_source
+from l2t_ray.training.source_settings import Pretraining
 
 LINE_S = 10.0  # between two lines of progress, at the least
 

@@ -20,7 +20,7 @@ from l2t_ray.sweepfile.source_file import read_pretraining
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.ledger import Ledger
-    from l2t_ray.training.pretraining import Pretraining
+    from l2t_ray.training.source_settings import Pretraining
 
 POLL_S = 1.0
 
@@ -57,7 +57,7 @@ class SourceTrainer:
         import torch
 
         from l2t_ray.launch.source_training import pretrain
-        from l2t_ray.training.pretraining import Pretraining
+        from l2t_ray.training.source_settings import Pretraining
 
         if Path(self._folder).is_dir():
             os.chdir(self._folder)

@@ -30,8 +30,8 @@ from l2t_ray.ledger.manifest import Wanted, manifest
 from l2t_ray.ledger.server import search_entries
 from l2t_ray.ledger.spool import Record, Result, Spool
 from l2t_ray.ledger.sql import select_entries
-from l2t_ray.training.traces import ARTIFACT as TRACES
-from l2t_ray.training.traces import merge
+from l2t_ray.training.trace_file import ARTIFACT as TRACES
+from l2t_ray.training.trace_file import merge
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -1,14 +1,16 @@
 """Attention transfer (Zagoruyko and Komodakis, ICLR 2017, arXiv 1612.03928)."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from l2t_ray.methods.method import Batch, Method, number
 from l2t_ray.registry import Scalar, resolve_pairs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class AttentionTransfer(Method):
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
         """The distance of the attention maps."""
+        import torch
+
         power = number(options, "power")
         sizes = [[f.shape[-1] for f in features] for features in (batch.source, batch.target)]
         terms = [
@@ -32,6 +36,8 @@ class AttentionTransfer(Method):
 
 def attention(features: Tensor, power: float) -> Tensor:
     """Attention maps [B, H W] of features [B, C, H, W], of norm 1."""
+    from torch.nn import functional as F
+
     return F.normalize(features.abs().pow(power).mean(1).flatten(1), dim=1)
 
 

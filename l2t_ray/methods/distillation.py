@@ -1,15 +1,19 @@
 """Logit distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531)."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.methods.method import Batch, Method, number, within
-from l2t_ray.models import Backbone
 from l2t_ray.registry import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from l2t_ray.models import Backbone
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Distillation(Method):
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
         """What turns L_org into the weighted sum."""
+        from torch.nn import functional as F
+
         assert batch.source_logits is not None  # `refuse` has seen to it
         t, alpha = number(options, "temperature"), number(options, "alpha")
         ours, theirs = ((z / t).log_softmax(1) for z in (batch.logits, batch.source_logits))

@@ -1,14 +1,19 @@
 """The methods of the thesis: `scratch`, and feature matching with fixed or learned weights."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.methods.matching import Matching, initial_projections
 from l2t_ray.methods.method import Method, Shapes
 from l2t_ray.registry import resolve_pairs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from l2t_ray.methods.matching import Matching
 
 NETWORKS = frozenset({"what", "where", "which"})
 
@@ -31,11 +36,15 @@ class FeatureMatching(Method):
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
         """The pairs of a run and their channels."""
+        from l2t_ray.methods.matching import Matching
+
         pairs = resolve_pairs(run.transfer.pairs, shapes.source_sizes, shapes.target_sizes)
         return Matching(pairs, shapes.source_channels, shapes.target_channels)
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """The projections r_theta."""
+        from l2t_ray.methods.matching import initial_projections
+
         return initial_projections(self.matching(run, shapes), generator)
 
 

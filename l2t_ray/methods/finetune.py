@@ -1,15 +1,20 @@
 """Fine-tuning (Yosinski et al., NIPS 2014, arXiv 1411.1792), also by way of an intermediate data set."""
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.methods.method import Method, Stage, number, same_architecture, within
-from l2t_ray.models import Backbone, TargetNetwork
 from l2t_ray.registry import Scalar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from l2t_ray.models import Backbone, TargetNetwork
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,21 @@
 """Hint training (Romero et al., FitNets, ICLR 2015, arXiv 1412.6550): one hint layer, two stages."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.methods.distillation import classes_not_shared
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number, within
-from l2t_ray.models import Backbone
 from l2t_ray.registry import SIZES, Scalar, resolve_pairs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from l2t_ray.models import Backbone
 
 MIDDLE = -1  # of the pairs of levels of equal size
 
@@ -49,6 +53,8 @@ class Hint(Method):
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """The regressor: a convolution without padding whose kernel brings the guided maps to the hint's size."""
+        import torch
+
         hint, guided = levels(run.options, shapes.source_sizes, shapes.target_sizes)
         kernel = shapes.target_sizes[guided] - shapes.source_sizes[hint] + 1
         n_inputs, n_outputs = shapes.target_channels[guided], shapes.source_channels[hint]
@@ -63,6 +69,8 @@ class Hint(Method):
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
         """Stage 1: the regression; stage 2: the softened cross-entropy, or nothing."""
+        from torch.nn import functional as F
+
         if is_first(batch.progress, options):
             sizes = [[f.shape[-1] for f in features] for features in (batch.source, batch.target)]
             hint, guided = levels(options, *sizes)

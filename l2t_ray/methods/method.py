@@ -1,18 +1,25 @@
-"""What a method has to provide (docs/methods.md): a small frozen object, everything with a default."""
+"""What a method has to provide (docs/methods.md): a small frozen object, everything with a default.
+
+Reading a sweep file asks a method for its settings alone, so torch is imported where it computes.
+"""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.models import Backbone, TargetNetwork, build_target
-from l2t_ray.models.precision import operand_type
 from l2t_ray.registry import Scalar
 
-Tensors = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from l2t_ray.models import Backbone, TargetNetwork
+
+    Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,9 @@ class Method:
 
     def target(self, run: Run, n_classes: int, source: Backbone | None) -> TargetNetwork:
         """The network that is trained: the settings' own by default."""
+        from l2t_ray.models import build_target
+        from l2t_ray.models.precision import operand_type
+
         return build_target(run.target, n_classes, operand_type(run.training.precision))
 
     def start(self, run: Run, network: TargetNetwork, source: Backbone | None) -> tuple[Tensors, Tensors]:

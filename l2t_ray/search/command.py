@@ -4,55 +4,37 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.command import interrupt, options, say, with_sources
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
-from l2t_ray.launch.session import Options
 from l2t_ray.launch.summary import print_plan
+from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.search.search import Searching
 from l2t_ray.search.summary import print_summaries, to_json
-
-if TYPE_CHECKING:
-    from l2t_ray.ledger.ledger import Ledger
-    from l2t_ray.sweepfile.read import Sweep
+from l2t_ray.sweepfile.read import Sweep
 
 FIGURES = "search"  # below the sweep's report
 
-Say = Callable[[str], None]
 
-
-def run_search(
-    sweep: "Sweep",
-    ledger: "Ledger",
-    arguments: argparse.Namespace,
-    options: Options,
-    say: Say,
-    on_lost: Callable[[str], None],
-    with_sources: Callable[[], "Sweep"],
-) -> tuple[int, Path | None]:
+def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path | None]:
     """Plans, looks, or searches.
 
     Args:
         sweep: with a search.
-        ledger: of the sweep.
         arguments: of the command line.
-        options: of a launch.
-        say: is told what happens.
-        on_lost: told when another process has become the sweep's writer.
-        with_sources: trains the source networks that are missing, and reads the sweep again.
 
     Returns:
         The exit code, and the sweep file to run now, if the search asks for that.
     """
+    ledger = Ledger(sweep.name)
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
     if arguments.plan:
-        return _show_plan(Searching(sweep, write=False), ledger, arguments, say), None
+        return _show_plan(Searching(sweep, write=False), ledger, arguments), None
     if arguments.status:
         holder, running = lock.holder(), read_progress(progress_file)
         say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
@@ -61,16 +43,16 @@ def run_search(
         return _show(Searching(sweep, write=False), as_json=arguments.json), None
     with lock:
         if sweep.sources:
-            sweep = with_sources()
+            sweep = with_sources(sweep, ledger, arguments)
         searching = Searching(sweep, write=True)
-        with ledger.writing(on_lost=on_lost):
+        with ledger.writing(on_lost=interrupt):
             if len(ledger.spool):
                 say(f"{len(ledger.spool)} results of an earlier launch are written to {ledger.shown_uri} first")
                 ledger.flush()
             ledger.settle()
             entries = ledger.entries(searching.search.objectives)
             retry = arguments.retry_failed
-            launched = searching.train(ledger, entries, options, progress_file, say, retry_failed=retry)
+            launched = searching.train(ledger, entries, options(arguments), progress_file, say, retry_failed=retry)
         if launched and launched.n_spooled:
             say(f"{launched.n_spooled} results wait in {ledger.spool.folder}; the next launch writes them first")
         if not all(summary.is_done for summary in searching.summaries()):
@@ -92,7 +74,7 @@ def run_search(
     return code, None
 
 
-def _show_plan(searching: Searching, ledger: "Ledger", arguments: argparse.Namespace, say: Say) -> int:
+def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespace) -> int:
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     state = searching.state(ledger, ledger.entries())
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))

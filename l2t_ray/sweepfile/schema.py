@@ -14,7 +14,7 @@ from l2t_ray import registry
 from l2t_ray.config import LABEL, Execution, Run
 from l2t_ray.sweepfile.search import SearchBlock
 from l2t_ray.sweepfile.settings import SweepFile
-from l2t_ray.training.pretraining import Pretraining
+from l2t_ray.training.source_settings import Pretraining
 
 Schema = dict[str, Any]
 

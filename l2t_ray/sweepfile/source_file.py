@@ -12,7 +12,7 @@ from l2t_ray.errors import InputError, suggest
 from l2t_ray.files import compute_sha256
 from l2t_ray.sweepfile.settings import BROKEN, Setting, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml, parse_yaml
-from l2t_ray.training.pretraining import Pretraining
+from l2t_ray.training.source_settings import Pretraining
 
 
 def read_pretraining(

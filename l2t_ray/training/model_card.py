@@ -10,7 +10,7 @@ from typing import Any
 
 from l2t_ray.errors import InputError
 from l2t_ray.files import compute_sha256
-from l2t_ray.training.pretraining import Pretraining, differences
+from l2t_ray.training.source_settings import Pretraining, differences
 
 ELSEWHERE = "name another file in `out`"
 REMEDY = f"{ELSEWHERE}, or train anew with --force"

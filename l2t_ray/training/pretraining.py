@@ -1,111 +1,35 @@
-"""Training a source network: its settings, and the loop, which continues bitwise from a checkpoint on a CPU.
+"""Training a source network; on a CPU it continues bitwise from a checkpoint.
 
 The recipe is the published networks': SGD, the rate times 0.1 at half and three quarters of the epochs, batch 128.
 """
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import models
-from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
+from l2t_ray.config import Source
 from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.data.load import DataSet
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.models.precision import allow_tf32, parameter_type
-from l2t_ray.registry import Arch
 from l2t_ray.training.checkpoint import load_state, save_state
 from l2t_ray.training.pack import EVALUATION_BATCH, evaluation_epochs
+from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
 DECAY = 0.1
 EVALUATIONS = 10  # on the way; the last epoch is always one
-SECTIONS = ("source", "data", "training", "augment")
-
-
-def _weights_file(out: str) -> str:
-    if Path(out).suffix.lower() == ".json":
-        raise ValueError("must have another suffix than .json, such as .pt: its card lies there")
-    return out
 
 
 Metrics = dict[str, list[tuple[int, float]]]
-Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class SourceNetwork(Frozen):
-    """What is trained: a source's settings without its weights."""
-
-    arch: Arch = Field(Source().arch, description="the network")
-    width: Positive = Field(1.0, description="factor on the channels")
-    weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
-    sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
-    train: str | None = Field(None, description="file that trains those weights, first, where they are missing")
-
-
-class SourceData(Data):
-    """Which images; all of them, if not said otherwise."""
-
-    samples_per_class: Count | dict[str, Count] | None = Field(  # type: ignore[assignment]  # `load_data` takes None
-        None, description="as a run's; all of them, if not said otherwise"
-    )
-    validation_per_class: None = None  # a source is measured on the test set
-
-
-class SourceTraining(Frozen):
-    """How it is trained."""
-
-    epochs: Count = Field(200, description="passes over the training images")
-    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images of a step")
-    lr: Positive = Field(0.1, description="at the first epoch")
-    milestones: tuple[Share, ...] = Field((0.5, 0.75), description="shares of the epochs after which lr falls tenfold")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
-    weight_decay: NonNegative = Field(1e-4, description="of SGD")
-    precision: Literal["float32", "tf32", "bf16", "float64"] = Field("float32", description="as a run's")
-
-
-class Pretraining(Frozen):
-    """One training of a source network."""
-
-    out: Annotated[str, Field(min_length=1), AfterValidator(_weights_file)] = Field(
-        description="file of weights to write, from the working folder"
-    )
-    data: SourceData
-    source: SourceNetwork = SourceNetwork()
-    training: SourceTraining = SourceTraining()
-    augment: Augment = Augment()
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all that is random")
-
-    def resolved(self) -> dict[str, Any]:
-        """Every setting that can change the result, as plain JSON values.
-
-        Returns:
-            Nested dictionaries without the places of files.
-        """
-        settings = self.model_dump(mode="json", exclude={"out"})
-        for section, name in LOCATIONS:
-            settings[section].pop(name, None)
-        settings["data"].pop("validation_per_class")
-        if self.source.sha256 is None:
-            del settings["source"]["sha256"]
-        return settings
-
-    @property
-    def key(self) -> str:
-        """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
-        text = json.dumps(self.resolved(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
 @dataclass
@@ -260,24 +184,3 @@ def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: T
         x = normalize(some, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
         n_right += (network(x).argmax(1) == wanted).sum()
     return 100 * float(n_right) / len(labels)
-
-
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings in which two trainings differ.
-
-    Args:
-        one: nested settings.
-        other: nested settings.
-        prefix: of their dotted names.
-
-    Returns:
-        A text for each: `training.epochs is 20, not 30`.
-    """
-    found = []
-    for name in sorted({*one, *other}):
-        here, there = one.get(name), other.get(name)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            found += differences(here, there, f"{prefix}{name}.")
-        elif here != there:
-            found.append(f"{prefix}{name} is {here}, not {there}")
-    return found

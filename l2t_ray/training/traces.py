@@ -10,12 +10,8 @@ images came; it begins before the first step; and no step does anything for it.
 | lambda.m-n | mean over images of lambda, thesis eq. 5 |
 | omega.m-n[c] | mean over images of omega |
 | gamma.m-n[c,i,j] | mean over images of gamma on h's 3 x 3 grid; a pixel's gamma is a bilinear mixture of the grid's |
-
-The values are kept as the artifact `traces.parquet`, a table that `analysis.results.traces` reads.
 """
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,13 +23,12 @@ from l2t_ray.data.augment import normalize
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.methods import meta
 from l2t_ray.training.learner import Learner
+from l2t_ray.training.trace_file import Column, encode
 
 IMAGES = 128
 ENTRIES = 8  # of a tensor that is named without an index
 NETWORK = {"lambda": "where", "omega": "what", "gamma": "which"}
 TraceState = dict[str, Any]
-ARTIFACT = "traces.parquet"
-Column = tuple[str, str]  # name and index, "" for a scalar
 
 
 class Tracer:
@@ -192,57 +187,3 @@ class Tracer:
         for number, size in zip(inside, shape, strict=True):
             place = place * size + number
         yield (name, index), place
-
-
-def encode(columns: Sequence[Column], epochs: Sequence[int], values: Any) -> dict[str, str]:
-    """A run's trace as an artifact.
-
-    Args:
-        columns: what was traced.
-        epochs: when, rising; 0 is before training.
-        values: float32 [columns, epochs], a tensor or an array.
-
-    Returns:
-        The file's content as base64, by its name.
-    """
-    import numpy as np
-    import pyarrow as pa
-
-    n_epochs = len(epochs)
-    table = pa.table({
-        "epoch": pa.array(np.tile(np.asarray(epochs, np.int32), len(columns))),
-        "name": pa.array(name for name, _ in columns for _ in range(n_epochs)),
-        "index": pa.array(index for _, index in columns for _ in range(n_epochs)),
-        "value": pa.array(np.ascontiguousarray(np.asarray(values, np.float32)).reshape(-1)),
-    })
-    return {ARTIFACT: base64.b64encode(_write(table)).decode()}
-
-
-def merge(older: bytes, newer: bytes) -> bytes:
-    """Both of a run's traces in one.
-
-    Args:
-        older: a file.
-        newer: another; where both have a value, this one's stays.
-
-    Returns:
-        A file.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    old, new = (pq.read_table(io.BytesIO(content)) for content in (older, newer))
-    names = [pc.binary_join_element_wise(table["name"], table["index"], "[") for table in (old, new)]
-    kept = old.filter(pc.invert(pc.is_in(names[0], pc.unique(names[1]))))
-    return _write(pa.concat_tables([kept, new.select(kept.column_names)]))
-
-
-def _write(table: Any) -> bytes:
-    import pyarrow.parquet as pq
-
-    buffer = io.BytesIO()
-    encoding = {"value": "BYTE_STREAM_SPLIT"}  # neighbours in time share their leading bytes
-    dictionary = ["epoch", "name", "index"]
-    pq.write_table(table, buffer, compression="zstd", use_dictionary=dictionary, column_encoding=encoding)
-    return buffer.getvalue()

@@ -16,7 +16,7 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.pretrain import main as pretrain
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.sweepfile.source_file import read_pretraining
-from l2t_ray.training.pretraining import Pretraining
+from l2t_ray.training.source_settings import Pretraining
 from tests.support.launches import OF_MLFLOW, OF_RAY, call
 from tests.support.small_source import SOURCE, TAUGHT
 

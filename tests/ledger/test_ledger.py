@@ -15,7 +15,7 @@ from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.ledger.entries import finished, untraced
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Record, dotted
-from l2t_ray.training.traces import encode, merge
+from l2t_ray.training.trace_file import encode, merge
 from tests.support.servers import MlflowServer, free_port
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change

@@ -11,8 +11,8 @@ from l2t_ray import registry
 from l2t_ray.config import Source
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch, Stage, factor_transfer, hint
-from l2t_ray.methods.spottune import straight_through
 from l2t_ray.models import build, initialise
+from l2t_ray.models.spottuned import straight_through
 from tests.support import oracles
 from tests.support.rival_runs import WIDTH, B, N, draw, learner, run, source
 

@@ -14,8 +14,8 @@ from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.sweepfile.source_file import read_pretraining
-from l2t_ray.training import pretraining
-from l2t_ray.training.pretraining import Pretraining, SourceTraining, learning_rate, train_source
+from l2t_ray.training.pretraining import learning_rate, train_source
+from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 from tests.support.places import SHARED
 from tests.support.small_source import SMALL
 
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_other_settings_is_not_continued(tmp_path, data_dir):
 
 @pytest.mark.parametrize(("arch", "width"), [("vgg9", 0.1), ("vgg11", 0.1), ("vit", 0.1)])
 def test_every_architecture_trains_and_comes_back(tmp_path, data_dir, arch, width):
-    source = pretraining.SourceNetwork(arch=arch, width=width)
+    source = SourceNetwork(arch=arch, width=width)
     network, progress = train(settings_with(epochs=1).model_copy(update={"source": source}), tmp_path, data_dir)
     assert progress.metrics["train_loss"][0][1] == pytest.approx(0.69, abs=0.5)  # ln 2 = 0.69 at chance
     torch.save(models.source_state(network), tmp_path / "own.pt")

@@ -18,7 +18,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.models import initialise, resnet
 from l2t_ray.training.learner import Learner
 from l2t_ray.training.pack import look_at_start, train
-from l2t_ray.training.traces import ARTIFACT, encode, merge
+from l2t_ray.training.trace_file import ARTIFACT, encode, merge
 from tests.support import oracles
 
 CPU = torch.device("cpu")

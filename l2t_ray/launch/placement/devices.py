@@ -90,14 +90,28 @@ def local_fleet() -> list[Group]:
         One group: its graphics cards, or its CPU. Ray cannot tell two kinds of card in one machine apart, so they count
         as one kind with the memory of the smallest.
     """
-    import torch
+    n_gpus = 0
+    if _has_nvidia_driver():
+        import torch
 
-    n_gpus = torch.cuda.device_count()
+        n_gpus = torch.cuda.device_count()
     if not n_gpus:
         return [Group(CPU, 1, memory_bytes(), cores(), is_gpu=False)]
     cards = [torch.cuda.get_device_properties(index) for index in range(n_gpus)]
     smallest = min(card.total_memory for card in cards)
     return [Group(str(cards[0].name), n_gpus, int(smallest), cores() / n_gpus, is_gpu=True)]
+
+
+def _has_nvidia_driver() -> bool:
+    """Without one torch sees no card, and importing it takes seconds."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    pynvml.nvmlShutdown()
+    return True
 
 
 def cluster_fleet(nodes: Iterable[Mapping[str, Any]], seen: Mapping[str, tuple[str, int]]) -> list[Group]:

@@ -1,0 +1,211 @@
+"""What `python -m l2t_ray.sweep` does with a sweep: plan, status, or a launch that trains what the ledger lacks."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.files import HOME, Lock
+from l2t_ray.launch.backlog import State
+from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
+from l2t_ray.launch.placement.progress import read_progress
+from l2t_ray.launch.power import detectable
+from l2t_ray.launch.summary import print_plan, print_summary, summarize
+from l2t_ray.ledger.address import pages
+from l2t_ray.ledger.entries import unwanted
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.sweepfile.read import Sweep, read_sweep
+
+if TYPE_CHECKING:
+    from l2t_ray.launch.cluster.tuner import Launched
+    from l2t_ray.launch.session import Options
+
+
+def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
+    """Plans a sweep, tells its status, or trains what it lacks.
+
+    Args:
+        sweep: read from the file, without a `search:`.
+        arguments: of the command line.
+
+    Returns:
+        The exit code.
+    """
+    ledger, folder = Ledger(sweep.name), HOME / sweep.name
+    lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
+    if arguments.plan or arguments.status:
+        state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if arguments.plan:
+            return _show_plan(state, arguments)
+        holder, running = lock.holder(), read_progress(progress_file)
+        say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
+        if holder and running:
+            say(running["line"])
+        if state.untraced:
+            say(
+                f"{len(state.untraced)} finished runs lack a trace that is asked for; a launch trains them again for it"
+            )
+        return _show_summary(state, as_json=arguments.json)
+    with lock, ExitStack() as stack:
+        if sweep.sources:
+            sweep = with_sources(sweep, ledger, arguments)
+        n_waiting = len(ledger.spool)
+        state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if n_waiting or state.to_train:
+            stack.enter_context(ledger.writing(on_lost=interrupt))
+            if n_waiting:
+                say(f"{n_waiting} results of an earlier launch are written to {ledger.shown_uri} first")
+                ledger.flush()
+            ledger.settle()
+            state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
+        return _launch(state, arguments, progress_file)
+
+
+def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> Sweep:
+    """Trains the source networks that a sweep lacks; only then are its runs' keys known.
+
+    Args:
+        sweep: as read.
+        ledger: of the sweep.
+        arguments: of the command line.
+
+    Returns:
+        The sweep, read again.
+
+    Raises:
+        InputError: if weights were removed meanwhile.
+    """
+    from l2t_ray.launch.sources import train_sources
+
+    with ledger.writing(on_lost=interrupt):
+        for weights, file in sweep.sources.items():
+            say(f"{sweep.name}: {weights} is not there, so {file} trains it first")
+        train_sources(
+            sweep.sources,
+            sweep.execution,
+            ledger,
+            say,
+            address=arguments.address,
+            download=sweep.execution.download and not arguments.no_download,
+        )
+    again = read(arguments, arguments.where)
+    for weights, file in again.sources.items():  # removed meanwhile: no key that is provisional may be trained
+        raise InputError(f"{weights}: must be there once {file} has trained it; launch again")
+    return again
+
+
+def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) -> int:
+    from l2t_ray.launch.session import checkpoint_folder, tidy_checkpoints, train
+
+    sweep, ledger = state.sweep, state.ledger
+    lanes = state.lanes(local_fleet())
+    say(state.announce(state.plan(lanes)))
+    whole = read(arguments, ()) if arguments.where else sweep
+    ledger.write_manifest(whole, state.entries)
+    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))
+    if n_left_out:  # where all keys are known
+        told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
+        say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
+    given = options(arguments)
+    launched = None
+    if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
+        tidy_checkpoints(checkpoint_folder(sweep), state.done)
+    while state.to_train:  # once; or once for every look of a declared design
+        trained = {*state.to_train}
+        launched = train(state, lanes, given, progress_file, say)
+        if launched.n_spooled:
+            say(
+                f"{launched.n_spooled} results wait in {ledger.spool.folder}, because {ledger.shown_uri} "
+                "does not take them; the next launch writes them first"
+            )
+        if launched.n_left:
+            say(f"interrupted with {launched.n_left} runs to go; launch again to go on from their checkpoints")
+        try:
+            state = State.read(sweep, ledger, retry_failed=False)
+        except LedgerUnavailableError as error:
+            say(str(error))
+            return 1
+        if state.held:
+            say(f"{sweep.name}: {state.held}")
+        if launched.n_left or launched.n_spooled or trained & {*state.to_train}:
+            break
+        lanes = state.lanes(lanes.groups)
+    code = _show_summary(state, as_json=arguments.json, launched=launched)
+    say(f"result: python -m analysis.stats {sweep.name}    pages: {pages(ledger.uri)}")
+    return code
+
+
+def options(arguments: argparse.Namespace) -> "Options":
+    """What the command line says of a launch."""
+    from l2t_ray.launch.session import Options
+    from l2t_ray.launch.worker.job import TRAINER
+
+    trainer = arguments.trainer or TRAINER
+    return Options(arguments.address, not arguments.no_download, not arguments.no_probe, trainer)
+
+
+def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
+    """The sweep that the command line names.
+
+    Args:
+        arguments: of the command line.
+        where: which part of it, in the place of `--where`.
+
+    Returns:
+        The sweep, with the price that `--price-per-hour` gives.
+    """
+    sweep = read_sweep(arguments.file, overrides=arguments.set, where=where)
+    if (price := arguments.price_per_hour) is None:
+        return sweep
+    return replace(sweep, execution=sweep.execution.model_copy(update={"price_per_hour": price}))
+
+
+def _show_plan(state: State, arguments: argparse.Namespace) -> int:
+    groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
+    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    for weights, file in state.sweep.sources.items():
+        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, and then its runs' keys are known")
+    say(state.announce(plan))
+    power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
+    if arguments.json:
+        sources = {weights: str(file) for weights, file in state.sweep.sources.items()}
+        content = {
+            "sweep": state.sweep.name,
+            "sources": sources,
+            **asdict(plan),
+            "power": asdict(power) if power else None,
+        }
+        print(json.dumps(content, indent=2))
+    else:
+        print_plan(plan, power, sys.stdout)
+    return 0
+
+
+def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = None) -> int:
+    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries)
+    if as_json:
+        print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None}, indent=2))
+    else:
+        print_summary(summary, sys.stdout)
+    sys.stdout.flush()  # whatever happens while Ray is left
+    incomplete = launched is not None and (launched.n_left or launched.n_spooled)
+    return 1 if summary.failures or incomplete else 0
+
+
+def interrupt(reason: str) -> None:
+    """Ends the launch as Ctrl-C does, because another process has become the sweep's writer."""
+    say(reason)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def say(*lines: str) -> None:
+    """Prints lines to stderr."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

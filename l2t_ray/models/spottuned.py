@@ -1,0 +1,63 @@
+"""SpotTune's network (Guo et al., CVPR 2019, arXiv 1811.08737): every residual block twice, and a policy."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from l2t_ray.models.resnet import ResNet
+
+POLICY_DEPTH = 8  # one block a stage, as in the authors' code
+
+
+class SpotTuned(ResNet):
+    """A ResNet of which every residual block exists twice: as the source left it, and as it is trained.
+
+    The policy, a small ResNet, has two scores for every block; the larger one, with Gumbel noise in training, says
+    whether an image takes the frozen (0) or the tuned (1) block. Gradients pass by the softmax at the temperature.
+
+    Args:
+        source: a ResNet; its blocks are the frozen ones, in eval mode.
+        n_classes: outputs of the last layer.
+        temperature: of the Gumbel-softmax.
+    """
+
+    def __init__(self, source: ResNet, n_classes: int, temperature: float) -> None:
+        super().__init__(int(source.arch.removeprefix("resnet")), source.width, n_classes)
+        self.n_blocks = sum(len(stage) for stage in self.blocks)
+        self.n_draws = 2 * self.n_blocks
+        self.policy = ResNet(POLICY_DEPTH, source.width, 2 * self.n_blocks)
+        self.temperature = temperature
+        self.source = (source,)  # in a tuple: its parameters are none of ours
+
+    def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
+        """As a ResNet's; draws [B, 2 n_blocks] are uniform within [0, 1), and none when it is evaluated."""
+        gates = straight_through(self.policy(x).unflatten(1, (self.n_blocks, 2)), draws, self.temperature)
+        x = F.relu(self.bn1(self.conv1(x)))
+        outputs, block = [], 0
+        for ours, theirs in zip(self.blocks[:n_levels], self.source[0].blocks, strict=False):
+            for tuned, frozen in zip(ours, theirs, strict=True):
+                gate = gates[:, block, None, None, None]
+                x = gate * tuned(x) + (1 - gate) * frozen(x)
+                block += 1
+            outputs.append(x)
+        return outputs
+
+
+def straight_through(scores: Tensor, draws: Tensor | None, temperature: float) -> Tensor:
+    """0 or 1 by the larger score, with the gradient of the softmax (their eq. 3 to 5; Jang et al. 2017).
+
+    Args:
+        scores: [B, L, 2], of frozen and tuned.
+        draws: uniform within [0, 1), [B, 2 L], for the Gumbel noise; none for no noise and no gradient.
+        temperature: of the softmax.
+
+    Returns:
+        [B, L].
+    """
+    if draws is None:
+        return (scores[..., 1] > scores[..., 0]).to(scores.dtype)
+    tiny = torch.finfo(draws.dtype).tiny
+    noisy = scores - (-draws.clamp_min(tiny).log()).clamp_min(tiny).log().view_as(scores)
+    soft = (noisy / temperature).softmax(-1)[..., 1]
+    hard = (noisy[..., 1] > noisy[..., 0]).to(scores.dtype)
+    return hard + (soft - soft.detach())

@@ -269,6 +269,26 @@ class Run(Frozen):
             yield run
 
 
+_SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
+_TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer", "meta_weight_decay"))
+
+
+def pack_shape(run: Run) -> str:
+    """Runs of equal shape can be trained in one pack: they differ in seed and scalar settings alone.
+
+    Args:
+        run: the run.
+
+    Returns:
+        A text that is equal for runs of equal shape.
+    """
+    settings = run.resolved()
+    settings.pop("seed")
+    for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
+        settings.get(section, {}).pop(name, None)
+    return repr(settings)
+
+
 def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.Scalar:
     """An option's value in the type of its default, so that 1 and 1.0 are one setting.
 

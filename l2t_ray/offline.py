@@ -100,7 +100,7 @@ def _work(sweep: "Sweep", arguments: argparse.Namespace) -> "Work":
 
 def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
     """Runs of equal shape, K at a time, in the file's order."""
-    from l2t_ray.training.pack import pack_shape
+    from l2t_ray.config import pack_shape
 
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:

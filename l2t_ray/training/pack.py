@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from l2t_ray.config import Run
+from l2t_ray.config import Run, pack_shape
 from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.data.load import DataSet
 from l2t_ray.data.subsets import stratified_subset, validation_subset
@@ -30,8 +30,6 @@ EVALUATION_BATCH = 500
 FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
 Metrics = dict[str, list[tuple[int, float]]]
 OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]
-_SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
-_TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer", "meta_weight_decay"))
 
 
 @dataclass(frozen=True)
@@ -59,22 +57,6 @@ class Outcome:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, which `spool.Ended.from_json` reads."""
         return asdict(self)
-
-
-def pack_shape(run: Run) -> str:
-    """Runs of equal shape can be trained in one pack: they differ in seed and scalar settings alone.
-
-    Args:
-        run: the run.
-
-    Returns:
-        A text that is equal for runs of equal shape.
-    """
-    settings = run.resolved()
-    settings.pop("seed")
-    for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
-        settings.get(section, {}).pop(name, None)
-    return repr(settings)
 
 
 def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:

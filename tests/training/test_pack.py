@@ -10,14 +10,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from l2t_ray import registry
-from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training
+from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, pack_shape
 from l2t_ray.data.augment import normalize
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.models import initialise, resnet
 from l2t_ray.training.learner import Learner
-from l2t_ray.training.pack import Pack, evaluation_epochs, learning_rate, pack_shape, train
+from l2t_ray.training.pack import Pack, evaluation_epochs, learning_rate, train
 from tests.support.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")

@@ -68,7 +68,7 @@ def shape(run: Run) -> str:
     Returns:
         12 hex digits, equal for runs that differ in their seed or in scalar settings alone.
     """
-    from l2t_ray.training.pack import pack_shape
+    from l2t_ray.config import pack_shape
 
     return hashlib.sha256(pack_shape(run).encode()).hexdigest()[:12]
 

@@ -75,9 +75,7 @@ class Target(Frozen):
 class Data(Frozen):
     """Which images, and how many of them."""
 
-    name: Literal["cifar10", "cifar100", "stl10", "tiny_imagenet", "image_folder", "digits"] = Field(
-        description="the data set"
-    )
+    name: Literal[*registry.DATA_SETS] = Field(description="the data set")  # type: ignore[valid-type]
     path: str | None = Field(
         None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
     )

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -29,14 +30,31 @@ SIZES: Mapping[str, tuple[int, ...]] = {  # H = W of every level's maps, for ima
 BF16_TARGETS = ("vgg9", "vgg11")  # targets that can round what their convolutions multiply
 
 Levels = Sequence[tuple[int, int]]
-# Classes, where they are known before anything is read.
-CLASSES: dict[str, tuple[str, ...]] = {
-    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
-    "stl10": ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"),
-    "digits": tuple("0123456789"),
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a data set before anything is read; None and () where only its files tell."""
+
+    n_classes: int | None = None
+    classes: tuple[str, ...] = ()
+    least_train: int | None = None  # training images of the smallest class
+    n_test: int = 10_000
+    has_path: bool = False  # whether its images come from `data.path`
+
+
+DATA_SETS: Mapping[str, Facts] = {  # their readers: l2t_ray/data/sets.py
+    "cifar10": Facts(
+        10, ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"), 5000
+    ),
+    "cifar100": Facts(100, (), 500),
+    "stl10": Facts(
+        10, ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"), 500, n_test=8000
+    ),
+    "tiny_imagenet": Facts(200, (), 500, has_path=True),
+    "image_folder": Facts(has_path=True),
+    "digits": Facts(10, tuple("0123456789"), 87, n_test=896),  # 87: half of the 174 eights
 }
-# Training images of the smallest class; digits: half of the 174 eights.
-TRAIN_IMAGES_PER_CLASS = {"cifar10": 5000, "cifar100": 500, "stl10": 500, "tiny_imagenet": 500, "digits": 87}
 
 
 class Described(Protocol):

@@ -16,8 +16,8 @@ from l2t_ray.data.cache import Content, load_cached
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.subsets import _did_you_mean, count_samples
 from l2t_ray.errors import InputError
+from l2t_ray.registry import DATA_SETS
 
-FROM_FILES = {"image_folder": data_sets.read_image_folder, "tiny_imagenet": data_sets.read_tiny_imagenet}
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 CACHE_DIGITS = 16
 
@@ -110,11 +110,9 @@ def load_data(settings: Data, data_dir: Path, *, download: bool = True) -> DataS
 
 def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
     """The decoded set, from its cache; that of files is named by what they contain."""
-    if settings.name not in FROM_FILES:
-        return load_cached(
-            cache_file(settings, data_dir),
-            lambda: _describe(*_read_named(settings.name, data_dir, download=download)),
-        )
+    read = data_sets.READERS[settings.name]
+    if not DATA_SETS[settings.name].has_path:
+        return load_cached(cache_file(settings, data_dir), lambda: _describe(*read(data_dir, download=download)))
     if settings.path is None:
         raise InputError(f"data.path must name the folder or tar of {settings.name}, got nothing; add it")
     path = Path(settings.path)
@@ -131,7 +129,7 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             "launch the sweep again to train on the new files"
         )
     known = settings.model_copy(update={"sha256": sha256})
-    return load_cached(cache_file(known, data_dir), lambda: _describe(*FROM_FILES[settings.name](path)))
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(path)))
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:
@@ -144,7 +142,7 @@ def cache_file(settings: Data, data_dir: Path) -> Path:
     Returns:
         The file; it may not exist.
     """
-    content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if settings.name in FROM_FILES else ""
+    content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if DATA_SETS[settings.name].has_path else ""
     return data_dir / ".cache" / f"{settings.name}{content}.v{data_sets.VERSION}"
 
 
@@ -154,12 +152,6 @@ def _missing(path: Path) -> Content:
 
 def _describe(classes: tuple[str, ...], tensors: dict[str, Tensor]) -> Content:
     return {"classes": list(classes), "tensors": tensors, "sha256": _compute_sha256(classes, tensors)}
-
-
-def _read_named(name: str, data_dir: Path, *, download: bool) -> data_sets.Decoded:
-    if name == "digits":
-        return data_sets.read_digits()
-    return data_sets.read_downloaded(name, data_dir, download=download)
 
 
 def _compute_sha256(classes: Sequence[str], tensors: Mapping[str, Tensor]) -> str:

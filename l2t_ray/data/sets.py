@@ -8,7 +8,8 @@ import contextlib
 import io
 import sys
 import urllib.error
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from l2t_ray.data.archive import Archive
 from l2t_ray.errors import InputError
-from l2t_ray.registry import CLASSES
+from l2t_ray.registry import DATA_SETS
 
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
@@ -80,11 +81,12 @@ def read_digits() -> Decoded:
     images = _resize(grey[:, None].expand(-1, 3, -1, -1))
     labels = torch.from_numpy(bunch.target).long()
     rank = torch.zeros_like(labels)
-    for label in range(len(CLASSES["digits"])):
+    classes = DATA_SETS["digits"].classes
+    for label in range(len(classes)):
         rank[labels == label] = torch.arange(int((labels == label).sum()))
     halves = {"train": rank % 2 == 0, "test": rank % 2 == 1}
     tensors = {f"{split}_images": images[half] for split, half in halves.items()}
-    return CLASSES["digits"], tensors | {f"{split}_labels": labels[half] for split, half in halves.items()}
+    return classes, tensors | {f"{split}_labels": labels[half] for split, half in halves.items()}
 
 
 def read_image_folder(path: Path) -> Decoded:
@@ -202,3 +204,13 @@ def _resize(images: Tensor) -> Tensor:
     if images.shape[2:] == (SIZE, SIZE):
         return images.contiguous()
     return F.interpolate(images.contiguous(), (SIZE, SIZE), mode="bilinear", antialias=True)
+
+
+READERS: Mapping[str, Callable[..., Decoded]] = {  # of a path where the registry says so, else of (data_dir, download=)
+    "cifar10": partial(read_downloaded, "cifar10"),
+    "cifar100": partial(read_downloaded, "cifar100"),
+    "stl10": partial(read_downloaded, "stl10"),
+    "tiny_imagenet": read_tiny_imagenet,
+    "image_folder": read_image_folder,
+    "digits": lambda data_dir, *, download: read_digits(),
+}

@@ -17,7 +17,7 @@ from l2t_ray.sweepfile.data_checks import image_problems
 from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
-WITH_PATH = frozenset({"image_folder", "tiny_imagenet"})
+WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
 
 

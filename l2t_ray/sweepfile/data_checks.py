@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from l2t_ray.errors import suggest
-from l2t_ray.registry import CLASSES, TRAIN_IMAGES_PER_CLASS
+from l2t_ray.registry import DATA_SETS
 from l2t_ray.sweepfile.blocks import Block, Choice
 
 OTHERS = "*"  # in a map of class to number
@@ -22,7 +22,7 @@ def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -
     Yields:
         A line a problem.
     """
-    every = list(n_train) if n_train else list(CLASSES.get(name, ()))
+    every = list(n_train) if n_train else list(DATA_SETS[name].classes)
     for chosen in block.values("data.classes") or [Choice(None, None)]:  # type: ignore[arg-type]
         for title in chosen.value or ():
             if every and title not in every:
@@ -81,7 +81,7 @@ def _images(name: str, classes: list[str]) -> int | None:
         name == "digits" and "8" not in classes
     ):  # the smallest; the others have up to 92, which the data's reader checks
         return None
-    return TRAIN_IMAGES_PER_CLASS.get(name)
+    return DATA_SETS[name].least_train
 
 
 def _suggest(title: str, classes: list[str]) -> str:

@@ -13,6 +13,7 @@ from l2t_ray.data.archive import Archive
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
+from l2t_ray.registry import DATA_SETS
 from tests.support.image_files import (
     CIFAR10,
     PUBLISHED,
@@ -148,7 +149,7 @@ def test_the_real_cifar10_images_load_at_once_from_their_cache(real_dir):
     assert archive.names[0] == "test/airplane/0000.jpg"  # without the top folder cifar10/
     data = load_data(folder_settings(CIFAR10, samples=500, title="cifar10"), real_dir)
     assert data.name == "cifar10"
-    assert data.classes == data_sets.CLASSES["cifar10"]
+    assert data.classes == DATA_SETS["cifar10"].classes
     assert torch.bincount(data.train_labels).tolist() == [500] * 10
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     started = time.perf_counter()

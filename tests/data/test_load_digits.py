@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from l2t_ray.config import Data
-from l2t_ray.data import sets as data_sets
 from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
+from l2t_ray.registry import DATA_SETS
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_digits_are_split_in_halves_class_by_class(digits):
     assert sum(counts) == 1797
     assert torch.bincount(digits.train_labels).tolist() == [(count + 1) // 2 for count in counts]
     assert torch.bincount(digits.test_labels).tolist() == [count // 2 for count in counts]
-    assert min(torch.bincount(digits.train_labels)) == data_sets.TRAIN_IMAGES_PER_CLASS["digits"] == 87
+    assert min(torch.bincount(digits.train_labels)) == DATA_SETS["digits"].least_train == 87
 
 
 def test_digits_are_grey_images_of_the_whole_range(digits):

@@ -11,9 +11,9 @@ from PIL import Image
 from torchvision import datasets
 
 from l2t_ray.config import Data
-from l2t_ray.data import sets as data_sets
 from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
+from l2t_ray.registry import DATA_SETS
 from tests.support.image_files import (
     jpeg,
     tiny_settings,
@@ -99,10 +99,10 @@ def write_cifar(root, monkeypatch, kind, names, label_key, *, with_archive):
 def test_cifar10_is_read_from_its_archive_by_torchvision(tmp_path, monkeypatch):
     """The archive is there already, so the download unpacks it and fetches nothing."""
     batches = write_cifar(
-        tmp_path, monkeypatch, datasets.CIFAR10, data_sets.CLASSES["cifar10"], "labels", with_archive=True
+        tmp_path, monkeypatch, datasets.CIFAR10, DATA_SETS["cifar10"].classes, "labels", with_archive=True
     )
     data = load_data(Data(name="cifar10", samples_per_class=10), tmp_path)
-    assert data.classes == data_sets.CLASSES["cifar10"]
+    assert data.classes == DATA_SETS["cifar10"].classes
     assert data.train_images.shape == (100, 3, 32, 32)
     assert data.test_images.shape == (20, 3, 32, 32)
     pixels, labels = batches["data_batch_2"]
@@ -128,12 +128,12 @@ def test_stl10_is_read_from_its_binaries_and_resized(tmp_path, monkeypatch):
         contents[f"{split}_X.bin"] = images[split].transpose(0, 1, 3, 2).tobytes()
         contents[f"{split}_y.bin"] = bytes(index % 10 + 1 for index in range(count))
     contents["unlabeled_X.bin"] = bytes(27648)
-    contents["class_names.txt"] = "\n".join(data_sets.CLASSES["stl10"]).encode()
+    contents["class_names.txt"] = "\n".join(DATA_SETS["stl10"].classes).encode()
     write_folder(tmp_path / kind.base_folder, contents)
     for which in ("train_list", "test_list"):
         monkeypatch.setattr(kind, which, [[name, md5(contents[name])] for name, _ in getattr(kind, which)])
     data = load_data(Data(name="stl10", samples_per_class=2), tmp_path, download=False)
-    assert data.classes == data_sets.CLASSES["stl10"]
+    assert data.classes == DATA_SETS["stl10"].classes
     assert data.train_labels.tolist() == [*range(10)] * 2
     pillow = Image.fromarray(images["test"][4].transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BILINEAR)
     assert np.array_equal(data.test_images[4].permute(1, 2, 0).numpy(), np.asarray(pillow))
@@ -148,7 +148,7 @@ def test_without_a_download_a_missing_set_names_its_folder(tmp_path, name):
 
 
 def test_a_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
-    write_cifar(tmp_path, monkeypatch, datasets.CIFAR10, data_sets.CLASSES["cifar10"], "labels", with_archive=False)
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR10, DATA_SETS["cifar10"].classes, "labels", with_archive=False)
     file = tmp_path / "cifar-10-batches-py" / "data_batch_3"
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(InputError, match="every file with the checksum that torchvision knows"):

@@ -15,7 +15,7 @@ MARK = re.compile(r"(?<=compares -->\n).*", re.DOTALL)
 
 
 def test_the_documents_tables_are_those_of_the_code(capsys):
-    assert schema.main() == 0
+    assert schema.main(["markdown"]) == 0
     assert MARK.search(PAGE.read_text())[0] == capsys.readouterr().out
 
 

@@ -25,8 +25,6 @@ GIVEN = {  # operations a second that convolutions of this size may get: 15 % of
     CPU: 50e9,
 }
 LAUNCH_S = 0.003  # the kernels' launches of one unit's step, at the least, on a card
-CLASSES = {"cifar10": 10, "cifar100": 100, "stl10": 10, "tiny_imagenet": 200, "digits": 10}
-TEST_IMAGES = {"cifar10": 10_000, "cifar100": 10_000, "stl10": 8_000, "tiny_imagenet": 10_000, "digits": 540}
 BYTES_AN_IMAGE = 6 * 2**20  # activations, their adjoints and tangents of one image at width 1, all units alike
 NOTE = "operations by 15 % of the maker's float32 speed; not measured"
 
@@ -41,7 +39,7 @@ def n_images(run: Run) -> int | None:
         Their number; None where it depends on what a folder holds.
     """
     samples = run.data.samples_per_class
-    n_classes = len(run.data.classes) if run.data.classes else CLASSES.get(run.data.name)
+    n_classes = len(run.data.classes) if run.data.classes else registry.DATA_SETS[run.data.name].n_classes
     if isinstance(samples, int):
         return None if n_classes is None else samples * n_classes
     named = [number for name, number in samples.items() if name != "*"]
@@ -69,7 +67,7 @@ def estimate(run: Run, group: Group) -> Figure | None:
     n_steps = -(-images // run.training.batch_size)
     launches_s = LAUNCH_S * units**0.5 * n_steps if group.is_gpu else 0.002 * units * n_steps
     epoch_s = max(3 * operations * units * images / given, launches_s)
-    evaluation_s = operations * TEST_IMAGES.get(run.data.name, 10_000) / given
+    evaluation_s = operations * registry.DATA_SETS[run.data.name].n_test / given
     held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width
     speed = Speed(1, epoch_s, evaluation_s, int(held) + 300 * 2**20)
     return Figure((speed,), context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)

@@ -2,16 +2,19 @@
 
 import contextlib
 import http.server
+import importlib.util
 import os
-import subprocess
-import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import ray
 
 from l2t_ray.launch.worker import preemption
 from tests.support.places import ROOT
+from tests.support.ports import closed_port
+from tests.support.waiting import wait_for
 
 
 class Metadata(http.server.BaseHTTPRequestHandler):
@@ -19,6 +22,8 @@ class Metadata(http.server.BaseHTTPRequestHandler):
 
     taken = False
     cloud = "aws"
+    n_busy = 0  # questions that are not answered in time, at first
+    n_looks = 0
 
     def answer(self, text, code=200):
         self.send_response(code)
@@ -26,10 +31,20 @@ class Metadata(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     def do_PUT(self):
+        self.be_busy()
         known = self.cloud == "aws" and self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
         self.answer("a-token" if known else "", 200 if known else 404)
 
+    def be_busy(self):
+        """Answers a first few questions with an error, as a service that is not ready."""
+        if self.cloud == ("aws" if self.command == "PUT" else "gcp") and self.n_busy:
+            type(self).n_busy -= 1
+            self.send_error(503)
+            raise ConnectionAbortedError
+
     def do_GET(self):
+        self.be_busy()
+        type(self).n_looks += 1
         if self.path == "/latest/meta-data/spot/instance-action" and self.cloud == "aws":
             assert self.headers["X-aws-ec2-metadata-token"] == "a-token"
             self.answer('{"action": "terminate"}' if self.taken else "", 200 if self.taken else 404)
@@ -42,48 +57,92 @@ class Metadata(http.server.BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
+    def handle_one_request(self):
+        with contextlib.suppress(ConnectionAbortedError):
+            super().handle_one_request()
+
 
 @contextlib.contextmanager
 def metadata(cloud):
     handler = type("Handler", (Metadata,), {"cloud": cloud})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield handler, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
 
-def start(address, tmp_path):
-    settings = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "RAY_TMPDIR": str(tmp_path)}
-    settings.pop("RAY_ADDRESS", None)
-    command = [sys.executable, ROOT / "clusters" / "notice.py", "--aws", address, "--gcp", address]
-    return subprocess.Popen(command, env=settings, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.parametrize("cloud", ["aws", "gcp"])
-def test_the_trainings_of_a_machine_that_will_be_taken_know_it(cloud, tmp_path, monkeypatch):
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """clusters/notice.py as a module, in a home and a Ray's folder of its own."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    watch = preemption.Watch()
-    with metadata(cloud) as (service, address):
-        process = start(address, tmp_path)
-        time.sleep(1.0)
-        assert process.poll() is None
-        assert not watch.is_urgent()
-        service.taken = True
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "is about to be taken" in told
-    assert "no Ray runs here" in told
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv(preemption.PATH, raising=False)
+    spec = importlib.util.spec_from_file_location("notice", ROOT / "clusters" / "notice.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "LOOK_S", 0.01)
+    return module
+
+
+@pytest.mark.parametrize("n_busy", [0, 2])
+@pytest.mark.parametrize(("cloud", "left_s"), [("aws", 120), ("gcp", 30)])
+def test_the_trainings_of_a_machine_that_will_be_taken_know_it(command, cloud, left_s, n_busy, monkeypatch, capsys):
+    ends, now = [], [0.0]
+    monkeypatch.setattr(command, "drain", lambda end: ends.append(end) or 0)
+    watch = preemption.Watch(now=lambda: now[0])
+    with metadata(cloud) as (service, address), ThreadPoolExecutor(1) as pool:
+        service.n_busy, begun = n_busy, time.monotonic()
+        ended = pool.submit(command.main, ["--aws", address, "--gcp", address])
+        try:
+            wait_for(lambda: service.n_looks >= n_busy + 3 or ended.done())
+            assert not ended.done()
+            assert not watch.is_urgent()
+        finally:
+            service.taken = True
+        assert ended.result(timeout=240) == 0
+    assert "is about to be taken" in capsys.readouterr().err
+    assert begun + left_s <= ends[0] <= time.monotonic() + left_s
     assert watch.is_urgent()
     assert not watch.is_urgent()  # a checkpoint was just written
-    monkeypatch.setattr(preemption, "EVERY_S", 0.0)
+    now[0] += preemption.EVERY_S
     assert watch.is_urgent()
+    now[0] += preemption.EVERY_S
     os.utime(preemption.file(), (0, 0))  # long ago: the machine is still here
     assert not watch.is_urgent()
 
 
-def test_a_machine_of_no_cloud_is_not_watched(tmp_path):
-    process = start("http://127.0.0.1:9", tmp_path)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert not (tmp_path / ".l2t_notice").exists()
-    assert "no cloud's metadata service answers" in told
+def test_a_service_that_does_not_answer_in_time_is_asked_again(command, monkeypatch):
+    asked = []
+
+    def refuse_late(request, timeout):
+        asked.append(request.full_url)
+        raise TimeoutError
+
+    monkeypatch.setattr(command.urllib.request, "urlopen", refuse_late)
+    monkeypatch.setattr(command, "FIND_S", 0.1)
+    assert command.main([]) == 0
+    assert len(asked) > 2
+
+
+def test_a_machine_of_no_cloud_is_not_watched(command, capsys):
+    with closed_port() as port:
+        assert command.main(["--aws", f"http://127.0.0.1:{port}", "--gcp", f"http://127.0.0.1:{port}"]) == 0
+    assert not preemption.file().exists()
+    assert "no cloud's metadata service answers" in capsys.readouterr().err
+
+
+def test_no_ray_but_that_of_this_machine_is_told(command, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fail(address, **settings):
+        asked.append(address)
+        raise RuntimeError("wrong token")
+
+    monkeypatch.setattr(ray, "init", fail)
+    assert command.drain(time.monotonic()) == 0
+    assert "no Ray runs here" in capsys.readouterr().err
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("192.0.2.10:6379\n")  # by `ray start`
+    assert command.drain(time.monotonic()) == 1
+    assert "Ray at 192.0.2.10:6379 must answer, got RuntimeError('wrong token')" in capsys.readouterr().err
+    assert asked == ["192.0.2.10:6379"]

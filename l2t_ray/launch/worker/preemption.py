@@ -1,7 +1,9 @@
 """Whether this machine is about to be taken away: a file that `clusters/notice.py` leaves when a cloud says so."""
 
+import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PATH = "L2T_NOTICE"  # the environment's; for tests with several pretended machines
@@ -24,10 +26,14 @@ def announce() -> None:
 
 
 class Watch:
-    """Looked at after every epoch of a training."""
+    """Looked at after every epoch of a training.
 
-    def __init__(self) -> None:
-        self._saved_at = 0.0
+    Args:
+        now: the time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._saved_at = now, -math.inf
 
     def is_urgent(self) -> bool:
         """Whether a checkpoint is to be written now: the machine is about to go, and the last one is some seconds old.
@@ -39,7 +45,7 @@ class Watch:
             is_told = time.time() - file().stat().st_mtime < VALID_S
         except OSError:
             return False
-        if not is_told or time.monotonic() - self._saved_at < EVERY_S:
+        if not is_told or self._now() - self._saved_at < EVERY_S:
             return False
-        self._saved_at = time.monotonic()
+        self._saved_at = self._now()
         return True

@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -331,6 +331,17 @@ class Execution(Frozen):
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
     hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times what it should")
     price_per_hour: NonNegative | None = Field(None, description="of the whole machine or cluster; told in the plan")
+
+
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested settings as {"section.name": value}; a map within a section stays one value."""
+    found: dict[str, Any] = {}
+    for section, values in settings.items():
+        if isinstance(values, Mapping):
+            found.update({f"{section}.{name}": value for name, value in values.items()})
+        else:
+            found[section] = values
+    return found
 
 
 def reads_source(run: Run) -> bool:

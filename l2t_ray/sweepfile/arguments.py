@@ -15,12 +15,12 @@ from l2t_ray.sweepfile.yaml_lines import Item, parse_yaml
 
 
 def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str]) -> None:
-    """Puts settings into `run:` (or `execution:`, `search:`), and takes them out of every block.
+    """Puts settings into `run:` (or `execution:`, `search:`), and removes them from every block.
 
     Args:
         parts: the sweep file's, changed in place.
         overrides: `dotted.key=VALUE`, the value as YAML.
-        problems: a line is added for each that is no such text.
+        problems: a line is added for each override that cannot be read.
     """
     for text in overrides:
         place = f"--set {text}"
@@ -28,33 +28,28 @@ def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[st
         if not equals:
             problems.append(f"{place}: must be dotted.key=VALUE, got no '='; write e.g. --set training.epochs=5")
             continue
-        item, told = parse_yaml(value, "", place)
-        problems.extend(told)
+        item, mistakes = parse_yaml(value, "", place)
+        problems.extend(mistakes)
         key = key.strip().removeprefix("run.")
         if key == "sweep":
             parts["sweep"] = item
         elif key.startswith(("execution.", "search.")):
             part, _, name = key.partition(".")
-            parts[part] = _with(parts.get(part), (name,), item)
+            parts[part] = parts.get(part, Item({}, place)).with_value((name,), item)
         else:
             key = full_name(key)
-            found = [(tuple(key.split(".", 1)), item)]
+            changes = [(tuple(key.split(".", 1)), item)]
             if key in SECTIONS and isinstance(item.value, dict):
-                found = [((key, name), child) for name, child in item.value.items()]
-            for path, child in found:
-                parts["run"] = _with(parts.get("run"), path, child)
+                changes = [((key, name), child) for name, child in item.value.items()]
+            for path, child in changes:
+                parts["run"] = parts.get("run", Item({}, place)).with_value(path, child)
                 if "grid" in parts and isinstance(parts["grid"].value, list):
                     blocks = [_without(block, path) for block in parts["grid"].value]
                     parts["grid"] = dataclasses.replace(parts["grid"], value=blocks)
 
 
-def _with(item: Item | None, path: tuple[str, ...], value: Item) -> Item:
-    children = item.value if item is not None and isinstance(item.value, dict) else {}
-    child = value if len(path) == 1 else _with(children.get(path[0]), path[1:], value)
-    return Item({**children, path[0]: child}, item.place if item else value.place)
-
-
 def _without(item: Item, path: tuple[str, ...]) -> Item:
+    """Returns a block without the setting at a path."""
     if not isinstance(item.value, dict) or path[0] not in item.value:
         return item
     rest = {name: child for name, child in item.value.items() if name != path[0]}
@@ -64,14 +59,11 @@ def _without(item: Item, path: tuple[str, ...]) -> Item:
 
 
 def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
-    """The cells that match, with the seeds that match.
+    """Returns the cells that match, with the seeds that match.
 
     Args:
         cells: of the sweep.
         where: `KEY=VALUE` with a setting's name, or `cell=PATTERN`; of several with one key, one is enough.
-
-    Returns:
-        At least one cell.
 
     Raises:
         InputError: if a key is unknown, or nothing matches.
@@ -105,9 +97,9 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
             elif any(_matches(_setting_of(cell.run, name), item) for item in items):
                 kept.append(cell)
         if not kept:
-            there = dict.fromkeys(_shown_values(cells, name))
-            told = f"{', '.join(itertools.islice(there, 12))}{', ...' if len(there) > 12 else ''}"
-            raise InputError(f"{items[0].place}: must match a run of the sweep, got none; {name} is one of {told}")
+            values = dict.fromkeys(_shown_values(cells, name))
+            some = f"{', '.join(itertools.islice(values, 12))}{', ...' if len(values) > 12 else ''}"
+            raise InputError(f"{items[0].place}: must match a run of the sweep, got none; {name} is one of {some}")
         cells = kept
     return [*cells]
 
@@ -127,4 +119,5 @@ def _setting_of(run: Run, name: str) -> Any:
 
 
 def _matches(value: Any, item: Item) -> bool:
+    """Whether two values are equal and neither takes a boolean for a number."""
     return bool(value == item.plain() and isinstance(value, bool) == isinstance(item.value, bool))

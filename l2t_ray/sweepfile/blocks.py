@@ -1,4 +1,4 @@
-"""A block of a sweep file: the values that each setting may take, with their places; the block is their product."""
+"""A block of a sweep file: the values that each setting may take, with their places. The block is their product."""
 
 import hashlib
 import itertools
@@ -19,19 +19,13 @@ from l2t_ray.sweepfile.yaml_lines import Item
 Leaves = dict[str, Item]  # by dotted name
 MAX_NAME_CHARACTERS = 60
 MAX_RUNS = 1_000_000
-NAMED = {
-    "data.name",
-    "data.samples_per_class",
-    "data.path",
-    "data.title",
-    "data.sha256",
-    "method",
-}  # in the name already
+# settings that the first parts of a cell's name stand for
+NAMED = {"data.name", "data.samples_per_class", "data.path", "data.title", "data.sha256", "method"}
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value that a setting may take, and where it stands."""
+    """One value that a setting may take, with the item that gives it."""
 
     value: Any
     item: Item
@@ -39,21 +33,13 @@ class Choice:
 
 @dataclass(frozen=True)
 class Block:
-    """A block whose values have their types.
+    """A block whose values have their types."""
 
-    Attributes:
-        place: of the block.
-        variant: the last part of its cells' names, or "".
-        choices: values by dotted name, without the seed.
-        listed: the settings that stand as a list.
-        seeds: in order, as ranges.
-    """
-
-    place: str
-    variant: str
-    choices: Mapping[str, list[Choice]]
-    listed: frozenset[str]
-    seeds: tuple[range, ...]
+    place: str  # of the block
+    variant: str  # the last part of its cells' names, or ""
+    choices: Mapping[str, list[Choice]]  # by dotted name, without the seed
+    listed: frozenset[str]  # the settings that are given as a list
+    seeds: tuple[range, ...]  # in order
 
     @property
     def n_runs(self) -> int:
@@ -61,55 +47,38 @@ class Block:
         return math.prod(len(values) for values in self.choices.values()) * sum(len(seeds) for seeds in self.seeds)
 
     def values(self, name: str) -> list[Choice]:
-        """What a setting may be.
-
-        Args:
-            name: dotted.
-
-        Returns:
-            Its choices; none where it is left out, or broken.
-        """
+        """Returns the choices of a setting by its dotted name; none where it is left out, or broken."""
         return self.choices.get(name, [])
 
     def products(self) -> Iterator[dict[str, Choice]]:
-        """The block's cells.
-
-        Yields:
-            A choice for each setting that has one.
-        """
+        """Yields the block's cells: a choice for each setting that has one."""
         whole = {name: values for name, values in self.choices.items() if values}
         for chosen in itertools.product(*whole.values()):
             yield dict(zip(whole, chosen, strict=True))
 
     def cell_name(self, chosen: Mapping[str, Choice], label: str) -> str:
-        """`data/samples/method`, then the variant and what else has a list here, as far as the method reads it.
+        """Returns a cell's name: data/samples/method, then the variant and every listed setting that the method reads.
 
         Args:
             chosen: one of `products`.
             label: the data set's name in tables.
-
-        Returns:
-            The name.
         """
         method = registry.METHODS[chosen["method"].value]
         parts = [self.variant] if self.variant else []
         for name in [*RUN, *(name for name in chosen if name.startswith("options."))]:
             if name in self.listed and name in chosen and name not in NAMED and reads(method, name):
-                parts.append(f"{short(name)}={_told(name, chosen[name].value)}")
+                parts.append(f"{short(name)}={_shown(name, chosen[name].value)}")
         cell = [label, _samples(chosen["data.samples_per_class"].value), method.name]
         return "/".join([*cell, ",".join(parts)] if parts else cell)
 
 
 def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:
-    """The settings of `run:` or of a block by their dotted names.
+    """Returns the settings of `run:` or of a block by their dotted names; their values are not checked.
 
     Args:
         item: a map of settings and sections.
         problems: a line is added for each unknown name, or section that is no map.
         is_block: whether `variant` may stand there.
-
-    Returns:
-        The leaves; the values are not looked at.
     """
     leaves: Leaves = {}
     if not isinstance(item.value, dict):
@@ -119,16 +88,18 @@ def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:
         section, _, inner = name.partition(".")
         if (name in RUN and not inner) or (is_block and name == "variant"):
             leaves[name] = child
-        elif name in RUN:  # would stand beside the same setting in its section, and `--set` would not find it
-            law = f"{name} must stand below `{section}:` here"
-            problems.append(f"{child.place}: {law}, got a dotted name; write `{section}: {{{inner}: {shown(child)}}}`")
+        elif name in RUN:  # the section may hold the same setting, and `--set` would miss one of them
+            rule = f"{name} must stand below `{section}:` here"
+            problems.append(f"{child.place}: {rule}, got a dotted name; write `{section}: {{{inner}: {shown(child)}}}`")
         elif name not in SECTIONS:
             here = [*sorted(SECTIONS), "method", "seed", *(["variant"] if is_block else [])]
             remedy = suggest(name, [*here, *RUN], listed=here)
             problems.append(f"{child.place}: {name!r} must be a setting of a run; {remedy}")
         elif not isinstance(child.value, dict):
-            law = f"{name} must be a map of settings"
-            problems.append(f"{child.place}: {law}, got {shown(child)}; write lists at its settings, or further blocks")
+            rule = f"{name} must be a map of settings"
+            problems.append(
+                f"{child.place}: {rule}, got {shown(child)}; write lists at its settings, or further blocks"
+            )
         else:
             for inner, leaf in child.value.items():
                 dotted = f"{name}.{inner}"
@@ -143,15 +114,12 @@ def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:
 
 
 def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
-    """A block with its values in their types.
+    """Returns a block with its values in their types, without the broken ones.
 
     Args:
         place: of the block.
         leaves: its own settings, and the defaults of `run:`.
-        problems: a line is added for each law that a value breaks, and for each setting that is missing.
-
-    Returns:
-        The block; values that break a law are left out.
+        problems: a line is added for each broken value, and for each setting that is missing.
     """
     choices: dict[str, list[Choice]] = {}
     listed: set[str] = set()
@@ -168,7 +136,7 @@ def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
             remedy = "add one" if setting.required else "add one, or leave it out"
             problems.append(f"{item.place}: {name} must have at least one value, got []; {remedy}")
         if name == "seed":
-            seeds = [found for child in items for found in read_seeds(setting, child, problems)]
+            seeds = [part for child in items for part in read_seeds(setting, child, problems)]
         else:
             read = [Choice(setting.read(child, problems), child) for child in items]
             choices[name] = [choice for choice in read if choice.value is not BROKEN]
@@ -187,15 +155,7 @@ def read_block(place: str, leaves: Leaves, problems: list[str]) -> Block:
 
 
 def reads(method: registry.Described, name: str) -> bool:
-    """Whether a setting can change a method's result.
-
-    Args:
-        method: any.
-        name: dotted.
-
-    Returns:
-        True for everything but optional sections and options that the method does not name.
-    """
+    """Whether a setting can change a method's result; a setting of an optional section only if the method names it."""
     section, _, option = name.partition(".")
     if section == "options":
         return option in method.options
@@ -203,7 +163,7 @@ def reads(method: registry.Described, name: str) -> bool:
 
 
 def _axis(name: str, item: Item) -> list[Item] | None:
-    """The values of a setting that has a list of them; None where a list, or no list, is one value by itself."""
+    """Returns the values of a setting that lists several; None for one value, which may itself be a list."""
     if not isinstance(item.value, list):
         return None
     children = [child.value for child in item.value]
@@ -211,32 +171,29 @@ def _axis(name: str, item: Item) -> list[Item] | None:
         return None
     if name == "data.classes" and not any(child is None or isinstance(child, list) for child in children):
         return None
-    if name == "transfer.pairs" and not any(isinstance(child, str) or _holds_list(child) for child in children):
+    if name == "transfer.pairs" and not any(isinstance(child, str) or _is_list_of_lists(child) for child in children):
         return None
     return item.value
 
 
-def _holds_list(value: Any) -> bool:
+def _is_list_of_lists(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(child.value, list) for child in value)
 
 
 def read_seeds(setting: Setting, item: Item, problems: list[str]) -> list[range]:
-    """A seed, or all from the first to the last.
+    """Returns the seeds of one entry as one range; none where it is broken.
 
     Args:
         setting: a run's seed.
-        item: a number, or {from, to}.
-        problems: a line is added for each law that is broken.
-
-    Returns:
-        One range; none where it is broken.
+        item: a number, or {from: FIRST, to: LAST}.
+        problems: a line is added for each broken rule.
     """
     if not isinstance(item.value, dict):
         seed = setting.read(item, problems)
         return [] if seed is BROKEN else [range(seed, seed + 1)]
     if set(item.value) != {"from", "to"}:
-        law = "seed must be a whole number, a list of them, or {from: FIRST, to: LAST}"
-        problems.append(f"{item.place}: {law}, got {shown(item)}; correct the keys")
+        rule = "seed must be a whole number, a list of them, or {from: FIRST, to: LAST}"
+        problems.append(f"{item.place}: {rule}, got {shown(item)}; correct the keys")
         return []
     ends = [setting.read(item.value[name], problems) for name in ("from", "to")]
     if BROKEN in ends:
@@ -247,7 +204,7 @@ def read_seeds(setting: Setting, item: Item, problems: list[str]) -> list[range]
     return [range(ends[0], ends[1] + 1)]
 
 
-def _told(name: str, value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if name == "source.weights":
         value = Path(value or "").stem
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', "")

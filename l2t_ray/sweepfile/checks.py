@@ -1,6 +1,6 @@
-"""Laws between settings: what a data set holds, what a method needs, what lies behind a path.
+"""Checks settings against each other: what a data set holds, what a method needs, which files a path leads to.
 
-Each takes a block's choices, so that a broken value elsewhere in the block hides nothing.
+Each check reads a block's choices, so that a broken value elsewhere in the block hides no other problem.
 """
 
 from collections.abc import Iterator
@@ -18,41 +18,30 @@ from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
 WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
-TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # and the network that gives it
+TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # setting -> the network it traces
 
 
 @dataclass
-class Laws:
-    """The laws, and what checking them has found out about files.
+class Checks:
+    """The checks between settings, and what they have learnt about files."""
 
-    Attributes:
-        digests: of contents.
-        images: by `data.path`.
-        weights: SHA-256 by `source.weights`.
-        missing: by `source.weights` that are not there, the files that train them and what they start from, in order.
-    """
-
-    digests: Digests
-    images: dict[str, Contents] = field(default_factory=dict)
-    weights: dict[str, str] = field(default_factory=dict)
+    digests: Digests  # of contents
+    images: dict[str, Contents] = field(default_factory=dict)  # by `data.path`
+    weights: dict[str, str] = field(default_factory=dict)  # SHA-256 by `source.weights`
+    # by missing `source.weights`: the weights to train and the file that trains each, in order
     missing: dict[str, dict[str, Path]] = field(default_factory=dict)
-    _unread: dict[tuple[str, str], str] = field(default_factory=dict)  # (place, setting) -> problem
-    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, of lists: they do no harm
-    _read: set[tuple[str, str]] = field(default_factory=set)
+    _read: set[tuple[str, str]] = field(default_factory=set)  # (place, setting), read by a block so far
+    _unread: dict[tuple[str, str], str] = field(
+        default_factory=dict
+    )  # (place, setting) -> problem if no block reads it
+    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, for lists without an effect
 
     def check(self, block: Block) -> list[str]:
-        """What is wrong between a block's settings.
-
-        Args:
-            block: its choices.
-
-        Returns:
-            A line a problem.
-        """
+        """Returns a line for each problem between a block's settings."""
         methods = [choice for choice in block.values("method") if choice.value in registry.METHODS]
         described = [registry.METHODS[choice.value] for choice in methods]
-        self._claim_traces(block, described)
-        self._claim_lists(block, described)
+        self._note_traces(block, described)
+        self._note_lists(block, described)
         return [
             *self._check_methods(block),
             *self._check_weights(block, methods),
@@ -64,27 +53,22 @@ class Laws:
         ]
 
     def unread(self) -> list[str]:
-        """Settings that no block of the whole file reads.
-
-        Returns:
-            A line for each.
-        """
+        """Returns a line for each setting that no block of the whole file reads."""
         return [problem for name, problem in self._unread.items() if name not in self._read]
 
     def notes(self) -> tuple[str, ...]:
-        """Lists that no block of the whole file reads, though they stand like an axis of the grid.
-
-        Returns:
-            A line for each.
-        """
+        """Returns a line for each list that no block of the whole file reads, so that its values make one cell."""
         return tuple(note for name, note in self._idle.items() if name not in self._read)
+
+    def _note_unread(self, choice: Choice, setting: str, problem: str) -> None:
+        self._unread[choice.item.place, setting] = f"{choice.item.place}: {problem}"
 
     def _check_methods(self, block: Block) -> Iterator[str]:
         for choice in block.values("method"):
             if choice.value not in registry.METHODS:
-                law = f"method must be one of {', '.join(registry.METHODS)}"
+                rule = f"method must be one of {', '.join(registry.METHODS)}"
                 remedy = suggest(choice.value, registry.METHODS)
-                yield f"{choice.item.place}: {law}, got {choice.value!r}; {remedy}, or name its file in `methods:`"
+                yield f"{choice.item.place}: {rule}, got {choice.value!r}; {remedy}, or name its file in `methods:`"
 
     def _check_weights(self, block: Block, methods: list[Choice]) -> Iterator[str]:
         needing = [choice for choice in methods if _reads_source(registry.METHODS[choice.value])]
@@ -93,9 +77,9 @@ class Laws:
         named = block.values("source.weights") or [Choice(None, needing[0].item)]
         for weights in named:
             if weights.value is None:
-                law = f"source.weights must be given for {needing[0].value}, got none"
+                rule = f"source.weights must be given for {needing[0].value}, got none"
                 yield (
-                    f"{weights.item.place}: {law}; add `source: {{weights: FILE}}`, and train one "
+                    f"{weights.item.place}: {rule}; add `source: {{weights: FILE}}`, and train one "
                     "with `python -m l2t_ray.pretrain` if there is none"
                 )
             elif not Path(weights.value).is_file() and (
@@ -104,17 +88,17 @@ class Laws:
                 for train in training:
                     yield from self._check_training(block, weights.value, train)
             elif not Path(weights.value).is_file():
-                law = f"source.weights must be a file, from the working folder, got {weights.value!r}"
+                rule = f"source.weights must be a file, from the working folder, got {weights.value!r}"
                 remedy = (
                     "correct the path, train it with `python -m l2t_ray.pretrain FILE`, or add `train: FILE` beside it"
                 )
-                yield f"{weights.item.place}: {law}; {remedy}"
+                yield f"{weights.item.place}: {rule}; {remedy}"
             else:
                 try:
                     self.weights[weights.value] = self.digests.of_weights(Path(weights.value)).sha256
                 except OSError as error:
-                    law = f"source.weights must be a file that can be read, got {error.strerror!r}"
-                    yield f"{weights.item.place}: {law}; check its permissions"
+                    rule = f"source.weights must be a file that can be read, got {error.strerror!r}"
+                    yield f"{weights.item.place}: {rule}; check its permissions"
         for pinned in block.values("source.sha256"):
             for value in {choice.value for choice in named} & set(self.weights):
                 yield from _check_pin(pinned, self.weights[value], value)
@@ -130,73 +114,71 @@ class Laws:
             yield from (f"{place}: source.train: {problem}" for problem in error.problems)
             return
         if Path(settings.out) != Path(weights):
-            law = f"source.train must be the file that writes {weights!r}"
-            yield f"{place}: {law}, got {train.value} with `out: {settings.out}`; correct one of them"
+            rule = f"source.train must be the file that writes {weights!r}"
+            yield f"{place}: {rule}, got {train.value} with `out: {settings.out}`; correct one of them"
         for name in ("arch", "width"):
             made, default = getattr(settings.source, name), Choice(getattr(Source(), name), train.item)
             for choice in block.values(f"source.{name}") or [default]:
                 if choice.value != made:
-                    law = f"source.{name} must be what source.train makes, {made}"
-                    yield f"{choice.item.place}: {law}, got {choice.value}; correct one of them"
+                    rule = f"source.{name} must be what source.train makes, {made}"
+                    yield f"{choice.item.place}: {rule}, got {choice.value}; correct one of them"
         self.missing[weights] = {**starts, weights: Path(train.value)}
 
     def _check_options(self, block: Block, methods: list[registry.Described]) -> Iterator[str]:
         for dotted, choices in block.choices.items():
             section, _, name = dotted.partition(".")
             for choice in choices if section == "options" else ():
-                claim = (choice.item.place, dotted)
                 taking = [method for method in methods if name in method.options]
                 if taking:
-                    self._read.add(claim)
+                    self._read.add((choice.item.place, dotted))
                 elif methods:
                     known = sorted({option for method in methods for option in method.options})
-                    law = f"{dotted} must be an option of {', '.join(method.name for method in methods)}"
-                    self._unread[claim] = f"{choice.item.place}: {law}; {suggest(name, known)}"
+                    rule = f"{dotted} must be an option of {', '.join(method.name for method in methods)}"
+                    self._note_unread(choice, dotted, f"{rule}; {suggest(name, known)}")
                 for method in taking:
                     try:
                         like_default(choice.value, method.options[name])
                     except ValueError as error:
-                        law = f"{dotted} {error}, in {method.name}"
-                        yield f"{choice.item.place}: {law}, got {shown(choice.item)}; correct it"
+                        rule = f"{dotted} {error}, in {method.name}"
+                        yield f"{choice.item.place}: {rule}, got {shown(choice.item)}; correct it"
 
-    def _claim_traces(self, block: Block, methods: list[registry.Described]) -> None:
+    def _note_traces(self, block: Block, methods: list[registry.Described]) -> None:
         networks = {name for method in methods for name in getattr(method, "networks", ())}
         for name, network in TRACED.items():
             for choice in block.values(name):
-                claim = (choice.item.place, name)
                 if not choice.value or network in networks:
-                    self._read.add(claim)
+                    self._read.add((choice.item.place, name))
                 elif methods:
-                    law = f"{name} must stand with a method that learns {network!r}"
-                    told = ", ".join(method.name for method in methods)
-                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or add such a method"
+                    rule = f"{name} must stand with a method that learns {network!r}"
+                    others = ", ".join(method.name for method in methods)
+                    self._note_unread(choice, name, f"{rule}, got {others}; remove it, or add such a method")
 
-    def _claim_lists(self, block: Block, methods: list[registry.Described]) -> None:
+    def _note_lists(self, block: Block, methods: list[registry.Described]) -> None:
         for name in sorted(block.listed):
             choices = block.values(name)
             if name.partition(".")[0] not in OPTIONAL_SECTIONS or len(choices) < 2:
                 continue
-            claim = (choices[0].item.place, name)
+            place = choices[0].item.place
             if any(reads(method, name) for method in methods):
-                self._read.add(claim)
+                self._read.add((place, name))
             elif methods:
-                told = ", ".join(method.name for method in methods)
-                self._idle[claim] = (
-                    f"{claim[0]}: note: {told} does not read {name}, whose {len(choices)} values make one cell"
-                )
+                others = ", ".join(method.name for method in methods)
+                note = f"{place}: note: {others} does not read {name}, whose {len(choices)} values make one cell"
+                self._idle[place, name] = note
 
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")
         reading = [choice for choice in names if choice.value in WITH_PATH]
         for setting in ("data.path", "data.sha256"):
             for choice in block.values(setting):
-                claim = (choice.item.place, setting)
                 if reading or choice.value is None:
-                    self._read.add(claim)
+                    self._read.add((choice.item.place, setting))
                 elif names:
-                    law = f"{setting} must stand with {' or '.join(sorted(WITH_PATH))}"
-                    told = f"data.name {', '.join(name.value for name in names)}"
-                    self._unread[claim] = f"{choice.item.place}: {law}, got {told}; remove it, or correct data.name"
+                    rule = f"{setting} must stand with {' or '.join(sorted(WITH_PATH))}"
+                    others = ", ".join(name.value for name in names)
+                    self._note_unread(
+                        choice, setting, f"{rule}, got data.name {others}; remove it, or correct data.name"
+                    )
         for name in names:
             if name.value not in WITH_PATH:
                 yield from image_problems(block, name.value, None)
@@ -206,19 +188,19 @@ class Laws:
 
     def _check_path(self, block: Block, name: Choice, path: Choice) -> Iterator[str]:
         if path.value is None:
-            law = f"data.path must name the folder or tar of {name.value}, got none"
-            yield f"{path.item.place}: {law}; add `path:` under `data:`"
+            rule = f"data.path must name the folder or tar of {name.value}, got none"
+            yield f"{path.item.place}: {rule}; add `path:` under `data:`"
             return
         if path.value not in self.images:
             try:
                 if not Path(path.value).exists():
-                    law = f"data.path must be a folder or a tar, from the working folder, got {path.value!r}"
-                    yield f"{path.item.place}: {law}; correct the path, or put the images there"
+                    rule = f"data.path must be a folder or a tar, from the working folder, got {path.value!r}"
+                    yield f"{path.item.place}: {rule}; correct the path, or put the images there"
                     return
                 self.images[path.value] = self.digests.of_images(Path(path.value))
             except (InputError, OSError) as error:
-                told = " ".join(str(error).removeprefix(f"{path.value}: ").split())
-                yield f"{path.item.place}: data.path must be a folder or a tar of {name.value}, {path.value!r} {told}"
+                reason = " ".join(str(error).removeprefix(f"{path.value}: ").split())
+                yield f"{path.item.place}: data.path must be a folder or a tar of {name.value}, {path.value!r} {reason}"
                 return
         contents = self.images[path.value]
         for pinned in block.values("data.sha256"):
@@ -226,14 +208,14 @@ class Laws:
         yield from image_problems(block, name.value, contents.n_train if name.value == "image_folder" else None)
 
 
-def _check_pin(pinned: Choice, found: str, path: str) -> Iterator[str]:
-    if pinned.value not in {None, found}:
-        law = f"sha256 must be that of {path}, {found}"
-        yield f"{pinned.item.place}: {law}, got {pinned.value!r}; correct it, remove it, or restore the file"
+def _check_pin(pinned: Choice, sha256: str, path: str) -> Iterator[str]:
+    if pinned.value not in {None, sha256}:
+        rule = f"sha256 must be that of {path}, {sha256}"
+        yield f"{pinned.item.place}: {rule}, got {pinned.value!r}; correct it, remove it, or restore the file"
 
 
 def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[str]:
-    """Pairs of levels against the levels that the networks have."""
+    """Yields a line where `transfer.pairs` names a level that a network does not have."""
     if not any(reads(method, "transfer.pairs") for method in methods):
         return
     for pairs in block.values("transfer.pairs"):
@@ -244,12 +226,12 @@ def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[st
 
 
 def _check_precision(block: Block) -> Iterator[str]:
-    """bf16 against the targets whose passes round their operands themselves."""
+    """Yields a line where bf16 is asked of a target that cannot round its convolutions' operands."""
     for target in block.values("target.arch"):
         for precision in block.values("training.precision"):
             if precision.value == "bf16" and target.value not in BF16_TARGETS:
-                law = f"training.precision must be float32, tf32 or float64 for {target.value}, got bf16"
-                yield f"{precision.item.place}: {law}; leave it out, or take {' or '.join(BF16_TARGETS)}"
+                rule = f"training.precision must be float32, tf32 or float64 for {target.value}, got bf16"
+                yield f"{precision.item.place}: {rule}; leave it out, or take {' or '.join(BF16_TARGETS)}"
 
 
 def _reads_source(method: registry.Described) -> bool:

@@ -1,4 +1,4 @@
-"""What a data set holds, against the classes and the numbers of images that a block asks for."""
+"""Checks the classes and numbers of images that a block asks for against what is known of the data set."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,20 +7,17 @@ from l2t_ray.errors import suggest
 from l2t_ray.registry import DATA_SETS
 from l2t_ray.sweepfile.blocks import Block, Choice
 
-OTHERS = "*"  # in a map of class to number
-N_TOLD = 20
+OTHERS = "*"  # stands for all other classes in a map of class to number
+N_SHOWN = 20
 
 
 def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -> Iterator[str]:
-    """Classes and numbers against what is known of the data set before anything is read.
+    """Yields a line for each class or number that the data set cannot give, before any image is read.
 
     Args:
         block: its choices.
         name: of the data set.
-        n_train: training images by class, where a folder has been looked at.
-
-    Yields:
-        A line a problem.
+        n_train: training images by class, where a folder has been scanned.
     """
     every = list(n_train) if n_train else list(DATA_SETS[name].classes)
     for chosen in block.values("data.classes") or [Choice(None, None)]:  # type: ignore[arg-type]
@@ -46,48 +43,42 @@ def _check_held_out(
         if there is not None and number is not None:
             left.append(there - number)
     if held.value is not None and left and held.value > min(left):
-        law = f"data.validation_per_class must be <= {max(min(left), 0)}, which {name} has beside those trained on"
-        yield f"{held.item.place}: {law}, got {held.value}; ask for fewer"
+        rule = f"data.validation_per_class must be <= {max(min(left), 0)}, which {name} has beside those trained on"
+        yield f"{held.item.place}: {rule}, got {held.value}; ask for fewer"
 
 
 def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None) -> Iterator[str]:
     wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
     for title, number in wanted.items():
         item = samples.item.trail([title])[-1]
-        law = f"{item.place}: data.samples_per_class must"
+        rule = f"{item.place}: data.samples_per_class must"
         if title == OTHERS:
             others = [known for known in classes if known not in wanted]
-            there = (
-                min((n_train.get(known, number) for known in others), default=number)
-                if n_train
-                else _images(name, others)
-            )
+            there = _images(name, others)
+            if n_train:
+                there = min((n_train.get(known, number) for known in others), default=number)
         elif classes and title not in classes:
-            yield f"{law} name classes of {name}, got {title!r}; {_suggest(title, classes)}"
+            yield f"{rule} name classes of {name}, got {title!r}; {_suggest(title, classes)}"
             continue
         else:
             there = n_train.get(title, number) if n_train else _images(name, [title])
         if there is not None and number > there:
-            yield f"{law} be <= {there} for {name}, got {number}; ask for fewer"
+            yield f"{rule} be <= {there} for {name}, got {number}; ask for fewer"
     missing = [title for title in classes if title not in wanted]
     if OTHERS not in wanted and missing:
-        told = ", ".join(missing[:N_TOLD])
-        yield f"{samples.item.place}: data.samples_per_class must have every class, got none of {told}; add '*': NUMBER"
+        some = ", ".join(missing[:N_SHOWN])
+        yield f"{samples.item.place}: data.samples_per_class must have every class, got none of {some}; add '*': NUMBER"
 
 
 def _images(name: str, classes: list[str]) -> int | None:
-    """Training images of the smallest of these classes, as far as it is known before anything is read."""
-    if (
-        name == "digits" and "8" not in classes
-    ):  # the smallest; the others have up to 92, which the data's reader checks
+    """Returns the training images of the smallest of these classes; None where only the files tell."""
+    if name == "digits" and "8" not in classes:  # 8 is the smallest class; `load_data` checks the others
         return None
     return DATA_SETS[name].least_train
 
 
 def _suggest(title: str, classes: list[str]) -> str:
     remedy = suggest(title, classes)
-    return (
-        remedy
-        if len(classes) <= N_TOLD or remedy.startswith("did")
-        else f"known are {', '.join(classes[:N_TOLD])}, ..."
-    )
+    if len(classes) <= N_SHOWN or remedy.startswith("did"):
+        return remedy
+    return f"known are {', '.join(classes[:N_SHOWN])}, ..."

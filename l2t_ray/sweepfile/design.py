@@ -1,11 +1,11 @@
-"""A declared group-sequential design, obeyed: which runs wait for the next look, and which are not needed any more.
+"""Obeys a declared group-sequential design: which runs wait for the next look, and which are no longer needed.
 
-The sweep file declares it before the start:
+The sweep file declares the design before the sweep starts:
 
     design: {looks: [10, 20, 30], alpha: 0.05, futility: 0.1, compare: [l2t_www, l2t_ww]}
 
-A cell's two methods are trained up to the next look; what the looks say is `analysis.sequential`'s, so that the sweep
-and the report cannot disagree.
+A cell's two methods are trained up to the next look. `l2t_ray.statistics.sequential` decides each look, for the sweep
+and for the report, so that they cannot disagree.
 """
 
 from collections import defaultdict
@@ -27,30 +27,19 @@ METRIC = "test_accuracy_percent"
 
 @dataclass(frozen=True)
 class Pair:
-    """The two cells that a design compares under one condition.
+    """The two cells that a design compares under one condition."""
 
-    Attributes:
-        name: of the condition, `data/samples/variant`.
-        keys: of the first and of the second method's runs, by rising seed.
-    """
-
-    name: str
-    keys: tuple[tuple[str, ...], tuple[str, ...]]
+    name: str  # the condition: data/samples, or data/samples/variant
+    keys: tuple[tuple[str, ...], tuple[str, ...]]  # the first method's runs, then the second's; by rising seed
 
 
 @dataclass(frozen=True)
 class Held:
-    """What is not to be trained now.
+    """The runs that are not to be trained now."""
 
-    Attributes:
-        waiting: keys of runs beyond the next look.
-        spared: keys of runs whose cell is decided.
-        decisions: by the pair's name.
-    """
-
-    waiting: frozenset[str]
-    spared: frozenset[str]
-    decisions: "dict[str, Decision]"
+    waiting: frozenset[str]  # keys of runs beyond the next look
+    spared: frozenset[str]  # keys of runs whose comparison is decided
+    decisions: "dict[str, Decision]"  # by the pair's name
 
     def __str__(self) -> str:
         decided = sum(decision.is_decided for decision in self.decisions.values())
@@ -62,20 +51,20 @@ class Held:
 
 @dataclass(frozen=True)
 class Looks:
-    """A design and the runs that it is about."""
+    """A design and the runs that it compares."""
 
     design: "Design"
     pairs: tuple[Pair, ...]
 
     def held(self, entries: Sequence[Entry], *, retry_failed: bool = False) -> Held:
-        """Takes every look that the ledger allows.
+        """Takes every look that the finished runs allow.
 
         Args:
-            entries: of the ledger, oldest first.
-            retry_failed: whether runs that diverged or failed will be trained again; they hold their look up then.
+            entries: all of the ledger, oldest first.
+            retry_failed: whether runs that diverged or failed will be trained again; a look then waits for them.
 
         Returns:
-            What is not to be trained now.
+            The runs that are not to be trained now.
         """
         from l2t_ray.statistics.sequential import decide
 
@@ -100,16 +89,7 @@ class Looks:
 
 
 def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks | None:
-    """The `design:` block of a sweep file.
-
-    Args:
-        item: the block.
-        cells: all of the sweep.
-        problems: a line is added for each.
-
-    Returns:
-        The design with its runs; None where there are problems.
-    """
+    """Reads the `design:` block of a sweep file, for all of its cells; None where it adds to the problems."""
     from l2t_ray.statistics.sequential import Design
 
     if not isinstance(item.value, dict):

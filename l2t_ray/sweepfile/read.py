@@ -1,10 +1,10 @@
-"""The sweep file: read, checked as a whole, and expanded into runs by key. All its problems are told at once."""
+"""Reads a sweep file, checks it as a whole, and expands it into runs by key. Reports all its problems together."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Run, reads_source
@@ -13,8 +13,8 @@ from l2t_ray.errors import InputError, suggest
 from l2t_ray.sweepfile.arguments import override, select
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
 from l2t_ray.sweepfile.cells import read_cells
-from l2t_ray.sweepfile.checks import Laws
-from l2t_ray.sweepfile.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, shown
+from l2t_ray.sweepfile.checks import Checks
+from l2t_ray.sweepfile.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, read_map, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml
 from l2t_ray.training.storage import storage
 
@@ -27,31 +27,21 @@ PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
 
 @dataclass(frozen=True)
 class Sweep:
-    """A named set of runs that must exist.
+    """A named set of runs that must exist."""
 
-    Attributes:
-        name: MLflow's experiment.
-        path: of the file.
-        runs: by key, in the file's order.
-        cells: key to cell: runs that differ in their seed alone.
-        execution: how they are trained.
-        methods: files with methods of the user's own, which are loaded already in this process.
-        sources: weights that are not there, and the file that trains each; their runs have provisional keys.
-        looks: a declared group-sequential design; of the whole file, whatever part of it was chosen.
-        search: for the best settings of each cell; the runs are then those of the end, with their own settings.
-        notes: what is legal and does nothing, a line each.
-    """
-
-    name: str
-    path: Path
-    runs: Mapping[str, Run]
-    cells: Mapping[str, str]
-    execution: Execution
-    methods: tuple[Path, ...]
+    name: str  # MLflow's experiment
+    path: Path  # of the file
+    runs: Mapping[str, Run]  # by key, in the file's order
+    cells: Mapping[str, str]  # each run's cell, by key
+    execution: Execution  # how the runs are trained
+    methods: tuple[Path, ...]  # files with methods of the user's own, already loaded in this process
+    # a declared group-sequential design; of the whole file, whatever part of it was chosen
     looks: "Looks | None" = None
+    # missing weights, and the file that trains each; their runs have provisional keys
     sources: Mapping[str, Path] = field(default_factory=dict)
+    # for the best settings of each cell; the runs are then the final ones, with the grid's own settings
     search: "Search | None" = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # a line for each list that is legal and has no effect
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -83,15 +73,15 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     override(parts, overrides, problems)
     execution = _read_execution(parts.get("execution"), problems)
     name, methods = _read_head(path, parts, problems)
-    laws = Laws(Digests(Path(execution.data_dir) / ".cache"))
-    blocks = _read_blocks(path, parts, laws, problems)
-    laws.digests.save()
-    notes = laws.notes()
+    checks = Checks(Digests(Path(execution.data_dir) / ".cache"))
+    blocks = _read_blocks(path, parts, checks, problems)
+    checks.digests.save()
+    notes = checks.notes()
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
         raise InputError(_in_order(problems))
-    cells = read_cells(blocks, laws, problems)
+    cells = read_cells(blocks, checks, problems)
     looks = None
     if "design" in parts:
         from l2t_ray.sweepfile.design import read_looks
@@ -104,8 +94,8 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
     if "search" in parts:
         from l2t_ray.sweepfile.search import read_search
 
-        search = read_search(parts["search"], path, blocks, cells, chosen, laws.check, laws.weights, problems)
-        laws.digests.save()
+        search = read_search(parts["search"], path, blocks, cells, chosen, checks.check, checks.weights, problems)
+        checks.digests.save()
         if "design" in parts:
             place = parts["search"].place
             problems.append(f"{place}: search must stand without `design:`, which compares finished runs; remove one")
@@ -119,7 +109,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
             named[run.key] = cell.name
     read = {run.source.weights for run in runs.values() if reads_source(run)}
     sources = {
-        start: file for weights in laws.missing if weights in read for start, file in laws.missing[weights].items()
+        start: file for weights in checks.missing if weights in read for start, file in checks.missing[weights].items()
     }
     return Sweep(name, path, runs, named, execution, methods, looks, sources, search, notes)
 
@@ -144,27 +134,21 @@ def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tu
 
 
 def _read_execution(item: Item | None, problems: list[str]) -> Execution:
-    values = {}
+    values: dict[str, Any] = {}
     if item is not None and not isinstance(item.value, dict):
         problems.append(f"{item.place}: execution must be a map, got {shown(item)}; write `setting: value` below it")
     elif item is not None and isinstance(item.value, dict):
-        for name, child in item.value.items():
-            setting = EXECUTION.get(f"execution.{name}")
-            if setting is None:
-                known = [known.partition(".")[2] for known in EXECUTION]
-                problems.append(f"{child.place}: {name!r} must be a setting of execution; {suggest(name, known)}")
-            elif (value := setting.read(child, problems)) is not BROKEN:
-                values[name] = value
-                if name == "storage":
-                    try:
-                        storage(value)
-                    except InputError as error:
-                        problems.extend(f"{child.place}: {problem}" for problem in error.problems)
+        values = read_map(item.value, EXECUTION, "execution", problems)
+        if "storage" in values:
+            try:
+                storage(values["storage"])
+            except InputError as error:
+                problems.extend(f"{item.value['storage'].place}: {problem}" for problem in error.problems)
     return Execution(**values)
 
 
-def _read_blocks(path: Path, parts: Mapping[str, Item], laws: Laws, problems: list[str]) -> list[Block]:
-    """The blocks, with the values that are whole."""
+def _read_blocks(path: Path, parts: Mapping[str, Item], checks: Checks, problems: list[str]) -> list[Block]:
+    """Returns the blocks of the grid, each without its broken values."""
     defaults: Leaves = flatten(parts["run"], problems, is_block=False) if "run" in parts else {}
     grid = parts.get("grid")
     if grid is None or not isinstance(grid.value, list) or not grid.value:
@@ -178,16 +162,16 @@ def _read_blocks(path: Path, parts: Mapping[str, Item], laws: Laws, problems: li
         own = flatten(item, problems, is_block=True)
         if isinstance(item.value, dict):
             blocks.append(read_block(item.place, {**defaults, **own}, problems))
-            problems += laws.check(blocks[-1])
-    problems += laws.unread()
+            problems += checks.check(blocks[-1])
+    problems += checks.unread()
     return blocks
 
 
 def _in_order(problems: Iterable[str]) -> list[str]:
-    """Each problem once, by line; those of the command line first."""
+    """Returns each problem once, by line; those of the command line first."""
 
     def line(problem: str) -> int:
-        found = re.match(r".*?:(\d+): ", problem)
-        return int(found[1]) if found else 0
+        place = re.match(r".*?:(\d+): ", problem)
+        return int(place[1]) if place else 0
 
     return sorted(dict.fromkeys(problems), key=line)

@@ -1,6 +1,6 @@
 """The JSON schema of a sweep file for editors, and the Markdown tables of docs/settings.md.
 
-`python -m l2t_ray.sweepfile.schema json` prints the one, `... markdown` the other.
+`python -m l2t_ray.sweepfile.schema json` prints the schema, `... markdown` the tables.
 """
 
 import json
@@ -56,7 +56,7 @@ DIMENSION = {
     ],
 }  # fmt: skip
 HEAD = "| setting | default | values | meaning |\n| --- | --- | --- | --- |"
-PARTS = {"design", "search", "execution"}  # of the file, each with a table of its own
+PARTS = {"design", "search", "execution"}  # parts of the file with a table of their own
 GIVEN = "must be given"
 Row = tuple[str, str, str, str]
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -64,15 +64,11 @@ _KINDS = {"integer": "a whole number", "number": "a number", "string": "a text",
 
 
 def sweep_schema() -> Schema:
-    """The schema of a sweep file, with the names of the methods that are registered.
-
-    Returns:
-        A JSON schema (draft 2020-12).
-    """
+    """Returns the JSON schema (draft 2020-12) of a sweep file, with the names of the registered methods."""
     run = Run.model_json_schema()
     definitions: dict[str, Schema] = run.pop("$defs")
     for section in definitions.values():
-        section.pop("required", None)  # the rest may stand in `run:`
+        section.pop("required", None)  # `run:` may give it
         section["properties"] = {name: _or_list(leaf) for name, leaf in section["properties"].items()}
     settings = {
         name: {"$ref": leaf["$ref"]} if "$ref" in leaf else _or_list(leaf) for name, leaf in run["properties"].items()
@@ -118,11 +114,7 @@ def _or_list(leaf: Schema) -> Schema:
 
 
 def tables() -> str:
-    """All tables.
-
-    Returns:
-        Markdown; each with a heading.
-    """
+    """Returns all tables as Markdown, each with a heading."""
     top = [row for row in _rows(SweepFile) if row[0].partition(".")[0] not in PARTS]
     search = [("space", GIVEN, "a map", "settings, each with an interval or a list of values")]
     search += [("seeds", GIVEN, "as `seed`", "of every trial; others than the grid's"), *_rows(SearchBlock)]
@@ -143,19 +135,19 @@ def _rows(model: type[BaseModel], prefix: str = "") -> Iterator[Row]:
         kind, name = field.annotation, field.alias or attribute
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from _rows(kind, f"{prefix}{name}.")
-        elif leaves[name].get("type") != "null":  # what a subclass takes away
+        elif leaves[name].get("type") != "null":  # a subclass removes a setting by the type null
             leaf = {**leaves[name], **({"default": GIVEN} if field.is_required() else {})}
             yield _row(prefix + name, leaf)
 
 
 def _row(name: str, leaf: Mapping[str, Any]) -> Row:
     default = leaf.get("default")
-    told = "" if default in (None, []) else default if default == GIVEN else f"`{json.dumps(default)}`"
-    return name, told, _values(leaf), leaf.get("description", "")
+    shown = "" if default in (None, []) else default if default == GIVEN else f"`{json.dumps(default)}`"
+    return name, shown, _values(leaf), leaf.get("description", "")
 
 
 def _values(leaf: Mapping[str, Any]) -> str:
-    """A JSON schema in a few words."""
+    """Returns in a few words what a JSON schema admits."""
     if "anyOf" in leaf:
         return " or ".join(_values(part) for part in leaf["anyOf"] if part.get("type") != "null")
     if "enum" in leaf or "const" in leaf:
@@ -172,14 +164,7 @@ def _text(rows: list[Row]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the JSON schema of a sweep file, or the tables of docs/settings.md.
-
-    Args:
-        argv: `json` or `markdown`.
-
-    Returns:
-        The exit code.
-    """
+    """Prints a sweep file's schema (`json`) or the tables of docs/settings.md (`markdown`); returns the exit code."""
     asked = [*(sys.argv[1:] if argv is None else argv)]
     registry.load()
     if asked == ["json"]:

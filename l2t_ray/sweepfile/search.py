@@ -1,6 +1,6 @@
-"""Reads the `search:` of a sweep file: which settings Optuna chooses, one study for each cell of the grid.
+"""Reads the `search:` of a sweep file: which settings Optuna chooses, in one study for each cell of the grid.
 
-The grid says what is trained in the end and measured on the test set. A search's own runs have other seeds, are
+The grid lists the final runs, which are measured on the test set. The search's own runs have other seeds, are
 measured on validation images, and never see the test set.
 """
 
@@ -17,7 +17,7 @@ from l2t_ray.config import Count, Frozen, Run, Trace
 from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Choice, read_seeds, reads
 from l2t_ray.sweepfile.cells import Cell
-from l2t_ray.sweepfile.settings import BROKEN, RUN, Setting, settings_of, shown
+from l2t_ray.sweepfile.settings import RUN, Setting, read_map, settings_of, shown
 from l2t_ray.sweepfile.space import Dimension, of_method, read_space
 from l2t_ray.sweepfile.yaml_lines import Item
 
@@ -28,7 +28,7 @@ OF_A_CLASS = re.compile(r"validation_accuracy_class_.+_percent")
 
 
 class SearchBlock(Frozen):
-    """How a study is made; the space and the seeds are read beside it."""
+    """How a study is made; `read_search` reads the space and the seeds apart from these settings."""
 
     trials: Count = Field(
         30, description="of each study; the first has the file's own settings if the space holds them"
@@ -56,76 +56,40 @@ class SearchBlock(Frozen):
 
 
 BLOCK: Mapping[str, Setting] = settings_of(SearchBlock, "search.")
-PARTS = ("space", "seeds", *(name.partition(".")[2] for name in BLOCK))
 
 
 @dataclass(frozen=True)
 class Study:
-    """The search for one cell's best settings.
+    """The search for one cell's best settings."""
 
-    Attributes:
-        name: the cell's.
-        run: with the grid's own settings, to be run in the end.
-        seeds: of the final runs, each with what it keeps of its training.
-        space: what its method reads of the file's.
-        validation_per_class: images held out.
-        weights: SHA-256 by `source.weights`, where the space lists them.
-    """
-
-    name: str
-    run: Run
-    seeds: Mapping[int, Trace]
-    space: tuple[Dimension, ...]
-    validation_per_class: int
-    weights: Mapping[str, str]
+    name: str  # the cell's
+    run: Run  # with the grid's own settings; trained in the end
+    seeds: Mapping[int, Trace]  # of the final runs, each with its trace
+    space: tuple[Dimension, ...]  # the settings of the file's space that its method reads
+    validation_per_class: int  # images held out of each class
+    weights: Mapping[str, str]  # SHA-256 by `source.weights`, where the space lists them
 
     def trial_run(self, labels: Mapping[str, Any], seed: int) -> Run:
-        """A run of a trial.
-
-        Args:
-            labels: what Optuna keeps, by dotted name.
-            seed: one of the search's.
-
-        Returns:
-            It is measured on validation images.
-        """
+        """Returns a run of a trial, measured on validation images; `labels` are Optuna's values by dotted name."""
         return self._with(labels, {"seed": seed, "data.validation_per_class": self.validation_per_class})
 
     def final_run(self, labels: Mapping[str, Any]) -> Run:
-        """The first run of the final sweep.
-
-        Args:
-            labels: of the best trial.
-
-        Returns:
-            It is measured on the test set.
-        """
+        """Returns the first run of the final sweep, measured on the test set; `labels` are the best trial's."""
         return self._with(labels, {"seed": next(iter(self.seeds))})
 
     def trial_cell(self, number: int) -> str:
-        """The cell of a trial's runs.
-
-        Args:
-            number: Optuna's.
-
-        Returns:
-            The study's with `trial=NUMBER` as its variant, or behind it.
-        """
+        """Returns the cell of a trial's runs: the study's, with `trial=NUMBER` added to its variant."""
         return f"{self.name}{',' if self.name.count('/') > 2 else '/'}trial={number}"
 
     def own_labels(self) -> dict[str, Any] | None:
-        """The grid's own settings as a point of the space.
-
-        Returns:
-            None where one of them lies outside.
-        """
-        found = {dimension.name: dimension.label(_get(self.run, dimension.name)) for dimension in self.space}
-        return None if None in found.values() else found
+        """Returns the grid's own settings as a point of the space; None where one of them lies outside it."""
+        labels = {dimension.name: dimension.label(_get(self.run, dimension.name)) for dimension in self.space}
+        return None if None in labels.values() else labels
 
     def _with(self, labels: Mapping[str, Any], more: Mapping[str, Any]) -> Run:
         values = self.run.model_dump()
         if "data.validation_per_class" in more:
-            values.pop("trace", None)  # of the final runs alone
+            values.pop("trace", None)  # only the final runs are traced
         chosen = {dimension.name: dimension.value(labels[dimension.name]) for dimension in self.space}
         for name, value in {**chosen, **more}.items():
             section, _, inner = name.rpartition(".")
@@ -137,23 +101,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Search:
-    """A sweep file's search.
+    """A sweep file's search."""
 
-    Attributes:
-        settings: how a study is made.
-        seeds: of every trial, in the order of training.
-        studies: one for each cell.
-        best_file: where the final sweep is written.
-    """
-
-    settings: SearchBlock
-    seeds: tuple[int, ...]
-    studies: tuple[Study, ...]
-    best_file: Path
+    settings: SearchBlock  # how a study is made
+    seeds: tuple[int, ...]  # of every trial, in the order of training
+    studies: tuple[Study, ...]  # one for each cell
+    best_file: Path  # the sweep file to write
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """The metrics, the first to be large or small by its name, seconds to be small."""
+        """The metrics: the first to be large or small by its name, the second (seconds) to be small."""
         second = self.settings.second_objective
         return (self.settings.objective, second) if second else (self.settings.objective,)
 
@@ -164,16 +121,16 @@ class Search:
 
     @property
     def n_runs(self) -> int:
-        """The most that the studies' trials come to."""
+        """The most runs that the studies' trials can need."""
         return len(self.studies) * self.settings.trials * len(self.seeds)
 
 
 def _get(run: Run, name: str) -> Any:
     section, _, inner = name.rpartition(".")
-    found = getattr(run, section) if section else getattr(run, inner)
     if not section:
-        return found
-    return found.get(inner) if isinstance(found, dict) else getattr(found, inner)
+        return getattr(run, inner)
+    settings = getattr(run, section)
+    return settings.get(inner) if isinstance(settings, dict) else getattr(settings, inner)
 
 
 def read_search(
@@ -186,32 +143,26 @@ def read_search(
     weights: Mapping[str, str],
     problems: list[str],
 ) -> Search | None:
-    """Reads the `search:` of a sweep file.
+    """Reads the `search:` of a sweep file; None where it adds to the problems.
 
     Args:
         item: the block.
         path: of the file.
         blocks: of its grid.
         cells: of its grid.
-        chosen: those of them to search.
-        check: the laws between the settings of a block.
-        weights: SHA-256 by `source.weights`; those that the space lists are added by `check`.
+        chosen: the cells to search.
+        check: returns the problems between the settings of a block.
+        weights: SHA-256 by `source.weights`; `check` adds the weights that the space lists.
         problems: a line is added for each.
 
     Returns:
-        The search; None where there are problems.
+        The search, or None.
     """
     n_before = len(problems)
     if not isinstance(item.value, dict):
         problems.append(f"{item.place}: search must be a map, got {shown(item)}; write `space:` below it")
         return None
-    values: dict[str, Any] = {}
-    for name, child in item.value.items():
-        setting = BLOCK.get(f"search.{name}")
-        if setting is not None and (value := setting.read(child, problems)) is not BROKEN:
-            values[name] = value
-        elif name not in PARTS:
-            problems.append(f"{child.place}: {name!r} must be a setting of search; {suggest(name, PARTS)}")
+    values = read_map(item.value, BLOCK, "search", problems, apart=("space", "seeds"))
     for name in ("space", "seeds", "validation_per_class"):
         if name not in item.value:
             remedy = {"seeds": "seeds: {from: 1000, to: 1002}", "validation_per_class": "validation_per_class: 20"}
@@ -227,9 +178,9 @@ def read_search(
         return None
     settings = SearchBlock(**values)
     if (n_runs := len(chosen) * settings.trials * len(seeds)) > MAX_RUNS:
-        law = f"a search must have at most {MAX_RUNS:,} runs, studies x trials x seeds"
+        rule = f"a search must have at most {MAX_RUNS:,} runs, studies x trials x seeds"
         problems.append(
-            f"{item.trail(['trials'])[-1].place}: {law}, got {n_runs:,}; lower `trials:`, or list fewer seeds"
+            f"{item.trail(['trials'])[-1].place}: {rule}, got {n_runs:,}; lower `trials:`, or list fewer seeds"
         )
         return None
     studies = tuple(_studies(item, space, chosen, settings, weights, problems))
@@ -240,27 +191,27 @@ def read_search(
 
 def _read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
     children = item.value if isinstance(item.value, list) else [item]
-    ranges = [found for child in children for found in read_seeds(RUN["seed"], child, problems)]
+    ranges = [seeds for child in children for seeds in read_seeds(RUN["seed"], child, problems)]
     if (n_seeds := sum(map(len, ranges))) > MAX_RUNS:
         problems.append(f"{item.place}: search.seeds must be at most {MAX_RUNS:,}, got {n_seeds:,}; shorten the range")
         return ()
-    return tuple(dict.fromkeys(seed for found in ranges for seed in found))
+    return tuple(dict.fromkeys(seed for seeds in ranges for seed in seeds))
 
 
 def _check_objectives(item: Item, values: Mapping[str, Any]) -> Iterator[str]:
     objective = values.get("objective", SearchBlock.model_fields["objective"].default)
     place = item.trail(["objective"])[-1].place
     if objective.startswith("test_"):
-        law = "search.objective must be measured on validation images"
+        rule = "search.objective must be measured on validation images"
         why = "settings chosen by the test set would make its accuracy a training result"
-        yield f"{place}: {law}, got {objective!r}; {why}; write {objective.replace('test_', 'validation_', 1)}"
+        yield f"{place}: {rule}, got {objective!r}; {why}; write {objective.replace('test_', 'validation_', 1)}"
     elif objective not in OBJECTIVES and not OF_A_CLASS.fullmatch(objective):
-        law = "search.objective must be a metric on validation images"
+        rule = "search.objective must be a metric on validation images"
         known = [*OBJECTIVES, "validation_accuracy_class_<c>_percent"]
-        yield f"{place}: {law}, got {objective!r}; {suggest(objective, known)}"
+        yield f"{place}: {rule}, got {objective!r}; {suggest(objective, known)}"
     if values.get("second_objective") and values.get("pruner", "none") != "none":
-        law = "search.pruner must be none with a second objective, which Optuna does not prune"
-        yield f"{item.trail(['pruner'])[-1].place}: {law}, got {values['pruner']!r}; remove one of them"
+        rule = "search.pruner must be none with a second objective, which Optuna does not prune"
+        yield f"{item.trail(['pruner'])[-1].place}: {rule}, got {values['pruner']!r}; remove one of them"
 
 
 def _check_grid(
@@ -274,15 +225,15 @@ def _check_grid(
     held = item.trail(["validation_per_class"])[-1]
     for block in blocks:
         for name in [name for name in space if name in block.listed]:
-            law = f"{name} must be one value where a search chooses it"
-            yield f"{block.values(name)[0].item.place}: {law}, got a list; remove the list"
+            rule = f"{name} must be one value where a search chooses it"
+            yield f"{block.values(name)[0].item.place}: {rule}, got a list; remove the list"
         for choice in block.values("data.validation_per_class"):
-            law = "data.validation_per_class must not stand beside `search:`: the final runs see the test set"
-            yield f"{choice.item.place}: {law}, got {choice.value}; write it below `search:`"
+            rule = "data.validation_per_class must not stand beside `search:`: the final runs see the test set"
+            yield f"{choice.item.place}: {rule}, got {choice.value}; write it below `search:`"
         common = [seed for seed in seeds if any(seed in final for final in block.seeds)]
         if common:
-            law = "search.seeds must be others than the grid's, or the final runs would repeat what was chosen by"
-            yield f"{place}: {law}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
+            rule = "search.seeds must differ from the grid's, whose runs must not have chosen the settings"
+            yield f"{place}: {rule}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
         drawn = {name: [*_edges(dimension)] for name, dimension in space.items()}
         if isinstance(held.value, int) and held.value > 0:
             drawn["data.validation_per_class"] = [Choice(held.value, held)]
@@ -290,7 +241,7 @@ def _check_grid(
 
 
 def _edges(dimension: Dimension) -> Iterator[Choice]:
-    """Every value of a list, both ends of an interval, at its line."""
+    """Yields every value of a list, or both ends of an interval, at its line."""
     for label in dimension.edges():
         value = dimension.value(label)
         yield Choice(value, Item(value, dimension.place))
@@ -300,8 +251,8 @@ def _check_readers(space: Mapping[str, Dimension], cells: Sequence[Cell]) -> Ite
     methods = {cell.run.method for cell in cells}
     for name, dimension in space.items():
         if not any(reads(registry.METHODS[method], name) for method in methods):
-            law = f"search.space: {name} must be read by a method of the grid"
-            yield f"{dimension.place}: {law}; remove it, or add a method that reads it"
+            rule = f"search.space: {name} must be read by a method of the grid"
+            yield f"{dimension.place}: {rule}; remove it, or add a method that reads it"
 
 
 def _studies(
@@ -321,24 +272,24 @@ def _studies(
             problems.append(f"{place}: search.space: an option of {method.name} {error}; correct its values")
             return
         if not dimensions:
-            law = f"search.space must have a setting that {method.name} reads"
-            problems.append(f"{place}: {law}, got {', '.join(space)}; add e.g. training.lr, or take {cell.name} out")
+            rule = f"search.space must have a setting that {method.name} reads"
+            problems.append(f"{place}: {rule}, got {', '.join(space)}; add e.g. training.lr, or take {cell.name} out")
             return
         if cell.name.count("/") > 2 and VARIANT in cell.name.split("/")[3].split(","):
-            law = f"a cell of a searched grid must not be called {VARIANT!r}, which its best settings will be"
-            problems.append(f"{cell.place}: {law}, got {cell.name}; give it another `variant:`")
+            rule = f"a cell of a searched grid must not be called {VARIANT!r}, which its best settings will be"
+            problems.append(f"{cell.place}: {rule}, got {cell.name}; give it another `variant:`")
             return
         yield Study(cell.name, cell.run, cell.seeds, dimensions, settings.validation_per_class, weights)
 
 
 def _check_draws(study: Study, seed: int) -> Iterator[str]:
-    """What a method refuses at the edges of its space, one setting moved at a time."""
-    told: set[str] = set()
+    """Yields what a method refuses at the edges of its space, where one setting at a time leaves its first value."""
+    reported: set[str] = set()
     base = {dimension.name: dimension.example(0) for dimension in study.space}
     for dimension in study.space:
         for label in dimension.edges():
             run = study.trial_run({**base, dimension.name: label}, seed)
             for setting, problem in registry.METHODS[run.method].laws(run):
-                if problem not in told:
-                    told.add(problem)
+                if problem not in reported:
+                    reported.add(problem)
                     yield f"{dimension.place}: search.space draws what {run.method} refuses: {setting} {problem}"

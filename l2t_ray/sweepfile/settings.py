@@ -1,12 +1,12 @@
-"""The settings of a run and of the execution by their dotted names: their types, and their laws in words.
+"""The settings of a run and of the execution by their dotted names: their types, and what each must be, in words.
 
-A sweep file's values are checked one by one, so that every mistake is told at its own line.
+A sweep file's values are checked one by one, so that every mistake is reported at its own line.
 """
 
 import difflib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,13 +15,14 @@ from pydantic.fields import FieldInfo
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Frozen, Run
+from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.yaml_lines import Item
 
 SHOWN_CHARACTERS = 60
-BROKEN: Any = object()  # in the place of a value that breaks a law
+BROKEN: Any = object()  # stands for a value that breaks a rule
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
-_LAWS = {  # pydantic's errors in our words, after "must"
+_RULES = {  # pydantic's errors in our words, after "must"
     "int_type": "be a whole number",
     "int_from_float": "be a whole number",
     "float_type": "be a number",
@@ -44,7 +45,7 @@ _LAWS = {  # pydantic's errors in our words, after "must"
 
 
 class SweepFile(Frozen):
-    """A sweep file's outer form; `sweepfile.read_sweep` expands its blocks."""
+    """The outer form of a sweep file; `l2t_ray.sweepfile.read.read_sweep` expands its blocks."""
 
     sweep: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="the name: MLflow's experiment, and folders"
@@ -59,38 +60,23 @@ class SweepFile(Frozen):
 
 @dataclass(frozen=True)
 class Setting:
-    """One value of a sweep file.
+    """One setting of a sweep file."""
 
-    Attributes:
-        name: dotted (`transfer.beta`).
-        adapter: its type.
-        default: shown in remedies.
-        required: whether it has to be given.
-    """
-
-    name: str
-    adapter: TypeAdapter[Any]
-    default: Any = None
-    required: bool = False
+    name: str  # dotted (`transfer.beta`)
+    adapter: TypeAdapter[Any]  # checks its type
+    default: Any = None  # offered in remedies
+    required: bool = False  # whether it has to be given
 
     def read(self, item: Item, problems: list[str]) -> Any:
-        """The value in the setting's type.
-
-        Args:
-            item: the value as it stands in the file.
-            problems: a line is added for each law it breaks.
-
-        Returns:
-            The value, or BROKEN.
-        """
+        """Returns a value in the setting's type, or BROKEN with a line in `problems` for each rule it breaks."""
         try:
             return self.adapter.validate_python(_tuples(item.plain()))
         except ValidationError as error:
-            problems.extend(self._told(item, error))
+            problems.extend(self._explain(item, error))
             return BROKEN
 
-    def _told(self, item: Item, error: ValidationError) -> Iterator[str]:
-        found: dict[int, tuple[Item, int, list[str]]] = {}
+    def _explain(self, item: Item, error: ValidationError) -> Iterator[str]:
+        broken: dict[int, tuple[Item, int, list[str]]] = {}
         closest: list[str] = []
         for part in error.errors(include_url=False):
             trail = item.trail(part["loc"])
@@ -99,27 +85,27 @@ class Setting:
                 options = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
                 context = {"expected": ", ".join(options) if len(options) == 1 else f"one of {', '.join(options)}"}
                 closest = difflib.get_close_matches(str(trail[-1].value), options, 1)
-            law = str(context.get("error", _LAWS.get(part["type"], part["msg"]))).removeprefix("must ")
-            law = law.format(**context) if part["type"] in _LAWS else law
-            found.setdefault(id(trail[-1]), (trail[-1], len(trail), []))[2].append(law)
+            rule = str(context.get("error", _RULES.get(part["type"], part["msg"]))).removeprefix("must ")
+            rule = rule.format(**context) if part["type"] in _RULES else rule
+            broken.setdefault(id(trail[-1]), (trail[-1], len(trail), []))[2].append(rule)
             if "error" in context:  # our own validators say it best
-                found[id(trail[-1])] = (trail[-1], len(trail), [law])
-        deepest = max(depth for _, depth, _ in found.values())  # of a union, the branch that fits best
-        for target, depth, laws in found.values():
+                broken[id(trail[-1])] = (trail[-1], len(trail), [rule])
+        deepest = max(depth for _, depth, _ in broken.values())  # of a union, the branch that fits best
+        for target, depth, rules in broken.values():
             if depth == deepest:
-                law = " or ".join(dict.fromkeys(laws)).replace(" or be ", " or ")
-                remedy = f"did you mean {closest[0]}?" if closest else self._remedy(target, laws)
-                yield f"{target.place}: {self.name} must {law}, got {shown(target)}; {remedy}"
+                rule = " or ".join(dict.fromkeys(rules)).replace(" or be ", " or ")
+                remedy = f"did you mean {closest[0]}?" if closest else self._remedy(target, rules)
+                yield f"{target.place}: {self.name} must {rule}, got {shown(target)}; {remedy}"
 
-    def _remedy(self, target: Item, laws: list[str]) -> str:
-        if isinstance(target.value, str) and any("number" in law for law in laws):
+    def _remedy(self, target: Item, rules: list[str]) -> str:
+        if isinstance(target.value, str) and any("number" in rule for rule in rules):
             try:
                 number = float(target.value)
             except ValueError:
                 number = math.nan
-            if math.isfinite(number):  # Python's numbers may have underscores, YAML's are texts then
+            if math.isfinite(number):  # 1_000 is a number to Python, and a text to YAML
                 return f"write {target.value.replace('_', '')}" if "_" in target.value else "remove the quotes"
-        if "be a text" in laws and isinstance(target.value, bool | int | float):
+        if "be a text" in rules and isinstance(target.value, bool | int | float):
             return "quote it"
         if self.default is None:
             return "correct the value"
@@ -127,14 +113,7 @@ class Setting:
 
 
 def shown(item: Item) -> str:
-    """A value as messages show it.
-
-    Args:
-        item: the value.
-
-    Returns:
-        JSON, cut where it is long.
-    """
+    """Returns a value as messages show it: as JSON, cut after 60 characters."""
     text = json.dumps(item.plain(), default=str)
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
 
@@ -147,39 +126,60 @@ def _tuples(value: Any) -> Any:
     return value
 
 
-def _setting(name: str, field: FieldInfo) -> Setting:
+def setting_of(name: str, field: FieldInfo) -> Setting:
+    """Returns the setting that a field of a model describes."""
     default = field.get_default(call_default_factory=False)
-    kind: Any = field.annotation if field.alias else Annotated[field.annotation, field]  # an alias is its model's alone
+    kind: Any = field.annotation if field.alias else Annotated[field.annotation, field]  # only a model applies an alias
     required = field.is_required()
     return Setting(name, TypeAdapter(kind, config=_STRICT), None if required else default, required)
 
 
 def settings_of(model: type[BaseModel], prefix: str = "") -> dict[str, Setting]:
-    """The settings of a model by their dotted names.
-
-    Args:
-        model: perhaps with sections, which are models too.
-        prefix: of the names.
-
-    Returns:
-        All but `options`.
-    """
-    found: dict[str, Setting] = {}
+    """Returns a model's settings by their dotted names, those of its sections included; all but `options`."""
+    settings: dict[str, Setting] = {}
     for attribute, field in model.model_fields.items():
         kind, name = field.annotation, field.alias or attribute
         if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= settings_of(kind, f"{prefix}{name}.")
+            settings |= settings_of(kind, f"{prefix}{name}.")
         elif prefix + name != "options":
-            found[prefix + name] = _setting(prefix + name, field)
-    return found
+            settings[prefix + name] = setting_of(prefix + name, field)
+    return settings
+
+
+def read_map(
+    items: Mapping[str, Item],
+    settings: Mapping[str, Setting],
+    section: str,
+    problems: list[str],
+    apart: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Returns a section's values, without the broken ones.
+
+    Args:
+        items: the values by their names in the section.
+        settings: by dotted name, `SECTION.NAME`.
+        section: its name.
+        problems: a line is added for each unknown name, and for each rule that a value breaks.
+        apart: further names that may stand there, which the caller reads.
+    """
+    values = {}
+    for name, item in items.items():
+        setting = settings.get(f"{section}.{name}")
+        if setting is not None:
+            if (value := setting.read(item, problems)) is not BROKEN:
+                values[name] = value
+        elif name not in apart:
+            known = [*apart, *(dotted.partition(".")[2] for dotted in settings)]
+            problems.append(f"{item.place}: {name!r} must be a setting of {section}; {suggest(name, known)}")
+    return values
 
 
 RUN: Mapping[str, Setting] = settings_of(Run)  # all but `options:`
 OPTION = Setting("options", TypeAdapter(registry.Scalar, config=_STRICT))  # each method has its own
 EXECUTION: Mapping[str, Setting] = settings_of(Execution, "execution.")
-NAME = _setting("sweep", SweepFile.model_fields["sweep"])
-METHODS = _setting("methods", SweepFile.model_fields["methods"])
-LABEL = _setting("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]
+NAME = setting_of("sweep", SweepFile.model_fields["sweep"])
+METHODS = setting_of("methods", SweepFile.model_fields["methods"])
+LABEL = setting_of("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]
 SECTIONS = frozenset({name.partition(".")[0] for name in RUN if "." in name} | {"options"})
 IN_CELLS = [name for name in RUN if not name.startswith("trace.")]  # a trace tells no runs apart
 AMBIGUOUS = frozenset(
@@ -188,26 +188,16 @@ AMBIGUOUS = frozenset(
 
 
 def short(name: str) -> str:
-    """A setting's name as cells carry it.
-
-    Args:
-        name: dotted.
-
-    Returns:
-        Its last part, where no other setting has it.
-    """
+    """Returns a setting's name as cells carry it: its last part, where no other setting has the same."""
     last = name.rpartition(".")[2]
     return name if last in AMBIGUOUS else last
 
 
 def full_name(key: str) -> str:
-    """The dotted name behind what the command line gives.
+    """Returns the dotted name behind a name on the command line, or the name itself where it is unknown.
 
     Args:
-        key: a dotted name, also with `run.` before it, or the last part of one where no other setting has it.
-
-    Returns:
-        The dotted name; the key where there is none.
+        key: a dotted name, perhaps after `run.`, or its last part where no other setting has the same.
     """
     key = key.strip().removeprefix("run.")
     matching = [name for name in IN_CELLS if name.rpartition(".")[2] == key]

@@ -1,16 +1,15 @@
-"""The file of a source network's training: YAML, read and checked as a whole; every mistake is told at its own line."""
+"""The file of a source network's training: YAML, checked as a whole, every mistake reported at its own line."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from l2t_ray.data.digests import Digests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.files import compute_sha256
-from l2t_ray.sweepfile.settings import BROKEN, Setting, shown
+from l2t_ray.sweepfile.settings import BROKEN, setting_of, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml, parse_yaml
 from l2t_ray.training.source_settings import Pretraining
 
@@ -18,12 +17,12 @@ from l2t_ray.training.source_settings import Pretraining
 def read_pretraining(
     path: Path, *, overrides: Sequence[str] = (), data_dir: Path = Path("data"), digests: Digests | None = None
 ) -> Pretraining:
-    """Reads the settings' file; what `data.path` contains is put into `data.sha256`.
+    """Reads the file and puts the digest of the images at `data.path` into `data.sha256`.
 
     Args:
         path: of the YAML file; paths inside count from the working folder.
         overrides: `dotted.key=VALUE`.
-        data_dir: remembers digests, unless they are given.
+        data_dir: keeps the known digests, unless `digests` is given.
         digests: of contents.
 
     Returns:
@@ -35,10 +34,12 @@ def read_pretraining(
     top, problems = load_yaml(path)
     for text in overrides:
         key, equals, value = text.partition("=")
-        item, told = parse_yaml(value, "", f"--set {text}")
-        problems += told if equals else [f"--set {text}: must be dotted.key=VALUE, got no '='"]
-        if equals:
-            top = _with(top, key.strip().split("."), item)
+        if not equals:
+            problems.append(f"--set {text}: must be dotted.key=VALUE, got no '='")
+            continue
+        item, mistakes = parse_yaml(value, "", f"--set {text}")
+        problems += mistakes
+        top = top.with_value(key.strip().split("."), item)
     values = _read(Pretraining, top, "", problems)
     if problems:
         raise InputError(problems)
@@ -46,7 +47,7 @@ def read_pretraining(
     if settings.source.weights is not None:
         settings = _with_start(settings)
     if settings.data.path is None or not Path(settings.data.path).exists():
-        return settings  # `load_data` says what is missing
+        return settings  # `load_data` reports what is missing
     digests = digests or Digests(data_dir / ".cache")
     sha256 = digests.of_images(Path(settings.data.path)).sha256
     digests.save()
@@ -56,36 +57,37 @@ def read_pretraining(
 
 
 def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = None) -> dict[str, Path]:
-    """The weights that a training starts from, those that they start from, and so on, as far as they are not there.
+    """Returns the weights to train before this training, and the file that trains each; in the order of training.
+
+    Each training may start from weights of another one; the missing ones are followed back to the first.
 
     Args:
         path: of the training's file.
         settings: read from it.
         digests: of contents.
 
-    Returns:
-        By weights, the file that trains them; in the order of training.
-
     Raises:
-        InputError: if one of these files does not make what the next one starts from, or they start from each other.
+        InputError: if a file does not make the weights that the next one starts from, or the files form a circle.
     """
-    found: dict[str, Path] = {}
+    starts: dict[str, Path] = {}
     while (weights := settings.source.weights) is not None and not Path(weights).is_file():
         file = Path(str(settings.source.train))
-        if weights in found:
-            raise InputError(f"{path}: source.train must not come back to where it began, got {file} twice; correct it")
+        if weights in starts:
+            raise InputError(
+                f"{path}: source.train must not lead back to a file before it, got {file} twice; correct it"
+            )
         before = read_pretraining(file, digests=digests)
         made = (before.out, before.source.arch, before.source.width)
         if made != (wanted := (weights, settings.source.arch, settings.source.width)):
-            law = f"source.train must make {' '.join(map(str, wanted))}"
-            raise InputError(f"{path}: {law}, got {' '.join(map(str, made))} of {file}; correct one of them")
-        found = {weights: file, **found}
+            rule = f"source.train must make {' '.join(map(str, wanted))}"
+            raise InputError(f"{path}: {rule}, got {' '.join(map(str, made))} of {file}; correct one of them")
+        starts = {weights: file, **starts}
         path, settings = file, before
-    return found
+    return starts
 
 
 def _with_start(settings: Pretraining) -> Pretraining:
-    """The settings with what their starting weights contain, unless these are still to be trained."""
+    """Returns the settings with the digest of their starting weights, unless these are still to be trained."""
     path = Path(str(settings.source.weights))
     if not path.is_file() and settings.source.train is not None:
         return settings
@@ -100,7 +102,7 @@ def _with_start(settings: Pretraining) -> Pretraining:
 
 
 def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) -> dict[str, Any]:
-    """A section's values in their types; every mistake is told at its own line."""
+    """Returns a section's values in their types; adds a line to the problems for each mistake."""
     if not isinstance(item.value, dict):
         problems.append(f"{item.place}: {prefix or 'the file'} must be a map of settings, got {shown(item)}")
         return {}
@@ -112,23 +114,12 @@ def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) 
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             values[name] = _read(field.annotation, child, f"{prefix}{name}.", problems)
         else:
-            kind: Any = Annotated[field.annotation, field]
-            adapter = TypeAdapter(kind, config=ConfigDict(strict=True, allow_inf_nan=False))
-            default = None if field.is_required() else field.get_default()
-            values[name] = Setting(prefix + name, adapter, default).read(child, problems)
+            values[name] = setting_of(prefix + name, field).read(child, problems)
     missing = [name for name, field in model.model_fields.items() if field.is_required() and name not in values]
     problems += [f"{item.place}: {prefix}{name} must be given; add it" for name in missing]
     if BROKEN not in values.values() and not problems:
-        try:  # laws between settings
+        try:  # rules between settings
             model.model_validate(values)
         except ValidationError as error:
             problems += [f"{item.place}: {prefix.rstrip('.')}: {part['msg']}" for part in error.errors()]
     return values
-
-
-def _with(item: Item, keys: Sequence[str], value: Item) -> Item:
-    if not keys:
-        return value
-    children = item.value if isinstance(item.value, dict) else {}
-    child = _with(children.get(keys[0], Item({}, value.place)), keys[1:], value)
-    return dataclasses.replace(item, value={**children, keys[0]: child})

@@ -1,4 +1,4 @@
-"""The sweep file that a search writes: each cell at its best settings, with the grid's own seeds, ready to run."""
+"""Writes the sweep file of a search's result: each cell at its best settings, with the grid's own seeds."""
 
 import hashlib
 import os
@@ -23,34 +23,24 @@ if TYPE_CHECKING:
 
 MARK = "# Written by the search of "
 DIGESTS = ("source.sha256", "data.sha256")
-SIGNS = " _.+=()-"  # of a `variant:`, beside letters and digits
+SIGNS = " _.+=()-"  # may stand in a `variant:`, beside letters and digits
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A trial that was chosen.
+    """A trial that was chosen."""
 
-    Attributes:
-        study: the cell's.
-        labels: its settings, as Optuna keeps them.
-        told: what it reached, in words.
-        name: of the variant.
-    """
-
-    study: "Study"
-    labels: Mapping[str, Any]
-    told: str
-    name: str = VARIANT
+    study: "Study"  # the cell's
+    labels: Mapping[str, Any]  # its settings, as Optuna keeps them
+    result: str  # what it reached, in words
+    name: str = VARIANT  # of the variant
 
 
 def check_best_file(path: Path) -> None:
-    """Before a search: may its result be written there?
-
-    Args:
-        path: of the sweep file to write.
+    """Refuses, before a search starts, a file that its result may not replace.
 
     Raises:
-        InputError: if another file is there.
+        InputError: if a file is there that no search has written, or that cannot be read.
     """
     try:
         with path.open() as stream:
@@ -60,8 +50,8 @@ def check_best_file(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: search.best must be a file that can be written, got {error}; name another") from None
     if not line.startswith(MARK):
-        law = "search.best must be free, or written by a search"
-        raise InputError(f"{path}: {law}, got a file of yours; move it, or set search.best")
+        rule = "search.best must be free, or written by a search"
+        raise InputError(f"{path}: {rule}, got a file of yours; move it, or set search.best")
 
 
 def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned: bool) -> None:
@@ -87,8 +77,8 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
             expected |= {run.key for run in study.run.with_seeds(study.seeds)}
         run = study.final_run(choice.labels)
         if untuned and run.key == study.run.key:
-            continue  # nothing was better than its own settings: these runs stand there already
-        blocks.append((f"{study.name}: {choice.told}", _blocks(run, study.seeds, f"{variant} {choice.name}".strip())))
+            continue  # the best settings are its own, whose runs are in the file already
+        blocks.append((f"{study.name}: {choice.result}", _blocks(run, study.seeds, f"{variant} {choice.name}".strip())))
         expected |= {run.key for run in run.with_seeds(study.seeds)}
     head: dict[str, Any] = {"sweep": f"{sweep.name}{SUFFIX}"}
     if sweep.methods:
@@ -111,15 +101,15 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
 
 
 def _blocks(run: Run, seeds: Mapping[int, Trace], variant: str) -> list[dict[str, Any]]:
-    """A block for all seeds that keep the same of their training."""
-    alike: dict[Trace, list[int]] = {}
+    """Returns a block for each group of seeds that share a trace."""
+    by_trace: dict[Trace, list[int]] = {}
     for seed, trace in seeds.items():
-        alike.setdefault(trace, []).append(seed)
-    return [_block(run.model_copy(update={"trace": trace}), found, variant) for trace, found in alike.items()]
+        by_trace.setdefault(trace, []).append(seed)
+    return [_block(run.model_copy(update={"trace": trace}), group, variant) for trace, group in by_trace.items()]
 
 
 def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:
-    """Every setting that is not a default and that the method reads, nested as in a sweep file."""
+    """Returns the settings that the method reads and that are not defaults, nested as in a sweep file."""
     method = registry.METHODS[run.method]
     block: dict[str, Any] = {}
     for section, values in run.model_dump(mode="json", exclude_defaults=True, by_alias=True).items():
@@ -137,7 +127,7 @@ def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:
 
 
 def _label(name: str) -> str:
-    """A `variant:` for what stands behind the method in a cell's name: a list there has brackets, many are long."""
+    """Returns a `variant:` from what follows the method in a cell's name, which may hold brackets or be too long."""
     text = name.replace(",", " ").replace("[", "(").replace("]", ")")
     label = "".join(sign if sign.isalpha() or sign.isdecimal() or sign in SIGNS else "_" for sign in text)
     if label == text and len(label) <= MAX_NAME_CHARACTERS:

@@ -1,11 +1,11 @@
-"""YAML whose every value knows its line, read without running anything, without repeated keys, and in bounded size.
+"""Reads YAML so that every value knows its line; no code runs, no key may repeat, and the size is bounded.
 
-Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas take them: 1e-4 is a number, `no` is a text.
-Every mapping's key is a text: a class may be called 0.
+Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas do: 1e-4 is a number, `no` is a text.
+Every key of a mapping is a text, so that a class may be called 0.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,29 +15,20 @@ import yaml
 from l2t_ray.errors import InputError
 
 MAX_BYTES = 1 << 20
-MAX_VALUES = 100_000  # aliases may repeat a value; a bomb of them stops here
+MAX_VALUES = 100_000  # stops a file whose nested aliases would multiply one value without end
 
 Scalar: TypeAlias = bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A value and where it stands.
+    """A value and its place."""
 
-    Attributes:
-        value: a scalar, a list of items, or a dictionary of them.
-        place: `FILE:LINE`, or the argument of the command line; an entry's line is that of its key.
-    """
-
-    value: "Scalar | list[Item] | dict[str, Item]"
-    place: str
+    value: "Scalar | list[Item] | dict[str, Item]"  # a scalar, a list of items, or a dictionary of them
+    place: str  # `FILE:LINE`, or the argument of the command line; an entry's line is its key's
 
     def plain(self) -> Any:
-        """The value without places.
-
-        Returns:
-            Scalars in lists and dictionaries.
-        """
+        """Returns the value without places, as scalars in lists and dictionaries."""
         if isinstance(self.value, dict):
             return {name: item.plain() for name, item in self.value.items()}
         if isinstance(self.value, list):
@@ -45,14 +36,7 @@ class Item:
         return self.value
 
     def trail(self, path: "Iterable[int | str]") -> "list[Item]":
-        """The items on a path.
-
-        Args:
-            path: indices and keys; what leads nowhere is passed over.
-
-        Returns:
-            This item first, the innermost last.
-        """
+        """Returns the items along a path of keys and indices, this one first; a step that leads nowhere is skipped."""
         items = [self]
         for step in path:
             within = items[-1].value
@@ -62,19 +46,27 @@ class Item:
                 items.append(within[step])
         return items
 
+    def with_value(self, path: "Sequence[str]", value: "Item") -> "Item":
+        """Returns a copy with the value at the end of a path of keys; maps that are missing on the way are added."""
+        children = self.value if isinstance(self.value, dict) else {}
+        child = value
+        if len(path) > 1:
+            child = children.get(path[0], Item({}, value.place)).with_value(path[1:], value)
+        return Item({**children, path[0]: child}, self.place)
+
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; YAML 1.1's resolvers (yes, 010, 1:30, dates) are replaced by YAML 1.2's core schema."""
+    """Composes nodes; YAML 1.2's core schema replaces YAML 1.1's resolvers (yes, 010, 1:30, dates)."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (yaml's own attribute)
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML takes for a number, so that a text reads back as one."""
+    """Quotes every text that YAML 1.1 or YAML 1.2 would read as a number, so that it reads back as a text."""
 
 
 _TAG = "tag:yaml.org,2002:"
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # in no path, and on no terminal
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # unfit for paths and terminals
 _CORE = {
     "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
@@ -126,9 +118,9 @@ def parse_yaml(text: str, source: str, place: str | None = None) -> tuple[Item, 
     """Reads a YAML text.
 
     Args:
-        text: of one document; an empty one is null.
+        text: one document; an empty one is null.
         source: the file's name, for places `SOURCE:LINE`.
-        place: of everything, instead.
+        place: given to every item instead, such as an argument of the command line.
 
     Returns:
         The document, and a line for each problem that leaves the rest readable.
@@ -152,13 +144,13 @@ def parse_yaml(text: str, source: str, place: str | None = None) -> tuple[Item, 
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = place or (f"{source}:{mark.line + 1}" if mark else source)
-        told = " ".join(str(part) for part in (getattr(error, "context", ""), getattr(error, "problem", "")) if part)
-        told = told or " ".join(str(error).split())
-        raise InputError(f"{where}: must be YAML, got: {told}; correct the line, or quote the text") from None
+        parts = [str(part) for part in (getattr(error, "context", ""), getattr(error, "problem", "")) if part]
+        reason = " ".join(parts or str(error).split())
+        raise InputError(f"{where}: must be YAML, got: {reason}; correct the line, or quote the text") from None
 
 
 class _Builder:
-    """Nodes to items, within the limit."""
+    """Turns nodes into items, at most `MAX_VALUES` of them."""
 
     def __init__(self, loader: _Loader, source: str, place: str | None, problems: list[str]) -> None:
         self.loader, self.source, self.place, self.problems = loader, source, place, problems
@@ -184,8 +176,8 @@ class _Builder:
             if not isinstance(key, yaml.ScalarNode):
                 self.problems.append(f"{place}: a key must be a text, got a list or a mapping; quote it if it is meant")
             elif key.value == "<<" and key.style is None:
-                law = "a key must be a setting's name, got a merge (<<), which is not read"
-                self.problems.append(f"{place}: {law}; write the settings out, or put them in `run:`")
+                rule = "a key must be a setting's name, got a merge (<<), which is not read"
+                self.problems.append(f"{place}: {rule}; write the settings out, or put them in `run:`")
             elif key.value in seen:
                 self.problems.append(
                     f"{place}: a key must stand once, got {key.value!r} again after {seen[key.value]}; remove one"
@@ -209,21 +201,21 @@ class _Builder:
                     return int(text, 0) if text[:2] in {"0o", "0x"} else int(text)
                 case "float":
                     return float(re.sub(r"\.(?=[iInN])", "", text))
-        except ValueError:  # more digits than Python converts, or an explicit tag on another text
+        except ValueError:  # more digits than Python converts, or a tag such as !!int on a text that is none
             pass
         self._refuse(node, repr(text[:40]))
         return text
 
-    def _refuse(self, node: yaml.Node, told: str) -> None:
-        law = "must be a text, a number, true, false, null, a list or a mapping"
-        self.problems.append(f"{self._place(node)}: {law}, got {told} as {node.tag}; remove the tag, or quote a text")
+    def _refuse(self, node: yaml.Node, shown: str) -> None:
+        rule = "must be a text, a number, true, false, null, a list or a mapping"
+        self.problems.append(f"{self._place(node)}: {rule}, got {shown} as {node.tag}; remove the tag, or quote a text")
 
     def _printable(self, node: yaml.Node) -> str:
-        """The text, without what is refused in it."""
+        """Returns the node's text, each forbidden character replaced by `?`."""
         text: str = node.value
         if found := _UNPRINTABLE.search(text):
-            law = "a text must have no control characters and no half of a surrogate pair"
-            self.problems.append(f"{self._place(node)}: {law}, got {found.group()!a}; remove it")
+            rule = "a text must have no control characters and no half of a surrogate pair"
+            self.problems.append(f"{self._place(node)}: {rule}, got {found.group()!a}; remove it")
         return _UNPRINTABLE.sub("?", text)
 
     def _place(self, node: yaml.Node) -> str:

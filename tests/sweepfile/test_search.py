@@ -101,7 +101,7 @@ def told(old, new):
         ("trials: 4", "objective: validation_loss", "must be a metric on validation images, got 'validation_loss'; "),
         ("trials: 4", "objective: validation_accuracy", "did you mean validation_accuracy_percent?"),
         ("trials: 4", "second_objective: wall_s\n  pruner: asha", "search.pruner must be none with a second"),
-        ("from: 100, to: 102", "from: 29, to: 31", "s.yaml:12: search.seeds must be others than the grid's, or the"),
+        ("from: 100, to: 102", "from: 29, to: 31", "s.yaml:12: search.seeds must differ from the grid's, whose runs"),
         ("  validation_per_class: 20", "", "s.yaml:6: search.validation_per_class must be given"),
         ("trials: 4", "trials: 20000000", "s.yaml:11: a search must have at most 1,000,000 runs, studies x"),
         ("to: 102", "to: 2000000000", "s.yaml:12: search.seeds must be at most 1,000,000, got 1,999,999,901; shorten"),

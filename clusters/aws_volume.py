@@ -135,7 +135,7 @@ def device(volume: str) -> str:
         The device's path.
     """
     nvme = Path("/dev/disk/by-id") / f"nvme-Amazon_Elastic_Block_Store_{volume.replace('-', '')}"
-    for _ in range(30):
+    for _ in range(180):
         if nvme.exists():
             return str(nvme)
         if Path("/dev/xvdf").exists():

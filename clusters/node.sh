@@ -79,7 +79,7 @@ mps() {
   mkdir -p "$pipe/pipe" "$pipe/log"
   chmod 700 "$pipe"
   export CUDA_MPS_PIPE_DIRECTORY=$pipe/pipe CUDA_MPS_LOG_DIRECTORY=$pipe/log
-  timeout 10 nvidia-cuda-mps-control <<<get_server_list >/dev/null 2>&1 || nvidia-cuda-mps-control -d
+  timeout 60 nvidia-cuda-mps-control <<<get_server_list >/dev/null 2>&1 || nvidia-cuda-mps-control -d
 }
 
 # start NAME COMMAND...: in the background, once; its process group is in $L2T_KEPT/NAME.pid or ~/NAME.pid
@@ -179,10 +179,13 @@ postgres() { # of ours: no port, a socket in a folder that nobody else may enter
 
 ledger-stop() {
   if alive "$L2T_KEPT/mlflow.pid" mlflow; then
-    kill -TERM -- "-$(cat "$L2T_KEPT/mlflow.pid")"
-    for _ in $(seq 40); do
-      alive "$L2T_KEPT/mlflow.pid" mlflow || break
-      sleep 0.25
+    local sign
+    for sign in TERM KILL; do # one that has not ended would keep the port, and be taken for the next
+      kill "-$sign" -- "-$(cat "$L2T_KEPT/mlflow.pid")" || true
+      for _ in $(seq 240); do
+        alive "$L2T_KEPT/mlflow.pid" mlflow || break 2
+        sleep 0.25
+      done
     done
   fi
   rm -f "$L2T_KEPT/mlflow.pid"
@@ -222,7 +225,7 @@ for address in told["provider"].get("worker_ips", []):
 END
     # a login shell need not read ~/.bashrc
     ssh -n -i ~/ray_bootstrap_key.pem -o LogLevel=ERROR -o IdentitiesOnly=yes -o StrictHostKeyChecking=accept-new \
-      -o ConnectTimeout=10 "$target" '. ~/.l2t_shell && ray stop' ||
+      -o ConnectTimeout=30 -o ConnectionAttempts=3 "$target" '. ~/.l2t_shell && ray stop' ||
       echo "node.sh: Ray was not ended on $target (see above)" >&2
   done
   ledger-stop

@@ -48,7 +48,8 @@ class SourceTrainer:
         """Trains, from the checkpoint on where there is one.
 
         Returns:
-            {"card": ..., "weights": the file's bytes, "is_new": whether they were trained now}; or {"problems": [...]}
+            {"card": ..., "weights": the file's bytes, "is_new": whether they were trained now, "lines": all of its
+            progress, of which the driver may not have asked for the last}; or {"problems": [...]}
             of an input that is refused; or {"disk": an OSError's arguments} of a disk that is full or closed.
 
         Raises:
@@ -76,7 +77,7 @@ class SourceTrainer:
             if told_of_disk(error) is None:
                 raise
             return {"disk": (error.errno, error.strerror, error.filename)}
-        return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new}
+        return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new, "lines": self._lines}
 
     def said(self, n_known: int) -> list[str]:
         """Progress.
@@ -142,7 +143,7 @@ def train_sources(
             for weights, actor, n_known in live.values():
                 _tell(weights, actor, n_known, say)
             for task in ended:
-                weights, actor, _ = live.pop(task)
+                weights, actor, n_known = live.pop(task)
                 try:
                     answer = ray.get(task)
                 except ray.exceptions.RayError as error:
@@ -155,6 +156,8 @@ def train_sources(
                     continue
                 finally:
                     ray.kill(actor)
+                for line in answer.get("lines", [])[n_known[0] :]:
+                    say(f"{weights}: {line}")
                 if "problems" in answer:
                     raise InputError([f"{files[weights]}: {problem}" for problem in answer["problems"]])
                 if "disk" in answer:

@@ -90,7 +90,7 @@ def follow(file: Path) -> None:
     Args:
         file: the database.
     """
-    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return
         experiments = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()

@@ -132,6 +132,11 @@ class Lease:
         self._thread.join()
         self._release()
 
+    @property
+    def lost(self) -> str:
+        """Why the lease is no longer held; empty while it is."""
+        return self._lost
+
     def check(self) -> None:
         """Makes sure that nobody has taken over; asks the ledger, unless it has just said so.
 
@@ -170,7 +175,7 @@ class Lease:
             raise InputError(self._refusal(winner))
         self._runs.append(run_id)
         self.term = max(self.term, now)
-        self._client.set_tag(run_id, BEAT, f"{now} {time.time():.0f}")
+        self._client.set_tag(run_id, BEAT, _beat_of(now))
         self._client.update_run(run_id, status="RUNNING")
         self._seen_s = time.monotonic()
 
@@ -206,7 +211,7 @@ class Lease:
             try:
                 self._look()
                 for run_id in self._runs if not self._lost else ():
-                    self._client.set_tag(run_id, BEAT, f"{self.term} {time.time():.0f}")
+                    self._client.set_tag(run_id, BEAT, _beat_of(self.term))
             except Exception as error:  # the ledger is away: nobody else can take the lease either
                 logger.debug("no heartbeat: %r", error)
             if self._lost:
@@ -239,6 +244,10 @@ class Lease:
 def _holder(run: Any) -> tuple[int, Holder | None]:
     terms = {int(match[1]): text for name, text in run.data.params.items() if (match := _TERM.fullmatch(name))}
     return (max(terms), Holder.read(terms[max(terms)])) if terms else (0, None)
+
+
+def _beat_of(term: int) -> str:
+    return f"{term} {time.time():.3f}"  # no two beats are the same text
 
 
 def _boot() -> tuple[str, str]:

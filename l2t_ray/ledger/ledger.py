@@ -350,7 +350,7 @@ class Ledger:
             if found is None:
                 location = None
                 if file := database_file(self.uri):
-                    with contextlib.closing(sqlite3.connect(file)) as connection:
+                    with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection:
                         connection.execute("PRAGMA journal_mode=WAL")  # reports read while a sweep writes; it stays
                     location = (file.resolve().parent / FOLDER / self.sweep).as_uri()
                 found = self._client.get_experiment(self._client.create_experiment(self.sweep, location))

@@ -1,8 +1,10 @@
 """Results on their way to the ledger: one durable file a run, removed when MLflow has it."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -177,6 +179,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.own: set[str] = set()
+        self._last_ns = 0
 
     def put(self, record: Record) -> None:
         """Writes a record durably.
@@ -188,6 +191,9 @@ class Spool:
         if not path.exists():  # what is replaced may have been carried on in part
             self.own.add(record.key)
         write_atomic(path, json.dumps(record.to_json()).encode())
+        self._last_ns = max(time.time_ns(), self._last_ns + 1)
+        with contextlib.suppress(FileNotFoundError):  # the kernel's own times are too coarse for an order
+            os.utime(path, ns=(self._last_ns, self._last_ns))
 
     def remove(self, record: Record) -> None:
         """Forgets a record that the ledger holds, unless a newer one has taken its place.

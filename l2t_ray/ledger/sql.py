@@ -148,7 +148,8 @@ class Tables:
     def _engine(self) -> "Engine":
         import sqlalchemy
 
-        return sqlalchemy.create_engine(self._uri)
+        patient = {"timeout": 60} if self._uri.startswith("sqlite") else {}  # a writer on a busy disk holds it
+        return sqlalchemy.create_engine(self._uri, connect_args=patient)
 
     def _rows(self, query: str, **values: Any) -> Sequence[Any]:
         from sqlalchemy import bindparam, text

@@ -10,6 +10,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from l2t_ray.training.storage import File, keep_as, write_whole
 
 MAGIC = b"L2TCKPT1"
 SHARE = 0.02  # of the training time, at most
+READ_TRIES, READ_PAUSE_S = 3, 2.0  # of a store that does not answer
 _DIGEST_BYTES = 32
 
 State = Mapping[str, Any]
@@ -129,11 +131,26 @@ def previous(path: File) -> File:
 def _whole(path: File) -> list[dict[str, Any]]:
     found = []
     for candidate in (path, previous(path)):
-        try:
-            found.append(load_file(candidate))
-        except (OSError, DamagedCheckpointError):
-            continue
+        with contextlib.suppress(FileNotFoundError, DamagedCheckpointError):
+            found.append(_read(candidate))
     return found
+
+
+def _read(path: File) -> dict[str, Any]:
+    """A store that does not answer for a moment is asked again: silence is not the absence of a checkpoint."""
+    n_left = READ_TRIES
+    while True:
+        n_left -= 1
+        try:
+            return load_file(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if isinstance(path, Path):
+                raise DamagedCheckpointError(f"{path}: cannot be read: {error}") from error
+            if not n_left:
+                raise
+        time.sleep(READ_PAUSE_S)
 
 
 class Clock:

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from l2t_ray.launch.placement.devices import Group, cluster_fleet
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
 LOOK_AGAIN_S = 1.0
+START_TRIES = 3
 
 logger = logging.getLogger(__name__)
-ENVIRONMENT = {  # ours unless the user has set them; all but the first three are Tune's only way to be told
+ENVIRONMENT = {  # ours unless the user has set them; what is Tune's has no other way to be told
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_server_port_wait_time_s": "240",  # a busy machine needs more than the 30 and 60 s that Ray gives itself
+    "RAY_worker_register_timeout_seconds": "300",
     "RAY_AUTH_MODE": "token",  # also on one machine: another user of it could reach the ports
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # the default of Ray to come
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints a table for every failed trial, however quiet it is asked to be
@@ -148,24 +151,34 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
         return
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address:
+    if address:
+        try:
             ray.init(address=address, runtime_env=runtime_environment(), **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=n_cores,
-                include_dashboard=False,
-                **quiet,
-            )
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
+        except (ConnectionError, ValueError) as error:
+            raise InputError(f"--address must name a running Ray cluster, got {address!r}: {error}") from error
+    else:
+        _start(n_cores, quiet)
     try:
         close_token()
         with _terminate_as_interrupt():  # now: Ray has put a handler of its own in our place
             yield not address
     finally:
         ray.shutdown()
+
+
+def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
+    import ray
+
+    for n_left in reversed(range(START_TRIES)):
+        try:
+            ray.init(address="local", num_cpus=n_cores, include_dashboard=False, **quiet)
+        except Exception as error:  # of a busy machine it raises a plain one, after half a minute
+            ray.shutdown()
+            if not n_left:
+                raise InputError(f"Ray must start on this machine, got {error}; is it busy? Launch again") from error
+            logger.warning("Ray does not start, it is tried again: %s", error)
+        else:
+            return
 
 
 def prepare_environment() -> None:

@@ -22,6 +22,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._usage, self._lock = Usage(), threading.Lock()
+        self._is_over = threading.Event()
         threading.Thread(target=self._watch, name="meter", daemon=True).start()
 
     def read(self) -> dict[str, Any]:
@@ -33,12 +34,15 @@ class Meter:
         with self._lock:
             return self._usage.to_json()
 
+    def close(self) -> None:
+        """Ends the sampling."""
+        self._is_over.set()
+
     def _watch(self) -> None:
         import psutil
 
         psutil.cpu_percent()  # its beginning counts for this thread alone
-        pause = threading.Event()
-        while not pause.wait(LOOK_S):
+        while not self._is_over.wait(LOOK_S):
             with self._lock:
                 self._usage.tick()
 

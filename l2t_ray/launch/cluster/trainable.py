@@ -20,7 +20,7 @@ from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
 from l2t_ray.training.device import device_name, is_out_of_memory, limit_memory
 
-STOP_S = 3.0  # for the epoch at hand when a launch is interrupted
+STOP_S = 8.0  # below Tune's own time (TUNE_FORCE_TRIAL_CLEANUP_S); for the epoch at hand when a launch is interrupted
 
 
 class PackFailedError(RuntimeError):

@@ -20,7 +20,7 @@ from l2t_ray.errors import InputError
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
-ANSWER_S = 20.0
+ANSWER_S = 60.0
 Wish = Literal["auto", "off", "on"]
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,11 @@ def service(wish: Wish, *, n_gpus: int, folder: Path) -> Iterator[dict[str, str]
         shutil.rmtree(folder, ignore_errors=True)
         assert watcher.stdin is not None
         watcher.stdin.close()
-        watcher.wait(timeout=ANSWER_S)
+        try:
+            watcher.wait(timeout=ANSWER_S)
+        except subprocess.TimeoutExpired:  # it has nothing left to do
+            watcher.kill()
+            watcher.wait()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_nothing_foreign_is_unpickled_evaluated_extracted_or_given_to_a_shell():
                 assert words["weights_only"] is True, place
             if name == "pickle.loads":
                 pickles.append(str(path.relative_to(ROOT)))
-    assert pickles == ["l2t_ray/events.py"]  # what Tune in this process wrote a moment before: a worker's error
+    assert pickles == ["l2t_ray/launch/cluster/callback.py"]  # what Tune in this process wrote a moment before: a worker's error
 
 
 class Evil:
@@ -143,7 +143,7 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"])
 def test_a_launch_sets_what_ray_reads_unless_the_user_has(name, tmp_path):
-    code = f"import os; from l2t_ray import launch; connection.prepare_environment(); print(os.environ[{name!r}])"
+    code = f"import os; from l2t_ray.launch.cluster import connection; connection.prepare_environment(); print(os.environ[{name!r}])"
 
     def told(**settings):
         environment = {key: value for key, value in os.environ.items() if key != name}

@@ -15,7 +15,7 @@ from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate
 from l2t_ray.launch.placement.measurements import Crowd, Figure, Figures, Speed
-from l2t_ray.launch.placement.packing import CARD_MEMORY, CORES_A_PROCESS, MACHINE_MEMORY, WORTH, speed_shape
+from l2t_ray.launch.placement.packing import CARD_MEMORY, CORES_A_PROCESS, MACHINE_MEMORY, WORTH, even_part, speed_shape
 from l2t_ray.launch.worker.job import Work, encode
 
 LEAST_WORK_S = 120.0  # of all runs of a shape on all devices: a shorter sweep is not probed
@@ -210,6 +210,4 @@ def _most_pack(lanes: Lanes, group: Group, shape: str, counts: Mapping[str, int]
         return asked
     if not group.is_gpu:
         return 1
-    slots = group.n_devices if group.is_gpu else lanes.share(shape, group).slots
-    even = Counter(counts).total() // max(1, slots)
-    return max(1, min(MOST_PACK, even, counts.get(shape, 0)))
+    return max(1, min(MOST_PACK, even_part(Counter(counts).total(), group.n_devices), counts.get(shape, 0)))

@@ -9,7 +9,6 @@ fresh one some seconds.
 """
 
 import json
-import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +19,7 @@ from ray.tune.search import Searcher
 from l2t_ray.config import Run
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
-from l2t_ray.launch.placement.packing import Share
+from l2t_ray.launch.placement.packing import Share, even_part
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.ledger.spool import Ended
 
@@ -204,7 +203,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             share = self._lanes.share(shape, group)
             ahead = 1.0 if n_waiting > 2 * share.slots * share.pack else 0.0
             if runs and 1 / share.processes <= room + ahead + _ROUNDING and self._is_worth(shape, group):
-                size = min(share.pack, len(runs), math.ceil(n_waiting / self._n_slots(shape)))
+                size = min(share.pack, len(runs), even_part(n_waiting, self._n_slots(shape)))
                 return Pack(tuple(runs.popleft() for _ in range(size)), shape, group, share)
         return None
 

@@ -299,6 +299,11 @@ def _fits(figure: Figure, speed: Speed, processes: int, group: Group) -> bool:
     return processes * (speed.peak_bytes + figure.context_bytes) <= limit
 
 
+def even_part(n_runs: int, n_slots: int) -> int:
+    """The most runs that a pack may hold so that every slot gets one: the rule of plan, probe and queue."""
+    return max(1, -(-n_runs // max(1, n_slots)))
+
+
 def _most_pack(figure: Figure, group: Group, processes: int, n_runs: int | None, n_alike: int | None) -> int:
-    even = None if n_runs is None else max(1, n_runs // (processes * group.n_devices))
+    even = None if n_runs is None else even_part(n_runs, processes * group.n_devices)
     return min((n for n in (even, n_alike, figure.most_pack) if n), default=10**9)

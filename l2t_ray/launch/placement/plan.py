@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from l2t_ray.config import Run
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.packing import even_part
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,8 @@ def _sum(rows: tuple[CellPlan, ...], n_of_shape: Mapping[str, int], lanes: Lanes
         bases[next(basis for _, seconds, basis in found if seconds is not None)] += n_runs
         work_s += n_runs * known[0][1]
         busy_s += n_runs / sum(share.slots / max(seconds, 1e-9) for share, seconds in known)
-        # a pack is as long as its runs together, but no pack holds more than an even part
-        longest_s = max(longest_s, min(s * min(share.pack, max(1, -(-n_runs // share.slots))) for share, s in known))
+        # a pack is as long as its runs together
+        longest_s = max(longest_s, min(s * min(share.pack, even_part(n_runs, share.slots)) for share, s in known))
     wall_s = None if n_unmeasured else max(busy_s, longest_s)
     n_devices = sum(group.n_devices for group in lanes.groups)
     return Plan(

@@ -116,7 +116,7 @@ def test_row_and_column_titles_are_headers_and_what_scrolls_has_the_keyboard(gol
 
 
 def test_a_title_is_never_alone_at_the_end_of_a_printed_page():
-    css = (ROOT / "analysis/templates/report.css").read_text()
+    css = (ROOT / "analysis/report/templates/report.css").read_text()
     assert "h2, h3 { break-after: avoid; }" in css.partition("@media print")[2]
 
 
@@ -336,5 +336,5 @@ def test_an_installed_package_has_templates_and_tables(tmp_path):
         pytest.skip("setuptools is not installed here")
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"analysis/templates/report.{kind}" for kind in ("html.j2", "css", "js")} < names
+    assert {f"analysis/report/templates/report.{kind}" for kind in ("html.j2", "css", "js")} < names
     assert {f"analysis/results/published_{what}.csv" for what in ("accuracy", "tests")} < names

@@ -1,7 +1,6 @@
 """The thesis' printed numbers, its claims recomputed, and ours against them."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from analysis.results.cells import Cell, Condition
 from analysis.results.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce
 from analysis.tables.published import claims_table, reproduction_table
 from l2t_ray.statistics.means import welch
-from tests.support.places import SHARED
+from tests.support.places import ROOT, SHARED
 
 # R 4.2.2, options(digits = 15), k = sqrt(30) / qt(.975, 29), s = plus_minus * k, u = s^2 / 30 of each method:
 #   2 * pt(-abs(m1 - m2) / sqrt(u + v), (u + v)^2 / (u^2/29 + v^2/29)), then p.adjust(., "holm")
@@ -44,7 +43,7 @@ def test_package_data_is_what_was_transcribed():
     if not shared.is_dir():
         pytest.skip("the transcription lies beside the checkout, and is not there")
     for name in ("published_accuracy.csv", "published_tests.csv"):
-        with (shared / name).open() as ours, (Path("analysis") / name).open() as theirs:
+        with (shared / name).open() as ours, (ROOT / "analysis" / "results" / name).open() as theirs:
             assert list(csv.reader(ours)) == list(csv.reader(theirs))
 
 

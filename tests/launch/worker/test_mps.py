@@ -64,7 +64,7 @@ def test_it_ends_with_a_launch_that_raises(calls):
 
 def test_it_ends_with_a_launch_that_is_killed(calls):
     block = "with mps.service('on', n_gpus=1, folder=mps.folder_of('killed')):\n  print(flush=True)\n  time.sleep(99)"
-    code = f"import time\nfrom l2t_ray import mps\n{block}"
+    code = f"import time\nfrom l2t_ray.launch.worker import mps\n{block}"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)

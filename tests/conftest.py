@@ -1,4 +1,4 @@
-"""What every test file shares: settings of hypothesis, and a registry that no test leaves changed."""
+"""What every test file shares: settings of hypothesis, one Ray, and a registry that no test leaves changed."""
 
 import contextlib
 import os
@@ -7,17 +7,32 @@ import sqlite3
 # before torch is imported: on a busy machine OpenMP's threads spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# before Ray is imported: a busy machine needs more than the 30 and 60 s that it gives itself
+os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "240")
+os.environ.setdefault("RAY_worker_register_timeout_seconds", "300")
+# what a developer may have set for the work
+os.environ.pop("MLFLOW_TRACKING_URI", None)
+os.environ.pop("OPTUNA_STORAGE", None)
+os.environ.pop("RAY_ADDRESS", None)
+os.environ.pop("L2T_NOTICE", None)
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from l2t_ray import registry
+from tests.support import ray
 from tests.support.places import ROOT
 
 SCHEMA = ROOT / "tests" / "fixtures" / "ledger_schema.sql"
 
 # the same examples every time, no folder of found ones, and no clock: the machine may be busy
-settings.register_profile("here", derandomize=True, database=None, deadline=None)
+settings.register_profile(
+    "here",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("here")
 
 
@@ -44,25 +59,37 @@ def template(tmp_path_factory):
     from l2t_ray.ledger.ledger import Ledger
 
     folder = tmp_path_factory.mktemp("template")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("template", folder=folder).open()
+    Ledger("template", folder=folder).open()
     return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="module")
 def ray_cluster():
-    """Ray on two cores."""
-    from l2t_ray.launch.cluster import connection
+    """Ray on two cores, the same for all modules."""
+    ray.start("plain")
 
-    with connection.cluster(None, n_cores=2):
-        yield
+
+@pytest.fixture(scope="module")
+def pretended_card():
+    """Ray on two cores with a card that is none, the same for all modules."""
+    ray.start("card")
+
+
+@pytest.fixture(scope="module")
+def no_ray():
+    """No Ray in this process."""
+    ray.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ray_ends_with_the_tests():
+    yield
+    ray.stop()
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty working folder."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""What the command line does with a sweep file that has a `search:`: plan, status, launch, and the file in the end."""
+"""What `python -m l2t_ray.sweep` does with a file that has a `search:`: plan, status, launch, and the best file."""
 
 import argparse
 import json
@@ -22,14 +22,14 @@ FIGURES = "search"  # below the sweep's report
 
 
 def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path | None]:
-    """Plans, looks, or searches.
+    """Plans a search, prints its status, or trains its trials.
 
     Args:
-        sweep: with a search.
+        sweep: with a `search:`.
         arguments: of the command line.
 
     Returns:
-        The exit code, and the sweep file to run now, if the search asks for that.
+        The exit code, and the sweep file with the best settings if it is to be run now.
     """
     ledger = Ledger(sweep.name)
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
@@ -98,7 +98,7 @@ def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespa
 def _show(searching: Searching, *, as_json: bool, launched: Launched | None = None, quietly: bool = False) -> int:
     summaries = searching.summaries()
     if as_json:
-        content = to_json(summaries, searching)
+        content = to_json(summaries, searching.search, searching.sweep.name, searching.address)
         print(json.dumps({**content, "launch": asdict(launched) if launched else None}, indent=2))
     else:
         print_summaries(summaries, searching.search, sys.stderr if quietly else sys.stdout)

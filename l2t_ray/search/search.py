@@ -1,4 +1,4 @@
-"""A sweep with a `search:` at work: studies in Optuna's storage, one launch that trains their trials, the result."""
+"""The search of a sweep: its studies in Optuna's storage, the launch that trains their trials, the best settings."""
 
 import warnings
 from collections import Counter

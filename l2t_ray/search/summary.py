@@ -11,67 +11,42 @@ from l2t_ray.files import write_atomic
 from l2t_ray.launch.summary import print_rows
 
 if TYPE_CHECKING:
-    from l2t_ray.search.search import Searching
     from l2t_ray.sweepfile.search import Search
 
-LEAST_TRIALS = 3  # for importances: whole ones, of unlike values
+LEAST_TRIALS = 3  # complete trials with different values, for importances
 
 
 @dataclass(frozen=True)
 class Best:
-    """A trial that nothing beats.
+    """A trial that no other trial beats."""
 
-    Attributes:
-        trial: its number.
-        values: of the objectives, each the mean over the seeds.
-        settings: that it chose.
-    """
-
-    trial: int
-    values: tuple[float, ...]
+    trial: int  # its number
+    values: tuple[float, ...]  # of the objectives, each the mean over the seeds
     settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """What a study has come to.
+    """The state of one study."""
 
-    Attributes:
-        cell: its name in the grid.
-        study: in Optuna's storage.
-        n_trials: wanted.
-        n_complete: with all their seeds.
-        n_pruned: ended early, or diverged.
-        n_failed: whose run raised.
-        n_running: begun and not ended.
-        own: the value of the first objective with the grid's own settings, where they were tried.
-        best: one; with two objectives every trial of the front.
-    """
-
-    cell: str
-    study: str
-    n_trials: int
-    n_complete: int
-    n_pruned: int
-    n_failed: int
+    cell: str  # its name in the grid
+    study: str  # its name in Optuna's storage
+    n_trials: int  # wanted
+    n_complete: int  # trials with all their seeds
+    n_pruned: int  # ended early, or diverged
+    n_failed: int  # a run raised
     n_running: int
-    own: float | None
-    best: tuple[Best, ...]
+    own: float | None  # the first objective with the grid's own settings, if they were tried
+    best: tuple[Best, ...]  # one; with two objectives the Pareto front
 
     @property
     def is_done(self) -> bool:
-        """Whether no trial is to be trained any more."""
+        """Whether all trials have ended."""
         return not self.n_running and self.n_complete + self.n_pruned + self.n_failed >= self.n_trials
 
 
 def print_summaries(summaries: Sequence[StudySummary], search: "Search", stream: TextIO) -> None:
-    """What the studies have come to, as a table.
-
-    Args:
-        summaries: of the studies.
-        search: of the sweep file.
-        stream: where to.
-    """
+    """Prints a row for each study and each of its best trials."""
     objective = search.objectives[0].removesuffix("_percent").replace("_", " ")
     header = ("cell", "trials", "pruned", "failed", f"best {objective}", "with its own settings", "best settings")
     rows = []
@@ -86,20 +61,11 @@ def print_summaries(summaries: Sequence[StudySummary], search: "Search", stream:
     print_rows(header, rows, stream)
 
 
-def to_json(summaries: Sequence[StudySummary], searching: "Searching") -> dict[str, Any]:
-    """The same as plain values.
-
-    Args:
-        summaries: of the studies.
-        searching: of the sweep.
-
-    Returns:
-        What `--json` prints.
-    """
-    search = searching.search
+def to_json(summaries: Sequence[StudySummary], search: "Search", sweep: str, storage: str) -> dict[str, Any]:
+    """What `--json` prints; `storage` is the address without its password."""
     return {
-        "sweep": searching.sweep.name,
-        "storage": searching.address,
+        "sweep": sweep,
+        "storage": storage,
         "objectives": search.objectives,
         "seeds": search.seeds,
         "studies": [{**asdict(summary), "is_done": summary.is_done} for summary in summaries],
@@ -112,17 +78,7 @@ def _brief(value: Any) -> str:
 
 
 def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list[Path]:
-    """Writes a study's figures as SVG.
-
-    Args:
-        study: Optuna's, with a whole trial.
-        cell: its name in the grid.
-        objectives: names of the metrics.
-        folder: where to.
-
-    Returns:
-        The files.
-    """
+    """Writes Optuna's figures of a study as SVG files and returns them; the study has at least one complete trial."""
     import matplotlib as mpl
 
     mpl.use("Agg")  # no display is needed
@@ -132,7 +88,7 @@ def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list
 
     written = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of an experimental backend, and of figures with a single trial
+        warnings.simplefilter("ignore")  # Optuna warns of an experimental backend and of figures of one trial
         whole = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         for index, name in enumerate(objectives):
             arguments: dict[str, Any] = {"target_name": name}

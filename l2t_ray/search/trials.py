@@ -1,7 +1,6 @@
-"""Which runs a search wants next: the next seed of every trial that goes on, then new trials, study by study.
+"""Which runs a search trains next: the next seed of every open trial, then new trials, study by study.
 
-A run is known by its key, as everywhere: one that is in the ledger already, or that another trial is training, is not
-trained again.
+A run whose key is in the ledger already, or that another trial is training, is not trained again.
 """
 
 from collections import defaultdict, deque
@@ -25,34 +24,26 @@ FINISHED, DIVERGED = "finished", "diverged"
 
 @dataclass
 class Active:
-    """A study at work.
-
-    Attributes:
-        spec: the cell.
-        study: in Optuna's storage.
-        n_left: trials to begin.
-        ready: trials whose next seed can be looked up or trained.
-        n_open: trials that have begun and not ended.
-    """
+    """A study whose trials are being trained."""
 
     spec: "Study"
     study: TunedStudy
-    n_left: int
-    ready: deque[Trial] = field(default_factory=deque)
-    n_open: int = 0
+    n_left: int  # trials to begin
+    ready: deque[Trial] = field(default_factory=deque)  # their next seed can be looked up or trained
+    n_open: int = 0  # trials that have begun and not ended
 
 
 class Trials:
-    """What the queue of a searching launch is fed from.
+    """Hands out the runs of a search, and takes their results.
 
     Args:
         search: of the sweep file.
-        studies: by their cells.
+        studies: each with its cell.
         entries: of the ledger, with the objectives among their metrics.
-        retry_failed: whether trials and runs that have failed are tried again.
+        retry_failed: whether failed trials and runs are tried again.
 
     Attributes:
-        cells: key to cell, of the runs handed out and found.
+        cells: key to cell, of all runs so far.
         runs: by key.
     """
 
@@ -72,14 +63,14 @@ class Trials:
         self._waiting: dict[str, list[tuple[Active, Trial]]] = defaultdict(list)
         keys = {entry.key for entry in self._entries if entry.kind == "run"}
         for key, (outcome, _) in failures(self._entries, keys).items():
-            if outcome == DIVERGED or not retry_failed:  # it would diverge again
+            if outcome == DIVERGED or not retry_failed:  # training it again would diverge again
                 self._known[key] = outcome, {}
         self._known.update({key: (FINISHED, entry.metrics) for key, entry in finished(self._entries, keys).items()})
         self._active = deque(self._activate(spec, study) for spec, study in studies)
 
     @property
     def n_further(self) -> int:
-        """Runs that may still be asked for, if no trial is pruned."""
+        """Runs still to train if no trial is pruned."""
         n_seeds = len(self._search.seeds)
         return sum(
             active.n_left * n_seeds + sum(n_seeds - len(trial.values) for trial in active.ready)
@@ -87,14 +78,7 @@ class Trials:
         ) + sum(n_seeds - len(trial.values) - 1 for waiting in self._waiting.values() for _, trial in waiting)
 
     def next_runs(self, n: int) -> list[Run]:
-        """Runs to train now.
-
-        Args:
-            n: at most so many.
-
-        Returns:
-            Fewer where the others wait for results; none in the end.
-        """
+        """At most n runs to train now; fewer while others wait for results, none at the end."""
         found: list[Run] = []
         idle = 0
         while len(found) < n and idle < len(self._active):
@@ -106,12 +90,7 @@ class Trials:
         return found
 
     def ended(self, run: Run, ended: Ended) -> None:
-        """Takes a result.
-
-        Args:
-            run: of `next_runs`.
-            ended: how it ended.
-        """
+        """Takes the result of a run of `next_runs`."""
         values = {name: points[-1][1] for name, points in ended.metrics.items() if points}
         self._known[run.key] = (ended.status, {**values, "wall_s": ended.wall_s})
         for active, trial in self._waiting.pop(run.key, []):
@@ -142,7 +121,7 @@ class Trials:
                 return run
 
     def _advance(self, active: Active, trial: Trial) -> Run | None:
-        """Takes every result that is there; the run that the trial needs next, unless another trial trains it."""
+        """Takes all known results; returns the run that the trial needs next, unless another trial trains it."""
         while len(trial.values) < len(self._search.seeds):
             run = active.spec.trial_run(trial.labels, self._search.seeds[len(trial.values)])
             self.runs.setdefault(run.key, run)

@@ -47,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
     out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: a wrong address must not cost a training
     starts = missing_starts(arguments.file, settings)
-    from l2t_ray.launch.source_training import pretrain
+    from l2t_ray.launch.worker.source import pretrain
     from l2t_ray.training.model_card import told
 
     try:
@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _track(ledger: "Ledger", settings: "Pretraining", card: "Card", *, is_new: bool) -> None:
     """Tells the ledger, and what an earlier launch of this command could not tell it."""
-    from l2t_ray.launch.source_training import as_record
+    from l2t_ray.launch.worker.source import as_record
 
     if is_new:
         ledger.spool.put(as_record(settings, card, EXPERIMENT))

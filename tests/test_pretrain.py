@@ -109,7 +109,7 @@ def test_a_ledger_that_is_away_costs_no_training_and_gets_its_entry_later(launch
 def test_launching_again_trains_nothing(launch, monkeypatch, capsys):
     assert launch() == 0
     first, content = capsys.readouterr().out, OUT.read_bytes()
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     assert launch() == 0
     told = capsys.readouterr()
     assert told.out == first
@@ -172,7 +172,7 @@ def test_force_that_cannot_train_removes_nothing(launch):
 
 
 def test_an_address_of_a_ledger_that_is_none_is_told_before_the_training(launch, monkeypatch, capsys):
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense")
     assert launch() == 2
     assert "MLFLOW_TRACKING_URI must be a database or a server" in capsys.readouterr().err
@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_with_its_remedy_and_costs_no_epoch(launch, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("l2t_ray.launch.source_training.write_atomic", fail)
+        patch.setattr("l2t_ray.launch.worker.source.write_atomic", fail)
         assert launch() == 1
     assert f"{CARD}: the disk must have room, got 'No space left on device'; free some" in capsys.readouterr().err
     monkeypatch.setattr(pretraining, "_train_epoch", None)
@@ -191,7 +191,7 @@ def test_a_full_disk_is_told_with_its_remedy_and_costs_no_epoch(launch, monkeypa
 
 
 def test_a_second_command_for_the_same_weights_is_refused_and_told_who_trains_them(launch, monkeypatch, capsys):
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     with Lock(OUT.with_name(f".{OUT.stem}.lock")):
         for force in ([], ["--force"]):
             assert launch(*force) == 2
@@ -200,7 +200,7 @@ def test_a_second_command_for_the_same_weights_is_refused_and_told_who_trains_th
 
 def test_weights_in_a_folder_that_cannot_be_written_are_taken(launch, monkeypatch):
     assert launch() == 0
-    monkeypatch.setattr("l2t_ray.launch.source_training.Lock", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.Lock", None)
     assert launch() == 0
 
 
@@ -213,7 +213,7 @@ def test_a_loss_that_explodes_is_told_with_its_epoch(launch, capsys):
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_training(launch, monkeypatch, capsys):
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     Path("weights").write_text("a file where the folder should be")
     assert launch() == 2
     assert f"{OUT}: must be in a folder that can be written" in capsys.readouterr().err

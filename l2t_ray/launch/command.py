@@ -82,7 +82,7 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
     Raises:
         InputError: if weights were removed meanwhile.
     """
-    from l2t_ray.launch.sources import train_sources
+    from l2t_ray.launch.cluster.sources import train_sources
 
     with ledger.writing(on_lost=interrupt):
         for weights, file in sweep.sources.items():

@@ -10,8 +10,8 @@ import yaml
 from l2t_ray import models, sweep
 from l2t_ray.config import Source
 from l2t_ray.errors import InputError
-from l2t_ray.launch.source_training import pretrain as train
-from l2t_ray.launch.sources import SourceTrainer
+from l2t_ray.launch.cluster.sources import SourceTrainer
+from l2t_ray.launch.worker.source import pretrain as train
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.pretrain import main as pretrain
 from l2t_ray.sweepfile.read import read_sweep
@@ -211,7 +211,7 @@ def test_a_sources_key_is_its_settings_and_not_where_it_is_written():
 
 def test_no_run_is_trained_under_a_key_that_is_provisional(folder, monkeypatch):
     """The weights are gone again when the launch reads the file anew."""
-    monkeypatch.setattr("l2t_ray.launch.sources.train_sources", lambda *_, **__: None)
+    monkeypatch.setattr("l2t_ray.launch.cluster.sources.train_sources", lambda *_, **__: None)
     code, out, err = command()
     assert (code, out) == (2, "")
     assert "weights/small.pt: must be there once small.yaml has trained it; launch again" in err

@@ -17,8 +17,8 @@ import yaml
 from l2t_ray import sweep
 from l2t_ray.config import Execution
 from l2t_ray.errors import told_of_disk
-from l2t_ray.launch.source_training import pretrain as train
-from l2t_ray.launch.sources import SourceTrainer, kept, train_sources
+from l2t_ray.launch.cluster.sources import SourceTrainer, kept, train_sources
+from l2t_ray.launch.worker.source import pretrain as train
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.sweepfile.source_file import read_pretraining
 from tests.support.launches import OF_MLFLOW, OF_RAY
@@ -75,7 +75,7 @@ def wait_for(holds, seconds=60):
 
 
 def test_two_launches_that_lack_one_source_train_it_once(folder, other_launch, monkeypatch):
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     text = read_pretraining(Path("small.yaml")).model_dump_json()
     trainer = SourceTrainer(text, None, str(folder), "data", torch.get_num_threads(), download=False)
     with ThreadPoolExecutor(1) as pool:
@@ -115,7 +115,7 @@ def test_a_full_disk_ends_the_launch_with_its_remedy(folder, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights/small.pt")
 
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", fail)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", fail)
     text = read_pretraining(Path("small.yaml")).model_dump_json()
     answer = SourceTrainer(text, None, str(folder), "data", torch.get_num_threads(), download=False).train()
     assert told_of_disk(OSError(*answer["disk"])).startswith("weights/small.pt: the disk must have room")

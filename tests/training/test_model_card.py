@@ -58,7 +58,7 @@ def test_a_kill_between_the_card_and_the_weights_costs_no_training(launch, monke
         write_atomic(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("l2t_ray.launch.source_training.write_atomic", write_until_weights)
+        patch.setattr("l2t_ray.launch.worker.source.write_atomic", write_until_weights)
         assert launch() == 1
     assert (CARD.exists(), OUT.exists()) == (True, False)
     capsys.readouterr()
@@ -108,14 +108,14 @@ def test_weights_that_were_moved_with_their_card_are_taken(launch, monkeypatch):
     assert launch() == 0
     OUT.rename("weights/moved.bin")
     CARD.rename("weights/moved.json")
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     assert launch("--set", "out=weights/moved.bin") == 0
 
 
 @pytest.mark.parametrize("path", [OUT, CARD], ids=["weights", "card"])
 @pytest.mark.parametrize("force", [[], ["--force"]], ids=["plain", "force"])
 def test_a_folder_in_the_way_is_told_before_the_training(launch, monkeypatch, capsys, path, force):
-    monkeypatch.setattr("l2t_ray.launch.source_training.train_source", None)
+    monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", None)
     path.mkdir(parents=True)
     assert launch(*force) == 2
     told = capsys.readouterr().err

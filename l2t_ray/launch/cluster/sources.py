@@ -57,7 +57,7 @@ class SourceTrainer:
         """
         import torch
 
-        from l2t_ray.launch.source_training import pretrain
+        from l2t_ray.launch.worker.source import pretrain
         from l2t_ray.training.source_settings import Pretraining
 
         if Path(self._folder).is_dir():
@@ -116,7 +116,7 @@ def train_sources(
         InputError: if a training is refused, or raises more often than `execution.retries` allows.
         OSError: if a disk is full or closed.
     """
-    from l2t_ray.launch.source_training import as_record
+    from l2t_ray.launch.worker.source import as_record
     from l2t_ray.training.model_card import told
 
     with cluster(address, n_cores=cores()):

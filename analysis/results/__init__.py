@@ -1,1 +1,1 @@
-"""Reads the ledger into cells and comparisons."""
+"""Reads the ledger into cells (runs that differ only in their seed) and comparisons of two methods."""

@@ -1,4 +1,4 @@
-"""Cells: the runs that differ in their seed alone, and which two of them are compared."""
+"""Groups runs into cells (runs that differ only in their seed) and pairs the cells to compare."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ DEFAULT_PAIR = ("l2t_www", "l2t_ww")
 
 @dataclass(frozen=True)
 class Condition:
-    """What two cells share that are compared: data set, images a class, variant."""
+    """What two compared cells share: data set, images per class, variant."""
 
     data: str
     samples_per_class: str
@@ -27,41 +27,30 @@ class Condition:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """One cell's results.
-
-    Attributes:
-        condition: data set, images a class, variant.
-        method: its name.
-        values: seed to the last value of the metric.
-        n_wanted: runs that must exist.
-        gaps: those of them without a result.
-        run_ids: seed to MLflow's run.
-        seeds: the wanted ones by sweep, rising.
-        sweep: the first that wants it.
-    """
+    """All runs of one method under one condition."""
 
     condition: Condition
     method: str
-    values: Mapping[int, float]
-    n_wanted: int
-    gaps: tuple[Gap, ...]
-    run_ids: Mapping[int, str]
-    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    sweep: str = ""
+    values: Mapping[int, float]  # seed -> last value of the metric
+    n_wanted: int  # runs that should exist
+    gaps: tuple[Gap, ...]  # those of them without a result
+    run_ids: Mapping[int, str]  # seed -> MLflow's run id
+    seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # sweep -> the seeds it wants, rising
+    sweep: str = ""  # the first one that wants this cell
 
     @property
     def arm(self) -> str:
-        """The method, with the variant after a slash where there is one."""
+        """`method/variant`, or the method alone where there is no variant."""
         return "/".join(part for part in (self.method, self.condition.variant) if part)
 
     @property
     def place(self) -> tuple[str, str]:
-        """Data set and images a class."""
+        """Data set and images per class."""
         return (self.condition.data, self.condition.samples_per_class)
 
     @cached_property
     def mean(self) -> Mean:
-        """The mean and its 95 % half-width."""
+        """The mean over the seeds and its 95 % half-width."""
         return mean_interval([*self.values.values()])
 
     @property
@@ -70,28 +59,13 @@ class Cell:
         return not self.gaps
 
     def without(self, seeds: Collection[int]) -> "Cell":
-        """The cell with fewer wanted runs.
-
-        Args:
-            seeds: of runs without a result that need not exist.
-
-        Returns:
-            The same results.
-        """
+        """The cell in which no run of these seeds is missing any more; its results stay."""
         gaps = tuple(gap for gap in self.gaps if gap.wanted.seed not in seeds)
         return replace(self, gaps=gaps, n_wanted=self.n_wanted - (len(self.gaps) - len(gaps)))
 
 
 def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
-    """Groups runs into cells.
-
-    Args:
-        results: of the ledger.
-        metric: whose last value counts.
-
-    Returns:
-        Cells in the order of tables.
-    """
+    """Groups the runs into cells, one for each condition and method, in the order of tables; values are of `metric`."""
     wanted: dict[tuple[Condition, str], list[Wanted]] = defaultdict(list)
     gaps: dict[tuple[Condition, str], list[Gap]] = defaultdict(list)
     values: dict[tuple[Condition, str], dict[int, float]] = defaultdict(dict)
@@ -129,48 +103,35 @@ def _identity(run: Wanted) -> tuple[Condition, str]:
 
 
 def sort_key(condition: Condition, method: str = "") -> tuple[object, ...]:
-    """The order of tables.
-
-    Args:
-        condition: of a cell.
-        method: of a cell.
-
-    Returns:
-        Data set, images a class, variant, the thesis' order of methods.
-    """
+    """The order of tables: data set, images per class, variant, then the thesis' order of methods."""
     return (condition.data, images(condition.samples_per_class), condition.variant, order(method))
 
 
 def methods_of(cells: Iterable[Cell]) -> list[str]:
-    """The methods that occur.
-
-    Args:
-        cells: any.
-
-    Returns:
-        Names in the thesis' order.
-    """
+    """The methods of the cells, in the thesis' order."""
     return sorted({cell.method for cell in cells}, key=order)
 
 
 def choose_pair(cells: Sequence[Cell], names: Sequence[str] | None = None) -> tuple[str, str] | None:
-    """The two methods to compare.
+    """Chooses the two methods to compare.
 
     Args:
-        cells: all.
-        names: as asked for: a method, or `method/variant`.
+        cells: every cell of the report.
+        names: what --compare names: a method, or `method/variant`.
 
     Returns:
-        What was asked for; else l2t_www and l2t_ww; else the last two in the thesis' order; None for a single method.
+        The named two; else l2t_www and l2t_ww; else the last two in the thesis' order; None for a single method.
 
     Raises:
-        InputError: if a name does not occur.
+        InputError: if a name does not occur, or both are the same.
     """
     methods = methods_of(cells)
     if names:
         known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
         problems = [
-            f"--compare {name}: no such method; {did_you_mean(name, known)}" for name in names if name not in known
+            f"--compare must name methods of these sweeps, got {name!r}; {did_you_mean(name, known)}"
+            for name in names
+            if name not in known
         ]
         if problems or len(set(names)) < 2:
             raise InputError(problems or f"--compare must name two different methods, got {names[0]} twice")
@@ -181,27 +142,16 @@ def choose_pair(cells: Sequence[Cell], names: Sequence[str] | None = None) -> tu
 
 
 def matched(cells: Sequence[Cell], a: str, b: str) -> list[tuple[Cell, Cell]]:
-    """The cells of two methods under equal conditions.
-
-    Args:
-        cells: all.
-        a: a method (any variant, as long as both have it), or `method/variant`.
-        b: the same.
-
-    Returns:
-        Pairs of cells in the order of tables.
-    """
+    """Pairs the cells of a and b (`method` or `method/variant`) under equal conditions, in the order of tables."""
+    names_variant = "/" in a or "/" in b  # then a name without a variant means the cells without one
 
     def place(cell: Cell, name: str) -> tuple[str, str, str] | None:
         method, _, variant = name.partition("/")
         if cell.method != method:
             return None
-        condition = cell.condition
-        if variant:
-            return (condition.data, condition.samples_per_class, "") if condition.variant == variant else None
-        exact = "/" in a or "/" in b  # then a name without a variant means the cells without one
-        return None if exact and condition.variant else (
-            condition.data, condition.samples_per_class, condition.variant)  # fmt: skip
+        if names_variant:
+            return (*cell.place, "") if cell.condition.variant == variant else None
+        return (*cell.place, cell.condition.variant)
 
     others = {place(cell, b): cell for cell in cells}
     return [(cell, others[where]) for cell in cells if (where := place(cell, a)) is not None and where in others]

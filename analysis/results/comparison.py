@@ -1,4 +1,4 @@
-"""Two methods against each other in every cell that both have: the tests, the sizes, and the claims they support."""
+"""Compares two methods in every cell that both have: tests, effect sizes, and the claims they support."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,46 +18,33 @@ Family = Literal["sweep", "data", "all"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One method against another under one condition.
-
-    Attributes:
-        a: the first cell.
-        b: the second.
-        test: Mann-Whitney, two-sided.
-        alpha: the threshold of a single test; the error over all looks where a design was declared.
-        margin: the smallest difference that matters, in the metric's unit.
-        family: what p is corrected over.
-        p_holm: corrected over the family.
-        p_bh: the same.
-        decision: of a group-sequential design, where a sweep declared one.
-        declared_by: that sweep.
-    """
+    """One method against another under one condition."""
 
     a: Cell
     b: Cell
-    test: Finding
-    alpha: float
-    margin: float
-    family: tuple[str, ...] = ()
-    p_holm: float | None = None
-    p_bh: float | None = None
-    decision: Decision | None = None
-    declared_by: str = ""
+    test: Finding  # Mann-Whitney, two-sided
+    alpha: float  # threshold of one test; with a declared design, the error rate over all its looks
+    margin: float  # smallest difference that matters, in the metric's unit
+    family: tuple[str, ...] = ()  # p is corrected over all comparisons with the same family
+    p_holm: float | None = None  # corrected by Holm
+    p_bh: float | None = None  # corrected by Benjamini and Hochberg
+    decision: Decision | None = None  # of the group-sequential design, where a sweep declared one
+    declared_by: str = ""  # that sweep
 
     @property
     def condition(self) -> Condition:
-        """Of the first cell."""
+        """The condition of the first cell."""
         return self.a.condition
 
     @property
     def difference(self) -> float | None:
-        """Of the means, a - b; None where one has no run."""
+        """Mean of a minus mean of b; None where one of them has no run."""
         a, b = self.a.mean.mean, self.b.mean.mean
         return None if a is None or b is None else a - b
 
     @property
     def p(self) -> float | None:
-        """What a claim rests on: the test's p; where a design was declared, the one adjusted for its looks."""
+        """The p that a claim rests on: the test's own or, with a declared design, the p adjusted for its looks."""
         return self.test.p if self.decision is None else self.decision.p_adjusted
 
     @property
@@ -89,44 +76,44 @@ class Comparison:
 
     @cached_property
     def shift(self) -> Estimate:
-        """Hodges-Lehmann."""
+        """The Hodges-Lehmann estimate of a minus b."""
         return hodges_lehmann(*self._values)
 
     @cached_property
     def mean_difference(self) -> Estimate:
-        """With its interval."""
+        """The difference of the means with its interval."""
         return mean_difference(*self._values)
 
     @cached_property
     def wilcoxon(self) -> Finding:
-        """On equal seeds."""
+        """Wilcoxon's signed-rank test over the seeds that both have."""
         return wilcoxon(self.a.values, self.b.values)
 
     @cached_property
     def brunner_munzel(self) -> Finding:
-        """Without the assumption of equal shapes."""
+        """The Brunner-Munzel test, which does not assume equal shapes."""
         return brunner_munzel(*self._values)
 
     @cached_property
     def equivalence(self) -> Finding:
-        """Against the margin."""
+        """Two one-sided tests against the margin."""
         return equivalence(*self._values, self.margin)
 
     @cached_property
     def shown_within(self) -> float | None:
-        """The smallest margin within which the two would be equivalent: the larger end of a 1 - 2 alpha interval."""
+        """The smallest margin with which the two would be equivalent: the larger end of a 1 - 2 alpha interval."""
         found = hodges_lehmann(*self._values, 1 - 2 * self.alpha)
         return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
 
     @property
     def sds(self) -> tuple[float, float] | None:
-        """The spread of one run of each method; None below two runs."""
+        """Standard deviation of one run of each method; None where one has fewer than two runs."""
         a, b = self.a.mean.sd, self.b.mean.sd
         return None if a is None or b is None else (a, b)
 
     @cached_property
     def needed(self) -> int | None:
-        """Seeds a method that find a difference of the margin with 80 % power; None where more than 1,000."""
+        """Seeds per method that find a difference of the margin with 80 % power; None if more than 1,000."""
         return None if self.sds is None else needed_seeds(self.margin, self.sds, alpha=self.alpha)
 
     @property
@@ -137,69 +124,32 @@ class Comparison:
 def compare(
     cells: Sequence[Cell], a: str, b: str, *, alpha: float = 0.05, margin: float = 1.0, family: Family = "sweep"
 ) -> list[Comparison]:
-    """Compares two methods under every condition that both have.
-
-    Args:
-        cells: all.
-        a: the one expected to be better.
-        b: the other.
-        alpha: the threshold.
-        margin: the smallest difference that matters.
-        family: what p is corrected over: all cells of a sweep, of a data set, or all there are.
-
-    Returns:
-        One comparison a condition, p corrected over the family.
-    """
-    found = [_compare(left, right, alpha, margin) for left, right in matched(cells, a, b)]
-    return corrected([replace(item, family=_family(item, family)) for item in found])
+    """Compares a (expected to be better) with b under every condition that both have; corrects p over `family`."""
+    compared = [_compare(left, right, alpha, margin) for left, right in matched(cells, a, b)]
+    return corrected([replace(item, family=_family(item, family)) for item in compared])
 
 
 def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
-    """Compares every two methods and variants under every data set and number of images.
-
-    Args:
-        cells: all.
-        alpha: the threshold.
-        margin: the smallest difference that matters.
-
-    Returns:
-        All pairs, the later in the tables' order first; p corrected over all of them.
-    """
-    places = dict.fromkeys(cell.place for cell in cells)
-    found: list[Comparison] = []
-    for place in places:
+    """Compares every two arms of each place, the later in the tables minus the earlier; corrects p over all pairs."""
+    compared: list[Comparison] = []
+    for place in dict.fromkeys(cell.place for cell in cells):
         here = [cell for cell in cells if cell.place == place]
-        found.extend(_compare(b, a, alpha, margin) for a, b in combinations(here, 2))
-    return corrected([replace(item, family=("all",)) for item in found])
+        compared.extend(_compare(b, a, alpha, margin) for a, b in combinations(here, 2))
+    return corrected([replace(item, family=("all",)) for item in compared])
 
 
 def compare_pairs(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
-    """Compares chosen cells.
-
-    Args:
-        pairs: the first minus the second.
-        alpha: the threshold.
-        margin: the smallest difference that matters.
-
-    Returns:
-        One comparison a pair; p corrected over all of them.
-    """
+    """Compares the cells of each pair, the first minus the second; corrects p over all pairs."""
     return corrected([replace(_compare(a, b, alpha, margin), family=("pairs",)) for a, b in pairs])
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Fills in the corrected p of each family.
-
-    Args:
-        comparisons: with their families.
-
-    Returns:
-        The same with `p_holm` and `p_bh`.
-    """
+    """The comparisons with `p_holm` and `p_bh`, each corrected over the comparisons of the same family."""
     p, families = [item.p for item in comparisons], [item.family for item in comparisons]
-    strict, lenient = by_family(holm, p, families), by_family(benjamini_hochberg, p, families)
+    p_holm, p_bh = by_family(holm, p, families), by_family(benjamini_hochberg, p, families)
     return [
-        replace(item, p_holm=one, p_bh=other) for item, one, other in zip(comparisons, strict, lenient, strict=True)
+        replace(item, p_holm=by_holm, p_bh=by_bh)
+        for item, by_holm, by_bh in zip(comparisons, p_holm, p_bh, strict=True)
     ]
 
 

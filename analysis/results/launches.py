@@ -1,4 +1,4 @@
-"""What each launch of a sweep was predicted to take, what it took, and how busy every device was over time."""
+"""A sweep's launches: the time the plan predicted, the time they took, and each device's use over time."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -8,93 +8,57 @@ from typing import Any
 from l2t_ray.ledger.entries import Details, Entry
 from l2t_ray.ledger.reader import Reader
 
-TAG = "launch."
+TAG = "launch."  # + milliseconds at its start: a tag that holds the name of the launch's file
 
 
 @dataclass(frozen=True)
 class Device:
-    """Samples of one device.
+    """Samples of one device during a launch; `time_s`, `percent` and `used_bytes` are equally long."""
 
-    Attributes:
-        name: "cpu", "gpu 0"; on another machine of a cluster after its address.
-        time_s: since the launch began.
-        percent: of it that was busy, at each time.
-        used_bytes: of its memory, at each time.
-    """
-
-    name: str
-    time_s: tuple[float, ...]
-    percent: tuple[float, ...]
-    used_bytes: tuple[int, ...]
+    name: str  # "cpu" or "gpu 0"; the address of another machine of a cluster comes first
+    time_s: tuple[float, ...]  # since the launch began
+    percent: tuple[float, ...]  # utilisation
+    used_bytes: tuple[int, ...]  # memory in use
 
     @property
     def mean_percent(self) -> float | None:
-        """Over the launch; None without a sample."""
+        """Mean utilisation over the launch; None without a sample."""
         return sum(self.percent) / len(self.percent) if self.percent else None
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One launch.
-
-    Attributes:
-        sweep: its name.
-        number: 1 for the sweep's first.
-        n_runs: that it was to train.
-        n_left: of them that it has not ended.
-        fleet: the devices in words.
-        predicted_wall_s: of the plan, None where something was unmeasured.
-        wall_s: that it took.
-        predicted_s: of training, for the runs that finished; None likewise.
-        spent_s: of training, all runs added up.
-        devices: with samples of each.
-    """
+    """One launch of a sweep."""
 
     sweep: str
-    number: int
-    n_runs: int
-    n_left: int
-    fleet: str
-    predicted_wall_s: float | None
+    number: int  # 1 is the sweep's first launch
+    n_runs: int  # runs it was to train
+    n_left: int  # of those, runs it did not end
+    fleet: str  # the devices in words
+    predicted_wall_s: float | None  # by the plan; None where it lacked a measurement
     wall_s: float
-    predicted_s: float | None
-    spent_s: float
+    predicted_s: float | None  # training time of the runs that finished; None likewise
+    spent_s: float  # training time of all runs, added up
     devices: tuple[Device, ...]
 
 
 def read_launches(sweeps: Collection[str], entries: Iterable[Entry], reader: Reader) -> tuple[list[Launch], list[str]]:
-    """The launches that the ledger knows.
-
-    Args:
-        sweeps: their names.
-        entries: of the ledger.
-        reader: of the ledger.
-
-    Returns:
-        The launches by sweep, oldest first, and a notice for each that cannot be read.
-    """
+    """The launches of the sweeps, oldest first, and a notice for each that cannot be read."""
     manifests = [entry for entry in entries if entry.kind == "manifest" and entry.experiment in sweeps]
     details = reader.details([entry.run_id for entry in manifests])
-    found, notices = [], []
+    launches, notices = [], []
     for entry in manifests:
-        for number, name in enumerate(_files(details[entry.run_id]), start=1):
+        for number, name in enumerate(_file_names(details[entry.run_id]), start=1):
             content = reader.artifact(entry, name)
             try:
-                found.append(_launch(entry.experiment, number, json.loads(content or b"")))
+                launches.append(_launch(entry.experiment, number, json.loads(content or b"")))
             except (ValueError, KeyError, TypeError) as error:
                 notices.append(f"{entry.experiment}: {name} of run {entry.run_id} cannot be read ({error!r})")
-    return sorted(found, key=lambda launch: (launch.sweep, launch.number)), notices
+    return sorted(launches, key=lambda launch: (launch.sweep, launch.number)), notices
 
 
 def launch_rows(launches: Iterable[Launch]) -> list[dict[str, Any]]:
-    """Launches as plain values.
-
-    Args:
-        launches: any.
-
-    Returns:
-        One row a launch, each device with its mean utilisation in percent.
-    """
+    """One row per launch, with each device's mean utilisation in percent."""
     return [
         {
             **{name: value for name, value in vars(launch).items() if name != "devices"},
@@ -105,14 +69,7 @@ def launch_rows(launches: Iterable[Launch]) -> list[dict[str, Any]]:
 
 
 def usage_rows(launches: Iterable[Launch]) -> list[dict[str, Any]]:
-    """Every sample as plain values.
-
-    Args:
-        launches: any.
-
-    Returns:
-        One row for each launch, device and time.
-    """
+    """One row per launch, device and sample."""
     return [
         {
             "sweep": launch.sweep, "launch": launch.number, "device": device.name, "time_s": time_s,
@@ -124,9 +81,10 @@ def usage_rows(launches: Iterable[Launch]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _files(details: Details) -> list[str]:
+def _file_names(details: Details) -> list[str]:
     stamps = [name.removeprefix(TAG) for name in details.tags if name.startswith(TAG)]
-    return [details.tags[f"{TAG}{stamp}"] for stamp in sorted(stamps, key=lambda stamp: (len(stamp), stamp))]
+    by_number = sorted(stamps, key=lambda stamp: (len(stamp), stamp))
+    return [details.tags[f"{TAG}{stamp}"] for stamp in by_number]
 
 
 def _launch(sweep: str, number: int, content: dict[str, Any]) -> Launch:

@@ -1,7 +1,7 @@
 """The thesis' printed numbers, and ours against them.
 
-The +- of its tables is not named. It is read as the 95 % half-width of a t interval of the mean over 30 seeds:
-`readings` shows how many of the thesis' own 15 p-values each reading reproduces, and only that one reproduces all.
+The tables do not say what their +- is. We read it as the 95 % half-width of a t interval of the mean over 30 seeds: of
+the three readings that `readings` tries, only this one reproduces all 15 p-values of the thesis.
 """
 
 import csv
@@ -34,20 +34,13 @@ class Published:
 
     table: int
     data: str
-    samples_per_class: str
+    samples_per_class: str  # images per class
     method: str
-    mean: float
-    plus_minus: float
+    mean: float  # accuracy in percent
+    plus_minus: float  # in points
 
     def sd(self, reading: Reading = "95 % half-width") -> float:
-        """The spread of one run.
-
-        Args:
-            reading: what the +- is.
-
-        Returns:
-            A standard deviation.
-        """
+        """The standard deviation of one run, if the printed +- is what `reading` says."""
         if reading == "standard deviation":
             return self.plus_minus
         return spread(self.plus_minus, SEEDS) if reading == "95 % half-width" else self.plus_minus * SEEDS**0.5
@@ -55,25 +48,15 @@ class Published:
 
 @dataclass(frozen=True)
 class Claim:
-    """A p-value that the thesis prints, beside what its own means and +- give.
-
-    Attributes:
-        data: data set.
-        samples_per_class: images.
-        difference: as printed.
-        recomputed_difference: of the printed means.
-        p_printed: "0.044", "0.000" or ">0.05".
-        p: Welch's from means and +-, by reading.
-        p_holm: that of the reading taken, after Holm's correction over all 15.
-    """
+    """A p-value that the thesis prints, beside the one that its own means and +- give."""
 
     data: str
     samples_per_class: str
-    difference: float
-    recomputed_difference: float
-    p_printed: str
-    p: dict[Reading, float]
-    p_holm: float
+    difference: float  # as printed, in points
+    recomputed_difference: float  # of the printed means
+    p_printed: str  # "0.044", "0.000" or ">0.05"
+    p: dict[Reading, float]  # Welch's from means and +-, by reading
+    p_holm: float  # of the first reading, after Holm's correction over all 15
 
     @property
     def claims_significance(self) -> bool:
@@ -81,49 +64,27 @@ class Claim:
         return not self.p_printed.startswith(">") and float(self.p_printed) < ALPHA
 
     def holds(self, reading: Reading) -> bool:
-        """Whether the recomputed p is on the printed one's side of 0.05.
-
-        Args:
-            reading: what the +- is.
-
-        Returns:
-            True where it is.
-        """
+        """Whether the recomputed p lies on the same side of 0.05 as the printed one."""
         return (self.p[reading] < ALPHA) == self.claims_significance
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One of our cells against the thesis'.
+    """One of our cells against the thesis'."""
 
-    Attributes:
-        cell: ours.
-        published: theirs.
-        p: Welch's, from both summaries; None below five seeds.
-        p_equivalent: the larger p of two one-sided Welch tests against the margin.
-        margin: in points.
-        verdict: what follows.
-        alpha: the threshold of both tests.
-        shown_within: the smallest margin within which ours would be equivalent; None below five seeds.
-    """
-
-    cell: Cell
-    published: Published
-    p: float | None
-    p_equivalent: float | None
-    margin: float
+    cell: Cell  # ours
+    published: Published  # theirs
+    p: float | None  # Welch's, from both summaries; None below five seeds
+    p_equivalent: float | None  # larger p of two one-sided Welch tests against the margin; None likewise
+    margin: float  # in points
     verdict: Verdict
-    alpha: float = ALPHA
-    shown_within: float | None = None
+    alpha: float = ALPHA  # threshold of both tests
+    shown_within: float | None = None  # smallest margin that counts as reproduced, in points; None below five seeds
 
 
 @cache
 def load_published() -> tuple[Published, ...]:
-    """The thesis' Tables 1 to 4.
-
-    Returns:
-        63 cells.
-    """
+    """The 63 cells of the thesis' Tables 1 to 4."""
     return tuple(
         Published(
             int(row["table"]), row["dataset"], row["samples_per_class"], row["method"],
@@ -135,11 +96,7 @@ def load_published() -> tuple[Published, ...]:
 
 @cache
 def load_claims() -> tuple[Claim, ...]:
-    """The thesis' 15 p-values, recomputed from its own tables.
-
-    Returns:
-        One claim a cell.
-    """
+    """The thesis' 15 p-values, recomputed from its own tables."""
     table = {(cell.data, cell.samples_per_class, cell.method): cell for cell in load_published()}
     rows, p_values = _rows("published_tests.csv"), []
     differences = []
@@ -161,55 +118,28 @@ def load_claims() -> tuple[Claim, ...]:
 
 
 def readings() -> dict[Reading, int]:
-    """How many of the 15 p-value claims each reading of the +- reproduces.
-
-    Returns:
-        Counts by reading.
-    """
+    """How many of the 15 printed p-values each reading of the +- reproduces."""
     return {reading: sum(claim.holds(reading) for claim in load_claims()) for reading in READINGS}
 
 
 def reproduce(cells: Sequence[Cell], margin: float = 1.0, alpha: float = ALPHA) -> list[Reproduction]:
-    """Every cell that the thesis has too, against its number.
-
-    Args:
-        cells: ours; a variant has no counterpart.
-        margin: the smallest difference that matters, in points.
-        alpha: the threshold of both tests.
-
-    Returns:
-        One row a common cell, in the order of tables.
-    """
+    """Compares each cell that the thesis has too with its number (a variant has none); `margin` is in points."""
     table = {(plain(p.data), p.samples_per_class, p.method): p for p in load_published()}
-    found = []
+    rows = []
     for cell in cells:
         key = (plain(cell.condition.data), cell.condition.samples_per_class, cell.method)
         if key in table and not cell.condition.variant and cell.values:
-            found.append(_reproduce(cell, table[key], margin, alpha))
-    return found
+            rows.append(_reproduce(cell, table[key], margin, alpha))
+    return rows
 
 
 def plain(data: str) -> str:
-    """A data set's name without what is written differently.
-
-    Args:
-        data: "CIFAR-10", "cifar10", "cifar_10".
-
-    Returns:
-        "cifar10"
-    """
+    """A data set's name without case and separators: `CIFAR-10`, `cifar_10` and `cifar10` are all `cifar10`."""
     return re.sub(r"[\W_]", "", data.lower())
 
 
 def interval(published: Published) -> tuple[float, float]:
-    """The published 95 % interval, under the reading taken.
-
-    Args:
-        published: a cell.
-
-    Returns:
-        Its ends.
-    """
+    """The printed 95 % interval: mean minus and plus the half-width."""
     half = half_width(published.sd(), SEEDS)
     return published.mean - half, published.mean + half
 

@@ -1,7 +1,7 @@
-"""Every finished run of one or several sweeps as one tidy table, with what is missing and what does not fit together.
+"""Reads the finished runs of one or several sweeps into one tidy table.
 
-Seeds are matched by value, never by position; nothing is dropped silently: a wanted run without a usable result is a
-gap, with its reason, and whatever a reader of the numbers should know is a notice.
+Seeds are matched by value, never by position. Nothing is dropped silently: a wanted run without a usable result becomes
+a gap with its reason, and anything else that a reader of the numbers should know becomes a notice.
 """
 
 import json
@@ -35,45 +35,23 @@ class Gap:
 
 @dataclass(frozen=True)
 class Results:
-    """Finished runs and what surrounds them.
-
-    Attributes:
-        sweeps: their names.
-        runs: a row a run: `IDENTITY`, provenance, last metrics, and the settings under their dotted names.
-        wanted: every run that must exist.
-        gaps: the wanted ones without a result.
-        notices: what does not fit together, one sentence each.
-        designs: the group-sequential design that a sweep declared before its start, by sweep.
-        uri: of the ledger, without its password.
-        reader: the ledger, for curves and traces.
-        entries: MLflow's entry of every row, by run id.
-        launches: that have trained the sweeps.
-        settings: the columns that hold settings.
-    """
+    """Finished runs, and what is known about them."""
 
     sweeps: tuple[str, ...]
-    runs: "pd.DataFrame"
-    wanted: tuple[Wanted, ...]
-    gaps: tuple[Gap, ...]
-    notices: tuple[str, ...]
-    designs: dict[str, dict[str, Any]]
-    uri: str
-    reader: Reader
-    entries: dict[str, Entry]
+    # a row per run: `IDENTITY`, provenance, last metrics, and the settings under their dotted names
+    runs: pd.DataFrame
+    wanted: tuple[Wanted, ...]  # every run that should exist
+    gaps: tuple[Gap, ...]  # those of them without a usable result
+    notices: tuple[str, ...]  # what a reader of the numbers should know, one sentence each
+    designs: dict[str, dict[str, Any]]  # the group-sequential design that each sweep declared, as its manifest holds it
+    uri: str  # of the ledger, without its password
+    reader: Reader  # the ledger, for curves and traces
+    entries: dict[str, Entry]  # MLflow's entry of every row, by run id
     launches: tuple[Launch, ...]
-    settings: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
 
-    def histories(self, metric: str) -> "pd.DataFrame":
-        """Every value that a metric took on the way.
-
-        Args:
-            metric: its name.
-
-        Returns:
-            Columns run_id, epoch, value; sorted.
-        """
-        import pandas as pd
-
+    def histories(self, metric: str) -> pd.DataFrame:
+        """Every logged value of a metric: columns run_id, epoch, value, sorted by run and epoch."""
         rows = self.reader.histories(self.entries, metric)
         return pd.DataFrame(rows, columns=["run_id", "epoch", "value"])
 
@@ -81,22 +59,17 @@ class Results:
 def read_results(
     sweeps: Sequence[str] = (), *, uri: str | None = None, folder: Path = Path(), metric: str = METRIC
 ) -> Results:
-    """Reads finished runs from the ledger.
+    """Returns the finished runs of the sweeps.
 
     Args:
-        sweeps: their names; none for all in the ledger.
+        sweeps: names; none means every sweep in the ledger.
         uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
         folder: the working folder.
         metric: a run whose last value of it is absent or not finite is a gap.
 
-    Returns:
-        The results.
-
     Raises:
         InputError: if there is no such ledger, sweep or metric, or no run at all.
     """
-    import pandas as pd
-
     reader, shown = open_ledger(uri, folder)
     entries = reader.entries()
     chosen = _choose(sweeps, entries, shown)
@@ -118,10 +91,10 @@ def read_results(
             wanted_keys = {run.key for run in found}
             extra = sum(1 for entry in unlisted if entry.experiment == sweep and entry.key not in wanted_keys)
             if extra:
-                notices.append(f"{sweep}: {_runs(extra)} in the ledger that the sweep no longer wants, left out")
+                notices.append(f"{sweep}: {_runs(extra)} in the ledger that the sweep no longer wants, left out here")
         else:
             found = from_entries(sweep, [entry for entry in unlisted if entry.experiment == sweep], details)
-            notices.append(f"{sweep}: no manifest in the ledger, so runs that were never started cannot be told")
+            notices.append(f"{sweep}: the ledger has no manifest, so runs that never started are not counted")
         wanted.extend(found)
     wanted = distinct(wanted, notices)
     rows, gaps = [], []
@@ -142,7 +115,7 @@ def read_results(
         rows.append(_row(run, entry, detail))
     if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
         known = sorted({name for run_id in ids for name in details[run_id].metrics})
-        raise InputError(f"--metric must be what runs have logged, got {metric!r}; {did_you_mean(metric, known)}")
+        raise InputError(f"--metric must be one that runs have logged, got {metric!r}; {did_you_mean(metric, known)}")
     notices.extend(_mixed(rows))
     launches, unreadable = read_launches(chosen, entries, reader)
     notices.extend(unreadable)
@@ -173,12 +146,12 @@ def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list
 
 
 def _gap(run: Wanted, attempts: Sequence[Entry], details: dict[str, Details]) -> Gap:
-    ended = [entry for entry in attempts if entry.status != "KILLED"]  # a launch was killed while it wrote; no attempt
+    ended = [entry for entry in attempts if entry.status != "KILLED"]  # the launch died while it wrote: no attempt
     if not ended:
         return Gap(run, "missing", details[attempts[-1].run_id].tags.get("reason", "") if attempts else "")
     last = ended[-1]
     if last.status != "FAILED":
-        return Gap(run, "running", f"MLflow says {last.status} of run {last.run_id}")
+        return Gap(run, "running", f"MLflow says that run {last.run_id} is {last.status}")
     tags = details[last.run_id].tags
     return Gap(run, tags.get("outcome", "failed"), tags.get("reason", ""))
 
@@ -207,7 +180,7 @@ def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:
 def _duplicates(run: Wanted, finished: Sequence[Entry], details: dict[str, Details], metric: str) -> str:
     values = [details[entry.run_id].metrics.get(metric) for entry in finished]
     same = "all with the same result" if len(set(values)) == 1 else f"with results {', '.join(map(str, values))}"
-    return f"{run.cell} seed {run.seed} ({run.key}) is finished {len(finished)} times, {same}; the oldest counts"
+    return f"{run.cell} seed {run.seed} ({run.key}) has finished {len(finished)} times, {same}; the oldest counts"
 
 
 def _mixed(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -216,12 +189,12 @@ def _mixed(rows: Sequence[dict[str, Any]]) -> list[str]:
     for row in rows:
         for name in PROVENANCE:
             counts[row["cell"], name][row[name]] += 1
-    found = []
+    notices = []
     for (cell, name), values in counts.items():
         if len(values) > 1:
             parts = "; ".join(f"{_shown(name, value, values)}: {_runs(n)}" for value, n in sorted(values.items()))
-            found.append(f"{cell}: runs come from different {words[name]}: {parts}")
-    return found
+            notices.append(f"{cell}: runs come from different {words[name]}: {parts}")
+    return notices
 
 
 def _shown(name: str, value: str, values: Iterable[str]) -> str:
@@ -229,7 +202,7 @@ def _shown(name: str, value: str, values: Iterable[str]) -> str:
         return "unknown"
     if name != "versions":
         return value[:12] + ("-dirty" if value.endswith("-dirty") else "")
-    try:  # of versions, only those that differ
+    try:  # show only the versions that differ
         tables = {text: json.loads(text) for text in values if text}
         differing = {
             key for table in tables.values() for key in table if len({t.get(key) for t in tables.values()}) > 1

@@ -1,10 +1,10 @@
-"""What single values did during training, as runs store it: the artifact `traces.parquet`.
+"""Values of single weights and meta-network outputs during training, which runs store as the artifact `traces.parquet`.
 
 | column | meaning |
 | --- | --- |
 | epoch | epochs done; 0 is before training |
 | name | `theta.conv3.weight`, or a meta-network's output for a pair of layers: `gamma.2-4`, `lambda.2-4`, `omega.2-4` |
-| index | which entry of it, "" for a scalar |
+| index | which entry of the tensor; "" for a scalar |
 | value | of that entry |
 """
 
@@ -24,29 +24,16 @@ COLUMNS = ("epoch", "name", "index", "value")
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One run's traces.
-
-    Attributes:
-        cell: of the run.
-        seed: of the run.
-        values: `COLUMNS`, and `kind` (theta, gamma, lambda, omega), `series` (name and index); by series and epoch.
-        note: what it is of, where not of the training whose result counts.
-    """
+    """The traces of one run."""
 
     cell: Cell
     seed: int
-    values: "pd.DataFrame"
-    note: str = ""
+    # `COLUMNS`, `kind` (theta, gamma, lambda, omega) and `series` (name and index); sorted by series and epoch
+    values: pd.DataFrame
+    note: str = ""  # what it shows, if not the training whose result counts
 
-    def of(self, kind: str) -> "pd.DataFrame":
-        """The values of one kind.
-
-        Args:
-            kind: theta, gamma, lambda or omega.
-
-        Returns:
-            The rows.
-        """
+    def of(self, kind: str) -> pd.DataFrame:
+        """The values of one kind: theta, gamma, lambda or omega."""
         return self.values[self.values["kind"] == kind]
 
     @property
@@ -56,30 +43,20 @@ class Trace:
 
 
 def read_traces(results: Results, cells: Sequence[Cell]) -> list[Trace]:
-    """The traces of each cell's lowest seed that has them.
-
-    Args:
-        results: of the ledger.
-        cells: all.
-
-    Returns:
-        At most one a cell, in the order of tables.
-    """
-    found = []
+    """The traces of each cell's lowest seed that stored any: at most one per cell, in the order of tables."""
+    traces = []
     for cell in cells:
         for seed, run_id in sorted(cell.run_ids.items()):
             entry = results.entries[run_id]
-            # a server is asked for those files alone that a run says it has
+            # a request to a server takes time, so ask only where the run says that it has traces
             content = results.reader.artifact(entry, ARTIFACT) if entry.tags.get("trace") else None
             if content is not None:
-                found.append(Trace(cell, seed, _parse(content, run_id), entry.tags.get("trace_of", "")))
+                traces.append(Trace(cell, seed, _parse(content, run_id), entry.tags.get("trace_of", "")))
                 break
-    return found
+    return traces
 
 
-def _parse(content: bytes, run_id: str) -> "pd.DataFrame":
-    import pandas as pd
-
+def _parse(content: bytes, run_id: str) -> pd.DataFrame:
     try:
         trace = pd.read_parquet(io.BytesIO(content))
     except (OSError, ValueError) as error:

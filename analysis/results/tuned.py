@@ -1,8 +1,8 @@
 """Each method at its own settings and at its best ones, and what transfer adds to scratch under either.
 
-A search (docs/search.md) writes the best settings as a variant whose name ends in `tuned`. Does what transfer seems to
-win shrink when scratch gets its own learning rate? Notation: for a seed s, gain_s = method_s - scratch_s on the same
-training images; the change is the mean of tuned gain_s - own gain_s.
+A search (docs/search.md) stores the best settings as a variant whose name ends in `tuned`. The question is whether the
+gain of transfer shrinks when scratch gets its own learning rate. For a seed s, gain_s = method_s - scratch_s on the
+same training images; the change is the mean of tuned gain_s - own gain_s.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,71 +21,40 @@ BASE = "scratch"
 
 @dataclass(frozen=True)
 class Tuning:
-    """A method at its best settings against its own.
+    """A method at its best settings against itself at its own."""
 
-    Attributes:
-        own: at its own settings.
-        tuned: at its best ones; the same cell where nothing was better than its own.
-        comparison: tuned minus own; None where they are the same.
-        settings: that differ: dotted name to (own, tuned), as texts.
-    """
-
-    own: Cell
-    tuned: Cell
-    comparison: Comparison | None
-    settings: Mapping[str, tuple[str, str]]
+    own: Cell  # at its own settings
+    tuned: Cell  # at its best ones; the same cell where the search found nothing better
+    comparison: Comparison | None  # tuned minus own; None where they are the same cell
+    settings: Mapping[str, tuple[str, str]]  # those that differ: dotted name -> (own, tuned)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What a method adds to scratch, each at its own settings and each at its best ones.
+    """What a method adds to scratch when both use their own settings, and when both use their best ones."""
 
-    Attributes:
-        own: method minus scratch, at their own settings.
-        tuned: the same at their best ones.
-        change: of the gain, over the seeds that all four cells have.
-        test: Wilcoxon's signed-rank test of that change.
-        p_holm: its p, corrected over the changes of all gains.
-    """
-
-    own: Comparison
-    tuned: Comparison
-    change: Mean
-    test: Finding
-    p_holm: float | None = None
+    own: Comparison  # method minus scratch, each at its own settings
+    tuned: Comparison  # method minus scratch, each at its best ones
+    change: Mean  # of the gain, over the seeds that all four cells have
+    test: Finding  # Wilcoxon's signed-rank test of that change
+    p_holm: float | None = None  # its p, corrected over the changes of all gains
 
 
 @dataclass(frozen=True)
 class Tunings:
-    """What tuning did.
+    """What tuning changed."""
 
-    Attributes:
-        tunings: of every method and condition that has both.
-        gains: of every method beside scratch.
-    """
-
-    tunings: tuple[Tuning, ...] = ()
-    gains: tuple[Gain, ...] = ()
+    tunings: tuple[Tuning, ...] = ()  # one for each method and condition that has both
+    gains: tuple[Gain, ...] = ()  # one for each of these beside scratch
 
 
 def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margin: float) -> Tunings:
-    """Finds the cells that stand at their own and at their best settings.
-
-    Args:
-        results: of the ledger, for the settings.
-        cells: of those results.
-        alpha: the threshold of a single test.
-        margin: the smallest difference that matters.
-
-    Returns:
-        p corrected by Holm over all tunings; over all gains at their own and at their best settings each; and over all
-        changes of the gains.
-    """
+    """Compares own with best settings; Holm corrects over all tunings, over either kind of gain, over all changes."""
     best = {(own, cell.method): cell for cell in cells if (own := own_condition(cell.condition)) is not None}
     searched = {condition for condition, _ in best}
     pairs = [
         (best.get((cell.condition, cell.method), cell), cell) for cell in cells if cell.condition in searched
-    ]  # without a tuned cell, its own settings were the best
+    ]  # a cell without a tuned one was best at its own settings
     compared = {
         (item.b.condition, item.b.method): item
         for item in compare_pairs([(a, b) for a, b in pairs if a is not b], alpha=alpha, margin=margin)
@@ -95,11 +64,11 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
         item = compared.get((own_cell.condition, own_cell.method))
         settings = {} if item is None else _differing(results, item)
         tunings.append(Tuning(own_cell, tuned_cell, item, settings))
-    both = {(item.own.condition, item.own.method): item for item in tunings}
+    by_own = {(item.own.condition, item.own.method): item for item in tunings}
     rivals = [
-        (item, both[item.own.condition, BASE])
+        (item, by_own[item.own.condition, BASE])
         for item in tunings
-        if item.own.method != BASE and (item.own.condition, BASE) in both
+        if item.own.method != BASE and (item.own.condition, BASE) in by_own
     ]
     plain = compare_pairs([(item.own, base.own) for item, base in rivals], alpha=alpha, margin=margin)
     tuned = compare_pairs([(item.tuned, base.tuned) for item, base in rivals], alpha=alpha, margin=margin)
@@ -107,19 +76,12 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     for before, after in zip(plain, tuned, strict=True):
         change, test = _change(before, after)
         gains.append(Gain(before, after, change, test))
-    strict = holm([gain.test.p for gain in gains])
-    return Tunings(tuple(tunings), tuple(replace(gain, p_holm=p) for gain, p in zip(gains, strict, strict=True)))
+    p_holm = holm([gain.test.p for gain in gains])
+    return Tunings(tuple(tunings), tuple(replace(gain, p_holm=p) for gain, p in zip(gains, p_holm, strict=True)))
 
 
 def own_condition(condition: Condition) -> Condition | None:
-    """The condition at the settings of one's own.
-
-    Args:
-        condition: of a cell.
-
-    Returns:
-        None where the cell is not a tuned one.
-    """
+    """The condition of the same cell at its own settings; None where the cell is not a tuned one."""
     *rest, last = condition.variant.split(" ")
     return replace(condition, variant=" ".join(rest)) if last == TUNED else None
 
@@ -137,8 +99,8 @@ def _gain_by_seed(item: Comparison) -> dict[int, float]:
 def _differing(results: Results, item: Comparison) -> dict[str, tuple[str, str]]:
     settings = [_settings(results, cell) for cell in (item.b, item.a)]
     names = sorted(settings[0].keys() | settings[1].keys())
-    found = {name: (settings[0].get(name, ""), settings[1].get(name, "")) for name in names}
-    return {name: values for name, values in found.items() if values[0] != values[1]}
+    both = {name: (settings[0].get(name, ""), settings[1].get(name, "")) for name in names}
+    return {name: values for name, values in both.items() if values[0] != values[1]}
 
 
 def _settings(results: Results, cell: Cell) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The runs that must exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
+"""The runs that should exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
 
 import json
 from collections import Counter, defaultdict
@@ -15,29 +15,17 @@ METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that must exist.
+    """A run that should exist."""
 
-    Attributes:
-        sweep: the first one that wants it.
-        key: of its settings.
-        cell: `data/samples/method`, and `/variant`.
-        seed: of its random streams.
-        data: data set.
-        samples_per_class: images a class, or what names an imbalanced set.
-        method: its name.
-        variant: what tells cells of one method apart.
-        others: further sweeps that want the same run.
-    """
-
-    sweep: str
-    key: str
-    cell: str
+    sweep: str  # the first one that wants it
+    key: str  # hash of its settings
+    cell: str  # `data/samples/method`, and `/variant` where there is one
     seed: int
     data: str
-    samples_per_class: str
+    samples_per_class: str  # images per class, or the label of an imbalanced set
     method: str
-    variant: str = ""
-    others: tuple[str, ...] = ()
+    variant: str = ""  # tells cells of one method apart
+    others: tuple[str, ...] = ()  # further sweeps that want the same run
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -51,55 +39,25 @@ class Wanted:
 
 
 def order(method: str) -> tuple[int, str]:
-    """Where a method stands in tables.
-
-    Args:
-        method: its name.
-
-    Returns:
-        A sort key: the thesis' methods first, in its order.
-    """
+    """A sort key of methods: the thesis' first, in its order; then the others by name."""
     return (METHODS.index(method) if method in METHODS else len(METHODS), method)
 
 
 def images(label: str) -> tuple[float, str]:
-    """Where a number of images a class stands in tables.
-
-    Args:
-        label: "10", or what names an imbalanced set.
-
-    Returns:
-        A sort key: numbers first, by size.
-    """
+    """A sort key of images per class: numbers first, by size; then the labels of imbalanced sets."""
     return (float(label) if label.isdigit() else float("inf"), label)
 
 
 def images_text(label: str) -> str:
-    """A number of images a class, in words.
-
-    Args:
-        label: "10", or what names an imbalanced set.
-
-    Returns:
-        "10 images a class", "1 image a class".
-    """
+    """Images per class in words: 10 images a class, 1 image a class."""
     return f"{label} image{'' if label == '1' else 's'} a class"
 
 
 def read_manifests(
     sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """What each sweep wants, as its last launch told the ledger.
-
-    Args:
-        sweeps: their names.
-        entries: of the ledger, oldest first.
-        reader: of the ledger.
-
-    Returns:
-        The manifests by sweep, and a notice for each that cannot be read.
-    """
-    found: dict[str, dict[str, Any]] = {}
+    """Each sweep's newest manifest by sweep, and a notice for each that cannot be read; entries come oldest first."""
+    manifests: dict[str, dict[str, Any]] = {}
     notices: list[str] = []
     wanted = set(sweeps)
     for entry in entries:
@@ -113,20 +71,12 @@ def read_manifests(
         except (ValueError, KeyError, TypeError) as error:
             notices.append(f"{entry.experiment}: manifest.json of run {entry.run_id} cannot be read ({error!r})")
             continue
-        found[entry.experiment] = manifest
-    return found, notices
+        manifests[entry.experiment] = manifest
+    return manifests, notices
 
 
 def from_manifest(sweep: str, run: dict[str, Any]) -> Wanted:
-    """One wanted run.
-
-    Args:
-        sweep: its name.
-        run: an item of the manifest.
-
-    Returns:
-        The run; data set, images and variant come from the cell's name `data/samples/method/variant`.
-    """
+    """A wanted run from an item of the manifest, whose cell is `data/samples/method`, or that and `/variant`."""
     parts = run["cell"].split("/")
     parts += [""] * (3 - len(parts))
     return Wanted(
@@ -142,17 +92,8 @@ def from_manifest(sweep: str, run: dict[str, Any]) -> Wanted:
 
 
 def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Details]) -> list[Wanted]:
-    """The runs of a sweep without a manifest: those that the ledger holds.
-
-    Args:
-        sweep: its name.
-        entries: its runs.
-        details: by run id.
-
-    Returns:
-        One item a key.
-    """
-    found: dict[str, Wanted] = {}
+    """The runs of a sweep without a manifest: one for each key that the ledger holds."""
+    by_key: dict[str, Wanted] = {}
     for entry in entries:
         detail = details[entry.run_id]
         run = {
@@ -162,19 +103,18 @@ def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Detail
             "method": detail.params.get("method"),
             "samples_per_class": detail.params.get("data.samples_per_class", ""),
         }
-        found.setdefault(entry.key, from_manifest(sweep, run))
-    return list(found.values())
+        by_key.setdefault(entry.key, from_manifest(sweep, run))
+    return list(by_key.values())
 
 
 def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
-    """One item a key; where a cell's seed stands for different settings, the sweep's name tells them apart.
+    """Returns one item per key.
+
+    Where sweeps give the same cell and seed different settings, each sweep's name becomes part of the variant.
 
     Args:
         wanted: of all sweeps.
-        notices: takes a sentence for every such cell, and for every two sweeps that share runs.
-
-    Returns:
-        The runs, cells renamed where they have to be.
+        notices: receives a sentence for every such cell, and for every two sweeps that share runs.
 
     Raises:
         InputError: if one sweep has two runs of one seed in one cell.
@@ -200,14 +140,15 @@ def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
                 f"{runs[0].sweep}: cell {cell} must hold one run a seed, got {len(runs)} for seed {seed} "
                 f"({', '.join(run.key for run in runs)}); give the blocks a `variant:` in the sweep file"
             )
-    found = []
+    named_apart = []
     for run in unique.values():
         if run.cell in doubled:
             variant = "/".join(part for part in (run.variant, run.sweep) if part)
-            found.append(replace(run, variant=variant, cell=f"{run.cell}/{run.sweep}"))
+            named_apart.append(replace(run, variant=variant, cell=f"{run.cell}/{run.sweep}"))
         else:
-            found.append(run)
+            named_apart.append(run)
     notices.extend(
-        f"{cell}: other settings in each sweep, so each sweep's runs are a variant" for cell in sorted(doubled)
+        f"{cell}: each sweep has other settings here, so its runs become a variant of that name"
+        for cell in sorted(doubled)
     )
-    return found
+    return named_apart

@@ -1,4 +1,4 @@
-"""A design in a sweep file is obeyed by the sweep and told by the report: one rule, seen from both sides."""
+"""A design declared in a sweep file: the sweep obeys it, and the report decides by the same rule."""
 
 import json
 from pathlib import Path
@@ -73,7 +73,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def entries_of(read, values):
-    """Finished entries of the runs for which there is a value."""
+    """Finished entries of the runs for which `values` returns an accuracy."""
     return [
         Entry(key, "declared", "FINISHED", 0, {"kind": "run", "key": key}, {"test_accuracy_percent": value})
         for key, run in read.runs.items()
@@ -92,7 +92,7 @@ def test_before_the_first_look_the_rest_waits(folder):
     read = read_sweep(Path("declared.yaml"))
     waiting, spared = held_by_method(read, [])
     assert waiting == {f"digits/{n}/{m}": 10 for n in (4, 8) for m in ("no_transfer", "scratch")}
-    assert spared == {}  # the method that the design is not about waits for nothing
+    assert spared == {}  # the third method, which the design does not name, does not wait
 
 
 def test_a_decided_cell_is_spared_and_an_open_one_goes_to_the_next_look(folder):

@@ -1,4 +1,4 @@
-"""What launches took: from the ledger that a launch writes to the report's data."""
+"""Launches: from the ledger that a launch writes to the report's data."""
 
 import csv
 import json
@@ -14,13 +14,13 @@ from tests.support.ledgers import Logged, fill, write_through_mlflow
 from tests.support.servers import MlflowServer
 
 pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; MLflow has to fix it
     pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
 ]
 
 
 def launch(started_ms, **values):
-    """What a launch keeps, two samples of one card."""
+    """What a launch stores, with two samples of one card."""
     samples = {"mean_percent": 60.0, "time_s": [0.0, 5.0], "percent": [40.0, 80.0], "bytes": [1, 3]}
     usage = {"interval_s": 5.0, "devices": {"gpu 0": samples}}
     times = {"predicted_wall_s": 90.0, "wall_s": 120.0, "predicted_s": 3600.0, "spent_s": 7200.0}
@@ -30,7 +30,7 @@ def launch(started_ms, **values):
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """MLflow's migrations take seconds: one database with a finished sweep is copied."""
+    """A database with a finished sweep, made once and copied: MLflow's migrations take seconds."""
     folder = tmp_path_factory.mktemp("template")
     runs = [Logged(method=m, seed=s, accuracy=50.0 + s) for m in ("scratch", "ufm") for s in range(3)]
     write_through_mlflow(f"sqlite:///{folder / 'mlflow.db'}", folder, "small", runs)

@@ -1,4 +1,4 @@
-"""The imbalanced class: which classes count, where the thesis has a counterpart, and the numbers for machines."""
+"""The imbalanced class: which classes count, which cell is the thesis' Table 4, and the numbers in results.json."""
 
 import json
 
@@ -32,7 +32,7 @@ def test_only_one_class_of_ten_images_among_hundreds_is_the_thesis_table_4(data,
 
 
 def imbalanced(counts, **accuracies):
-    """Two methods, six seeds: each class' accuracy a seed and a method higher."""
+    """Two methods, six seeds; each class' accuracy rises by 1 per seed and by 10 for l2t_www."""
     label = ",".join([str(counts["*"]), *(f"{name}={n}" for name, n in counts.items() if name != "*")])
     return [
         Logged("stl10", label, method, seed, 50.0, params={"data.samples_per_class": json.dumps(counts)},

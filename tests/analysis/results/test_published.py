@@ -1,4 +1,4 @@
-"""The thesis' printed numbers, its claims recomputed, and ours against them."""
+"""The thesis' printed numbers, its p-values recomputed, and our cells against them."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Finished runs of a ledger as one tidy table, and everything that is not as it should be."""
+"""Reading a ledger's finished runs into one table, and the notices about whatever is wrong or missing."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from analysis.results.runs import read_results
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from tests.support.ledgers import Logged, fill, write_through_mlflow
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
+# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; MLflow has to fix it
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
 
 
@@ -59,11 +59,11 @@ def test_the_manifest_tells_what_is_missing_failed_diverged_and_running(database
         ],
         wanted=[missing],
     )
-    states = {gap.wanted.seed: (gap.outcome, gap.reason.split(" of run")[0]) for gap in read_results().gaps}
+    states = {gap.wanted.seed: (gap.outcome, gap.reason) for gap in read_results().gaps}
     assert states == {
         3: ("diverged", "train_loss is nan in epoch 17"),
         4: ("failed", "OSError: no space"),
-        5: ("running", "MLflow says RUNNING"),
+        5: ("running", f"MLflow says that run {14:032x} is RUNNING"),
         9: ("missing", ""),
     }
 
@@ -135,14 +135,14 @@ def test_one_cell_with_other_settings_in_each_of_two_sweeps_becomes_two_variants
     fill(database, "long", [Logged(key="2" * 16)])
     results = read_results(["short", "long"])
     assert sorted(results.runs["variant"]) == ["long", "short"]
-    assert "other settings in each sweep" in results.notices[-1]
+    assert "each sweep has other settings here" in results.notices[-1]
 
 
 def test_without_a_manifest_the_runs_at_hand_count_and_that_is_told(database):
     fill(database, "small", grid(), manifest=False)
     results = read_results()
     assert len(results.runs) == 12
-    assert results.notices == ("small: no manifest in the ledger, so runs that were never started cannot be told",)
+    assert results.notices == ("small: the ledger has no manifest, so runs that never started are not counted",)
 
 
 def test_a_torn_manifest_is_told(database):
@@ -170,7 +170,7 @@ def test_runs_that_the_sweep_no_longer_wants_are_left_out_and_told(database):
     path.write_text(json.dumps(manifest))
     results = read_results()
     assert len(results.runs) == 11
-    assert results.notices == ("small: 1 run in the ledger that the sweep no longer wants, left out",)
+    assert results.notices == ("small: 1 run in the ledger that the sweep no longer wants, left out here",)
 
 
 def test_a_missing_ledger_is_an_error_and_is_not_created(tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_curves_come_back_in_order(database):
 def test_reading_imports_neither_torch_nor_ray_nor_mlflow(database):
     fill(database, "small", grid())
     code = (
-        "import sys; from analysis.results import read_results; assert len(read_results().runs) == 12; "
+        "import sys; from analysis.results.runs import read_results; assert len(read_results().runs) == 12; "
         "print([name for name in ('torch', 'ray', 'mlflow', 'optuna', 'l2t_ray.config') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

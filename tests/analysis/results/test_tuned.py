@@ -1,4 +1,4 @@
-"""Methods at their own settings and at their best ones: pairing, gains, their change, the table, the figure."""
+"""Methods at their own settings and at their best ones: pairs, gains, their change, tables and figure."""
 
 import json
 import re

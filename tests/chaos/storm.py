@@ -43,11 +43,12 @@ class Storm:
         locked_s: how long the database is locked.
         pause_s: between two faults, at the most.
         say: told what happens.
+        gate: steps that trainings may take for every kill, where they stand still.
     """
 
-    def __init__(self, world, dice, *, kinds, locked_s, pause_s, say):
+    def __init__(self, world, dice, *, kinds, locked_s, pause_s, say, gate=0):
         self.world, self.dice, self.say, self.locked_s, self.pause_s = world, dice, say, locked_s, pause_s
-        self.faults = collections.Counter()
+        self.faults, self.gate = collections.Counter(), gate
         self.kinds = [kind for kind in KILLS if kind in kinds]
         self.others = [kind for kind in OTHERS if kind in kinds]
         dice.shuffle(self.others)
@@ -132,12 +133,20 @@ class Storm:
         self._threads[-1].start()
 
 
+def allow(world, storm, n_kills):
+    """Where trainings stand still, they may go on for a while after a kill, and to the end after the last one."""
+    if world.steps is not None:
+        n_done = sum(storm.faults[kind] for kind in KILLS)
+        world.steps.allow(storm.gate * (n_done + 1) if n_done < n_kills or storm.others else None)
+
+
 def weather(world, storm, n_kills, end):
     """Launches until all is finished, with so many kills on the way.
 
     Raises:
         AssertionError: if the time is over.
     """
+    allow(world, storm, n_kills)
     while True:
         world.launch()
         while world.driver.poll() is None:
@@ -146,6 +155,7 @@ def weather(world, storm, n_kills, end):
                 _wait_for_a_moment(world, storm, end)
                 if world.driver.poll() is None:
                     storm.strike()
+                    allow(world, storm, n_kills)
             else:
                 time.sleep(0.2)
         world.codes.append(world.driver.wait())
@@ -205,9 +215,11 @@ def sweep_in_a_storm(
         os.chdir(folder)
         try:
             expected = expected or undisturbed("storm.yaml")
+            (folder / "steps").unlink(missing_ok=True)
             absent = {*(() if may_be_filled else ("disk",)), *(() if "serve" in backend else ("server",))}
             with World(folder, backend, nodes=nodes, drowsy_s=size.drowsy_s) as world:
-                storm = Storm(world, dice, kinds={*kinds} - absent, locked_s=locked_s, pause_s=pause_s, say=say)
+                given = {"locked_s": locked_s, "pause_s": pause_s, "gate": size.gate}
+                storm = Storm(world, dice, kinds={*kinds} - absent, say=say, **given)
                 try:
                     weather(world, storm, n_kills, end)
                     found = audit("storm.yaml", ledger_of(world), expected)

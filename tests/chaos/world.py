@@ -20,14 +20,17 @@ from l2t_ray import models
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.ledger import Ledger
 from tests.support.places import ROOT
-from tests.support.servers import MlflowServer, Postgres, free_port
+from tests.support.ports import free_port
+from tests.support.servers import MlflowServer, Postgres
+from tests.support.stepped import Steps
+from tests.support.waiting import wait_for
 
 NAME = "storm"
 NODES = 2  # beside the head, where Ray is not the launch's own
-START_S = 90.0
+START_S = 240.0
 FILE = """
 sweep: storm
-methods: [drowsy.py]
+methods: [{method}.py]
 run:
   data: {{name: digits, samples_per_class: 4}}
   target: {{width: 0.125}}
@@ -36,10 +39,10 @@ run:
   transfer: {{beta: 0.001}}
   record: {{evaluations: 3}}
 grid:
-  - {{method: [drowsy], seed: {{from: 0, to: {last}}}, training: {{epochs: {many}}}}}
-  - {{method: [ufm], seed: [0, 1], training: {{epochs: {many}}}}}
-  - {{method: [l2t_www], seed: [0, 1]}}
-execution: {{retries: 0, checkpoint_s: 1, hang_s: 20, data_dir: {data_dir}}}
+  - {{method: [{method}], seed: {{from: 0, to: {last}}}, training: {{epochs: {many}}}}}
+  - {{method: [ufm], seed: {others}, training: {{epochs: {many}}}}}
+  - {{method: [l2t_www], seed: {others}}}
+execution: {{retries: 0, checkpoint_s: 1, hang_s: {hang_s}, data_dir: {data_dir}}}
 """
 # so that a run lasts long enough to be killed without keeping a core busy; the sleep changes no result
 DROWSY = """
@@ -69,14 +72,15 @@ def descendants(pid):
 
 def kill_tree(pid):
     """SIGKILL to a process and all below it, until none is left to start another."""
-    for _ in range(100):
+
+    def are_over():
         found = descendants(pid)
         for process in found:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        if all(is_over(process) for process in found):  # whoever started it asks how it ended
-            return
-        time.sleep(0.05)
+        return all(is_over(process) for process in found)  # whoever started it asks how it ended
+
+    wait_for(are_over, most_s=60)
 
 
 def is_over(process):
@@ -107,7 +111,9 @@ class Size:
     seeds: int
     epochs: int  # of the bilevel method
     many: int  # of the others, which are quick
+    others: int = 2  # seeds of the other methods
     drowsy_s: float = 0.05  # a step of three an epoch
+    gate: int = 0  # instead of that, trainings stand still after so many steps, until a kill allows as many more
 
 
 class World:
@@ -117,6 +123,9 @@ class World:
         folder: the working folder, with net.pt and the sweep file.
         backend: where the ledger is: sqlite, server (over SQLite), postgres, or served-postgres.
         nodes: whether Ray's nodes are started apart from the launch, or by it on one machine.
+
+    Attributes:
+        steps: the gate of its trainings, where `prepare` has written one.
     """
 
     def __init__(self, folder, backend, *, nodes, drowsy_s=0.05):
@@ -125,6 +134,7 @@ class World:
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.temporary = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
         self.joined, self.codes = 0, []
+        self.steps = Steps(folder) if (folder / "stepped.py").exists() else None
         if "postgres" in backend:
             self.servers.append(Postgres(self.temporary))
             self.uri = self.servers[0].uri
@@ -146,10 +156,11 @@ class World:
     @property
     def environment(self):
         quiet = {"RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true", "RAY_AUTH_MODE": "token"}
+        quiet["RAY_TMPDIR"] = str(self.temporary)  # by which `kill_everything` finds them all
         # a lost node is noticed after 3 s instead of half a minute
         quick = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
         paths = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": self.uri, "OMP_NUM_THREADS": "1"}
-        return {**os.environ, **quiet, **quick, **paths, "DROWSY_S": str(self.drowsy_s)}
+        return {**os.environ, **quiet, **(quick if self.has_nodes else {}), **paths, "DROWSY_S": str(self.drowsy_s)}
 
     # Ray's nodes
 
@@ -181,11 +192,8 @@ class World:
                 command, env=self.environment, stdout=stream, stderr=stream, start_new_session=True
             )
         self.nodes.append(process)
-        end = time.monotonic() + START_S
-        while b"Ray runtime started" not in log.read_bytes():
-            if process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"a node of Ray did not start: {log.read_text()[-2000:]}")
-            time.sleep(0.2)
+        has_joined = lambda: b"Ray runtime started" in log.read_bytes()  # noqa: E731
+        wait_for(has_joined, process=process, told=lambda: log.read_text()[-2000:], most_s=START_S)
 
     def lose_node(self):
         node = self.nodes.pop(1)
@@ -197,10 +205,9 @@ class World:
     def launch(self):
         command = [sys.executable, "-m", "l2t_ray.sweep", f"{NAME}.yaml", "--json", "--no-probe"]
         command += ["--address", self.address] if self.has_nodes else []
-        environment = {**self.environment, "RAY_TMPDIR": str(self.temporary)}
         with (self.temporary / "launch.out").open("wb") as out, (self.temporary / "launch.err").open("ab") as err:
             self.driver = subprocess.Popen(
-                command, cwd=self.folder, env=environment, stdout=out, stderr=err, start_new_session=True
+                command, cwd=self.folder, env=self.environment, stdout=out, stderr=err, start_new_session=True
             )
 
     def kill_driver(self):
@@ -229,11 +236,29 @@ class World:
                 process.kill()
         for pid in pids:
             kill_tree(pid)
+        wait_for(self._nothing_is_left, most_s=60)
         for process in [*self.nodes, *([self.driver] if self.driver else [])]:
             process.wait()
         for server in self.servers:
             server.stop()
         self.nodes = []
+
+    def _nothing_is_left(self):
+        """Kills what is not below a process of ours any more: the Ray of a launch that was killed before."""
+        left = [process for process in psutil.process_iter() if self._is_ours(process) and not is_over(process)]
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        return not left
+
+    def _is_ours(self, process):
+        if process.pid == os.getpid():
+            return False
+        with contextlib.suppress(psutil.Error):
+            if str(self.temporary) in title_of(process):
+                return True
+            return process.environ().get("RAY_TMPDIR") == str(self.temporary)
+        return False
 
     def restart(self):
         for server in self.servers:
@@ -261,9 +286,12 @@ def prepare(folder, size, data_dir):
     """Writes a sweep file, and a source network whose weights are its seed's."""
     network = models.resnet(20, 0.125, 10)
     models.initialise(network, stream(0, "init"))
-    (folder / "drowsy.py").write_text(DROWSY)
+    method, hang_s = ("stepped", 3600) if size.gate else ("drowsy", 20)
+    (folder / f"{method}.py").write_text(Steps(folder).method if size.gate else DROWSY)
+    Steps(folder).allow(None)
     torch.save({"state_dict": network.state_dict()}, folder / "net.pt")
-    text = FILE.format(epochs=size.epochs, many=size.many, last=size.seeds - 1, data_dir=json.dumps(str(data_dir)))
+    given = {"epochs": size.epochs, "many": size.many, "last": size.seeds - 1, "others": [*range(size.others)]}
+    text = FILE.format(**given, method=method, hang_s=hang_s, data_dir=json.dumps(str(data_dir)))
     (folder / f"{NAME}.yaml").write_text(text)
 
 

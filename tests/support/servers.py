@@ -10,18 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
-
-def free_port():
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
+from tests.support.ports import free_port
+from tests.support.waiting import wait_for
 
 
 class MlflowServer:
@@ -36,21 +32,20 @@ class MlflowServer:
         self._command += ["--artifacts-destination", str(folder / "server-artifacts")]
         self._log = folder / "mlflow-server.log"
 
-    def start(self, wait_s=120):
+    def start(self):
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment.pop("MLFLOW_TRACKING_URI", None)
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, env=environment, start_new_session=True, stdout=log, stderr=log
             )
-        end = time.monotonic() + wait_s
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(f"{self.uri}/health", timeout=2).close()
-                return self
-            assert self.process.poll() is None, self._log.read_text()[-3000:]
-            time.sleep(0.2)
-        raise AssertionError(f"MLflow's server did not start in {wait_s} s: {self._log.read_text()[-3000:]}")
+        wait_for(self._answers, process=self.process, told=lambda: self._log.read_text()[-3000:], pause_s=0.2)
+        return self
+
+    def _answers(self):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{self.uri}/health", timeout=10).close()
+            return self.process.poll() is None  # and not somebody else's at this port
 
     def stop(self, number=signal.SIGKILL):
         if self.process is not None:
@@ -78,17 +73,16 @@ def google_storage(folder, bucket):
     with (Path(folder) / "google_storage.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
-                break
-            assert process.poll() is None, Path(log.name).read_text()[-3000:]
-            assert time.monotonic() < end, "Google's storage did not start in 30 s"
-            time.sleep(0.1)
+        wait_for(lambda: _listens(port), process=process, told=lambda: Path(log.name).read_text()[-3000:])
         yield port, credentials
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
+        return True
 
 
 def postgres_programs():
@@ -140,17 +134,17 @@ class Postgres:
 
         self.process = subprocess.Popen(self._command, **self._options)
         address = {"host": "127.0.0.1", "port": self.port, "user": self._user, "password": "planted-secret"}
-        end = time.monotonic() + 30
-        while True:
-            try:
+
+        def is_up():
+            with contextlib.suppress(psycopg.OperationalError):
                 with psycopg.connect(dbname="postgres", autocommit=True, **address) as connection:
                     for name in ("mlflow", "optuna"):
                         with contextlib.suppress(psycopg.errors.DuplicateDatabase):
                             connection.execute(f"CREATE DATABASE {name}")
-                return self
-            except psycopg.OperationalError:
-                assert time.monotonic() < end, "PostgreSQL did not start in 30 s"
-                time.sleep(0.2)
+                return True
+
+        wait_for(is_up, process=self.process)  # after a SIGKILL it recovers first
+        return self
 
     def stop(self, number=signal.SIGKILL):
         """SIGKILL to it and its children leaves it to recover at its next start; SIGINT is its fast shutdown."""
@@ -162,7 +156,11 @@ class Postgres:
             for child in family:  # each has a session of its own, and holds on to the memory that a new start wants
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
-            self.process.wait(30)
+            try:
+                self.process.wait(120)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
             self.process = None
 
     def __enter__(self):

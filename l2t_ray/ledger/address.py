@@ -1,4 +1,4 @@
-"""The address of the ledger: where MLflow is looked for, and how that is told without its password."""
+"""The address of the ledger: where MLflow is, and how to show that without its password."""
 
 import contextlib
 import os
@@ -15,17 +15,10 @@ SERVER_SCHEMES = ("http://", "https://")
 
 
 def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
-    """Where the ledger is: the argument, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
-
-    Args:
-        uri: of MLflow.
-        folder: the working folder.
-
-    Returns:
-        MLflow's tracking URI.
+    """Returns MLflow's address: the argument, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
 
     Raises:
-        InputError: if it is a folder of files, which MLflow 3.13 gave up, or another unknown kind.
+        InputError: if it is a folder of files, which MLflow 3.13 gave up, or of another unknown kind.
     """
     named = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or file_uri(folder.resolve() / "mlflow.db")
@@ -39,65 +32,29 @@ def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
 
 
 def file_uri(path: Path) -> str:
-    """The URI of a SQLite file: SQLAlchemy takes what follows a question mark for options, and decodes the rest.
-
-    Args:
-        path: absolute.
-
-    Returns:
-        What `database_file` makes the path of.
-    """
+    """Returns the URI of a SQLite file, the inverse of `database_file`; quotes what SQLAlchemy would decode."""
     return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def is_database(uri: str) -> bool:
-    """Whether the ledger is reached without a server of MLflow.
-
-    Args:
-        uri: of MLflow.
-
-    Returns:
-        True for SQLite, PostgreSQL, MySQL and SQL Server.
-    """
+    """Whether the address is that of a database (SQLite, PostgreSQL, MySQL, SQL Server), not of an MLflow server."""
     return uri.startswith(SQL_SCHEMES)
 
 
 def database_file(uri: str) -> Path | None:
-    """The file behind the URI.
-
-    Args:
-        uri: of MLflow.
-
-    Returns:
-        SQLite's file; None for everything else.
-    """
+    """Returns the file of a SQLite URI; None for every other address."""
     if not uri.startswith("sqlite"):
         return None
     return Path(unquote(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0]))
 
 
 def pages(uri: str) -> str:
-    """How MLflow's pages are reached.
-
-    Args:
-        uri: of MLflow.
-
-    Returns:
-        The server's address, or the command that opens a database's pages; without its password.
-    """
+    """Returns the server's address, or the command that opens a database's pages; without its password."""
     return mask(uri) if uri.startswith(SERVER_SCHEMES) else f"mlflow ui --backend-store-uri {shlex.quote(mask(uri))}"
 
 
 def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
-    """What is raised where MLflow, its database or the network fail; without secrets.
-
-    Args:
-        uri: of MLflow.
-        error: what was raised.
-
-    Returns:
-        The error to raise.
-    """
+    """Returns the error to raise where MLflow, its database or the network fails; its message holds no secrets."""
     first_line = (str(error).splitlines() or [""])[0]
     return LedgerUnavailableError(
         f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
@@ -107,7 +64,7 @@ def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
 
 @contextlib.contextmanager
 def reaching(uri: str) -> Iterator[None]:
-    """Turns whatever MLflow, its database or the network raise in the block into `unavailable`.
+    """Turns every exception in the block, whether of MLflow, its database or the network, into `unavailable`.
 
     Args:
         uri: of MLflow.

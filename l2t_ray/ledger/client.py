@@ -1,4 +1,4 @@
-"""MLflow's client, and its database: created whole, and mended after it was copied or moved.
+"""MLflow's client, and its SQLite database: creates it whole, and corrects it after it was copied or moved.
 
 MLflow stores absolute addresses of artifacts. An address is ours where it ends with `mlartifacts/NAME` (an
 experiment's) or `mlartifacts/NAME/RUN/artifacts`; a database that was moved gets the new folder's addresses.
@@ -19,27 +19,26 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FOLDER = "mlartifacts"  # beside the database
-OF_EXPERIMENT, OF_RUN = 1, 3  # names below it
+OF_EXPERIMENT, OF_RUN = 1, 3  # names in an address below that folder
 
 
 def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
-    """A client that neither prints nor waits long; a SQLite database that is not there yet is made.
+    """Returns a client that prints nothing and retries once; creates a SQLite database that does not exist yet.
 
     Args:
         uri: of MLflow.
         writing: whether a SQLite database that was copied or moved is first pointed at its artifacts.
-
-    Returns:
-        The client.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is the result's
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the spool waits; 7 tries would block for minutes
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for results
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
+    )  # MLflow's 7 tries block for minutes; the spool waits anyway
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # whatever fails comes back as an exception, too
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is also raised
     file = database_file(uri)
     if file is not None and not file.exists():
         _make(file)
@@ -49,7 +48,7 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
 
 
 def _make(file: Path) -> None:
-    """A database with MLflow's tables: what its migrations leave when they are ended half-way, it cannot go on from."""
+    """Creates a database beside the file and moves it there: MLflow cannot go on from half of its migrations."""
     from mlflow.tracking import MlflowClient
 
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +65,12 @@ def _make(file: Path) -> None:
 
 
 def beside(file: Path, address: str, depth: int = OF_RUN) -> Path | None:
-    """Where a folder of artifacts lies if it came along with the database.
+    """Returns the folder of artifacts in the `mlartifacts` beside a database, whether it exists or not.
 
     Args:
         file: the database.
-        address: of the folder, as MLflow keeps it.
-        depth: names in it below `mlartifacts`.
-
-    Returns:
-        The folder in the `mlartifacts` beside the database, there or not; None for an address that is none of ours.
+        address: of the folder, as MLflow stores it; the result is None for an address that is not ours.
+        depth: how many names the address has below `mlartifacts`.
     """
     place = _path(address)
     if place is None or len(place.parts) <= depth or place.parts[-depth - 1] != FOLDER:
@@ -83,20 +79,14 @@ def beside(file: Path, address: str, depth: int = OF_RUN) -> Path | None:
 
 
 def follow(file: Path) -> None:
-    """Points a database at the artifacts that came along with it, so that nothing is written where it was copied from.
-
-    A run whose artifacts have stayed behind keeps its address.
-
-    Args:
-        file: the database.
-    """
+    """Points a database at the artifacts that were moved with it; a run whose artifacts were not keeps its address."""
     with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'experiments'").fetchone():
             return
         experiments = connection.execute("SELECT experiment_id, artifact_location FROM experiments").fetchall()
         for experiment, old in [(experiment, location or "") for experiment, location in experiments]:
             new, stored = beside(file, old, OF_EXPERIMENT), _path(old)
-            if new is None or stored is None or not new.is_dir() or _same(stored, new):
+            if new is None or stored is None or not new.is_dir() or stored.resolve() == new.resolve():
                 continue
             runs = connection.execute(
                 "SELECT run_uuid, artifact_uri FROM runs WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
@@ -116,12 +106,6 @@ def follow(file: Path) -> None:
 def _path(address: str) -> Path | None:
     place = urlparse(address)
     return Path(unquote(place.path)) if place.scheme in ("", "file") and place.path else None
-
-
-def _same(one: Path, other: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return one.samefile(other)
-    return False
 
 
 def _exists(path: Path | None) -> bool:

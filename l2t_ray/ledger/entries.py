@@ -1,21 +1,21 @@
-"""What the ledger says of many runs at once: the few tags and last values that a launch needs."""
+"""What the ledger holds of many runs at once: the few tags and last metric values that a launch needs."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-IDENTITY = ("kind", "key")  # tags, without the prefix l2t.
-TAGS = (  # without the prefix l2t.
-    *("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace"),
-)
+# tags, without the prefix l2t.
+IDENTITY = ("kind", "key")
+TAGS = ("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace")
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
-TRACED = ("trace", "trace_of")  # tags of an entry: what it has traced, and of which training
+TRACED = ("trace", "trace_of")  # what a run has traced, and in which training
+
 History = list[tuple[str, int, float]]  # run id, step, value
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One of our runs in the ledger."""
+    """One of this project's runs in the ledger."""
 
     run_id: str
     experiment: str
@@ -38,58 +38,27 @@ class Entry:
 
 
 def is_number(value: float | None) -> bool:
-    """Whether a metric counts, for a launch as for a report.
-
-    Args:
-        value: as MLflow gives it; None where it has none.
-
-    Returns:
-        False for none, for a nan and for infinity, which MLflow stores as 1.8e308.
-    """
+    """Whether a metric has a finite value; MLflow stores infinity as 1.8e308."""
     return value is not None and abs(value) < 1e308
 
 
 def oldest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """The order in which all that read them expect them.
-
-    Args:
-        entries: of the ledger.
-
-    Returns:
-        By start, then by run id.
-    """
+    """Returns the entries by start, then by run id: the order that every reader of them expects."""
     return sorted(entries, key=lambda entry: (entry.start_ms, entry.run_id))
 
 
 def finished(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, Entry]:
-    """The finished runs among these keys.
-
-    Args:
-        entries: of the ledger, oldest first.
-        keys: of runs.
-
-    Returns:
-        Key to its oldest finished entry.
-    """
+    """Returns the oldest finished entry of each of these keys that has one; entries come oldest first."""
     wanted = set(keys)
-    found: dict[str, Entry] = {}
+    oldest: dict[str, Entry] = {}
     for entry in entries:
         if entry.status == "FINISHED" and entry.kind == "run" and entry.key in wanted:
-            found.setdefault(entry.key, entry)
-    return found
+            oldest.setdefault(entry.key, entry)
+    return oldest
 
 
 def unwanted(entries: Iterable[Entry], sweep: str, keys: Collection[str]) -> set[str]:
-    """The finished runs that a sweep has trained and wants no longer: of another `--set`, or of an older file.
-
-    Args:
-        entries: of the ledger.
-        sweep: its name.
-        keys: of all the runs that it wants.
-
-    Returns:
-        Their keys.
-    """
+    """Returns the keys of a sweep's finished runs outside `keys`: runs of another `--set`, or of an older file."""
     return {
         entry.key
         for entry in entries
@@ -98,33 +67,22 @@ def unwanted(entries: Iterable[Entry], sweep: str, keys: Collection[str]) -> set
 
 
 def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """The finished runs that lack a trace they are asked for, and that no attempt at it has ended without a result.
+    """Returns the keys of finished runs that lack a requested trace, unless an attempt at it has failed.
 
     Args:
         entries: of the ledger.
         done: finished runs by key.
-        traced: key to what is asked for (`Run.traced`), where anything is.
-
-    Returns:
-        Their keys.
+        traced: key to the requested traces (`Run.traced`), where there are any.
     """
-    there: dict[str, set[str]] = {}
+    attempted: dict[str, set[str]] = {}
     for entry in entries:
         if entry.kind == "run" and entry.status in {"FINISHED", "FAILED"} and entry.key in traced:
-            there.setdefault(entry.key, set()).update(entry.tags.get("trace", "").split())
-    return [key for key, asked in traced.items() if key in done and not there[key].issuperset(asked)]
+            attempted.setdefault(entry.key, set()).update(entry.tags.get("trace", "").split())
+    return [key for key, asked in traced.items() if key in done and not attempted[key].issuperset(asked)]
 
 
 def failures(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The runs among these keys that ended without a result, and got none from another attempt.
-
-    Args:
-        entries: of the ledger, oldest first.
-        keys: of runs.
-
-    Returns:
-        Key to (outcome, reason) of the latest attempt.
-    """
+    """Returns key to (outcome, reason) of the latest failed attempt, for the keys without a finished run."""
     entries, wanted = list(entries), set(keys)
     done = finished(entries, wanted)
     return {

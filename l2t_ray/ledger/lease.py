@@ -1,8 +1,8 @@
 """The right to write a sweep's results: a lease in the ledger itself, because two hosts do not share a lock file.
 
 MLflow has no compare-and-swap, but a param of a run is written once: the first value stays, others are refused. The
-lease is one MLflow run of the experiment (tag `l2t.kind=lease`) whose params `term.1`, `term.2`, ... each name a
-holder; the highest term holds. It is taken by writing the next term, and kept by a heartbeat tag.
+lease is one MLflow run of the experiment (tag `l2t.kind=lease`). Its params `term.1`, `term.2`, ... each name a holder;
+the highest term counts. A process takes the lease by writing the next term, and keeps it by a heartbeat tag.
 """
 
 import json
@@ -16,13 +16,12 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
 
 HEARTBEAT_S = 5.0
-EXPIRES_S = 30.0  # without a heartbeat, watched by the clock of whoever wants the lease: clocks of two hosts may differ
+EXPIRES_S = 30.0  # without a heartbeat, by the clock of the process that wants the lease: hosts' clocks differ
 KIND, BEAT, RELEASED = "lease", "l2t.heartbeat", "l2t.released"
 
 _TERM = re.compile(r"term\.(\d+)")
@@ -32,11 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, told from every other one, also after its number was given to another."""
+    """A process, distinct from every other one, even after its number was given to another."""
 
     host: str
     boot: str  # the kernel's id of this boot; empty where it has none
-    space: str  # of process numbers: containers count their own
+    space: str  # the namespace of process numbers: each container counts its own
     pid: int
     started: str  # in ticks after the boot
     since: str
@@ -44,7 +43,7 @@ class Holder:
 
     @classmethod
     def here(cls) -> Self:
-        """This process, with a token of its own for every call."""
+        """Returns this process, with a new token for every call."""
         boot, space = _boot()
         return cls(
             host=socket.gethostname(),
@@ -58,14 +57,7 @@ class Holder:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """The holder that a term names.
-
-        Args:
-            text: JSON.
-
-        Returns:
-            The holder; of an unknown process where somebody has changed the text.
-        """
+        """Returns the holder that a term's JSON names, or an unknown one where somebody has changed the text."""
         try:
             values = json.loads(text)
             return cls(**{entry.name: entry.type(values[entry.name]) for entry in fields(cls) if callable(entry.type)})
@@ -73,11 +65,7 @@ class Holder:
             return cls("an unknown host", "", "", 0, "", "an unknown time", text)
 
     def lives(self) -> bool | None:
-        """Whether the process is there.
-
-        Returns:
-            None where that cannot be seen from here.
-        """
+        """Whether the process is running; None where this process cannot see that."""
         if not self.boot or (self.boot, self.space) != _boot():
             return None
         return _started(self.pid) == self.started
@@ -87,7 +75,7 @@ class Holder:
 
 
 class Lease:
-    """One writer of an experiment, for a `with` block.
+    """Makes this process the only writer of an experiment, for a `with` block.
 
     Attributes:
         me: this holder.
@@ -106,7 +94,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
-        """Takes the lease; waits up to `EXPIRES_S` to see whether a holder on another host lives.
+        """Takes the lease; waits up to `EXPIRES_S` to see whether a holder on another host is alive.
 
         Returns:
             This lease.
@@ -115,8 +103,8 @@ class Lease:
             InputError: if another process holds it.
         """
         try:
-            while found := [run for run in self._find() if run not in self._runs]:
-                for run_id in found:
+            while new := [run for run in self._find() if run not in self._runs]:
+                for run_id in new:
                     self._take(run_id)
         except BaseException:
             self._release()
@@ -124,10 +112,8 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Gives the lease back, if the ledger answers; it expires otherwise."""
+    def __exit__(self, *_: object) -> None:
+        """Releases the lease, if the ledger answers; otherwise it expires."""
         self._ended.set()
         self._thread.join()
         self._release()
@@ -138,10 +124,10 @@ class Lease:
         return self._lost
 
     def check(self) -> None:
-        """Makes sure that nobody has taken over; asks the ledger, unless it has just said so.
+        """Makes sure that no other process has taken over; asks the ledger, unless it has just answered.
 
         Raises:
-            LedgerUnavailableError: if somebody has.
+            LedgerUnavailableError: if one has.
         """
         if not self._lost and time.monotonic() - self._seen_s > HEARTBEAT_S:
             self._look()
@@ -149,12 +135,12 @@ class Lease:
             raise LedgerUnavailableError(self._lost)
 
     def _find(self) -> list[str]:
-        found = self._search()
-        if not found:
+        runs = self._search()
+        if not runs:
             tags = {"l2t.kind": KIND, "l2t.sweep": self._sweep}
             self._client.create_run(self._experiment_id, tags=tags, run_name="lease")
-            found = self._search()
-        return found
+            runs = self._search()
+        return runs
 
     def _search(self) -> list[str]:
         runs = self._client.search_runs([self._experiment_id], f"tags.`l2t.kind` = '{KIND}'")
@@ -212,7 +198,7 @@ class Lease:
                 self._look()
                 for run_id in self._runs if not self._lost else ():
                     self._client.set_tag(run_id, BEAT, _beat_of(self.term))
-            except Exception as error:  # the ledger is away: nobody else can take the lease either
+            except Exception as error:  # the ledger does not answer, so nobody else can take the lease either
                 logger.debug("no heartbeat: %r", error)
             if self._lost:
                 self._on_lost(self._lost)
@@ -236,8 +222,8 @@ class Lease:
                 if holder is not None and holder.token == self.me.token:
                     self._client.set_tag(run_id, RELEASED, str(term))
                     self._client.set_terminated(run_id, "FINISHED")
-        except Exception as error:  # it expires
-            logger.debug("the lease is not given back: %r", error)
+        except Exception as error:  # it will expire
+            logger.debug("the lease is not released: %r", error)
         self._runs, self.term = [], 0
 
 

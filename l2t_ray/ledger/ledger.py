@@ -1,8 +1,8 @@
-"""The ledger: which runs are finished, with which result, in MLflow, which only this file and `mlflow_client` import.
+"""The ledger in MLflow: which runs are finished, with which result.
 
-Runs are written through `MlflowClient` with explicit ids by one process. Through a server they are read by MLflow's own
-search; a database at hand is read by SQL, because that search loads every param, metric and tag of every run.
-One object in one long file: reading, writing, the lease and the manifest share a client and an experiment.
+One process writes runs, through `MlflowClient` with explicit ids. A server is read by MLflow's own search; a database
+is read by SQL, because that search loads every param, metric and tag of every run.
+Reading, writing, the lease and the manifest share a client and an experiment, so they are one class.
 """
 
 import base64
@@ -24,11 +24,11 @@ from l2t_ray.errors import InputError, mask
 from l2t_ray.files import HOME
 from l2t_ray.ledger.address import database_file, is_database, reaching, tracking_uri
 from l2t_ray.ledger.client import FOLDER, connect
-from l2t_ray.ledger.entries import METRICS, Entry, failures, finished
+from l2t_ray.ledger.entries import METRICS, Entry, oldest_first
 from l2t_ray.ledger.lease import Lease
-from l2t_ray.ledger.manifest import Wanted, manifest
-from l2t_ray.ledger.server import search_entries
-from l2t_ray.ledger.spool import Record, Result, Spool
+from l2t_ray.ledger.manifest import manifest
+from l2t_ray.ledger.server import paged, search_entries
+from l2t_ray.ledger.spool import Ended, Record, Spool
 from l2t_ray.ledger.sql import select_entries
 from l2t_ray.training.trace_file import ARTIFACT as TRACES
 from l2t_ray.training.trace_file import merge
@@ -37,18 +37,18 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100  # MLflow's limits
-# refusals of a value; everything else may pass when it is tried again
+# MLflow's refusals of a value; any other error may pass when the write is tried again
 REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS"})
 
 logger = logging.getLogger(__name__)
 
 
 class Ledger:
-    """MLflow as the record of what has been trained, with a spool before it.
+    """The record in MLflow of what has been trained, with a spool in front of it.
 
     Attributes:
-        sweep: the experiment that new runs go to.
-        uri: where; may hold a password, so only `shown_uri` is ever printed.
+        sweep: the experiment of new runs.
+        uri: MLflow's address; it may hold a password, so that only `shown_uri` is ever printed.
         spool: results that MLflow does not have yet.
     """
 
@@ -57,7 +57,7 @@ class Ledger:
         self.folder = folder.resolve()
         self.uri = tracking_uri(uri, folder)
         self.spool = Spool(self.folder / HOME / sweep / "spool")
-        self._attempted: set[str] = set()  # keys that may lie in MLflow already, in part
+        self._attempted: set[str] = set()  # keys of which MLflow may already hold a part
         self._lease: Lease | None = None
 
     @property
@@ -66,7 +66,7 @@ class Ledger:
         return mask(self.uri)
 
     def entries(self, also: Iterable[str] = ()) -> list[Entry]:
-        """Every run of every experiment that this project wrote, oldest first.
+        """Returns every run of every experiment that this project wrote, oldest first.
 
         Args:
             also: names of further metrics.
@@ -83,37 +83,12 @@ class Ledger:
             if file is not None and not file.exists():
                 return []
             if is_database(self.uri):
-                found = [*select_entries(self.uri, names)]
-            else:
-                found = [
-                    *search_entries(self._client, {one.experiment_id: one.name for one in self._experiments()}, names)
-                ]
-        return sorted(found, key=lambda entry: (entry.start_ms, entry.run_id))
-
-    def finished(self, keys: Iterable[str]) -> dict[str, str]:
-        """The runs among these that are finished.
-
-        Args:
-            keys: of runs.
-
-        Returns:
-            Key to MLflow's run id, the oldest where there are several.
-        """
-        return {key: entry.run_id for key, entry in finished(self.entries(), keys).items()}
-
-    def failures(self, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """The runs among these that have ended without a result.
-
-        Args:
-            keys: of runs.
-
-        Returns:
-            Key to (outcome, reason) of the latest attempt.
-        """
-        return failures(self.entries(), keys)
+                return oldest_first(select_entries(self.uri, names))
+            experiments = {one.experiment_id: one.name for one in paged(self._client.search_experiments)}
+            return oldest_first(search_entries(self._client, experiments, names))
 
     def open(self) -> None:
-        """Makes sure that results can be written: database, schema and experiment exist.
+        """Creates the database, its tables and the experiment where they are missing.
 
         Raises:
             InputError: if the experiment was deleted.
@@ -126,10 +101,10 @@ class Ledger:
 
     @contextlib.contextmanager
     def writing(self, on_lost: Callable[[str], None] = lambda reason: None) -> Iterator[Lease]:
-        """Makes this process the experiment's only writer, also among hosts; makes database and experiment.
+        """Makes this process the experiment's only writer, also among hosts; creates what `open` creates.
 
         Args:
-            on_lost: told, in another thread, when another process has taken over.
+            on_lost: called with the reason, in another thread, when another process has taken over.
 
         Yields:
             The lease.
@@ -151,7 +126,7 @@ class Ledger:
     def settle(self) -> int:
         """Ends the runs that a killed writer left RUNNING and whose results are not in the spool here.
 
-        Only for the experiment's one writer. Should such a result turn up in another host's spool, it is completed.
+        Only the experiment's one writer may call it. A result that turns up later in another host's spool is written.
 
         Returns:
             How many there were; they are trained again.
@@ -160,29 +135,29 @@ class Ledger:
             LedgerUnavailableError: if the ledger does not answer.
         """
         waiting = {path.stem for path in self.spool.paths()}
-        left = [
+        abandoned = [
             entry
             for entry in self.entries()
             if entry.kind == "run" and entry.status == "RUNNING" and entry.experiment == self.sweep
             if entry.key not in waiting
         ]
         with reaching(self.uri):
-            for entry in left:
+            for entry in abandoned:
                 self._client.set_tag(entry.run_id, "l2t.outcome", "lost")
                 self._client.set_tag(entry.run_id, "l2t.reason", "its launch was killed while it wrote this run")
                 self._client.set_terminated(entry.run_id, "KILLED")
-        return len(left)
+        return len(abandoned)
 
     def record(
-        self, run: Run, result: Result, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
+        self, run: Run, result: Ended, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
     ) -> Record:
-        """Spools how a run ended; `flush` carries it on, and may be called from another thread.
+        """Spools how a run ended; `flush` writes it to MLflow, from this or another thread.
 
         Args:
             run: the run.
             result: how it ended.
             cell: the cell's name in this sweep.
-            data_sha: what the images were, if not a settings' entry.
+            data_sha: digest of its images, where the settings do not hold it.
             tags: further ones, without the prefix `l2t.` (device, shape).
 
         Returns:
@@ -193,16 +168,16 @@ class Ledger:
         return record
 
     def flush(self, on_written: Callable[[str], None] = lambda key: None) -> int:
-        """Writes every spooled result into MLflow, each once however often this is called or was interrupted.
+        """Writes every spooled result into MLflow, each once, however often this is called or was interrupted.
 
         Args:
-            on_written: told the key of every result that MLflow holds now.
+            on_written: called with the key of every result that MLflow now holds.
 
         Returns:
-            How many are left because MLflow refuses them; the reason is logged.
+            How many remain because MLflow refuses them; the reason is logged.
 
         Raises:
-            LedgerUnavailableError: if the ledger does not answer, or another process is its writer by now; the results
+            LedgerUnavailableError: if the ledger does not answer, or another process has become its writer; the results
                 stay in the spool.
         """
         if self._lease is not None:
@@ -221,12 +196,12 @@ class Ledger:
             on_written(record.key)
         return len(self.spool)
 
-    def write_manifest(self, sweep: Wanted, entries: Iterable[Entry]) -> None:
-        """Lists the wanted runs in the experiment's manifest run, so that a report knows what is missing.
+    def write_manifest(self, sweep: Any, entries: Iterable[Entry]) -> None:
+        """Lists a sweep's runs in the experiment's manifest run, so that a report knows which are missing.
 
         Args:
-            sweep: the whole sweep.
-            entries: the ledger's, to see whether it is there already.
+            sweep: the whole `l2t_ray.sweepfile.read.Sweep`.
+            entries: the ledger's, which show whether the same list is already there.
         """
         content = json.dumps(manifest(sweep), separators=(",", ":"))
         digest = hashlib.sha256(content.encode()).hexdigest()
@@ -247,7 +222,7 @@ class Ledger:
             self._client.set_terminated(run_id, "FINISHED")
 
     def write_launch(self, content: Mapping[str, Any]) -> None:
-        """Keeps what a launch was predicted to take, what it took, and how busy its devices were.
+        """Stores a launch's predicted and actual duration, and how busy its devices were.
 
         Args:
             content: plain values with `started_ms`; the manifest run gets it as `launches/STARTED_MS.json`, and a tag
@@ -255,9 +230,9 @@ class Ledger:
         """
         with reaching(self.uri):
             query = "tags.`l2t.kind` = 'manifest'"
-            found = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
-            if found:
-                name, run_id = f"launches/{content['started_ms']}.json", found[0].info.run_id
+            manifests = self._client.search_runs([self._experiment.experiment_id], query, order_by=["start_time DESC"])
+            if manifests:
+                name, run_id = f"launches/{content['started_ms']}.json", manifests[0].info.run_id
                 self._client.log_text(run_id, json.dumps(content), name)
                 self._client.set_tag(run_id, f"l2t.launch.{content['started_ms']}", name)
 
@@ -268,12 +243,13 @@ class Ledger:
         is_new = record.key in self.spool.own and record.key not in self._attempted
         if not is_new or "trace" in record.tags:
             order = ["attributes.start_time ASC"]
-            known = client.search_runs(self._experiment_ids(), f"tags.`l2t.key` = '{record.key}'", order_by=order)
+            experiment_ids = [one.experiment_id for one in paged(client.search_experiments)]
+            known = client.search_runs(experiment_ids, f"tags.`l2t.key` = '{record.key}'", order_by=order)
             begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
             whole = [run for run in known if run.info.status == "FINISHED"]
             if whole and record.outcome == "finished":
                 self._add_trace(whole[0], record)
-                for double in set(begun) - {run.info.run_id for run in whole}:  # begun here, finished by another sweep
+                for double in set(begun) - {run.info.run_id for run in whole}:  # another sweep has finished this run
                     client.delete_run(double)
                 return
             if begun:
@@ -314,7 +290,7 @@ class Ledger:
         client.set_terminated(run_id, "FINISHED" if record.outcome == "finished" else "FAILED", end_time=record.end_ms)
 
     def _add_trace(self, run: Any, record: Record) -> None:
-        """Puts a repeated training's trace beside the result that counts, with what it traced before."""
+        """Adds a repeated training's trace to the run that holds the result, merged with its earlier trace."""
         known = run.data.tags.get("l2t.trace", "").split()
         if TRACES not in record.artifacts or run.info.start_time == record.start_ms:
             return
@@ -325,12 +301,14 @@ class Ledger:
                 content = merge(Path(self._client.download_artifacts(run_id, TRACES, folder)).read_bytes(), content)
         self._log_files(run_id, {TRACES: content})
         ended = {name: points[-1][1] for name, points in record.metrics.items() if points}
-        there = {name: run.data.metrics[name] for name in ended if name in run.data.metrics}
-        same = all(there[name] == ended[name] for name in there)
-        told = "the same metrics" if same else f"test accuracy {ended.get('test_accuracy_percent', math.nan):.2f} %"
-        self._client.set_tag(run_id, "l2t.trace_of", f"a repeated training with {told}")
+        there = run.data.metrics
+        same = all(there[name] == value for name, value in ended.items() if name in there)
+        result = "the same metrics" if same else f"test accuracy {ended.get('test_accuracy_percent', math.nan):.2f} %"
+        self._client.set_tag(run_id, "l2t.trace_of", f"a repeated training with {result}")
         asked = {*known, *record.tags["trace"].split()}
-        self._client.set_tag(run_id, "l2t.trace", " ".join(sorted(asked)))  # last: now it is whole
+        self._client.set_tag(
+            run_id, "l2t.trace", " ".join(sorted(asked))
+        )  # last: this tag says that the trace is complete
 
     def _log_files(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -346,23 +324,14 @@ class Ledger:
     @functools.cached_property
     def _experiment(self) -> Any:
         with reaching(self.uri):
-            found = self._client.get_experiment_by_name(self.sweep)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(self.sweep)
+            if experiment is None:
                 location = None
                 if file := database_file(self.uri):
                     with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection:
-                        connection.execute("PRAGMA journal_mode=WAL")  # reports read while a sweep writes; it stays
+                        connection.execute(
+                            "PRAGMA journal_mode=WAL"
+                        )  # reports can read while a sweep writes; the file keeps it
                     location = (file.resolve().parent / FOLDER / self.sweep).as_uri()
-                found = self._client.get_experiment(self._client.create_experiment(self.sweep, location))
-            return found
-
-    def _experiment_ids(self) -> list[str]:
-        return [experiment.experiment_id for experiment in self._experiments()]
-
-    def _experiments(self) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_experiments(max_results=1000, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
+                experiment = self._client.get_experiment(self._client.create_experiment(self.sweep, location))
+            return experiment

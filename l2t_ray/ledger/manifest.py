@@ -1,32 +1,13 @@
-"""The runs that a sweep wants, kept for the report: what is missing cannot be seen in what is there."""
+"""The runs that a sweep wants, stored for the report, which could not tell otherwise what is missing."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
-
-from l2t_ray.config import Run
+from typing import Any
 
 
-class Wanted(Protocol):
-    """A sweep, as far as the ledger knows it: `sweepfile.Sweep`."""
-
-    @property
-    def name(self) -> str:
-        """The experiment."""
-
-    @property
-    def runs(self) -> Mapping[str, Run]:
-        """By key."""
-
-    @property
-    def cells(self) -> Mapping[str, str]:
-        """Key to cell."""
-
-
-def manifest(sweep: Wanted) -> dict[str, Any]:
-    """What a report has to know of the wanted runs.
+def manifest(sweep: Any) -> dict[str, Any]:
+    """Returns what a report has to know of a sweep's runs.
 
     Args:
-        sweep: the whole sweep.
+        sweep: a whole `l2t_ray.sweepfile.read.Sweep`.
 
     Returns:
         {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}, and `design` where one is declared

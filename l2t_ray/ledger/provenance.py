@@ -1,4 +1,4 @@
-"""What made a result: the commit of the code and the versions that can change a number."""
+"""What produced a result: the commit of the code, and the versions that can change a number."""
 
 import functools
 import importlib.metadata
@@ -13,11 +13,7 @@ PACKAGES = ("l2t-ray", "torch", "torchvision", "ray", "mlflow", "numpy")
 
 @functools.cache
 def commit() -> str:
-    """The code's git commit, with "-dirty" where files differ from it.
-
-    Returns:
-        40 hex digits; empty outside a checkout.
-    """
+    """Returns the code's git commit in 40 hex digits, with "-dirty" where files differ; empty outside a checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
@@ -26,13 +22,10 @@ def commit() -> str:
 
 
 def versions(files: Mapping[str, str] | None = None) -> str:
-    """Python's and the installed packages' versions, and those of files that no package and no commit holds.
+    """Returns the versions of Python, the packages and a method's own files, as a JSON object by name.
 
     Args:
         files: a method's own, name to what tells two versions apart (`registry.CODE`).
-
-    Returns:
-        A JSON object of name to version.
     """
     return json.dumps({**_installed(), **(files or {})})
 

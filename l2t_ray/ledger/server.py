@@ -1,4 +1,4 @@
-"""The ledger behind an MLflow server: its search paged, its histories asked for on several threads."""
+"""A ledger behind an MLflow server: reads its search page by page, and its histories on several threads."""
 
 import contextlib
 import functools
@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from l2t_ray.errors import InputError, mask
-from l2t_ray.ledger.address import unavailable
+from l2t_ray.ledger.address import reaching
 from l2t_ray.ledger.client import connect
 from l2t_ray.ledger.entries import (
     IDENTITY,
@@ -34,90 +34,44 @@ class Server:
         self._runs: dict[str, Any] = {}
 
     def entries(self) -> list[Entry]:
-        """Every run that this project wrote.
-
-        Returns:
-            Runs of all kinds and outcomes, oldest first.
-        """
-        with self._reaching():
-            names = {found.experiment_id: found.name for found in paged(self._client.search_experiments)}
+        """Returns every run that this project wrote, of all kinds and outcomes, oldest first."""
+        with reaching(self.uri):
+            names = {one.experiment_id: one.name for one in paged(self._client.search_experiments)}
             self._runs = {run.info.run_id: run for run in search_runs(self._client, names)}
         return oldest_first(read_entry(run, names, tags_wanted=TRACED) for run in self._runs.values())
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
-        """Tags, params and last metric values, as `entries` has already read them.
-
-        Args:
-            run_ids: of MLflow.
-
-        Returns:
-            By run id.
-        """
-        found = {}
+        """Returns the tags, params and last metric values by run id, which `entries` has already read."""
+        details = {}
         for run_id in run_ids:
             data = self._runs[run_id].data
             tags = {name.removeprefix("l2t."): text for name, text in data.tags.items() if name.startswith("l2t.")}
-            found[run_id] = Details(tags, dict(data.params), dict(data.metrics))
-        return found
+            details[run_id] = Details(tags, dict(data.params), dict(data.metrics))
+        return details
 
     def histories(self, run_ids: Collection[str], metric: str) -> History:
-        """Every value of one metric; the client has no call for several runs, so several are asked at once.
-
-        Args:
-            run_ids: of MLflow.
-            metric: its name.
-
-        Returns:
-            (run id, step, value), sorted.
-        """
+        """Returns every value of one metric as (run id, step, value), sorted; asks for several runs at once."""
 
         def read(run_id: str) -> History:
             return [(run_id, point.step, point.value) for point in self._client.get_metric_history(run_id, metric)]
 
-        with self._reaching(), ThreadPoolExecutor(THREADS) as pool:
+        with reaching(self.uri), ThreadPoolExecutor(THREADS) as pool:
             return sorted(point for points in pool.map(read, run_ids) for point in points)
 
     def artifact(self, entry: Entry, name: str) -> bytes | None:
-        """A file that a run stored.
-
-        Args:
-            entry: the run.
-            name: of the file.
-
-        Returns:
-            Its content, or None where the run has no such file.
-        """
+        """Returns the content of a file that a run stored; None where the run has no such file."""
         return download(self.uri, entry, name)
 
     @functools.cached_property
     def _client(self) -> Any:
         return connect(self.uri)
 
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
-        client = self._client
-        from mlflow.exceptions import MlflowException
-
-        try:
-            yield
-        except MlflowException as error:
-            raise unavailable(client.tracking_uri, error) from None
-
 
 def download(uri: str, entry: Entry, name: str) -> bytes | None:
-    """A file that a run stored, wherever MLflow keeps its artifacts.
-
-    Args:
-        uri: of MLflow.
-        entry: the run.
-        name: of the file.
-
-    Returns:
-        Its content, or None where the run has no such file.
-    """
+    """Returns the content of a run's file, wherever MLflow keeps it; None where the run has no such file."""
     import tempfile
 
-    within = str(PurePosixPath(name).parent)  # what lies deeper is not listed
+    within = str(PurePosixPath(name).parent)  # MLflow lists one folder at a time
     with artifacts_of(entry, name), tempfile.TemporaryDirectory() as folder:
         client = connect(uri)
         if name not in [item.path for item in client.list_artifacts(entry.run_id, None if within == "." else within)]:
@@ -127,14 +81,11 @@ def download(uri: str, entry: Entry, name: str) -> bytes | None:
 
 @contextlib.contextmanager
 def artifacts_of(entry: Entry, name: str) -> Iterator[None]:
-    """Tells of a file that cannot be reached, whatever the store's library raises.
+    """Reports a file that cannot be reached, whatever the store's library raises.
 
     Args:
         entry: the run.
         name: of the file.
-
-    Yields:
-        Nothing.
 
     Raises:
         InputError: with the run, the file and its address.
@@ -143,22 +94,16 @@ def artifacts_of(entry: Entry, name: str) -> Iterator[None]:
         yield
     except Exception as error:
         first_line = (str(error).splitlines() or [""])[0]
-        told = f"{type(error).__name__}: {mask(first_line)}".removesuffix(": ")
+        reason = f"{type(error).__name__}: {mask(first_line)}".removesuffix(": ")
         raise InputError(
-            f"run {entry.run_id}: {name} must be readable at {mask(entry.artifact_uri) or 'its address'}, got {told}; "
-            "make that store reachable from here, with its library and credentials, or copy the folder there"
+            f"run {entry.run_id}: {name} must be readable at {mask(entry.artifact_uri) or 'its address'}, "
+            f"got {reason}; make that store reachable from here, with its library and credentials, "
+            "or copy the folder there"
         ) from error
 
 
 def paged(search: Callable[..., Any]) -> Iterator[Any]:
-    """All that one of MLflow's searches finds.
-
-    Args:
-        search: takes `max_results` and `page_token`.
-
-    Yields:
-        What its pages hold.
-    """
+    """Yields everything that one of MLflow's searches finds; `search` takes `max_results` and `page_token`."""
     token = None
     while True:
         page = search(max_results=RUNS_A_PAGE, page_token=token)
@@ -168,31 +113,14 @@ def paged(search: Callable[..., Any]) -> Iterator[Any]:
 
 
 def search_runs(client: Any, experiment_ids: Collection[str]) -> Iterator[Any]:
-    """Asks MLflow's own search, for a ledger behind a server.
-
-    Args:
-        client: an MlflowClient.
-        experiment_ids: where to look.
-
-    Yields:
-        MLflow's run of every run that this project wrote, in no order.
-    """
+    """Yields MLflow's run of every run that this project wrote, in no order."""
     yield from paged(functools.partial(client.search_runs, [*experiment_ids], "tags.`l2t.kind` LIKE '%'"))
 
 
 def search_entries(
     client: Any, experiments: Mapping[str, str], metrics_wanted: Iterable[str] = METRICS
 ) -> Iterator[Entry]:
-    """What `select_entries` reads, of a ledger behind a server.
-
-    Args:
-        client: an MlflowClient.
-        experiments: id to name.
-        metrics_wanted: names.
-
-    Yields:
-        Every run that this project wrote, in no order.
-    """
+    """Yields every run that this project wrote, in no order; `experiments` maps id to name."""
     for run in search_runs(client, experiments):
         yield read_entry(run, experiments, metrics_wanted)
 
@@ -203,16 +131,13 @@ def read_entry(
     metrics_wanted: Iterable[str] = (),
     tags_wanted: Iterable[str] = TAGS,
 ) -> Entry:
-    """An entry from MLflow's run.
+    """Returns the entry of one of MLflow's runs.
 
     Args:
         run: MLflow's.
         experiments: id to name.
         metrics_wanted: names.
-        tags_wanted: without their prefix; kind and key are always there.
-
-    Returns:
-        The entry.
+        tags_wanted: without their prefix; kind and key are always included.
     """
     tags, metrics, info = run.data.tags, run.data.metrics, run.info
     return Entry(

@@ -1,4 +1,4 @@
-"""Results on their way to the ledger: one durable file a run, removed when MLflow has it."""
+"""Results on their way to the ledger: one durable file for each run, removed when MLflow has the result."""
 
 import contextlib
 import dataclasses
@@ -9,57 +9,23 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from l2t_ray import registry
-from l2t_ray.config import Run
+from l2t_ray.config import Run, flat
 from l2t_ray.errors import mask
 from l2t_ray.files import write_atomic
 from l2t_ray.ledger import provenance
 
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
-
 REASON_CHARACTERS = 1000
-
 
 logger = logging.getLogger(__name__)
 
 
-class Result(Protocol):
-    """How a run ended: `training.Outcome`, or what the queue makes of a run that raised."""
-
-    @property
-    def key(self) -> str:
-        """The run's key."""
-
-    @property
-    def status(self) -> str:
-        """finished, diverged or failed."""
-
-    @property
-    def reason(self) -> str:
-        """Empty when finished."""
-
-    @property
-    def metrics(self) -> Series:
-        """Name to (epoch, value), epochs from 1."""
-
-    @property
-    def wall_s(self) -> float:
-        """Of all sessions."""
-
-    @property
-    def peak_bytes(self) -> int:
-        """Of memory."""
-
-    @property
-    def artifacts(self) -> Mapping[str, str]:
-        """Files as base64, by name."""
-
-
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended, as a worker or the queue tells it."""
+    """How a run ended, as a worker or the queue reports it."""
 
     key: str
     status: str  # finished, diverged, failed
@@ -71,14 +37,7 @@ class Ended:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Takes over what the ledger keeps of `Outcome.to_json()`.
-
-        Args:
-            values: the plain values.
-
-        Returns:
-            The same, typed.
-        """
+        """Returns the part of `Outcome.to_json()` that the ledger keeps."""
         series = values["metrics"].items()
         metrics = {name: [(int(epoch), float(value)) for epoch, value in points] for name, points in series}
         given = {entry.name: values[entry.name] for entry in fields(cls) if entry.name in values}
@@ -87,7 +46,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Record:
-    """Everything that one finished, diverged or failed run leaves in MLflow."""
+    """Everything that a finished, diverged or failed run leaves in MLflow."""
 
     key: str
     sweep: str
@@ -103,21 +62,18 @@ class Record:
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod
-    def of(cls, run: Run, result: Result, sweep: str, cell: str, *, data_sha: str, tags: Mapping[str, str]) -> Self:
-        """How a run ended, with everything by which it is found again.
+    def of(cls, run: Run, result: Ended, sweep: str, cell: str, *, data_sha: str, tags: Mapping[str, str]) -> Self:
+        """Returns the record of how a run ended, with everything by which it is found again.
 
         Args:
             run: the run.
             result: how it ended.
             sweep: MLflow's experiment.
             cell: the cell's name in this sweep.
-            data_sha: what the images were, if not a settings' entry.
+            data_sha: digest of its images, where the settings do not hold it.
             tags: further ones, without the prefix `l2t.`.
-
-        Returns:
-            The record.
         """
-        is_failed = result.status == "failed"  # what it was asked for: so that it is not tried for ever
+        is_failed = result.status == "failed"  # its traces are named too, or it would be trained again for ever
         return cls(
             key=run.key,
             sweep=sweep,
@@ -141,27 +97,12 @@ class Record:
 
     @property
     def start_ms(self) -> int:
-        """When a single session of that length would have begun; with the key it tells one attempt from another."""
+        """When one session of that length would have begun; with the key it tells one attempt from another."""
         return self.end_ms - round(self.wall_s * 1000)
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as plain values.
-
-        Returns:
-            A dictionary that `json.dumps` takes.
-        """
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The record that `to_json` gave.
-
-        Args:
-            values: the plain values.
-
-        Returns:
-            An equal record.
-        """
+        """Returns the record whose fields are these plain values."""
         metrics = {
             name: [(int(epoch), float(value)) for epoch, value in series] for name, series in values["metrics"].items()
         }
@@ -169,11 +110,11 @@ class Record:
 
 
 class Spool:
-    """A folder of records; a name is a run's key, so a newer record of a run replaces the older.
+    """A folder of records; a file's name is its run's key, so that a newer record of a run replaces the older.
 
     Attributes:
-        folder: that may be missing.
-        own: keys that this object has put there; others may have been in a ledger before.
+        folder: may be missing.
+        own: keys that this object has added; a record of another process may be in the ledger already.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -182,25 +123,17 @@ class Spool:
         self._last_ns = 0
 
     def put(self, record: Record) -> None:
-        """Writes a record durably.
-
-        Args:
-            record: what is to reach the ledger.
-        """
+        """Writes a record durably."""
         path = self._path(record.key)
-        if not path.exists():  # what is replaced may have been carried on in part
+        if not path.exists():  # the ledger may hold a part of what is replaced
             self.own.add(record.key)
-        write_atomic(path, json.dumps(record.to_json()).encode())
+        write_atomic(path, json.dumps(dataclasses.asdict(record)).encode())
         self._last_ns = max(time.time_ns(), self._last_ns + 1)
         with contextlib.suppress(FileNotFoundError):  # the kernel's own times are too coarse for an order
             os.utime(path, ns=(self._last_ns, self._last_ns))
 
     def remove(self, record: Record) -> None:
-        """Forgets a record that the ledger holds, unless a newer one has taken its place.
-
-        Args:
-            record: the record that was written to the ledger.
-        """
+        """Removes a record that the ledger holds, unless a newer one of its run has replaced it."""
         path = self._path(record.key)
         try:
             if json.loads(path.read_bytes())["end_ms"] == record.end_ms:
@@ -209,11 +142,7 @@ class Spool:
             pass
 
     def records(self) -> Iterator[Record]:
-        """All records, oldest first; a file that somebody changed is left where it is, and told.
-
-        Yields:
-            One record a file.
-        """
+        """Yields all records, oldest first; logs a file that is not a record, and leaves it."""
         for path in self.paths():
             try:
                 yield Record.from_json(json.loads(path.read_bytes()))
@@ -223,19 +152,15 @@ class Spool:
                 logger.error("%s: must be the JSON that was spooled (%r); restore or remove the file", path, error)
 
     def paths(self) -> list[Path]:
-        """The files, oldest first.
-
-        Returns:
-            Paths whose stems are the runs' keys.
-        """
-        found = []
+        """Returns the files, oldest first; their stems are the runs' keys."""
+        dated = []
         for path in self.folder.glob("*.json") if self.folder.is_dir() else ():
             if not path.name.startswith("."):  # a temporary file that a killed writer left
                 try:
-                    found.append((path.stat().st_mtime_ns, path))
+                    dated.append((path.stat().st_mtime_ns, path))
                 except FileNotFoundError:
                     continue
-        return [path for _, path in sorted(found)]
+        return [path for _, path in sorted(dated)]
 
     def __len__(self) -> int:
         return len(self.paths())
@@ -245,21 +170,6 @@ class Spool:
 
 
 def dotted(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Resolved settings as MLflow's params: `section.name`; anything deeper, and whatever is no text, as JSON.
-
-    Args:
-        settings: of `Run.resolved`.
-
-    Returns:
-        Flat and sorted.
-    """
-    flat: dict[str, Any] = {}
-    for section, values in settings.items():
-        if isinstance(values, dict):
-            flat.update({f"{section}.{name}": value for name, value in values.items()})
-        else:
-            flat[section] = values
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in flat.items()
-    }
-    return dict(sorted(texts.items()))
+    """Returns resolved settings as MLflow's params, sorted by dotted name; a value that is no text becomes JSON."""
+    values = sorted(flat(settings).items())
+    return {name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in values}

@@ -1,20 +1,19 @@
-"""A ledger in a database: MLflow's tables, read by SQL in a handful of queries, and the artifacts beside it.
+"""A ledger in a database: reads MLflow's tables by SQL in a handful of queries, and the artifacts beside them.
 
 MLflow's own search loads every param, metric and tag of every run as objects (20,000 runs: 36 s), its client has no
 call for the histories of many runs, and importing it takes seconds.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from l2t_ray.errors import InputError, mask
-from l2t_ray.ledger.address import database_file, unavailable
+from l2t_ray.ledger.address import database_file, reaching
 from l2t_ray.ledger.client import beside
 from l2t_ray.ledger.entries import METRICS, TAGS, TRACED, Details, Entry, History, is_number, oldest_first
 from l2t_ray.ledger.server import artifacts_of, download
@@ -30,24 +29,11 @@ FROM_OURS = (
 ACTIVE = " WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
 
 
-class Row(NamedTuple):
-    """One run that this project wrote."""
-
-    run_id: str
-    experiment_id: str
-    experiment: str
-    status: str
-    start_ms: int
-    artifact_uri: str
-    kind: str
-    key: str
-
-
 class Tables:
-    """A database of MLflow's.
+    """MLflow's tables in a database.
 
     Args:
-        uri: of the database; it is opened by the first query.
+        uri: of the database; the first query opens it.
     """
 
     def __init__(self, uri: str) -> None:
@@ -55,93 +41,48 @@ class Tables:
 
     @property
     def exist(self) -> bool:
-        """Whether MLflow has been in this database yet."""
+        """Whether MLflow has created its tables in this database."""
         import sqlalchemy
 
         return sqlalchemy.inspect(self._engine).has_table("latest_metrics")
 
-    def runs(self) -> Iterator[Row]:
-        """Every run that this project wrote.
-
-        Yields:
-            Rows in no order.
-        """
-        columns = "runs.run_uuid, runs.experiment_id, experiments.name, runs.status, runs.start_time, runs.artifact_uri"
+    def runs(self) -> Sequence[Any]:
+        """Returns a row for every run that this project wrote, in no order."""
+        columns = (
+            "runs.run_uuid AS run_id, runs.experiment_id, experiments.name AS experiment, runs.status,"
+            " COALESCE(runs.start_time, 0) AS start_ms, COALESCE(runs.artifact_uri, '') AS artifact_uri,"
+            " kind.value AS kind, COALESCE(ident.value, '') AS run_key"
+        )
         ident = " LEFT JOIN tags ident ON ident.run_uuid = runs.run_uuid AND ident.key = 'l2t.key'"
-        query = f"SELECT {columns}, kind.value, ident.value{FROM_OURS}{ident}{ACTIVE}"
-        for run_id, experiment_id, name, status, start_ms, artifact_uri, kind, key in self._rows(query):
-            yield Row(run_id, str(experiment_id), name, status, start_ms or 0, artifact_uri or "", kind, key or "")
+        return self._rows(f"SELECT {columns}{FROM_OURS}{ident}{ACTIVE}")
 
     def tags_named(self, names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-        """These tags of every run that this project wrote.
-
-        Args:
-            names: with their prefix.
-
-        Returns:
-            Run id, name and text of each.
-        """
+        """Yields (run id, name, text) for these tags, named with their prefix, of every run that this project wrote."""
         return iter(self._named("tags", "item.value", names))
 
     def metrics_named(self, names: Iterable[str]) -> Iterator[tuple[str, str, float]]:
-        """The last values of these metrics of every run that this project wrote.
-
-        Args:
-            names: of metrics.
-
-        Returns:
-            Run id, name and value of each.
-        """
+        """Yields (run id, name, value) for the last values of these metrics, of every run that this project wrote."""
         return _read(self._named("latest_metrics", "item.value, item.is_nan", names))
 
     def tags(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, str]]:
-        """All tags of these runs.
-
-        Args:
-            run_ids: of MLflow.
-
-        Returns:
-            Run id, name and text of each.
-        """
+        """Yields (run id, name, text) for all tags of these runs."""
         return self._chunks("SELECT run_uuid, key, value FROM tags", run_ids)
 
     def params(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, str]]:
-        """All params of these runs.
-
-        Args:
-            run_ids: of MLflow.
-
-        Returns:
-            Run id, name and text of each.
-        """
+        """Yields (run id, name, text) for all params of these runs."""
         return self._chunks("SELECT run_uuid, key, value FROM params", run_ids)
 
     def metrics(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, float]]:
-        """The last values of all metrics of these runs.
-
-        Args:
-            run_ids: of MLflow.
-
-        Returns:
-            Run id, name and value of each.
-        """
+        """Yields (run id, name, value) for the last values of all metrics of these runs."""
         return _read(self._chunks("SELECT run_uuid, key, value, is_nan FROM latest_metrics", run_ids))
 
     def history(self, run_ids: Collection[str], metric: str) -> Iterator[tuple[str, int, float]]:
-        """Every value of one metric of these runs.
-
-        Args:
-            run_ids: of MLflow.
-            metric: its name.
-
-        Returns:
-            Run id, step and value of each, in no order.
-        """
+        """Yields (run id, step, value) for every value of one metric of these runs, in no order."""
         query = "SELECT run_uuid, step, value, is_nan FROM metrics"
         return _read(self._chunks(query, run_ids, " AND key = :metric", metric=metric))
 
     def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         self._engine.dispose()
 
     @functools.cached_property
@@ -181,100 +122,60 @@ def _read(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 class Database:
-    """MLflow's tables, read by SQL."""
+    """A ledger in a database, for the analysis."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self._tables = Tables(uri)
 
     def entries(self) -> list[Entry]:
-        """Every run that this project wrote.
-
-        Returns:
-            Runs of all kinds and outcomes, oldest first.
+        """Returns every run that this project wrote, of all kinds and outcomes, oldest first.
 
         Raises:
             InputError: if MLflow has never written to the database.
         """
-        with self._reaching():
+        with reaching(self.uri):
             if not self._tables.exist:
                 raise InputError(f"{mask(self.uri)}: not a database of MLflow's; name another with --tracking-uri")
             return oldest_first(read_entries(self._tables, tags_wanted=TRACED))
 
     def details(self, run_ids: Collection[str]) -> dict[str, Details]:
-        """Tags, params and last metric values.
-
-        Args:
-            run_ids: of MLflow.
-
-        Returns:
-            By run id.
-        """
-        found = {run_id: Details() for run_id in run_ids}
-        with self._reaching():
+        """Returns the tags, params and last metric values by run id."""
+        details = {run_id: Details() for run_id in run_ids}
+        with reaching(self.uri):
             for run_id, name, text in self._tables.tags(run_ids):
                 if name.startswith("l2t."):
-                    found[run_id].tags[name.removeprefix("l2t.")] = text or ""
+                    details[run_id].tags[name.removeprefix("l2t.")] = text or ""
             for run_id, name, text in self._tables.params(run_ids):
-                found[run_id].params[name] = text
+                details[run_id].params[name] = text
             for run_id, name, value in self._tables.metrics(run_ids):
-                found[run_id].metrics[name] = value
-        return found
+                details[run_id].metrics[name] = value
+        return details
 
     def histories(self, run_ids: Collection[str], metric: str) -> History:
-        """Every value of one metric.
-
-        Args:
-            run_ids: of MLflow.
-            metric: its name.
-
-        Returns:
-            (run id, step, value), sorted.
-        """
-        with self._reaching():
+        """Returns every value of one metric as (run id, step, value), sorted."""
+        with reaching(self.uri):
             return sorted(self._tables.history(run_ids, metric))
 
     def artifact(self, entry: Entry, name: str) -> bytes | None:
-        """A file that a run stored.
-
-        Args:
-            entry: the run.
-            name: of the file.
-
-        Returns:
-            Its content, or None where the run has no such file.
-        """
+        """Returns the content of a file that a run stored; None where the run has no such file."""
         place = urlparse(entry.artifact_uri)
         if place.scheme not in ("", "file"):
             return download(self.uri, entry, name)
         file = database_file(self.uri)
         moved = beside(file, entry.artifact_uri) if file else None
         with artifacts_of(entry, name):
-            for folder in (moved, Path(unquote(place.path))):  # a copy's own first: where it is from, others may write
+            for folder in (
+                moved,
+                Path(unquote(place.path)),
+            ):  # the copy's own first: others may write to the original's
                 if folder is not None and (folder / name).is_file():
                     return (folder / name).read_bytes()
         return None
 
-    @contextlib.contextmanager
-    def _reaching(self) -> Iterator[None]:
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
-            yield
-        except (SQLAlchemyError, ImportError) as error:
-            raise unavailable(self.uri, error) from None
-
 
 def select_entries(uri: str, metrics_wanted: Iterable[str] = METRICS) -> Iterator[Entry]:
-    """Reads MLflow's tables.
-
-    Args:
-        uri: of the database.
-        metrics_wanted: names.
-
-    Yields:
-        Every run that this project wrote, in no order; none where MLflow has not been yet.
-    """
+    """Yields every run that this project wrote, in no order; none where MLflow has no tables yet."""
     with closing(Tables(uri)) as tables:
         if tables.exist:
             yield from read_entries(tables, metrics_wanted)
@@ -283,18 +184,15 @@ def select_entries(uri: str, metrics_wanted: Iterable[str] = METRICS) -> Iterato
 def read_entries(
     tables: Tables, metrics_wanted: Iterable[str] = (), tags_wanted: Iterable[str] = TAGS
 ) -> Iterator[Entry]:
-    """Reads MLflow's tables, which must be there.
+    """Yields every run that this project wrote, in no order.
 
     Args:
-        tables: of the database.
+        tables: of the database; they exist.
         metrics_wanted: names.
-        tags_wanted: without their prefix; kind and key are always there.
-
-    Yields:
-        Every run that this project wrote, in no order.
+        tags_wanted: without their prefix; kind and key are always included.
     """
-    rows = [*tables.runs()]  # first: what has ended by now has all its values
-    tags = {row.run_id: {"kind": row.kind, "key": row.key} if row.key else {"kind": row.kind} for row in rows}
+    rows = tables.runs()  # first, so that every run that has ended has all its values in the queries below
+    tags = {row.run_id: {"kind": row.kind, "key": row.run_key} if row.run_key else {"kind": row.kind} for row in rows}
     metrics: dict[str, dict[str, float]] = {row.run_id: {} for row in rows}
     for run_id, name, text in tables.tags_named([f"l2t.{name}" for name in tags_wanted]):
         if run_id in tags:
@@ -303,7 +201,13 @@ def read_entries(
         if run_id in metrics and is_number(value):
             metrics[run_id][name] = value
     for row in rows:
-        told, last = tags[row.run_id], metrics[row.run_id]
         yield Entry(
-            row.run_id, row.experiment, row.status, row.start_ms, told, last, row.experiment_id, row.artifact_uri
+            row.run_id,
+            row.experiment,
+            row.status,
+            row.start_ms,
+            tags[row.run_id],
+            metrics[row.run_id],
+            str(row.experiment_id),
+            row.artifact_uri,
         )

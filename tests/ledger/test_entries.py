@@ -6,6 +6,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from l2t_ray.ledger.ledger import Ledger
+from tests.support.ledgers import failures_of, finished_ids
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
@@ -35,24 +36,24 @@ def attempt(ledger, status=None, start_ms=None, **tags):
 
 def test_of_several_finished_runs_the_oldest_counts_whatever_their_order_in_the_database(ledger):
     ids = {start_ms: attempt(ledger, "FINISHED", start_ms) for start_ms in (2000, 1000, 3000)}
-    assert ledger.finished([KEY]) == {KEY: ids[1000]}
+    assert finished_ids(ledger, [KEY]) == {KEY: ids[1000]}
     assert [entry.start_ms for entry in ledger.entries()] == [1000, 2000, 3000]
 
 
 def test_the_latest_attempt_tells_why_a_run_failed(ledger):
     attempt(ledger, "FAILED", 2000, outcome="diverged", reason="train_loss is not finite in epoch 3")
     attempt(ledger, "FAILED", 1000, outcome="failed", reason="ValueError: first")
-    assert ledger.failures([KEY]) == {KEY: ("diverged", "train_loss is not finite in epoch 3")}
+    assert failures_of(ledger, [KEY]) == {KEY: ("diverged", "train_loss is not finite in epoch 3")}
 
 
 def test_a_failed_attempt_beside_a_finished_one_is_no_failure(ledger):
     attempt(ledger, "FINISHED", 1000)
     attempt(ledger, "FAILED", 2000, outcome="failed")
-    assert ledger.failures([KEY]) == {}
+    assert failures_of(ledger, [KEY]) == {}
 
 
 def test_a_run_that_a_killed_launch_left_is_no_failure_and_is_trained_again(ledger):
     attempt(ledger)
     assert ledger.settle() == 1
     assert [entry.status for entry in ledger.entries()] == ["KILLED"]
-    assert (ledger.failures([KEY]), ledger.finished([KEY])) == ({}, {})
+    assert (failures_of(ledger, [KEY]), finished_ids(ledger, [KEY])) == ({}, {})

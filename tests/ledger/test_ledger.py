@@ -16,6 +16,7 @@ from l2t_ray.ledger.entries import finished, untraced
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Record, dotted
 from l2t_ray.training.trace_file import encode, merge
+from tests.support.ledgers import failures_of, finished_ids
 from tests.support.servers import MlflowServer, free_port
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
@@ -84,7 +85,7 @@ def put(ledger, run, **settings):
 def test_a_finished_run_has_the_schema_of_the_design(ledger):
     run = make_run(3)
     record = put(ledger, run)
-    (run_id,) = ledger.finished([run.key]).values()
+    (run_id,) = finished_ids(ledger, [run.key]).values()
     logged = MlflowClient(ledger.uri).get_run(run_id)
     assert logged.info.status == "FINISHED"
     assert logged.info.end_time - logged.info.start_time == 12500
@@ -143,7 +144,7 @@ def asking(seed, *names):
 def test_a_trace_is_put_beside_the_finished_run_that_lacks_it_and_beside_an_older_trace(ledger):
     run = make_run(90)
     put(ledger, run)
-    (run_id,) = ledger.finished([run.key]).values()
+    (run_id,) = finished_ids(ledger, [run.key]).values()
     first, second = asking(90, "a", "b"), asking(90, "b", "c")
     assert first.key == second.key == run.key
     assert untraced(ledger.entries(), finished(ledger.entries(), [run.key]), {run.key: first.traced}) == [run.key]
@@ -186,7 +187,7 @@ def test_a_new_run_has_its_trace_as_an_artifact_also_after_a_kill_between_write_
     record = put(ledger, run, artifacts=traced(("a",)))
     ledger.spool.put(record)  # as a driver leaves it that is killed before it forgets the record
     Ledger(ledger.sweep, folder=ledger.folder).flush()
-    (run_id,) = ledger.finished([run.key]).values()
+    (run_id,) = finished_ids(ledger, [run.key]).values()
     client = MlflowClient(ledger.uri)
     assert client.get_run(run_id).data.tags["l2t.trace"] == "a"
     assert "l2t.trace_of" not in client.get_run(run_id).data.tags
@@ -205,8 +206,8 @@ def test_diverged_and_failed_runs_are_told_with_their_reason_and_are_not_finishe
     )
     put(ledger, failed, status="failed", reason="ValueError: boom", metrics={})
     keys = [diverged.key, failed.key]
-    assert ledger.finished(keys) == {}
-    assert ledger.failures(keys) == {
+    assert finished_ids(ledger, keys) == {}
+    assert failures_of(ledger, keys) == {
         diverged.key: ("diverged", "train_loss is nan in epoch 17"),
         failed.key: ("failed", "ValueError: boom"),
     }
@@ -216,14 +217,14 @@ def test_a_run_that_finished_at_last_is_no_failure(ledger):
     run = make_run(5)
     put(ledger, run, status="failed", reason="ValueError: boom")
     put(ledger, run, wall_s=1.0)
-    assert ledger.failures([run.key]) == {}
-    assert list(ledger.finished([run.key])) == [run.key]
+    assert failures_of(ledger, [run.key]) == {}
+    assert list(finished_ids(ledger, [run.key])) == [run.key]
 
 
 def test_runs_of_other_sweeps_count(ledger):
     run = make_run(6)
     put(ledger, run)
-    assert list(Ledger("another", folder=ledger.folder).finished([run.key])) == [run.key]
+    assert list(finished_ids(Ledger("another", folder=ledger.folder), [run.key])) == [run.key]
 
 
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
@@ -282,7 +283,7 @@ def test_many_metrics_and_params_are_split_into_calls_within_the_limits(ledger):
     run = make_run(8)
     series = [(epoch, float(epoch)) for epoch in range(1, 2501)]
     put(ledger, run, metrics={"train_loss": series})
-    (run_id,) = ledger.finished([run.key]).values()
+    (run_id,) = finished_ids(ledger, [run.key]).values()
     client = MlflowClient(ledger.uri)
     assert client.get_run(run_id).data.params == dotted(run.resolved())
     assert len(client.get_metric_history(run_id, "train_loss")) == 2500
@@ -292,7 +293,7 @@ def test_imbalance_by_any_class_name_is_a_param(ledger):
     settings = {"name": "digits", "samples_per_class": {"*": 10, "zérø?": 3}}
     run = make_run(9, data=settings)
     put(ledger, run)
-    (run_id,) = ledger.finished([run.key]).values()
+    (run_id,) = finished_ids(ledger, [run.key]).values()
     value = MlflowClient(ledger.uri).get_run(run_id).data.params["data.samples_per_class"]
     assert json.loads(value) == settings["samples_per_class"]
 
@@ -304,7 +305,7 @@ def test_a_result_that_mlflow_refuses_stays_and_the_others_pass(ledger, caplog):
     assert ledger.flush() == 1
     assert [path.stem for path in ledger.spool.paths()] == [refused.key]
     assert "MLflow refuses the result" in caplog.text
-    assert list(ledger.finished([refused.key, accepted.key])) == [accepted.key]
+    assert list(finished_ids(ledger, [refused.key, accepted.key])) == [accepted.key]
 
 
 def test_a_spool_file_that_somebody_changed_is_left_and_told(ledger, caplog):
@@ -398,6 +399,6 @@ def test_a_real_server_holds_the_ledger_and_may_go_away_for_a_while(tmp_path):
         )
         ledger.write_manifest(wanted, ledger.entries())
         ledger.write_manifest(wanted, ledger.entries())
-        assert set(ledger.finished(wanted.runs)) == {runs[0].key, runs[1].key}
-        assert ledger.failures(wanted.runs) == {runs[2].key: ("diverged", "loss")}
+        assert set(finished_ids(ledger, wanted.runs)) == {runs[0].key, runs[1].key}
+        assert failures_of(ledger, wanted.runs) == {runs[2].key: ("diverged", "loss")}
         assert sorted(entry.kind for entry in ledger.entries()) == ["manifest", "run", "run", "run"]

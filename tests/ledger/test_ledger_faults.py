@@ -16,6 +16,7 @@ from l2t_ray.ledger import recorder as module
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
+from tests.support.ledgers import finished_ids
 from tests.support.servers import MlflowServer, Postgres
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
@@ -152,7 +153,7 @@ def test_a_run_that_a_killed_driver_left_half_written_is_completed_from_the_spoo
             next_.flush()
             assert next_.settle() == (0 if keeps_spool else 1)
         assert [found.info.status for found in logged(ledger, [run])] == ["FINISHED" if keeps_spool else "KILLED"]
-        assert list(next_.finished([run.key])) == ([run.key] if keeps_spool else [])
+        assert list(finished_ids(next_, [run.key])) == ([run.key] if keeps_spool else [])
 
 
 def test_a_second_driver_is_refused(ledger, tmp_path):

@@ -12,6 +12,7 @@ from l2t_ray.ledger import recorder as module
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
+from tests.support.ledgers import finished_ids
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
@@ -70,7 +71,7 @@ def test_results_are_in_the_ledger_when_the_block_is_left_and_each_is_told(ledge
             add(recorder, run)
     assert recorder.n_left == 0
     assert sorted(written) == sorted(run.key for run in runs)
-    assert set(ledger.finished(written)) == set(written)
+    assert set(finished_ids(ledger, written)) == set(written)
 
 
 def test_a_ledger_that_comes_back_gets_everything_once(ledger, monkeypatch, caplog):
@@ -108,4 +109,4 @@ def test_a_full_disk_keeps_results_in_memory_until_there_is_room(ledger, monkeyp
             assert len(ledger.spool) == 0
         recorder.retry()
     assert caplog.text.count("cannot be spooled") == 1
-    assert list(ledger.finished([run.key])) == [run.key]
+    assert list(finished_ids(ledger, [run.key])) == [run.key]

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from l2t_ray.ledger.entries import failures, finished
+
 VERSIONS = json.dumps({"python": "3.11.0", "torch": "2.14.1"})
 
 
@@ -141,6 +143,16 @@ def write_through_mlflow(uri: str, folder: Path, sweep: str, runs: Iterable[Logg
     created = client.create_run(experiment, tags={"l2t.kind": "manifest", "l2t.sweep": sweep})
     client.log_text(created.info.run_id, json.dumps(manifest_of(sweep, runs)), "manifest.json")
     client.set_terminated(created.info.run_id)
+
+
+def finished_ids(ledger, keys):
+    """MLflow's run id of each finished run among these keys."""
+    return {key: entry.run_id for key, entry in finished(ledger.entries(), keys).items()}
+
+
+def failures_of(ledger, keys):
+    """(outcome, reason) of each run among these keys that ended without a result."""
+    return failures(ledger.entries(), keys)
 
 
 def _insert_run(connection, run_id, experiment_id, status, start_ms, artifacts):

@@ -1,1 +1,20 @@
-"""Tables, tests and figures over finished runs; reads MLflow and imports neither torch nor ray."""
+"""Tables, tests, figures and a report over finished runs; reads the ledger and needs neither torch nor Ray.
+
+`read_results` is the public API (docs/api.md); it is imported when it is first used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.results.runs import read_results
+
+__all__ = ["read_results"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `read_results` when it is first used (PEP 562), because pandas takes a second."""
+    if name != "read_results":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from analysis.results.runs import read_results
+
+    return read_results

@@ -1,3 +1,71 @@
-"""l2t-ray: thousands of small transfer-learning runs, trained, recorded and judged."""
+"""l2t-ray: trains thousands of small transfer-learning runs, records each one, and judges them with statistics.
+
+The names below are the public API (docs/api.md). Each is imported when it is first used, so `import l2t_ray` is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from l2t_ray.config import Run
+    from l2t_ray.data.load import load_data
+    from l2t_ray.errors import InputError
+    from l2t_ray.ledger.ledger import Ledger
+    from l2t_ray.methods.feature_matching import FeatureMatching
+    from l2t_ray.methods.method import Batch, Method, Shapes, Stage
+    from l2t_ray.models.backbone import Backbone
+    from l2t_ray.models.traced import Traced
+    from l2t_ray.models.weights import load_source
+    from l2t_ray.registry import register
+    from l2t_ray.sweepfile.read import read_sweep
+    from l2t_ray.training.pack import train
 
 __version__ = "0.1.0"
+__all__ = [
+    "Backbone",
+    "Batch",
+    "FeatureMatching",
+    "InputError",
+    "Ledger",
+    "Method",
+    "Run",
+    "Shapes",
+    "Stage",
+    "Traced",
+    "load_data",
+    "load_source",
+    "read_sweep",
+    "register",
+    "train",
+]
+_HOMES = {
+    "Backbone": "models.backbone",
+    "Batch": "methods.method",
+    "FeatureMatching": "methods.feature_matching",
+    "InputError": "errors",
+    "Ledger": "ledger.ledger",
+    "Method": "methods.method",
+    "Run": "config",
+    "Shapes": "methods.method",
+    "Stage": "methods.method",
+    "Traced": "models.traced",
+    "load_data": "data.load",
+    "load_source": "models.weights",
+    "read_sweep": "sweepfile.read",
+    "register": "registry",
+    "train": "training.pack",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted({*globals(), *__all__})

@@ -58,6 +58,12 @@ def exit_code(command: Callable[[], int]) -> int:
     return 2
 
 
+def say(*lines: str) -> None:
+    """Prints lines to stderr at once: progress, never results."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
 def told_of_disk(error: OSError) -> str | None:
     """A full disk, or one that may not be written to, with its remedy.
 

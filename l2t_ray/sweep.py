@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import exit_code
+from l2t_ray.errors import exit_code, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from l2t_ray.launch.command import read, run_sweep, say
+    from l2t_ray.launch.command import read, run_sweep
 
     sweep = read(arguments, arguments.where)
     say(*sweep.notes)

@@ -12,6 +12,7 @@ import pytest
 
 from l2t_ray import offline, sweep
 from l2t_ray.errors import told_of_disk
+from l2t_ray.launch import inline
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
 from l2t_ray.sweepfile.read import read_sweep
@@ -129,14 +130,14 @@ def test_a_source_that_is_not_there_is_told_with_the_command_that_trains_it(caps
     source = "  source: {arch: resnet20, width: 0.125, weights: s.pt, train: source.yaml}\n"
     Path("away.yaml").write_text(FILE.replace("run:\n", f"run:\n{source}").replace("scratch", "ufm"))
     assert offline.main(["away.yaml"]) == 2
-    assert "s.pt: must be there; python -m l2t_ray.pretrain source.yaml trains it" in capsys.readouterr().err
+    assert "s.pt: must exist; python -m l2t_ray.pretrain source.yaml trains it" in capsys.readouterr().err
 
 
 def test_checkpoints_lie_in_the_store_that_the_file_names():
     store = "s3://bucket/kept?region=us-east-1"
     Path("away.yaml").write_text(FILE + f"execution: {{storage: '{store}'}}\n")
     given = Namespace(no_download=False)
-    assert offline._work(read_sweep(Path("away.yaml")), given).checkpoints == (
+    assert inline._work(read_sweep(Path("away.yaml")), given).checkpoints == (
         "s3://bucket/kept/away/checkpoints?region=us-east-1"
     )
 

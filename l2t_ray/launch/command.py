@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.errors import InputError, LedgerUnavailableError, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
@@ -203,9 +203,3 @@ def interrupt(reason: str) -> None:
     """Ends the launch as Ctrl-C does, because another process has become the sweep's writer."""
     say(reason)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-def say(*lines: str) -> None:
-    """Prints lines to stderr."""
-    for line in lines:
-        print(line, file=sys.stderr, flush=True)

@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from l2t_ray.errors import say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.cluster.tuner import Launched
-from l2t_ray.launch.command import interrupt, options, say, with_sources
+from l2t_ray.launch.command import interrupt, options, with_sources
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.summary import print_plan

@@ -4,7 +4,6 @@ import base64
 import hashlib
 import io
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from l2t_ray import models
+from l2t_ray import errors, models
 from l2t_ray.data.load import DataSet, load_data
 from l2t_ray.errors import InputError
 from l2t_ray.files import Lock, write_atomic
@@ -61,7 +60,7 @@ def pretrain(
         InputError: if other weights are there, the folder cannot be written, another process trains for the file, or
             the data are not as they must be.
     """
-    say, out = say or _say, Path(settings.out)
+    say, out = say or errors.say, Path(settings.out)
     if out.is_dir() or force:
         check_places(out)
     if not force and not _checkpoint(out).exists():
@@ -204,7 +203,3 @@ class _Printer:
         tested = [f"test accuracy {value:.2f} %" for _, value in progress.metrics.get("test_accuracy_percent", [])]
         parts = [f"train_loss {progress.metrics['train_loss'][-1][1]:.4f}", *tested[-1:], f"{left_s:.0f} s left"]
         self.say(f"epoch {progress.epoch}/{self.n_epochs}: {', '.join(parts)}")
-
-
-def _say(*lines: str) -> None:
-    print(*lines, sep="\n", file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""Trains a sweep in this process, without Ray and MLflow; every result waits in the spool for a later launch."""
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from l2t_ray.config import Run, pack_shape
+from l2t_ray.errors import InputError, duration, say
+from l2t_ray.files import HOME
+from l2t_ray.launch.placement.devices import cores
+from l2t_ray.launch.placement.packing import shape
+from l2t_ray.launch.session import checkpoint_folder, prepare_inputs
+from l2t_ray.launch.worker.job import Work, encode
+from l2t_ray.launch.worker.train import describe, train_pack
+from l2t_ray.ledger.spool import Ended, Record, Spool
+from l2t_ray.sweepfile.read import Sweep
+from l2t_ray.training.checkpoint import remove_state
+from l2t_ray.training.device import device_name
+from l2t_ray.training.storage import address
+
+
+def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
+    """Trains this process' part of a sweep.
+
+    Args:
+        sweep: without a `search:`, its source networks all there.
+        arguments: of the command line.
+
+    Returns:
+        The exit code.
+    """
+    part, n_parts = arguments.part
+    mine = [*sweep.runs.values()][part - 1 :: n_parts]
+    spool = Spool(HOME / sweep.name / "spool")
+    waiting = {record.key: record for record in spool.records()}
+    kept = {key for key, record in waiting.items() if record.outcome == "finished" or not arguments.retry_failed}
+    to_train = [run for run in mine if run.key not in kept]
+    say(f"{sweep.name}: {len(mine)} runs in part {part} of {n_parts}, {len(to_train)} to train without Ray and MLflow")
+    if to_train:
+        work = _work(sweep, arguments)
+        digests = prepare_inputs(to_train, work)
+        started_s, n_ended = time.monotonic(), 0
+        for pack in _packs(to_train, arguments.pack):
+            for record in _train(sweep, work, pack, digests):
+                spool.put(record)
+                waiting[record.key] = record
+            n_ended += len(pack)
+            left_s = (time.monotonic() - started_s) / n_ended * (len(to_train) - n_ended)
+            say(f"{n_ended} of {len(to_train)} runs ended, about {duration(left_s)} left")
+    ended = [waiting[run.key] for run in mine]
+    lost = [record for record in ended if record.outcome != "finished"]
+    for record in lost:
+        say(f"{record.name}: {record.outcome}: {record.tags['reason']}")
+    n_finished = len(ended) - len(lost)
+    print(f"{n_finished} results wait in {spool.folder}; launching {arguments.file} writes them to its ledger")
+    sys.stdout.flush()
+    return 1 if lost else 0
+
+
+def _work(sweep: Sweep, arguments: argparse.Namespace) -> Work:
+    execution = sweep.execution
+    return Work(
+        folder=str(Path.cwd()),
+        checkpoints=address(checkpoint_folder(sweep)),
+        data_dir=str(Path(execution.data_dir).resolve()),
+        download=execution.download and not arguments.no_download,
+        checkpoint_s=execution.checkpoint_s,
+        threads=cores() if execution.threads == "auto" else execution.threads,
+        methods=tuple(str(path) for path in sweep.methods),
+    )
+
+
+def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
+    """Up to `size` runs of equal shape at a time, in the file's order."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[pack_shape(run)].append(run)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str]) -> Iterator[Record]:
+    """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails."""
+    try:
+        results = [Ended.from_json(values) for values in train_pack(work, encode(pack), lambda *_: None)]
+    except InputError:
+        raise
+    except Exception as error:  # recorded as the run's reason
+        if len(pack) > 1:
+            say(f"a pack of {len(pack)} runs raised {describe(error)}; each is tried alone")
+            for run in pack:
+                yield from _train(sweep, work, [run], digests)
+            return
+        results = [Ended(pack[0].key, "failed", describe(error))]
+    for run, ended in zip(pack, results, strict=True):
+        tags = {"shape": shape(run), "device": device_name(), "pack": str(len(pack)), "processes": "1"}
+        cell = sweep.cells[run.key]
+        yield Record.of(run, ended, sweep.name, cell, data_sha=digests[run.key], tags=tags)
+        remove_state(work.checkpoint(run.key))

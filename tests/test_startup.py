@@ -1,0 +1,76 @@
+"""What a command imports before it answers: nothing heavy for help, refusals, plans and the status."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.places import ROOT
+
+HEAVY = {"torch", "torchvision", "ray", "mlflow", "optuna", "pandas", "scipy", "sqlalchemy", "matplotlib"}
+WRONG = "sweep: x\ngrid:\n- {data: {name: digits, samples_per_class: 1}, method: scrach, seed: 0}\n"
+RIVALS = """
+sweep: x
+grid:
+- data: {name: digits, samples_per_class: 1}
+  method: [scratch, finetune, hint, attention_transfer, distillation, factor_transfer, spottune]
+  options: {rate: -1.0}
+  source: {weights: missing.pt}
+  seed: 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    """A working folder with the shipped files and two wrong ones."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copytree(ROOT / "sweeps", "sweeps")
+    (tmp_path / "wrong.yaml").write_text(WRONG)
+    (tmp_path / "rivals.yaml").write_text(RIVALS)
+
+
+def imported(*words):
+    """The exit code, and the heavy packages that a command has imported."""
+    command = [sys.executable, "-X", "importtime", "-m", *words]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    names = {
+        line.rpartition("|")[2].strip().split(".")[0] for line in done.stderr.splitlines() if "import time:" in line
+    }
+    return done.returncode, names & (HEAVY | {"pydantic"})
+
+
+@pytest.mark.parametrize("module", ["l2t_ray.sweep", "l2t_ray.pretrain", "l2t_ray.offline", "analysis.stats"])
+def test_help_imports_the_standard_library_alone(module):
+    assert imported(module, "--help") == (0, set())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["l2t_ray.sweep", "nothing.yaml"], id="no file"),
+        pytest.param(["l2t_ray.sweep", "wrong.yaml"], id="a method that does not exist"),
+        pytest.param(["l2t_ray.sweep", "rivals.yaml"], id="an option and weights of the rivals"),
+        pytest.param(["l2t_ray.sweep", "sweeps/quickstart.yaml", "--where", "metod=ufm"], id="--where"),
+        pytest.param(["l2t_ray.sweep", "sweeps/quickstart.yaml", "--set", "training.lr=x"], id="--set"),
+        pytest.param(["l2t_ray.offline", "wrong.yaml"], id="offline"),
+        pytest.param(["l2t_ray.pretrain", "wrong.yaml"], id="a sweep given to pretrain"),
+    ],
+)
+def test_a_refusal_imports_nothing_heavy(words):
+    code, names = imported(*words)
+    assert (code, names & HEAVY) == (2, set())
+
+
+def test_a_status_imports_nothing_heavy():
+    code, names = imported("l2t_ray.sweep", "sweeps/quickstart.yaml", "--status")
+    assert (code, names & HEAVY) == (0, set())
+
+
+def test_a_plan_needs_no_torch():
+    code, names = imported("l2t_ray.sweep", "sweeps/quickstart.yaml", "--plan", "--fleet", "cpu:2")
+    assert (code, names & HEAVY) == (0, {"scipy"})  # the power of so many seeds

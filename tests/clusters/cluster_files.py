@@ -1,5 +1,7 @@
 """The cluster files as Ray reads them."""
 
+import importlib.util
+
 import yaml
 
 from tests.support.places import ROOT
@@ -21,3 +23,11 @@ def prepared(name, **provider):
     config = prepare_config(config)
     validate_config(config)
     return config
+
+
+def module_of(name):
+    """The module of a command of clusters/, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "clusters" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -12,18 +12,20 @@ os.environ.update(RAY_AUTH_MODE="token", RAY_USAGE_STATS_ENABLED="0", OMP_NUM_TH
 
 import ray
 from ray.cluster_utils import AutoscalingCluster
+from stepped import Steps  # tests/support/stepped.py, which lies beside this file where it runs
 
 KINDS = ("gpu_spot", "gpu_on_demand")
 SWEEP = """
 sweep: tiny
+methods: [method.py]
 run:
   data: {name: digits, samples_per_class: 4}
   target: {width: 0.125}
   training: {epochs: 100, batch_size: 16}
   record: {evaluations: 0}
 grid:
-  - {method: [scratch], seed: {from: 0, to: 9}}
-execution: {retries: 0, checkpoint_s: 1, gpu_share: 0.5, pack: 1}
+  - {method: [stepped], seed: {from: 0, to: 9}}
+execution: {retries: 0, checkpoint_s: 1, hang_s: 3600, gpu_share: 0.5, pack: 1}
 """
 
 
@@ -43,12 +45,15 @@ def counts():
 def main(folder):
     os.chdir(folder)
     Path("tiny.yaml").write_text(SWEEP)
+    steps = Steps(folder)
+    Path("method.py").write_text(steps.method)
+    steps.allow(10)  # no run ends before both machines are seen
     subprocess.run(["ray", "get-auth-token", "--generate"], check=True, stdout=subprocess.DEVNULL)
     cluster = AutoscalingCluster(
         head_resources={"CPU": 0},
         worker_node_types={name: kind(name, priority) for name, priority in zip(KINDS, (1, 0), strict=True)},
         autoscaler_v2=True,
-        idle_timeout_minutes=0.2,
+        idle_timeout_minutes=1,
         max_workers=2,
     )
     cluster.start()
@@ -62,8 +67,10 @@ def main(folder):
     while reader.is_alive():
         if (now := counts()) != seen[-1]:
             seen.append(now)
+        if now["gpu_spot"] == 2:
+            steps.allow(None)
         time.sleep(0.5)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while sum(counts().values()) > 1 and time.monotonic() < end:
         time.sleep(1)
     after = counts()

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_for
+
 SSHD = "/usr/sbin/sshd"
 HOST = r"""
 set -e
@@ -84,7 +86,7 @@ class Host:
         """The command line that runs a shell command in this host."""
         return ["nsenter", "-t", str(self.first), "-a", "env", "-i", *environment(), "bash", "-c", command]
 
-    def run(self, command, *, timeout=120, check=True):
+    def run(self, command, *, timeout=280, check=True):
         """Runs a shell command; returns stdout and stderr together."""
         found = subprocess.run(
             self.command(command),
@@ -113,7 +115,7 @@ class Host:
         """Ends everything in it at once, without notice."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.first, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 def environment():
@@ -135,7 +137,7 @@ class Lab:
 
     def __enter__(self):
         self.bridge = subprocess.Popen(["unshare", "-n", "--kill-child", "-f", "sleep", "infinity"])
-        self._wait(lambda: self._child(self.bridge))
+        wait_for(lambda: self._child(self.bridge), process=self.bridge)
         self._ip("link add br0 type bridge")
         self._ip("link set br0 up")
         return self
@@ -168,13 +170,15 @@ class Lab:
                 stdout=log,
                 stderr=log,
             )
-        first = self._wait(lambda: self._child(process))
+        log = self.folder / f"{name}.log"
+        first = wait_for(lambda: self._child(process), process=process, told=log.read_text)
         link = f"v{number}x{int(time.monotonic() * 10) % 100000}"
         self._ip(f"link add {link} type veth peer name eth0 netns {first}")
         self._ip(f"link set {link} master br0")
         self._ip(f"link set {link} up")
         host = self.hosts[name] = Host(name, address, process, first)
-        self._wait(lambda: "LISTEN" in host.run("cat /run/up && ss -ltn 'sport = :22'", check=False))
+        listens = lambda: "LISTEN" in host.run("cat /run/up && ss -ltn 'sport = :22'", check=False)  # noqa: E731
+        wait_for(listens, process=process, told=log.read_text)
         return host
 
     def _ip(self, arguments):
@@ -184,12 +188,3 @@ class Lab:
     def _child(process):
         text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         return int(text[0]) if text else None
-
-    @staticmethod
-    def _wait(found, wait_s=20):
-        end = time.monotonic() + wait_s
-        while time.monotonic() < end:
-            if value := found():
-                return value
-            time.sleep(0.05)
-        raise AssertionError(f"the hosts are not up in {wait_s} s")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.places import ROOT
+from tests.support.waiting import wait_for
 
 MOUNTED = ("l2t_ray", "analysis", "clusters", "sweeps", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
 UP = "RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 ray up -y --no-config-cache site.yaml"
@@ -58,11 +59,11 @@ class Site:
         return self.laptop.run(f'cd "/mnt/own/it\'s a checkout" && {command}', **settings)
 
     def up(self):
-        return self.local(f"{UP} 2>&1", timeout=280)
+        return self.local(f"{UP} 2>&1", timeout=1000)
 
     def execute(self, command, **settings):
         """Runs a command on the head, from the laptop."""
-        return self.local(self.executed(command), timeout=280, **settings)
+        return self.local(self.executed(command), timeout=1000, **settings)
 
     @staticmethod
     def executed(command):
@@ -77,16 +78,13 @@ class Site:
         told = self.head.run("source ~/.bashrc; python -W ignore /mnt/shared/n_nodes.py 2>/dev/null")
         return int(re.findall(r"^(\d+)$", told, re.MULTILINE)[-1])  # not what Ray prints of nodes that are gone
 
-    def wait_for_nodes(self, number, wait_s=150):
-        end = time.monotonic() + wait_s
-        while (found := self.n_nodes()) != number:
-            assert time.monotonic() < end, f"{found} nodes in {wait_s} s: {self.monitor()}"
-            time.sleep(1)
+    def wait_for_nodes(self, number):
+        wait_for(lambda: self.n_nodes() == number, told=self.monitor, most_s=600, pause_s=1)
 
     def monitor(self):
         return self.head.run("tail -n 60 /tmp/ray/session_latest/logs/monitor.* 2>&1", check=False)
 
-    def left(self, wait_s=60):
+    def left(self, wait_s=240):
         """Processes that are still there some time after the end, by host."""
         end = time.monotonic() + wait_s
         while found := {host.name: lines for host in self.hosts if (lines := host.processes())}:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters import hosts
+from tests.support import stepped
 from tests.support.places import ROOT
 
 # in the host's own mounts alone: the file that Ray's wheel lacks
@@ -19,7 +20,7 @@ mount --bind /mnt/complete "$folder"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
     hosts.require()
     with hosts.Lab(tmp_path) as lab:
@@ -28,8 +29,9 @@ def test_a_sweep_has_its_machines_started_and_they_go_when_it_is_over(tmp_path):
         shutil.copytree(ROOT / "l2t_ray", own / "l2t_ray")
         for name in ("elastic.py", "fake_multi_node.yaml"):
             shutil.copy(Path(__file__).with_name(name), own)
+        shutil.copy(stepped.__file__, own / "stepped.py")
         head.run(COMPLETE)
-        told = head.run(f"cd /mnt/own && PYTHONPATH=/mnt/own {sys.executable} elastic.py /mnt/own 2>log", timeout=800)
+        told = head.run(f"cd /mnt/own && PYTHONPATH=/mnt/own {sys.executable} elastic.py /mnt/own 2>log", timeout=3000)
         found = json.loads(next(line for line in told.splitlines() if line.startswith('{"seen"')))
     assert found["code"] == 0, found["err"]
     nothing = {"head": 1, "gpu_spot": 0, "gpu_on_demand": 0}

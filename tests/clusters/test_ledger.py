@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.places import ROOT
-from tests.support.servers import free_port
+from tests.support.ports import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def node(tmp_path):
             env={**environment, **settings},
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=1000,
             check=False,
         )
         assert found.returncode == 0, found.stderr
@@ -48,7 +48,7 @@ def ask(url, user=None):
     if user:
         request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=240) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

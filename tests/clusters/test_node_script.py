@@ -105,7 +105,7 @@ umount $L2T_KEPT
 """
     try:
         told = subprocess.run(
-            ["unshare", "-m", "bash", "-ec", steps], capture_output=True, text=True, timeout=60, check=False
+            ["unshare", "-m", "bash", "-ec", steps], capture_output=True, text=True, timeout=240, check=False
         )
     finally:
         subprocess.run(["losetup", "-d", device], check=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.server
-import importlib.util
 import os
 import threading
 import time
@@ -12,7 +11,7 @@ import pytest
 import ray
 
 from l2t_ray.launch.worker import preemption
-from tests.support.places import ROOT
+from tests.clusters.cluster_files import module_of
 from tests.support.ports import closed_port
 from tests.support.waiting import wait_for
 
@@ -72,27 +71,25 @@ def metadata(cloud):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch):
-    """clusters/notice.py as a module, in a home and a Ray's folder of its own."""
+def watcher(tmp_path, monkeypatch):
+    """clusters/notice.py, in a home and a Ray's folder of its own."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.delenv(preemption.PATH, raising=False)
-    spec = importlib.util.spec_from_file_location("notice", ROOT / "clusters" / "notice.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of("notice")
     monkeypatch.setattr(module, "LOOK_S", 0.01)
     return module
 
 
 @pytest.mark.parametrize("n_busy", [0, 2])
 @pytest.mark.parametrize(("cloud", "left_s"), [("aws", 120), ("gcp", 30)])
-def test_the_trainings_of_a_machine_that_will_be_taken_know_it(command, cloud, left_s, n_busy, monkeypatch, capsys):
+def test_the_trainings_of_a_machine_that_will_be_taken_know_it(watcher, cloud, left_s, n_busy, monkeypatch, capsys):
     ends, now = [], [0.0]
-    monkeypatch.setattr(command, "drain", lambda end: ends.append(end) or 0)
+    monkeypatch.setattr(watcher, "drain", lambda end: ends.append(end) or 0)
     watch = preemption.Watch(now=lambda: now[0])
     with metadata(cloud) as (service, address), ThreadPoolExecutor(1) as pool:
         service.n_busy, begun = n_busy, time.monotonic()
-        ended = pool.submit(command.main, ["--aws", address, "--gcp", address])
+        ended = pool.submit(watcher.main, ["--aws", address, "--gcp", address])
         try:
             wait_for(lambda: service.n_looks >= n_busy + 3 or ended.done())
             assert not ended.done()
@@ -111,27 +108,27 @@ def test_the_trainings_of_a_machine_that_will_be_taken_know_it(command, cloud, l
     assert not watch.is_urgent()
 
 
-def test_a_service_that_does_not_answer_in_time_is_asked_again(command, monkeypatch):
+def test_a_service_that_does_not_answer_in_time_is_asked_again(watcher, monkeypatch):
     asked = []
 
     def refuse_late(request, timeout):
         asked.append(request.full_url)
         raise TimeoutError
 
-    monkeypatch.setattr(command.urllib.request, "urlopen", refuse_late)
-    monkeypatch.setattr(command, "FIND_S", 0.1)
-    assert command.main([]) == 0
+    monkeypatch.setattr(watcher.urllib.request, "urlopen", refuse_late)
+    monkeypatch.setattr(watcher, "FIND_S", 0.1)
+    assert watcher.main([]) == 0
     assert len(asked) > 2
 
 
-def test_a_machine_of_no_cloud_is_not_watched(command, capsys):
+def test_a_machine_of_no_cloud_is_not_watched(watcher, capsys):
     with closed_port() as port:
-        assert command.main(["--aws", f"http://127.0.0.1:{port}", "--gcp", f"http://127.0.0.1:{port}"]) == 0
+        assert watcher.main(["--aws", f"http://127.0.0.1:{port}", "--gcp", f"http://127.0.0.1:{port}"]) == 0
     assert not preemption.file().exists()
     assert "no cloud's metadata service answers" in capsys.readouterr().err
 
 
-def test_no_ray_but_that_of_this_machine_is_told(command, tmp_path, monkeypatch, capsys):
+def test_no_ray_but_that_of_this_machine_is_told(watcher, tmp_path, monkeypatch, capsys):
     asked = []
 
     def fail(address, **settings):
@@ -139,10 +136,10 @@ def test_no_ray_but_that_of_this_machine_is_told(command, tmp_path, monkeypatch,
         raise RuntimeError("wrong token")
 
     monkeypatch.setattr(ray, "init", fail)
-    assert command.drain(time.monotonic()) == 0
+    assert watcher.drain(time.monotonic()) == 0
     assert "no Ray runs here" in capsys.readouterr().err
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray" / "ray_current_cluster").write_text("192.0.2.10:6379\n")  # by `ray start`
-    assert command.drain(time.monotonic()) == 1
+    assert watcher.drain(time.monotonic()) == 1
     assert "Ray at 192.0.2.10:6379 must answer, got RuntimeError('wrong token')" in capsys.readouterr().err
     assert asked == ["192.0.2.10:6379"]

@@ -8,36 +8,28 @@ import pytest
 
 from tests.clusters import hosts
 from tests.clusters.onprem import Site
+from tests.support.marks import LONG
+from tests.support.stepped import Steps
+from tests.support.waiting import wait_for
 
 SWEEP = """
 sweep: tiny
-methods: [mine.py]
+methods: [stepped.py]
 run:
   data: {name: digits, samples_per_class: 4}
   target: {width: 0.125}
   training: {epochs: EPOCHS, batch_size: 16}
   record: {evaluations: 0}
 grid:
-  - {method: [mine], seed: {from: 0, to: LAST}}
-execution: {retries: 0, checkpoint_s: 1, storage: STORAGE}
-"""
-MINE = """
-from dataclasses import dataclass
-from l2t_ray.methods import Method
-from l2t_ray.registry import register
-
-@dataclass(frozen=True)
-class Mine(Method):
-    def loss(self, extra, batch, options):
-        return 0 * batch.logits.sum()
-
-register(Mine("mine", uses=frozenset({"transfer.beta"})))
+  - {method: [stepped], seed: {from: 0, to: LAST}}
+execution: {retries: 0, checkpoint_s: 0, hang_s: 3600, storage: STORAGE, pack: PACK}
 """
 # Google's metadata service, as static files: the machine is about to be taken
 NOTICE = """
 mkdir -p /tmp/metadata/computeMetadata/v1/instance && echo TRUE > /tmp/metadata/computeMetadata/v1/instance/preempted
 (python -m http.server --bind 127.0.0.1 --directory /tmp/metadata 8099 >/dev/null 2>&1 &)
-sleep 2; source ~/.bashrc
+until (: </dev/tcp/127.0.0.1/8099) 2>/dev/null; do sleep 0.1; done
+source ~/.bashrc
 python ~/l2t-ray/clusters/notice.py --aws http://127.0.0.1:9 --gcp http://127.0.0.1:8099
 """
 KEPT = "find ~/.cache/l2t_ray -type f -printf '%f '"
@@ -52,17 +44,24 @@ def lab(tmp_path):
         yield lab
 
 
-def write_sweep(site, last, epochs, storage=".l2t"):
+def write_sweep(site, last, epochs, storage=".l2t", pack="auto"):
+    """The sweep, and the gate of its trainings; an epoch has three steps."""
     text = SWEEP.replace("EPOCHS", str(epochs)).replace("LAST", str(last)).replace("STORAGE", storage)
+    text = text.replace("PACK", str(pack))
     (site.checkout / "sweeps" / "tiny.yaml").write_text(text)
-    (Path(site.lab.folder) / "shared" / "mine.py").write_text(MINE)
+    shared = Path(site.lab.folder) / "shared"
+    steps = Steps(shared, seen_as="/mnt/shared")
+    (shared / "stepped.py").write_text(steps.method)
+    steps.allow(None)
+    return steps
 
 
+@LONG
 def test_a_cluster_of_one_host_comes_up_trains_and_leaves_no_process(lab):
     site = Site(lab, 0, L2T_LEDGER="none")
     write_sweep(site, last=1, epochs=1)
     site.up()
-    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    site.head.run("cp /mnt/shared/stepped.py ~/l2t-ray/")
     told = site.execute(f"{LAUNCH} --json")
     assert "2 of 2 runs ended (2 finished)" in told
     assert '"n_finished": 2' in told
@@ -91,7 +90,7 @@ def note(record_property):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_three_hosts_come_up_twice_take_a_sweep_and_a_job_from_outside_and_go_down_whole(lab, note):
     site = Site(lab, 2, L2T_LEDGER="postgres", L2T_KEPT="/mnt/own/kept")
     write_sweep(site, last=11, epochs=200, storage="/mnt/shared/storage")
@@ -102,13 +101,13 @@ def test_three_hosts_come_up_twice_take_a_sweep_and_a_job_from_outside_and_go_do
     site.up()
     site.wait_for_nodes(3)
     note("a second ray up, all joined again")
-    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    site.head.run("cp /mnt/shared/stepped.py ~/l2t-ray/")
     told = site.execute(LAUNCH)
     assert "on the cluster: " in told
     assert "12 of 12 runs ended (12 finished)" in told
     note("a sweep from outside")
     kept = [host.run(KEPT, check=False).split() for host in site.workers]
-    assert any("mine.py" in names and sum(name.endswith(".lock") for name in names) == 2 for names in kept), kept
+    assert any("stepped.py" in names and sum(name.endswith(".lock") for name in names) == 2 for names in kept), kept
     assert "12/12" in site.local(tunnelled(site, f"{LAUNCH} --status"))
     note("a job through a tunnel")
     site.down()
@@ -117,17 +116,18 @@ def test_three_hosts_come_up_twice_take_a_sweep_and_a_job_from_outside_and_go_do
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 def test_hosts_that_go_with_and_without_notice_cost_no_run_and_others_join(lab, note):
     site = Site(lab, 2, L2T_LEDGER="none")
-    write_sweep(site, last=23, epochs=800, storage="/mnt/shared/storage")
+    steps = write_sweep(site, last=23, epochs=200, storage="/mnt/shared/storage")
+    steps.allow(150)  # in the midst of some packs, however many are trained at once
     site.up()
     site.wait_for_nodes(3)
-    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    site.head.run("cp /mnt/shared/stepped.py ~/l2t-ray/")
     launch = site.laptop.start(f'cd "/mnt/own/it\'s a checkout" && {site.executed(LAUNCH)} > /mnt/own/launch.log')
     log = Path(lab.folder) / "own-laptop" / "launch.log"
     storage = Path(lab.folder) / "shared" / "storage" / "tiny" / "checkpoints"
-    wait(lambda: len(list(storage.glob("*.ckpt"))) >= 4, launch, log)
+    wait(lambda: steps.n_taken >= 150 and list(storage.glob("*.ckpt")), launch, log)
     note("training on three hosts")
     site.workers[0].kill()  # without notice
     note("a host lost without notice")
@@ -136,11 +136,13 @@ def test_hosts_that_go_with_and_without_notice_cost_no_run_and_others_join(lab, 
     assert "no Ray runs here" not in told
     site.workers[1].kill()
     note("a host lost with notice")
-    wait(lambda: site.n_nodes() == 1, launch, log, 200)
+    steps.allow(300)
+    wait(lambda: site.n_nodes() == 1, launch, log)
     site.workers = [lab.add("worker0"), lab.add("worker1")]  # new machines at the old addresses
-    wait(lambda: site.n_nodes() >= 2, launch, log, 300)
+    wait(lambda: site.n_nodes() >= 2, launch, log)
     note("a new host joined")
-    assert launch.wait(900) == 0, log.read_text()[-4000:]
+    steps.allow(None)
+    assert launch.wait(1200) == 0, log.read_text()[-4000:]
     note("the sweep is complete")
     assert "24 of 24 runs ended (24 finished)" in log.read_text()
     site.down()
@@ -155,21 +157,23 @@ def tunnelled(site, command):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_lost_head_is_made_anew_over_the_kept_ledger_and_the_sweep_goes_on(lab):
     site = Site(lab, 0, L2T_KEPT="/mnt/own/kept")  # as a volume does, this folder outlives the host
-    write_sweep(site, last=5, epochs=800, storage="/mnt/shared/storage")
+    steps = write_sweep(site, last=5, epochs=40, storage="/mnt/shared/storage", pack=1)
+    steps.allow(6 * 40 * 3 - 1)  # the last of all runs cannot end
     site.up()
-    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    site.head.run("cp /mnt/shared/stepped.py ~/l2t-ray/")
     log = Path(lab.folder) / "own-laptop" / "launch.log"
     launch = site.laptop.start(f'cd "/mnt/own/it\'s a checkout" && {site.executed(LAUNCH)} > /mnt/own/launch.log')
     wait(lambda: re.search("[2-5] of 6 runs ended", site.head.run(PROGRESS, check=False)), launch, log)
     site.head.kill()
-    assert launch.wait(60) != 0
+    assert launch.wait(240) != 0
+    steps.allow(None)
     site.head = lab.add("head")  # an empty machine
     site.laptop.run("rm -f /tmp/ray/cluster-l2t.state")  # of machines that nobody ends, Ray believes that they stay
     site.up()
-    site.head.run("cp /mnt/shared/mine.py ~/l2t-ray/")
+    site.head.run("cp /mnt/shared/stepped.py ~/l2t-ray/")
     told = site.execute(LAUNCH)
     found = re.search(r"6 runs wanted, (\d) finished, (\d) to train", told)
     assert found, told[-3000:]
@@ -180,9 +184,5 @@ def test_a_lost_head_is_made_anew_over_the_kept_ledger_and_the_sweep_goes_on(lab
     assert site.left() == {}
 
 
-def wait(found, process, log, wait_s=200):
-    end = time.monotonic() + wait_s
-    while not found():
-        assert process.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < end, log.read_text()[-4000:]
-        time.sleep(0.5)
+def wait(found, process, log):
+    wait_for(found, process=process, told=lambda: log.read_text()[-4000:], most_s=900, pause_s=0.5)

@@ -1,1 +1,1 @@
-"""Comparisons as tables, and tables as text, LaTeX, HTML and CSV."""
+"""Writes results and comparisons as tables, and tables as text, Markdown, LaTeX, HTML, CSV and JSON."""

@@ -1,4 +1,4 @@
-"""Tables of our numbers against the thesis' printed ones, and of the thesis against itself."""
+"""Tables of our numbers against the thesis' printed ones, and of the thesis' p-values against its own tables."""
 
 from collections.abc import Sequence
 
@@ -10,15 +10,7 @@ from l2t_ray.statistics.means import half_width
 
 
 def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction") -> Table | None:
-    """Ours against theirs.
-
-    Args:
-        rows: of `published.reproduce`.
-        name: of the table's files.
-
-    Returns:
-        A row a cell; None where no cell has a counterpart.
-    """
+    """Our cells against the thesis' numbers, a row for each cell; None where no cell has a counterpart."""
     if not rows:
         return None
     texts = []
@@ -50,11 +42,7 @@ def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction")
 
 
 def claims_table() -> Table:
-    """The thesis' 15 p-value claims, recomputed from its own tables.
-
-    Returns:
-        A row a claim.
-    """
+    """The thesis' 15 p-values beside those recomputed from its own tables, a row for each."""
     rows = tuple(
         (
             claim.data, claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
@@ -64,11 +52,11 @@ def claims_table() -> Table:
         for claim in load_claims()
     )  # fmt: skip
     counts = readings()
-    told = ", ".join(f"{counts[reading]} if it is a {reading}" for reading in READINGS)
+    holding = ", ".join(f"{counts[reading]} if it is a {reading}" for reading in READINGS)
     claimed = [claim for claim in load_claims() if claim.claims_significance]
     notes = (
         "A claim holds where Welch's p from the printed means and +- lies on the printed p's side of 0.05, the +- read "
-        f"as a 95 % half-width. Of 15 claims hold: {told}. Only the first reading agrees with all, so it is the one "
+        f"as a 95 % half-width. Of 15 claims hold: {holding}. Only the first reading agrees with all, so it is the one "
         "taken: sd = half-width \N{MULTIPLICATION SIGN} \N{SQUARE ROOT}30 / 2.045.",
         f"Holm's correction over all 15 is what the thesis does not print: of its {len(claimed)} significant "
         f"differences {sum(claim.p_holm < ALPHA for claim in claimed)} stand.",
@@ -80,7 +68,7 @@ def claims_table() -> Table:
 
 
 def _unreachable(rows: Sequence[Reproduction]) -> str:
-    # even endless runs with exactly the printed mean leave the printed number's own error
+    # infinitely many runs with exactly the printed mean would still leave the printed mean's standard error
     printed = [row.published for row in rows]
     wide = sum(float(stats.t.isf(rows[0].alpha, SEEDS - 1)) * p.sd() / SEEDS**0.5 >= rows[0].margin for p in printed)
     return f"{wide} of {len(rows)}"

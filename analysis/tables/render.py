@@ -1,4 +1,4 @@
-"""Tables on the terminal and as Markdown, LaTeX, CSV, HTML and JSON."""
+"""Writes a table on the terminal and as Markdown, LaTeX, CSV, HTML and JSON."""
 
 import csv
 import html
@@ -9,9 +9,9 @@ from typing import TextIO
 
 from analysis.tables.table import Table
 
-WIDE = 160  # characters of a line that goes to a file
-PAGE_ROWS = 40  # of a table that floats; a longer one breaks over pages
-LATIN = 0x180
+WIDE = 160  # characters of a line in a file
+PAGE_ROWS = 40  # of a floating table; a longer one breaks over pages
+LATIN = 0x180  # code points below this are in the default fonts of pdflatex
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%_#${}"},
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}",
@@ -23,12 +23,7 @@ LATEX = {
 
 
 def print_table(table: Table, stream: TextIO) -> None:
-    """A table on a terminal, or plain in a file.
-
-    Args:
-        table: to print.
-        stream: where to.
-    """
+    """Prints a table: as wide as the terminal and in its style, or plain and 160 characters wide in a file."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table as Rich
@@ -48,14 +43,7 @@ def print_table(table: Table, stream: TextIO) -> None:
 
 
 def to_markdown(table: Table) -> str:
-    """A table in GitHub's Markdown.
-
-    Args:
-        table: any.
-
-    Returns:
-        Title, table, notes.
-    """
+    """A table in GitHub's Markdown: title, table, notes."""
 
     def line(texts: tuple[str, ...]) -> str:
         return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in texts) + " |"
@@ -68,14 +56,7 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """A table for a paper; needs the package booktabs, and longtable beyond 40 rows.
-
-    Args:
-        table: any.
-
-    Returns:
-        A `table` or `longtable` environment, its notes below it.
-    """
+    """A `table` or, beyond 40 rows, a `longtable` with its notes below; needs the packages booktabs and longtable."""
     columns = "".join("r" if index in table.numeric else "l" for index in range(len(table.header)))
     is_long = len(table.rows) > PAGE_ROWS
     size = r"\scriptsize" if len(columns) > 6 else r"\small"
@@ -98,14 +79,7 @@ def to_latex(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """A table's texts as CSV.
-
-    Args:
-        table: any.
-
-    Returns:
-        A header line and a line a row.
-    """
+    """A table's texts as CSV: a header line and a line for each row, no notes."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(table.header)
@@ -114,55 +88,33 @@ def to_csv(table: Table) -> str:
 
 
 def to_json(table: Table) -> str:
-    """A table's texts as JSON.
-
-    Args:
-        table: any.
-
-    Returns:
-        Title, notes and a map from column to text for each row.
-    """
+    """A table's texts as JSON: title, notes, and for each row a map from column to text."""
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
     return json.dumps({"title": table.title, "notes": table.notes, "rows": rows}, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_text(table: Table) -> str:
-    """A table as a terminal shows it.
-
-    Args:
-        table: any.
-
-    Returns:
-        Plain text.
-    """
+    """A table as plain text, laid out as on a terminal."""
     buffer = io.StringIO()
     print_table(table, buffer)
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
 def to_html(table: Table, *, bare: bool = False) -> str:
-    """A table for the report page.
-
-    Args:
-        table: any.
-        bare: without its caption and its notes.
-
-    Returns:
-        A `table` element, its notes as paragraphs below it.
-    """
+    """A `table` element for the report page, its notes as paragraphs below; `bare` leaves out caption and notes."""
 
     def line(texts: tuple[str, ...], scopes: Sequence[str]) -> str:
         cells = []
         for index, (text, scope) in enumerate(zip(texts, scopes, strict=True)):
-            kind, told = ("th", f' scope="{scope}"') if scope else ("td", "")
-            told += ' class="number"' if index in table.numeric else ""
-            cells.append(f"<{kind}{told}>{html.escape(text)}</{kind}>")
+            element, attributes = ("th", f' scope="{scope}"') if scope else ("td", "")
+            attributes += ' class="number"' if index in table.numeric else ""
+            cells.append(f"<{element}{attributes}>{html.escape(text)}</{element}>")
         return "".join(cells)
 
     caption = "" if bare else f"<caption>{html.escape(table.title)}</caption>\n"
     parts = [f"<table>\n{caption}<thead><tr>{line(table.header, ['col'] * len(table.header))}</tr></thead>\n<tbody>"]
     for index, row in enumerate(table.rows):
-        if index in table.rules:  # each body is sorted by itself
+        if index in table.rules:  # the page sorts each body by itself
             parts.append("</tbody>\n<tbody>")
         parts.append(f"<tr>{line(row, ['row', *[''] * (len(row) - 1)])}</tr>")
     parts.append("</tbody>\n</table>")
@@ -171,17 +123,10 @@ def to_html(table: Table, *, bare: bool = False) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is.
-
-    Args:
-        text: plain.
-
-    Returns:
-        The text with LaTeX's own characters escaped.
-    """
+    """A text whose characters LaTeX prints as they are."""
 
     def escaped(letter: str) -> str:
-        # what pdflatex does not have in its default fonts is named instead of stopping it
+        # pdflatex stops at a character that it lacks, so print its code point instead
         return letter if ord(letter) < LATIN else rf"\texttt{{U+{ord(letter):04X}}}"
 
     return "".join(LATEX.get(letter) or escaped(letter) for letter in text)

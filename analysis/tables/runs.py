@@ -1,4 +1,4 @@
-"""Tables of the runs: settings, code, versions, data and cost; and of launches, as predicted and as spent."""
+"""Tables of the runs (settings, code, versions, data, training time) and of the launches (predicted and spent time)."""
 
 import json
 from collections import Counter
@@ -11,34 +11,27 @@ from analysis.results.runs import Results
 from analysis.results.wanted import order
 from analysis.tables.table import NOTHING, Table, arm_name
 
-TOLD = {"data.name", "data.samples_per_class", "method", "seed"}  # by every table
-LONG = 48  # characters of a value; the whole stands in runs.csv
-DIGEST = 12  # hex digits of a SHA-256; the others stand there too
+IN_EVERY_TABLE = {"data.name", "data.samples_per_class", "method", "seed"}
+LONG = 48  # characters of a value; runs.csv has it in full
+DIGEST = 12  # hex digits of a SHA-256; runs.csv has all
 
 
 def settings_table(results: Results) -> Table | None:
-    """Every setting of the runs, with its values.
-
-    Args:
-        results: of the ledger.
-
-    Returns:
-        A row a setting and value; None without settings.
-    """
+    """The settings of the runs, a row for each value of each; None without settings."""
     runs, rows = results.runs, []
     methods = _methods(runs)
     for name in results.settings:
-        if name in TOLD or name not in runs:
+        if name in IN_EVERY_TABLE or name not in runs:
             continue
         values = runs[name].dropna()
         for value in sorted(values.unique(), key=str):
             if value == "null":
                 continue
-            mine = runs.loc[values[values == value].index]
-            whose = _methods(mine)
-            told = "all" if whose == methods else ", ".join(arm_name(method) for method in whose)
+            with_value = runs.loc[values[values == value].index]
+            users = _methods(with_value)
+            names = "all" if users == methods else ", ".join(arm_name(method) for method in users)
             text = str(value)[:DIGEST] if name.endswith("sha256") else _short(str(value))
-            rows.append((name, text, str(len(mine)), told))
+            rows.append((name, text, str(len(with_value)), names))
     if not rows:
         return None
     notes = (
@@ -50,14 +43,7 @@ def settings_table(results: Results) -> Table | None:
 
 
 def origin_table(results: Results) -> Table | None:
-    """The code, the versions and the data that the runs come from.
-
-    Args:
-        results: of the ledger.
-
-    Returns:
-        A row a thing and value; None without runs.
-    """
+    """Code, library versions and data of the runs, a row for each value; None without runs."""
     runs = results.runs
     if not len(runs):
         return None
@@ -72,14 +58,7 @@ def origin_table(results: Results) -> Table | None:
 
 
 def cost_table(results: Results) -> Table | None:
-    """How long the runs trained.
-
-    Args:
-        results: of the ledger.
-
-    Returns:
-        A row a method; None where no run has stored its time.
-    """
+    """Training time, a row for each method; None where no run has stored its time."""
     runs = results.runs
     if "wall_s" not in runs or not runs["wall_s"].notna().any():
         return None
@@ -98,7 +77,7 @@ def cost_table(results: Results) -> Table | None:
     return Table("cost", "Training time", header, tuple(rows), notes, rules=(len(rows) - 1,))
 
 
-def _methods(runs: "pd.DataFrame") -> list[str]:
+def _methods(runs: pd.DataFrame) -> list[str]:
     return sorted(set(runs["method"]), key=order) if len(runs) else []
 
 
@@ -114,14 +93,7 @@ def _versions(text: str) -> Sequence[tuple[str, str]]:
 
 
 def launches_tables(launches: Sequence[Launch]) -> list[Table]:
-    """Predicted against spent.
-
-    Args:
-        launches: any.
-
-    Returns:
-        One table with a row a launch; none without launches.
-    """
+    """One table of predicted and spent time with a row for each launch; no table without launches."""
     if not launches:
         return []
     header = ("Sweep", "Devices", "Launch", "Runs", "Predicted (min)", "Took (min)", "Training predicted (h)")
@@ -139,8 +111,8 @@ def launches_tables(launches: Sequence[Launch]) -> list[Table]:
         header=(*header, "Training spent (h)", "Busy on average"),
         rows=tuple(rows),
         notes=(
-            "Predicted from what was measured or recorded when the launch began; a dash where something was not.",
-            "Training is added up over the processes that ran side by side, for runs that finished.",
+            "Predicted from what had been measured or recorded when the launch began; a dash if that was not enough.",
+            "Training time is the sum over all processes, which ran side by side, for runs that finished.",
         ),
         n_text=2,
     )

@@ -1,4 +1,4 @@
-"""Tables of results: the thesis' layout for each data set, and what is missing."""
+"""The table itself, the texts of its cells, and two tables: accuracies in the thesis' layout, and missing runs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -23,29 +23,19 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts; numbers for machines are in the tidy files.
+    """A table of texts for people; programs read the numbers from the CSV and JSON files of the report."""
 
-    Attributes:
-        name: of its files.
-        title: one line.
-        header: column titles.
-        rows: texts.
-        notes: what a reader must know, one sentence each.
-        rules: row numbers before which a line is drawn.
-        n_text: how many columns from the left are text; the others are numbers.
-    """
-
-    name: str
+    name: str  # of its files
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    rules: tuple[int, ...] = ()
-    n_text: int = 1
+    notes: tuple[str, ...] = ()  # what a reader must know, one sentence each
+    rules: tuple[int, ...] = ()  # rows before which a line is drawn
+    n_text: int = 1  # columns of text, from the left; the others hold numbers
 
     @property
     def numeric(self) -> range:
-        """The columns that are set to the right."""
+        """The numbers of the numeric columns, which are set to the right."""
         return range(self.n_text, len(self.header))
 
 
@@ -57,18 +47,7 @@ def accuracy_tables(
     what: str = "Mean test accuracy in %",
     family: str = "all cells of the sweep",
 ) -> list[Table]:
-    """The thesis' Tables 1 to 3: methods by images a class.
-
-    Args:
-        cells: all.
-        comparisons: of one pair of methods; none for a single method.
-        name: of the tables' files.
-        what: the number in the cells.
-        family: what p is corrected over, in words.
-
-    Returns:
-        One table a data set.
-    """
+    """A table for each data set, laid out as the thesis' Tables 1 to 3: methods by images per class."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.condition.data].append(cell)
@@ -116,14 +95,7 @@ def _accuracy_table(
 
 
 def missing_table(gaps: Sequence[Gap]) -> Table | None:
-    """Every wanted run without a result, never averaged away.
-
-    Args:
-        gaps: of the results.
-
-    Returns:
-        A row for each cell, outcome and reason; None where nothing is missing.
-    """
+    """Wanted runs without a result, a row for each cell, state and reason; None where nothing is missing."""
     groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for gap in gaps:
         groups[gap.wanted.cell, gap.outcome, gap.reason].append(gap.wanted.seed)
@@ -139,40 +111,19 @@ def missing_table(gaps: Sequence[Gap]) -> Table | None:
 
 
 def arms(cells: Sequence[Cell]) -> list[str]:
-    """The methods with their variants.
-
-    Args:
-        cells: any.
-
-    Returns:
-        Arms in the order of tables.
-    """
-    found = {cell.arm: (order(cell.method), cell.condition.variant) for cell in cells}
-    return sorted(found, key=lambda arm: found[arm])
+    """The arms of the cells, in the order of tables."""
+    keys = {cell.arm: (order(cell.method), cell.condition.variant) for cell in cells}
+    return sorted(keys, key=lambda arm: keys[arm])
 
 
 def arm_name(arm: str) -> str:
-    """A method, perhaps with a variant, for people.
-
-    Args:
-        arm: "l2t_www" or "l2t_www/beta=0.1".
-
-    Returns:
-        "L2T-www beta=0.1"
-    """
+    """The name of an arm for people: `l2t_www/beta=0.1` is `L2T-www beta=0.1`."""
     method, _, variant = arm.partition("/")
     return f"{NAMES.get(method, method)} {variant}".strip()
 
 
 def accuracy_text(cell: Cell | None) -> str:
-    """A cell's mean, half-width and, where runs are missing, counts.
-
-    Args:
-        cell: None where the sweep does not want it.
-
-    Returns:
-        "41.08 ± 1.63 (27/30)"
-    """
+    """A cell's mean, half-width and, where runs are missing, counts: `41.08 ± 1.63 (27/30)`."""
     if cell is None:
         return NOTHING
     mean = cell.mean
@@ -184,14 +135,7 @@ def accuracy_text(cell: Cell | None) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p for people.
-
-    Args:
-        p: or None.
-
-    Returns:
-        Three digits, four below 0.1, so that 0.0499 does not look like a threshold of 0.05.
-    """
+    """A p with three digits, four below 0.1, so that 0.0499 does not look like a threshold of 0.05."""
     if p is None:
         return NOTHING
     if p < 0.0001:
@@ -200,54 +144,24 @@ def p_text(p: float | None) -> str:
 
 
 def level_text(level: float | None) -> str:
-    """A look's level for people, or a p beside a small one.
-
-    Args:
-        level: or None.
-
-    Returns:
-        Four digits after the point, more where fewer than two of them would count: "0.0120", "0.00021", "3.1e-07".
-    """
+    """A look's level with four digits, two significant ones below 0.001: `0.0120`, `0.00021`, `3.1e-07`."""
     if level is None:
         return NOTHING
     return f"{level:.4f}" if level >= 0.001 else f"{level:.2g}"
 
 
 def signed(value: float | None, digits: int = 2) -> str:
-    """A difference for people.
-
-    Args:
-        value: or None.
-        digits: after the point.
-
-    Returns:
-        With its sign, a true minus.
-    """
+    """A difference with its sign and a true minus; a dash for None."""
     return NOTHING if value is None else f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", MINUS)
 
 
 def points(margin: float) -> str:
-    """A margin for people.
-
-    Args:
-        margin: in points.
-
-    Returns:
-        "1 point", "2.5 points"
-    """
+    """A margin in words: `1 point`, `2.5 points`."""
     return f"{margin:g} point{'' if margin == 1 else 's'}"
 
 
 def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
-    """An estimate and its interval for people.
-
-    Args:
-        estimate: any.
-        sign: whether positive numbers have a plus.
-
-    Returns:
-        "0.71 [0.57, 0.82]"
-    """
+    """An estimate with its interval: `0.71 [0.57, 0.82]`; with `sign`, positive numbers have a plus."""
 
     def text(value: float) -> str:
         return signed(value) if sign else f"{value:.2f}".replace("-", MINUS)
@@ -258,14 +172,7 @@ def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
 
 
 def count_text(cells: Sequence[Cell]) -> str:
-    """Runs a cell for people.
-
-    Args:
-        cells: any.
-
-    Returns:
-        "30", or "28 to 30".
-    """
+    """Runs per cell: `30`, or `28 to 30`."""
     counts = sorted({cell.mean.n for cell in cells})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
@@ -289,12 +196,5 @@ def _line(samples: Sequence[str], here: Mapping[str, Comparison], text: Callable
 
 
 def condition_text(condition: Condition) -> tuple[str, str]:
-    """The first two columns of the tables that have a row for each comparison.
-
-    Args:
-        condition: of a comparison.
-
-    Returns:
-        Data set with its variant, images a class.
-    """
+    """The first two columns of a table of comparisons: the data set with its variant, and images per class."""
     return f"{condition.data} {condition.variant}".strip(), condition.samples_per_class

@@ -23,15 +23,7 @@ PAIR = ("data set", "images a class")
 
 
 def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
-    """Every test of one pair of methods.
-
-    Args:
-        comparisons: of the pair.
-        family: what p is corrected over, in words.
-
-    Returns:
-        A row a condition.
-    """
+    """All tests of one pair of methods, a row for each condition; `family` says what p is corrected over."""
     rows = [
         (
             *condition_text(item.condition), f"{item.a.mean.n}, {item.b.mean.n}", p_text(item.test.p), item.test.method,
@@ -45,22 +37,15 @@ def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
     notes = [f"All p are two-sided; Holm and Benjamini-Hochberg correct Mann-Whitney's over {family}."]
     if any(item.decision for item in comparisons):
         notes.append(
-            "Mann-Whitney, Wilcoxon and Brunner-Munzel take every run there is, as if no look had been taken; the "
-            "declared design decides by its own table, and its adjusted p is what is corrected."
+            "Mann-Whitney, Wilcoxon and Brunner-Munzel use every finished run, as if there had been no looks; the "
+            "declared design decides by its own table, and Holm and Benjamini-Hochberg correct its adjusted p."
         )
     notes.extend(_notes(comparisons))
     return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=1)
 
 
 def effect_table(comparisons: Sequence[Comparison]) -> Table:
-    """How large the differences are.
-
-    Args:
-        comparisons: of one pair.
-
-    Returns:
-        A row a condition.
-    """
+    """Effect sizes of one pair of methods, a row for each condition."""
     rows = []
     for item in comparisons:
         texts = [NOTHING] * 4
@@ -80,14 +65,7 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def power_table(comparisons: Sequence[Comparison]) -> Table:
-    """Equivalence, and the seeds that a difference of the margin needs.
-
-    Args:
-        comparisons: of one pair.
-
-    Returns:
-        A row a condition.
-    """
+    """Equivalence, and the seeds that a difference of the margin needs, a row for each condition of one pair."""
     rows = []
     for item in comparisons:
         p = item.equivalence.p if item.has_values else None
@@ -127,14 +105,7 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
 
 
 def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
-    """All methods against all.
-
-    Args:
-        comparisons: of every pair.
-
-    Returns:
-        A row a pair and condition.
-    """
+    """Every method against every other, a row for each pair and condition."""
     rows = [
         (
             item.condition.data, item.condition.samples_per_class,
@@ -148,22 +119,14 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
     notes = [f"Holm's correction over all {len(comparisons)} tests of this table."]
     if any(item.decision for item in comparisons):
         notes.append(
-            "Of the pair that a design is about, the p adjusted for its looks is corrected; of other pairs that share "
-            "a cell with it, n depends on its decisions, and their p is that of a fixed n."
+            "For the pair that a design compares, Holm corrects the p adjusted for its looks. For other pairs that "
+            "share a cell with it, n depends on the design's decisions, but p is computed as if n had been fixed."
         )
     return Table("all_pairs", "All methods against all", header, tuple(rows), tuple(notes), n_text=3)
 
 
 def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> Table | None:
-    """What a declared group-sequential design decided.
-
-    Args:
-        comparisons: of one pair, decided.
-        designs: by sweep.
-
-    Returns:
-        A row a condition; None where no design was declared.
-    """
+    """What the declared group-sequential designs decided, a row for each condition; None without a design."""
     decided = [(item, item.decision) for item in comparisons if item.decision is not None]
     shown = [item for item, _ in decided]
     if not decided:
@@ -189,8 +152,8 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
             f"futile where the predictive probability of a significant end is below {design.futility:g}."
         )
     notes.append(
-        "Adjusted p: the smallest error over all looks at which the design would have found the difference so far; it "
-        "is valid whenever the looks stop, and Holm's correction is of it. The level is one comparison's."
+        "Adjusted p: the smallest error rate over all looks with which the design would have found the difference so "
+        "far; it is valid whenever the looks stop, and Holm corrects it. The level is that of one comparison."
     )
     notes.append(
         "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
@@ -201,14 +164,7 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
 
 
 def pair_name(comparisons: Sequence[Comparison]) -> str:
-    """The two methods.
-
-    Args:
-        comparisons: of one pair.
-
-    Returns:
-        "L2T-www against L2T-ww"
-    """
+    """The two methods, `L2T-www against L2T-ww`; their variants too where both are the same method."""
     first = comparisons[0]
     names = [arm_name(cell.method) for cell in (first.a, first.b)]
     if names[0] == names[1]:
@@ -225,49 +181,27 @@ def _alpha_title(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
 
 
 def _notes(comparisons: Sequence[Comparison]) -> list[str]:
-    found = []
+    notes: list[str] = []
     for item in comparisons:
-        findings: list[Finding] = [item.test, item.wilcoxon, item.brunner_munzel]
-        for finding in findings:
-            text = f"{item.condition}, {finding.test}: {finding.note}."
-            if finding.note and not (finding is not item.test and item.test.p is None):
-                found.append(text)
-    return found
+        findings: list[Finding] = [item.test]
+        if item.test.p is not None:  # else the others have no p for the same reason
+            findings += [item.wilcoxon, item.brunner_munzel]
+        notes.extend(f"{item.condition}, {finding.test}: {finding.note}." for finding in findings if finding.note)
+    return notes
 
 
 def alphas(comparisons: Sequence[Comparison]) -> list[float]:
-    """The thresholds that occur.
-
-    Args:
-        comparisons: any.
-
-    Returns:
-        Rising.
-    """
+    """The different thresholds of the comparisons, rising."""
     return sorted({item.alpha for item in comparisons})
 
 
 def alpha_text(comparisons: Sequence[Comparison]) -> str:
-    """The threshold of comparisons that need not share one.
-
-    Args:
-        comparisons: at least one.
-
-    Returns:
-        "0.05", or "each cell's alpha (0.01 or 0.05)".
-    """
-    found = [f"{alpha:g}" for alpha in alphas(comparisons)]
-    return found[0] if len(found) == 1 else f"each cell's alpha ({' or '.join(found)})"
+    """The threshold, `0.05`; where comparisons have different ones, `each cell's alpha (0.01 or 0.05)`."""
+    texts = [f"{alpha:g}" for alpha in alphas(comparisons)]
+    return texts[0] if len(texts) == 1 else f"each cell's alpha ({' or '.join(texts)})"
 
 
 def look_p_text(decision: Decision) -> str:
-    """The p of a look beside its level.
-
-    Args:
-        decision: of the design.
-
-    Returns:
-        As `p_text`; as `level_text` where "<0.0001" would not tell it from the level.
-    """
+    """A look's p as `p_text` writes it; as `level_text` does where `<0.0001` could not be told from the level."""
     p, level = decision.p, decision.level
     return level_text(p) if p is not None and level is not None and p < 0.0001 and level < 0.001 else p_text(p)

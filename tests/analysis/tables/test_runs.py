@@ -1,4 +1,4 @@
-"""What a reader needs to repeat and to cite: settings, origin, cost, the command, the paragraph and its references."""
+"""What a reader needs to repeat and cite a report: settings, origin, training time, command, paragraph, references."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tables and how they are written: terminal, Markdown, LaTeX, CSV, HTML, JSON."""
+"""Tables in each format: terminal, Markdown, LaTeX, CSV, HTML, JSON."""
 
 import csv
 import io

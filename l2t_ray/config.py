@@ -1,4 +1,4 @@
-"""A run: one training of one target network, frozen, known by the hash of every setting that can change its result.
+"""A run: one training of one target network, frozen, and known by the hash of every setting that can change its result.
 
 `Execution` holds how runs are trained. It can change no result, so it is no part of a run's key.
 """
@@ -18,7 +18,7 @@ KEY_DIGITS = 16
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
-# where things lie, and how they come there: never in the key
+# where files are, and how they come there: never in the key
 LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
 
 
@@ -29,7 +29,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _plain_count(counts: dict[str, int]) -> dict[str, int] | int:
-    return counts["*"] if set(counts) == {"*"} else counts  # as many of each class: one setting, so one key
+    return counts["*"] if set(counts) == {"*"} else counts  # {"*": 5} and 5 are one setting, so one key
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -43,12 +43,12 @@ PairList = Annotated[
 Pairs = Literal["all", "one_to_one", "single"] | PairList
 Entry = Annotated[str, Field(pattern=r"^[\w.-]+(\[\d+(,\d+)*\])?$")]
 GridEntry = Annotated[str, Field(pattern=r"^\d-\d(\[\d+,[0-2],[0-2]\])?$")]
-LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # stands between the slashes of a cell's name
+LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # a part of a cell's name, between slashes
 Label = Annotated[str, Field(pattern=LABEL)]
 
 
 class Frozen(BaseModel):
-    """Immutable settings; unknown keys and wrong types are refused, numbers must be finite."""
+    """Immutable settings; refuses unknown names and wrong types, and numbers that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -114,7 +114,7 @@ class Augment(Frozen):
 
 
 class Transfer(Frozen):
-    """Feature matching and Algorithm 1."""
+    """Feature matching and the bilevel training (Algorithm 1 of the thesis)."""
 
     beta: NonNegative = Field(0.5, description="weight of the matching loss")
     pairs: Pairs = Field("all", description="which (source level m, target level n) are matched, or a list of them")
@@ -127,16 +127,18 @@ class Transfer(Frozen):
 
 
 class Record(Frozen):
-    """What is measured on the way."""
+    """What is measured during training."""
 
-    evaluations: Annotated[int, Field(ge=0)] = Field(10, description="points on the way; the last epoch is always one")
+    evaluations: Annotated[int, Field(ge=0)] = Field(
+        10, description="points during training; the last epoch is always one"
+    )
     per_class: bool = Field(
         False, description="every class' test accuracy at each point; at the last, up to 20 classes have it anyway"
     )
 
 
 class Trace(Frozen):
-    """Which values are kept over training, in the artifact `traces.parquet`; they change no result and no key."""
+    """Which values are recorded during training, in the artifact `traces.parquet`; they change no result and no key."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -197,17 +199,16 @@ class Run(Frozen):
         return self
 
     def __copy__(self) -> Self:
-        """A copy without what was computed: `model_copy` is about to change a setting."""
+        """Returns a copy without the cached properties, because `model_copy` is about to change a setting."""
         copied = super().__copy__()
         for name in ("key", "around_seed"):
             copied.__dict__.pop(name, None)
         return copied
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting that can change the result, defaults included, as plain JSON values.
+        """Returns every setting that can change the result, defaults included, as nested plain JSON values.
 
-        Returns:
-            Nested dictionaries; settings that the method does not read, and places of files, are left out.
+        Settings that the method does not read, and the places of files, are left out.
         """
         method = registry.METHODS[self.method]
         settings = self.model_dump(mode="json", exclude={*NO_PART_OF_THE_KEY})
@@ -217,13 +218,13 @@ class Run(Frozen):
                 settings[section] = kept
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
-        if self.data.validation_per_class is None:  # younger than the first keys, which stay as they are
+        if self.data.validation_per_class is None:  # added later; older keys stay the same
             settings["data"].pop("validation_per_class")
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
     def traced(self) -> tuple[str, ...]:
-        """What the run keeps of its training, of all that is asked for: a method without h has no gamma.
+        """The requested traces that the run can keep: a method without h has no gamma.
 
         Returns:
             Texts such as `theta.conv.3.weight[0,2,1,1]`, `gamma.2-4` and `lambda`, with `@10` for every tenth epoch.
@@ -251,18 +252,11 @@ class Run(Frozen):
         return f'{head[:-1]},"seed":', f",{tail[1:]}"
 
     def with_seeds(self, seeds: Iterable[int]) -> Iterator[Self]:
-        """The runs of this one's cell, many at once, their keys made from one text.
-
-        Args:
-            seeds: valid ones.
-
-        Yields:
-            A run for each seed.
-        """
+        """Yields this run with each of the (valid) seeds; encodes the settings once for all of their keys."""
         head, tail = self.around_seed
         for seed in seeds:
             run = self.model_copy(update={"seed": seed})
-            # where the cached property looks
+            # the place of the cached property
             run.__dict__["key"] = hashlib.sha256(f"{head}{seed}{tail}".encode()).hexdigest()[:KEY_DIGITS]
             yield run
 
@@ -272,14 +266,7 @@ _TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer",
 
 
 def pack_shape(run: Run) -> str:
-    """Runs of equal shape can be trained in one pack: they differ in seed and scalar settings alone.
-
-    Args:
-        run: the run.
-
-    Returns:
-        A text that is equal for runs of equal shape.
-    """
+    """Returns a text that is equal for runs that one pack can train: they differ in seed and scalar settings alone."""
     settings = run.resolved()
     settings.pop("seed")
     for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
@@ -288,14 +275,14 @@ def pack_shape(run: Run) -> str:
 
 
 def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.Scalar:
-    """An option's value in the type of its default, so that 1 and 1.0 are one setting.
+    """Returns an option's value in the type of its default, so that 1 and 1.0 are one setting.
 
     Args:
         value: given.
         default: the method's.
 
     Returns:
-        The value, a whole number as a float where the default is a float.
+        The value; a whole number as a float where the default is a float.
 
     Raises:
         ValueError: if it is of another type.
@@ -308,29 +295,31 @@ def like_default(value: registry.Scalar, default: registry.Scalar) -> registry.S
 
 
 def _unit_fraction(share: float) -> float:
-    if 1 - share * int(1 / share + 1e-9) > 0.05:  # 0.33 is meant as a third; 0.15 would leave a tenth to nobody
+    if 1 - share * int(1 / share + 1e-9) > 0.05:  # 0.33 means a third; 0.15 would leave a tenth of the card unused
         raise ValueError("must be auto, or 1 / k for a whole number k (1, 0.5, 0.3333, 0.25, ...)")
     return share
 
 
 class Execution(Frozen):
-    """How runs are trained: nothing in here can change a result."""
+    """How runs are trained: none of these settings can change a result."""
 
     gpu_share: Literal["auto"] | Annotated[float, Field(gt=0, le=1), AfterValidator(_unit_fraction)] = Field(
         "auto", description="1 / k: trials side by side on one GPU"
     )
     pack: Literal["auto"] | Count = Field("auto", description="runs trained together in one process")
-    mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service, by which processes share a card")
+    mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service that lets processes share a card")
     threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
-    retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised")
+    retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised an exception")
     storage: str = Field(
         ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
     )
     data_dir: str = Field("data", description="folder of the data sets", min_length=1)
     download: bool = Field(True, description="fetch data sets that are not there")
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
-    hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times what it should")
-    price_per_hour: NonNegative | None = Field(None, description="of the whole machine or cluster; told in the plan")
+    hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times its expected time")
+    price_per_hour: NonNegative | None = Field(
+        None, description="of the whole machine or cluster; the plan shows the cost"
+    )
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,12 +334,5 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reads_source(run: Run) -> bool:
-    """Whether a run needs its source network.
-
-    Args:
-        run: any.
-
-    Returns:
-        True where the method reads a setting of the source.
-    """
+    """Whether a run needs its source network, because its method reads a setting of the source."""
     return any(name.split(".")[0] == "source" for name in registry.METHODS[run.method].uses)

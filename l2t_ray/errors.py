@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+MAX_LISTED = 50  # names in a message
+
 
 class InputError(ValueError):
-    """Something that the user gave breaks a law; every problem found is told, and the command line exits with 2.
+    """The user's input breaks a rule; the message lists every problem found, and the command exits with 2.
 
     Attributes:
-        problems: one line each: place, law, value, remedy (`sweeps/x.yaml:14: beta must be >= 0, got -1`).
+        problems: one line each: place, rule, value, remedy (`sweeps/x.yaml:14: beta must be >= 0, got -1; correct it`).
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
@@ -26,14 +28,14 @@ class LedgerUnavailableError(ConnectionError):
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Runs a command and turns what it raises into a message on stderr and an exit code.
+    """Runs a command and turns its exceptions into a message on stderr and an exit code.
 
     Args:
         command: returns its exit code.
 
     Returns:
-        2 for refused input or an unreachable ledger; 1 for an interruption, a disk that is full or closed, or a reader
-        of stdout that has gone; else the command's.
+        2 for refused input or an unreachable ledger; 1 for an interruption, a disk that is full or not writable, or a
+        closed stdout; else the command's.
 
     Raises:
         OSError: any other than of a disk.
@@ -65,50 +67,33 @@ def say(*lines: str) -> None:
 
 
 def told_of_disk(error: OSError) -> str | None:
-    """A full disk, or one that may not be written to, with its remedy.
-
-    Args:
-        error: that was raised.
-
-    Returns:
-        A line; None for any other error, which is a defect of ours.
-    """
-    laws = {
+    """Returns a line for a full disk, or one that may not be written to; None for any other error, which is a bug."""
+    rules = {
         errno.ENOSPC: ("the disk must have room", "free some"),
         errno.EDQUOT: ("the disk must have room", "free some"),
         errno.EACCES: ("must be open to you", "change its permissions, or go elsewhere"),
         errno.EROFS: ("must be writable", "go elsewhere"),
     }
-    if error.errno not in laws:
+    if error.errno not in rules:
         return None
-    law, remedy = laws[error.errno]
-    return f"{error.filename or Path.cwd()}: {law}, got {error.strerror!r}; {remedy} and launch again: nothing is lost"
+    rule, remedy = rules[error.errno]
+    return f"{error.filename or Path.cwd()}: {rule}, got {error.strerror!r}; {remedy} and launch again: nothing is lost"
 
 
 def mask(text: str) -> str:
-    """A text without the passwords of the URIs in it.
-
-    Args:
-        text: a URI, or a message with URIs in it.
-
-    Returns:
-        The text with `user:password@` as `***@` and `?password=...` as `?password=***`.
-    """
-    # SQLAlchemy takes passwords that hold a slash
+    """Returns a text with `user:password@` of its URIs as `***@`, and `?password=...` as `?password=***`."""
+    # a password may hold a slash, as SQLAlchemy allows
     text = re.sub(r"(?<=://)(?!/)(?:[^/?#\s@:]*:)?[^?#\s]*@", "***@", text)
     return re.sub(r"(?i)([?&]\w*(?:password|token|secret)=)[^&\s]+", r"\1***", text)
 
 
 def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None) -> str:
-    """The remedy for a name that is not known.
+    """Returns the remedy for an unknown name: `did you mean NAME?`, or a list of the known ones.
 
     Args:
         name: as given.
-        known: what it may have meant; dotted names also answer to their last part.
-        listed: what is told where nothing is close, by default all that is known.
-
-    Returns:
-        `did you mean NAME?`, or a list.
+        known: what it may have meant; dotted names also match by their last part.
+        listed: the list where nothing is close, by default all known names.
     """
     names = [*known]
     by_last = {dotted.rpartition(".")[2]: dotted for dotted in names}
@@ -117,19 +102,14 @@ def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
             name.rpartition(".")[2], candidates, 1
         ):
             return f"did you mean {candidates[close]}?"
-    told = ", ".join(names if listed is None else listed)
-    return f"known are {told}" if told else "there is none"
+    options = [*(names if listed is None else listed)]
+    if not options:
+        return "there is none"
+    return f"known are {', '.join(options[:MAX_LISTED])}{', ...' if len(options) > MAX_LISTED else ''}"
 
 
 def duration(seconds: float) -> str:
-    """A time for people.
-
-    Args:
-        seconds: how long.
-
-    Returns:
-        "45 s", "12 min", "3.4 h", "2.1 days"
-    """
+    """Returns a time for people: "45 s", "12 min", "3.4 h", "2.1 days"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
@@ -140,15 +120,7 @@ def duration(seconds: float) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Help with a name that does not exist.
-
-    Args:
-        name: what was given.
-        known: what exists.
-
-    Returns:
-        "did you mean x?", or the names that exist.
-    """
+    """Returns help with an unknown name: "did you mean 'x'?", or the names that exist."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"

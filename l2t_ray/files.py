@@ -1,12 +1,13 @@
 """Durable files and locks.
 
-A reader sees a file's old content or its new content, never a part, also after a power cut. A lock lets one process
-launch a sweep or train a file at a time; the kernel releases it, also after SIGKILL.
+A reader sees a file's old content or its new content, never a part, even after a power cut. A lock lets one process
+at a time launch a sweep or train a file; the kernel releases it, even after SIGKILL.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -14,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from l2t_ray.errors import InputError
@@ -22,17 +22,12 @@ from l2t_ray.errors import InputError
 _CHUNK_BYTES = 1 << 20
 _TRIES = 50
 _PAUSE_S = 0.02
-_WAIT_S = 0.5  # between two tries of who waits
+_WAIT_S = 0.5  # between two tries of a process that waits
 HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the working folder
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file by temporary file, fsync and rename in the same folder, which is made if it is missing.
-
-    Args:
-        path: the file to create or replace.
-        content: all of its bytes.
-    """
+    """Writes a file by temporary file, fsync and rename in its folder, which is created if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -52,14 +47,7 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def compute_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hex.
-
-    Args:
-        path: the file.
-
-    Returns:
-        64 hex digits.
-    """
+    """Returns the SHA-256 of a file's content in 64 hex digits."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
@@ -74,20 +62,20 @@ class Lock:
 
     Args:
         path: of the file.
-        law: what is refused while another process holds it, up to its name.
-        remedy: of that.
-        on_wait: told once who holds it; the lock is then waited for, not refused.
+        rule: what the message says is going on already, up to the holder's name.
+        remedy: what the message advises.
+        on_wait: called once with the holder's name; the lock then waits for it instead of refusing.
     """
 
     def __init__(
         self,
         path: Path,
-        law: str = "this sweep is being launched already",
+        rule: str = "this sweep is being launched already",
         remedy: str = "look at it with --status",
         *,
         on_wait: Callable[[str], None] | None = None,
     ) -> None:
-        self.path, self._law, self._remedy, self._on_wait = path, law, remedy, on_wait
+        self.path, self._rule, self._remedy, self._on_wait = path, rule, remedy, on_wait
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -118,51 +106,42 @@ class Lock:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(content).encode())
         except OSError:
-            self.__exit__(None, None, None)
+            self.__exit__()
             raise
         return self
 
     def _take(self, descriptor: int) -> None:
-        n_left, is_told = _TRIES, False
-        while True:
+        """Takes the kernel's lock; tries for a second at first, as a `--status` holds it for a moment."""
+        is_reported = False
+        for attempt in itertools.count():
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
             except BlockingIOError:
                 holder = self.holder()
             except OSError as error:
                 raise InputError(
                     f"{self.path}: must be where files can be locked, got {error.strerror!r}; start elsewhere"
                 ) from error
-            else:
-                return
-            if holder is None:  # a `--status` was looking at this moment
-                n_left -= 1
-                if n_left < 0:
-                    raise InputError(f"{self.path}: the lock could not be taken in {_TRIES} tries; launch again")
+            if attempt < _TRIES or holder is None:
                 time.sleep(_PAUSE_S)
             elif self._on_wait is None:
-                law = f"{self._law}, by {holder}; one at a time"
-                raise InputError(f"{self.path}: {law}: wait for it or end it, and {self._remedy}")
+                rule = f"{self._rule}, by {holder}; one at a time"
+                raise InputError(f"{self.path}: {rule}: wait for it or end it, and {self._remedy}")
             else:
-                if not is_told:
+                if not is_reported:
                     self._on_wait(holder)
-                n_left, is_told = _TRIES, True
+                is_reported = True
                 time.sleep(_WAIT_S)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Releases the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def holder(self) -> str | None:
-        """Who holds the lock.
-
-        Returns:
-            "pid 12 on host since 2026-01-01 00:00:00", or None where nobody does.
-        """
+        """Returns the holder, "pid 12 on host since 2026-01-01 00:00:00", or None where there is none."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -173,7 +152,7 @@ class Lock:
             try:
                 content = json.loads(os.read(descriptor, 4096))
                 return f"pid {content['pid']} on {content['host']} since {content['since']}"
-            except (ValueError, KeyError, TypeError):  # between its truncation and its writing
+            except (ValueError, KeyError, TypeError):  # the holder has not yet written its name
                 return "a process that has just begun"
         else:
             return None
@@ -183,13 +162,10 @@ class Lock:
 
 @contextlib.contextmanager
 def alone(file: Path) -> Iterator[None]:
-    """Waits for the kernel's lock beside the file; where there can be none, goes on without.
+    """Waits for the kernel's lock beside a file, and holds it in the block; goes on without where it cannot lock.
 
     Args:
-        file: whose folder is made if it is missing.
-
-    Yields:
-        Nothing.
+        file: whose folder is created if it is missing.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

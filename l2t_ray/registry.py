@@ -34,7 +34,7 @@ Levels = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set before anything is read; None and () where only its files tell."""
+    """What is known of a data set before its files are read; None and () where only the files tell."""
 
     n_classes: int | None = None
     classes: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ DATA_SETS: Mapping[str, Facts] = {  # their readers: l2t_ray/data/sets.py
 
 
 class Described(Protocol):
-    """What the configuration has to know of a method; `l2t_ray.methods.Method` is the whole of it."""
+    """What the configuration has to know of a method; `l2t_ray.methods.Method` adds how it is trained."""
 
     @property
     def name(self) -> str:
@@ -73,37 +73,30 @@ class Described(Protocol):
         """The method's own settings (`options:` of a run) with their defaults."""
 
     def laws(self, run: Any) -> Iterable[tuple[str, str]]:
-        """(setting, what is wrong with it; remedy) for what a run's settings break between them."""
+        """Yields (setting, what is wrong; remedy) for settings of a run that contradict each other."""
 
 
 CODE_DIGITS = 12
 METHODS: dict[str, Described] = {}
-CODE: dict[str, dict[str, str]] = {}  # of methods from files: the file's name, and the start of its SHA-256 when loaded
+CODE: dict[str, dict[str, str]] = {}  # by method from a file: the file's name, and the start of its SHA-256
 AnyMethod = TypeVar("AnyMethod", bound=Described)
 
 
 def register(method: AnyMethod) -> AnyMethod:
-    """Adds a method under its name.
-
-    Args:
-        method: the object; loading the same file twice replaces it.
-
-    Returns:
-        The same object.
-    """
+    """Adds a method under its name and returns it; loading the same file twice replaces it."""
     METHODS[method.name] = method
     return method
 
 
 def load(modules: Iterable[str | Path] = ()) -> None:
-    """Imports the built-in methods and then the given ones, each of which registers itself.
+    """Imports the built-in methods and then the given modules, each of which registers its methods.
 
     Args:
         modules: importable names, or paths of Python files (a sweep file's `methods:`).
 
     Raises:
-        InputError: if a file does not exist, cannot be imported, or takes a name that is not its own; what it has
-            registered until then is forgotten.
+        InputError: if a file does not exist, cannot be imported, or registers a built-in method's name; its methods are
+            removed again.
     """
     for module in (BUILTIN, *modules):
         if not isinstance(module, Path) and not module.endswith(".py"):
@@ -122,11 +115,11 @@ def load(modules: Iterable[str | Path] = ()) -> None:
         try:
             content = path.read_bytes()
             spec.loader.exec_module(loaded)
-            own = [told for told, method in METHODS.items() if before.get(told) is not method]
-            for told in own:
-                if told in before and told not in CODE:
-                    law = "register must not be given the name of a built-in method"
-                    raise InputError(f"{module}: {law}, got {told!r}; choose another")
+            own = [key for key, method in METHODS.items() if before.get(key) is not method]
+            for key in own:
+                if key in before and key not in CODE:
+                    rule = "register must not be given the name of a built-in method"
+                    raise InputError(f"{module}: {rule}, got {key!r}; choose another")
         except Exception as error:
             del sys.modules[name]
             METHODS.clear()
@@ -135,7 +128,7 @@ def load(modules: Iterable[str | Path] = ()) -> None:
                 raise
             raise InputError(f"{module}: cannot be imported as a file of methods: {error!r}") from error
         digest = hashlib.sha256(content).hexdigest()[:CODE_DIGITS]
-        CODE.update({told: {path.name: digest} for told in own})
+        CODE.update({key: {path.name: digest} for key in own})
 
 
 def resolve_pairs(
@@ -143,48 +136,36 @@ def resolve_pairs(
     source_sizes: Sequence[int] = SIZES["resnet32"],
     target_sizes: Sequence[int] = SIZES["vgg9"],
 ) -> tuple[tuple[int, int], ...]:
-    """The pairs (m, n) of source and target levels behind a name.
+    """Returns the pairs (m, n) of source and target levels that a name or a list stands for, ascending and unique.
 
     Args:
         pairs: "all", "one_to_one" (levels of equal size, the last with the last), "single" (the last of each), or a
-            list.
+            list; 15, 3 and 1 pairs for the thesis' networks.
         source_sizes: H = W of every source level; the thesis' by default.
         target_sizes: H = W of every target level; the thesis' by default.
-
-    Returns:
-        The pairs, ascending and unique: 15, 3 and 1 for the thesis' networks.
     """
     if pairs == "all":
         return tuple((m, n) for m in range(len(source_sizes)) for n in range(len(target_sizes)))
     if pairs == "single":
         return ((len(source_sizes) - 1, len(target_sizes) - 1),)
     if pairs == "one_to_one":
-        found: list[tuple[int, int]] = []
+        matched: list[tuple[int, int]] = []
         for size in set(source_sizes):
-            here = [m for m, other in enumerate(source_sizes) if other == size]
-            there = [n for n, other in enumerate(target_sizes) if other == size]
-            found += zip(reversed(here), reversed(there), strict=False)
-        return tuple(sorted(found))
+            sources = [m for m, other in enumerate(source_sizes) if other == size]
+            targets = [n for n, other in enumerate(target_sizes) if other == size]
+            matched += zip(reversed(sources), reversed(targets), strict=False)
+        return tuple(sorted(matched))
     assert not isinstance(pairs, str), pairs
     return tuple(sorted({(m, n) for m, n in pairs}))
 
 
 def missing_level(pairs: str | Levels, source: str, target: str) -> str | None:
-    """What is wrong with a list of pairs for two architectures.
-
-    Args:
-        pairs: as in a configuration.
-        source: the source's architecture.
-        target: the target's.
-
-    Returns:
-        The law and the value; None where every level exists.
-    """
+    """Returns which levels a list of pairs may name, and which it names wrongly; None where all levels exist."""
     if isinstance(pairs, str):
         return None
     ends = [len(SIZES[name]) - 1 for name in (source, target)]
     wrong = [pair for pair in pairs if pair[0] > ends[0] or pair[1] > ends[1]]
     if not wrong:
         return None
-    law = f"must name source levels 0 to {ends[0]} of {source} and target levels 0 to {ends[1]} of {target}"
-    return f"{law}, got {', '.join(f'[{m}, {n}]' for m, n in wrong)}"
+    rule = f"must name source levels 0 to {ends[0]} of {source} and target levels 0 to {ends[1]} of {target}"
+    return f"{rule}, got {', '.join(f'[{m}, {n}]' for m, n in wrong)}"

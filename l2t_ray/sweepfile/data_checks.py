@@ -24,7 +24,7 @@ def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -
         for title in chosen.value or ():
             if every and title not in every:
                 place = chosen.item.place
-                yield f"{place}: data.classes must name classes of {name}, got {title!r}; {_suggest(title, every)}"
+                yield f"{place}: data.classes must name classes of {name}, got {title!r}; {suggest(title, every)}"
         classes = list(chosen.value or every)
         for samples in block.values("data.samples_per_class"):
             yield from _check_samples(samples, name, classes, n_train)
@@ -58,7 +58,7 @@ def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapp
             if n_train:
                 there = min((n_train.get(known, number) for known in others), default=number)
         elif classes and title not in classes:
-            yield f"{rule} name classes of {name}, got {title!r}; {_suggest(title, classes)}"
+            yield f"{rule} name classes of {name}, got {title!r}; {suggest(title, classes)}"
             continue
         else:
             there = n_train.get(title, number) if n_train else _images(name, [title])
@@ -75,10 +75,3 @@ def _images(name: str, classes: list[str]) -> int | None:
     if name == "digits" and "8" not in classes:  # 8 is the smallest class; `load_data` checks the others
         return None
     return DATA_SETS[name].least_train
-
-
-def _suggest(title: str, classes: list[str]) -> str:
-    remedy = suggest(title, classes)
-    if len(classes) <= N_SHOWN or remedy.startswith("did"):
-        return remedy
-    return f"known are {', '.join(classes[:N_SHOWN])}, ..."

@@ -143,7 +143,7 @@ def read_search(
     weights: Mapping[str, str],
     problems: list[str],
 ) -> Search | None:
-    """Reads the `search:` of a sweep file; None where it adds to the problems.
+    """Returns the search that a sweep file's `search:` describes; None where it adds to the problems.
 
     Args:
         item: the block.
@@ -154,9 +154,6 @@ def read_search(
         check: returns the problems between the settings of a block.
         weights: SHA-256 by `source.weights`; `check` adds the weights that the space lists.
         problems: a line is added for each.
-
-    Returns:
-        The search, or None.
     """
     n_before = len(problems)
     if not isinstance(item.value, dict):

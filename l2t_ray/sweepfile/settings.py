@@ -55,7 +55,7 @@ class SweepFile(Frozen):
     grid: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
         description="blocks: each is the product of its lists; `variant:` names its cells"
     )
-    execution: Execution = Field(Execution(), description="how, never what")
+    execution: Execution = Field(Execution(), description="how runs are trained; changes no result")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A folder, tar or zip as a list of files, read in place: nothing is extracted, so nothing can be written elsewhere."""
+"""A folder, tar or zip as a list of files, read in place: extracting nothing, it can write nothing elsewhere."""
 
 import lzma
 import os
@@ -9,23 +9,22 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from l2t_ray.errors import InputError
 
-MAX_DEPTH = 6  # of a folder: a link to a folder above would go on for ever
+MAX_DEPTH = 6  # of folders: a link to a folder above would never end
 MAX_FILE_BYTES = 1 << 26
 MAX_FILES = 10_000_000
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 
 class Archive:
-    """The files under a path, without hidden ones and without the one top folder that may hold all.
+    """The files under a path, without hidden ones and without a single top folder around them.
 
     Args:
         path: a folder, a tar (plain or compressed) or a zip.
-        marker: the name of a file or folder that lies at the top, or in the top folder.
+        marker: the name of a file or folder at the top, or in the top folder.
 
     Attributes:
         path: the same.
@@ -33,7 +32,7 @@ class Archive:
         folders: of all folders, empty ones too where the archive lists them.
 
     Raises:
-        InputError: if it is missing, cut, holds suspicious members, or the marker is not there.
+        InputError: if it is missing or incomplete, holds suspicious members, or lacks the marker.
     """
 
     def __init__(self, path: Path, marker: str) -> None:
@@ -59,31 +58,19 @@ class Archive:
         self._choose_top()
 
     def __enter__(self) -> Self:
-        """Opens the files for reading.
-
-        Returns:
-            This archive.
-        """
+        """Opens the files for reading."""
         if self.path.is_file():
             self._open = zipfile.ZipFile(self.path) if _is_zip(self.path) else tarfile.open(self.path)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Closes them."""
+    def __exit__(self, *_: object) -> None:
+        """Closes the files."""
         if self._open is not None:
             self._open.close()
             self._open = None
 
     def read(self, name: str) -> bytes:
-        """One file's content, within a `with` block.
-
-        Args:
-            name: one of `names`.
-
-        Returns:
-            All of its bytes.
+        """Returns the bytes of one of `names`, within a `with` block.
 
         Raises:
             InputError: if it cannot be read.
@@ -94,17 +81,17 @@ class Archive:
             raise InputError(f"{self.path}: {name} cannot be read: {error}; fetch it again") from error
 
     def stored(self) -> list[str]:
-        """The names in the order in which they are read fastest."""
+        """Returns the names in the order that is fastest to read."""
         return [name.removeprefix(self._prefix) for name in self._readers if name.startswith(self._prefix)]
 
     def _choose_top(self) -> None:
         every = {*self._readers, *self._folders}
         tops = sorted({name.partition("/")[0] for name in self._folders})
-        found = [prefix for prefix in ("", *(f"{top}/" for top in tops)) if prefix + self.marker in every]
-        if not found or (found[0] and len(found) > 1):
+        prefixes = [prefix for prefix in ("", *(f"{top}/" for top in tops)) if prefix + self.marker in every]
+        if not prefixes or (prefixes[0] and len(prefixes) > 1):
             there = ", ".join(sorted({name.partition("/")[0] for name in every})[:8]) or "nothing"
             raise InputError(f"{self.path}: must hold {self.marker}, at the top or in one top folder, got {there}")
-        self._prefix = found[0]
+        self._prefix = prefixes[0]
         self.names = sorted(self.stored())
         inside = (name for name in self._folders if name.startswith(self._prefix))
         self.folders = frozenset(name.removeprefix(self._prefix) for name in inside)
@@ -144,7 +131,7 @@ class Archive:
             for info in tar:
                 kind = "file" if info.isreg() else "folder" if info.isdir() else "a link or a device"
                 self._add(info.name, kind, info.size, partial(self._read_tar, info))
-            # tarfile takes a damaged header, and a cut between two members, for the end
+            # tarfile takes a damaged header, and a file that ends between two members, for the end
             assert tar.fileobj is not None
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -169,7 +156,7 @@ class Archive:
 
 
 def _walk(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Everything in a folder that is not hidden, in order, folders before what they hold."""
+    """Yields everything in a folder that is not hidden, in order, a folder before its content."""
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if not _hidden(entry.name):

@@ -1,7 +1,7 @@
-"""Random crops and flips of a whole batch at once, and the draws they are made from.
+"""Random crops and flips of a whole batch at once, and the random numbers behind them.
 
 An epoch's draws belong to the images: row i of `offsets` and `flips` is for the image at position i of the subset,
-wherever in the order, and in whichever batch, it comes. So the draws do not depend on the batch size or the pack.
+whatever its place in the order and its batch. So the draws do not depend on the batch size or the pack.
 """
 
 import functools
@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from l2t_ray.config import Augment
 from l2t_ray.data.streams import stream
 
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as the published L2T-ww code has them
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as in the published L2T-ww code
 STD = (0.229, 0.224, 0.225)
 _LEVELS = 255
 
 
 def epoch_draws(seed: int, epoch: int, n: int, settings: Augment) -> tuple[Tensor, Tensor, Tensor]:
-    """What is random in one epoch. Switching flips off, or another padding, changes no other draw.
+    """Draws an epoch's random numbers. Switching flips off, or another padding, changes no other draw.
 
     Args:
         seed: the run's.
@@ -28,8 +28,8 @@ def epoch_draws(seed: int, epoch: int, n: int, settings: Augment) -> tuple[Tenso
         settings: padding and whether to flip.
 
     Returns:
-        On the CPU: the order in which positions are visited, int64 [n], from the stream "batches"; the crop's top and
-        left in the padded image, int64 [n, 2] in 0..2 padding, and whether to flip, bool [n], from "augment".
+        On the CPU: the order of the positions, int64 [n], from the stream "batches"; the crop's top and left in the
+        padded image, int64 [n, 2] in 0..2 padding, and whether to flip, bool [n], both from "augment".
     """
     order = torch.randperm(n, generator=stream(seed, "batches", epoch))
     augment = stream(seed, "augment", epoch)
@@ -39,16 +39,16 @@ def epoch_draws(seed: int, epoch: int, n: int, settings: Augment) -> tuple[Tenso
 
 
 def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int) -> Tensor:
-    """Crops each image out of its zero-padded self, then flips it left to right where asked for: one gather.
+    """Pads each image with zeros, crops it back to its size, and flips it left to right where asked: one gather.
 
     Args:
         images: [B, 3, H, W].
-        offsets: int64 [B, 2], top and left in 0..2 padding; `padding` twice leaves the image where it is.
+        offsets: int64 [B, 2], top and left in 0..2 padding; an offset of `padding` in both leaves the image in place.
         flips: bool [B].
         padding: pixels of zeros on each side.
 
     Returns:
-        [B, 3, H, W] in the images' type and on their device, without waiting for it.
+        [B, 3, H, W] in the images' type and on their device, without synchronising with it.
     """
     n_images, n_channels, height, width = images.shape
     padded_width = width + 2 * padding
@@ -61,14 +61,14 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int) 
 
 
 def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Pixels as networks take them: (x / 255 - mean) / std by channel.
+    """Returns pixels as networks take them: (x / 255 - mean) / std by channel.
 
     Args:
         images: uint8 [B, 3, H, W].
         dtype: floating.
 
     Returns:
-        [B, 3, H, W] on the images' device, without waiting for it after the first call.
+        [B, 3, H, W] on the images' device; after the first call without synchronising with it.
     """
     exact = torch.promote_types(dtype, torch.float32)
     scale, shift = _constants(images.device, exact)

@@ -1,4 +1,4 @@
-"""Decoded data sets on disk: built once, by one process, and mapped into the memory of all."""
+"""Decoded data sets on disk: one process builds a cache, and all map it into their memory."""
 
 import io
 import pickle
@@ -13,20 +13,20 @@ from torch import Tensor
 
 from l2t_ray.files import alone, write_atomic
 
-Content = dict[str, Any]  # "tensors": dict of name to tensor; whatever else describes them
+Content = dict[str, Any]  # "tensors": dict of name to tensor; other entries describe them
 
 
 def load_cached(file: Path, build: Callable[[], Content]) -> Content:
-    """What the file holds, or what `build` gives, which is then in the file.
+    """Returns what a cache file holds; where there is none, what `build` returns, which it writes to the file.
 
-    Processes that start at once wait for the one that builds. A folder that cannot be written costs the cache alone.
+    Processes that start at once wait for the one that builds. Where the folder is not writable, each builds its own.
 
     Args:
         file: the cache.
         build: makes the content: tensors, numbers, strings, and lists and dictionaries of them.
 
     Returns:
-        The content; tensors that come from the file are private copies-on-write of it.
+        The content; its tensors map the file, as private copies on write.
     """
     content = _load(file)
     if content is not None:
@@ -55,7 +55,7 @@ def _load(file: Path, *, warn: bool = False) -> Content | None:
         problem = "its checksum differs"
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         problem = (str(error).splitlines() or [type(error).__name__])[0]
-        if isinstance(error, pickle.UnpicklingError):  # torch's words are how to run it
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message explains how to run the file
             problem = "it holds more than tensors and plain values"
     if warn:
         print(f"warning: {file}: this cache is damaged ({problem}); it is built again", file=sys.stderr)

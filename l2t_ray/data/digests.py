@@ -1,7 +1,7 @@
-"""What files contain, as SHA-256, so that a run is known by its images and weights and not by where they lie.
+"""SHA-256 of what files contain, so that a run is known by its images and weights, wherever their files are.
 
 The digest of images is over the sorted names and digests of all files: a folder and a tar of it have the same one.
-Digests are kept in a file, by path and stamp (names, sizes, times): the second planning reads no content.
+`digests.json` keeps the digests by path and stamp (names, sizes, times), so that a second plan reads no content.
 """
 
 import hashlib
@@ -22,19 +22,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies behind a path.
+    """What a path contains."""
 
-    Attributes:
-        sha256: 64 hex digits.
-        n_train: files of each class in `train/<class>/`; empty for a file of weights.
-    """
-
-    sha256: str
-    n_train: Mapping[str, int]
+    sha256: str  # 64 hex digits
+    n_train: Mapping[str, int]  # files of each class in `train/<class>/`; empty for a file of weights
 
 
 class Digests:
-    """Digests by path, remembered in a file.
+    """Digests by path, kept in a file.
 
     Args:
         folder: of the file `digests.json`.
@@ -47,33 +42,23 @@ class Digests:
         try:
             known = json.loads(self.file.read_bytes())
             self._known = known if isinstance(known, dict) else {}
-        except (OSError, ValueError):  # none yet, or damaged: computed again
+        except (OSError, ValueError):  # missing or damaged: the digests are computed again
             pass
 
     def of_weights(self, path: Path) -> Contents:
-        """The digest of a file's bytes.
-
-        Args:
-            path: the file.
-
-        Returns:
-            Its SHA-256.
-        """
-        return self._remembered("weights", path, lambda: Contents(compute_sha256(path), {}))
+        """Returns the digest of a file's bytes."""
+        return self._known_or_computed("weights", path, lambda: Contents(compute_sha256(path), {}))
 
     def of_images(self, path: Path) -> Contents:
-        """The digest of a folder of images, or of an archive of one, and what it has to train on.
+        """Returns the digest of a folder of images, or of an archive of one, and its numbers of training images.
 
         Args:
             path: the folder or tar, with `train/<class>/...`; hidden files and a top folder around it do not count.
-
-        Returns:
-            Its contents.
         """
-        return self._remembered("images", path, lambda: _read_images(path))
+        return self._known_or_computed("images", path, lambda: _read_images(path))
 
     def save(self) -> None:
-        """Writes what was computed; a folder that cannot be written to costs time at the next planning, no more."""
+        """Writes the new digests; where the folder is not writable, the next plan computes them again."""
         if not self._changed:
             return
         try:
@@ -84,7 +69,7 @@ class Digests:
                 "%s: cannot be written (%s); digests are computed again next time", self.file, error.strerror
             )
 
-    def _remembered(self, kind: str, path: Path, compute: Callable[[], Contents]) -> Contents:
+    def _known_or_computed(self, kind: str, path: Path, compute: Callable[[], Contents]) -> Contents:
         name, stamp = f"{kind}:{path.resolve()}", _stamp(path)
         known: Any = self._known.get(name)
         try:
@@ -99,11 +84,11 @@ class Digests:
 
 
 def _stamp(path: Path) -> str:
-    """Size and time of a file, or of all files in a folder; reads no content."""
+    """Returns size and time of a file, or a hash of those of all files in a folder; reads no content."""
     status = path.stat()
     if not path.is_dir():
         return f"{status.st_size}:{status.st_mtime_ns}"
-    found, seen = [], set()
+    stamps, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):
         if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
             folders.clear()
@@ -112,10 +97,10 @@ def _stamp(path: Path) -> str:
         for name in names:
             try:
                 status = Path(folder, name).stat()
-            except OSError:  # a broken link; `Archive` tells of it
+            except OSError:  # a broken link, which `Archive` reports
                 continue
-            found.append(f"{folder.removeprefix(str(path))}/{name}:{status.st_size}:{status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(sorted(found)).encode(errors="surrogateescape")).hexdigest()
+            stamps.append(f"{folder.removeprefix(str(path))}/{name}:{status.st_size}:{status.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest()
 
 
 def _read_images(path: Path) -> Contents:

@@ -1,4 +1,4 @@
-"""A data set as tensors, and its stratified subsets."""
+"""Loads a data set as tensors, from its cache after the first time."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from l2t_ray.config import Data
 from l2t_ray.data import sets as data_sets
 from l2t_ray.data.cache import Content, load_cached
 from l2t_ray.data.digests import Digests
-from l2t_ray.data.subsets import _did_you_mean, count_samples
+from l2t_ray.data.subsets import count_samples, unknown_class
 from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
 
@@ -24,55 +24,33 @@ CACHE_DIGITS = 16
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Decoded images with their classes.
+    """Decoded images with their classes."""
 
-    Attributes:
-        name: for tables and messages.
-        classes: label i is classes[i].
-        train_images: uint8 [N, 3, 32, 32].
-        train_labels: int64 [N].
-        test_images: uint8 [M, 3, 32, 32].
-        test_labels: int64 [M].
-        sha256: of the class names and the four tensors.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
-    sha256: str
+    name: str  # for tables and messages
+    classes: tuple[str, ...]  # label i is classes[i]
+    train_images: Tensor  # uint8 [N, 3, 32, 32]
+    train_labels: Tensor  # int64 [N]
+    test_images: Tensor  # uint8 [M, 3, 32, 32]
+    test_labels: Tensor  # int64 [M]
+    sha256: str  # of the class names and the four tensors
 
     def to(self, device: torch.device | str) -> "DataSet":
-        """The same data on a device.
-
-        Args:
-            device: where to.
-
-        Returns:
-            A data set that shares what is there already.
-        """
+        """Returns the same data on a device; tensors that are there already are shared."""
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in TENSORS}
         return replace(self, **moved)
 
     def subset_of_classes(self, names: Sequence[str]) -> "DataSet":
-        """The images of some classes, in the order they had, with labels renumbered in the order of the names.
+        """Returns the images of some classes, in their old order, with labels renumbered in the order of the names.
 
         Args:
             names: of classes, each once.
 
-        Returns:
-            A data set of these classes alone.
-
         Raises:
-            InputError: if a name is not a class, or is there twice.
+            InputError: if a name is not a class.
         """
-        problems = [_unknown("data.classes", name, self) for name in names if name not in self.classes]
-        if len(set(names)) < len(names):
-            problems.append(f"data.classes must name a class once, got {', '.join(names)}")
-        if problems or not names:
-            raise InputError(problems or f"data.classes must name at least one class of {self.name}, got none")
+        unknown = [name for name in names if name not in self.classes]
+        if unknown:
+            raise InputError([unknown_class("data.classes", name, self.classes, self.name) for name in unknown])
         numbers = torch.full((len(self.classes),), -1, dtype=torch.int64, device=self.train_labels.device)
         for number, name in enumerate(names):
             numbers[self.classes.index(name)] = number
@@ -86,18 +64,18 @@ class DataSet:
 
 
 def load_data(settings: Data, data_dir: Path, *, download: bool = True) -> DataSet:
-    """Reads a data set, decoding it the first time and from then on from `data_dir/.cache`.
+    """Loads a data set: decodes it the first time, and reads `data_dir/.cache` from then on.
 
     Args:
-        settings: which set and which of its classes; the number of images is only checked.
+        settings: which set and which of its classes; the numbers of images are only checked.
         data_dir: for downloads and caches.
-        download: whether a missing set may be fetched.
+        download: whether a missing set may be downloaded.
 
     Returns:
         CPU tensors.
 
     Raises:
-        InputError: if the files are not as they must be, or the settings ask for what they do not hold.
+        InputError: if the files are wrong or missing, or the settings ask for more than they hold.
     """
     content = _load_content(settings, data_dir, download=download)
     title = settings.title or (Path(settings.path).stem if settings.path is not None else settings.name)
@@ -109,15 +87,17 @@ def load_data(settings: Data, data_dir: Path, *, download: bool = True) -> DataS
 
 
 def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
-    """The decoded set, from its cache; that of files is named by what they contain."""
+    """Returns the decoded set from its cache; a cache of files is named by their digest."""
     read = data_sets.READERS[settings.name]
     if not DATA_SETS[settings.name].has_path:
         return load_cached(cache_file(settings, data_dir), lambda: _describe(*read(data_dir, download=download)))
     if settings.path is None:
-        raise InputError(f"data.path must name the folder or tar of {settings.name}, got nothing; add it")
+        raise InputError(f"data.path must name the folder or tar of {settings.name}, got none; add it")
     path = Path(settings.path)
     if not path.exists():
-        if settings.sha256 is not None and cache_file(settings, data_dir).exists():  # brought here from elsewhere
+        if (
+            settings.sha256 is not None and cache_file(settings, data_dir).exists()
+        ):  # the driver has sent the cache alone
             return load_cached(cache_file(settings, data_dir), lambda: _missing(path))
         return _missing(path)
     digests = Digests(data_dir / ".cache")
@@ -133,15 +113,7 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:
-    """Where a set lies once it is decoded.
-
-    Args:
-        settings: with `sha256`, where the set comes from files.
-        data_dir: for downloads and caches.
-
-    Returns:
-        The file; it may not exist.
-    """
+    """Returns the cache of a set, which may not exist; a set from files needs `sha256` in its settings."""
     content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if DATA_SETS[settings.name].has_path else ""
     return data_dir / ".cache" / f"{settings.name}{content}.v{data_sets.VERSION}"
 
@@ -160,7 +132,3 @@ def _compute_sha256(classes: Sequence[str], tensors: Mapping[str, Tensor]) -> st
         digest.update(f"{name} {list(tensors[name].shape)}".encode())
         digest.update(tensors[name].cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _unknown(place: str, name: str, data: DataSet) -> str:
-    return _did_you_mean(place, name, data.classes, data.name)

@@ -1,6 +1,6 @@
-"""The data sets we can read, each as decoded 3 x 32 x 32 images: downloaded, from files, or embedded.
+"""The data sets that can be read, as decoded 3 x 32 x 32 images: downloaded, from files, or built in.
 
-What comes back is (classes, tensors): train_images and test_images uint8 [N, 3, 32, 32], train_labels and test_labels
+Each reader returns (classes, tensors): train_images and test_images uint8 [N, 3, 32, 32], train_labels and test_labels
 int64 [N]. Larger and smaller images are resized bilinearly, antialiased, in uint8, as Pillow and torchvision do.
 """
 
@@ -23,7 +23,7 @@ from l2t_ray.registry import DATA_SETS
 
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
-VERSION = 1  # of what is decoded: a cache of another version is built again
+VERSION = 1  # of the decoding: a cache of another version is built again
 SIZE = 32
 MAX_PIXELS = 1 << 26
 SPLITS = ("train", "test")
@@ -31,18 +31,18 @@ DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 
 
 def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
-    """CIFAR-10, CIFAR-100 or STL-10, through torchvision, which checks the MD5 of every file.
+    """Reads CIFAR-10, CIFAR-100 or STL-10 through torchvision, which checks the MD5 of every file.
 
     Args:
         name: cifar10, cifar100 or stl10.
         data_dir: where the files are, or where they are put.
-        download: whether they may be fetched.
+        download: whether they may be downloaded.
 
     Returns:
         Classes and tensors.
 
     Raises:
-        InputError: if the files are not there and cannot be fetched.
+        InputError: if the files are missing and cannot be downloaded.
     """
     from torchvision import datasets
 
@@ -52,28 +52,24 @@ def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
         with contextlib.redirect_stdout(sys.stderr):
             for split in SPLITS:
                 chosen = {"split": split} if name == "stl10" else {"train": split == "train"}
-                found = kind(data_dir, download=download, **chosen)
-                images = torch.from_numpy(np.ascontiguousarray(found.data))
+                split_set = kind(data_dir, download=download, **chosen)
+                images = torch.from_numpy(np.ascontiguousarray(split_set.data))
                 if name != "stl10":
                     images = images.permute(0, 3, 1, 2)
                 tensors[f"{split}_images"] = _resize(images)
-                labels = found.labels if name == "stl10" else found.targets
+                labels = split_set.labels if name == "stl10" else split_set.targets
                 tensors[f"{split}_labels"] = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     except (RuntimeError, urllib.error.URLError, OSError) as error:
-        law = f"must hold {name} as {kind.base_folder}/, every file with the checksum that torchvision knows"
+        rule = f"must hold {name} as {kind.base_folder}/, every file with the checksum that torchvision knows"
         if download:
-            raise InputError(f"{data_dir}: {law}; fetching it failed: {error}; put {kind.filename} there") from error
+            raise InputError(f"{data_dir}: {rule}; fetching it failed: {error}; put {kind.filename} there") from error
         remedy = f"unpack {kind.filename} there, or allow the download (leave out --no-download)"
-        raise InputError(f"{data_dir}: {law}, got none or others; {remedy}") from error
-    return tuple(found.classes), tensors
+        raise InputError(f"{data_dir}: {rule}, got none or others; {remedy}") from error
+    return tuple(split_set.classes), tensors
 
 
 def read_digits() -> Decoded:
-    """scikit-learn's 1,797 handwritten 8 x 8 digits: of each class, every other image is for the test.
-
-    Returns:
-        Classes and tensors.
-    """
+    """Returns scikit-learn's 1,797 handwritten 8 x 8 digits; every other image of a class is for the test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -90,7 +86,7 @@ def read_digits() -> Decoded:
 
 
 def read_image_folder(path: Path) -> Decoded:
-    """Images in train/<class>/ and test/<class>/; classes in sorted order.
+    """Reads the images in train/<class>/ and test/<class>/; classes in sorted order.
 
     Args:
         path: a folder, tar or zip.
@@ -99,7 +95,7 @@ def read_image_folder(path: Path) -> Decoded:
         Classes and tensors.
 
     Raises:
-        InputError: if the layout or a file is not as it must be.
+        InputError: if the layout is wrong, or a file cannot be decoded.
     """
     with Archive(path, "train") as archive:
         files: dict[str, dict[str, str]] = {}
@@ -122,32 +118,32 @@ def read_image_folder(path: Path) -> Decoded:
 
 
 def read_tiny_imagenet(path: Path) -> Decoded:
-    """Tiny ImageNet in its official layout, whole or in part; classes in sorted wnid order, val is the test set.
+    """Reads Tiny ImageNet in its official layout, whole or in part; val is the test set.
 
     Args:
         path: a folder, tar or zip.
 
     Returns:
-        Classes (wnids) and tensors.
+        Classes (in sorted wnid order) and tensors.
 
     Raises:
-        InputError: if the layout or a file is not as it must be.
+        InputError: if the layout is wrong, or a file cannot be decoded.
     """
     with Archive(path, "wnids.txt") as archive:
         if "val/val_annotations.txt" not in archive.names:
             raise InputError(f"{path}: tiny_imagenet must hold val/val_annotations.txt, got none; fetch it again")
         classes = tuple(sorted(set(archive.read("wnids.txt").decode(errors="replace").split())))
         lines = archive.read("val/val_annotations.txt").decode(errors="replace").splitlines()
-        told = dict(line.split("\t")[:2] for line in lines if "\t" in line)
+        wnids = dict(line.split("\t")[:2] for line in lines if "\t" in line)
         files: dict[str, dict[str, str]] = {"train": {}, "test": {}}
         for name in archive.names:
             match name.split("/"):
                 case ["train", wnid, "images", _]:
                     files["train"][name] = wnid
                 case ["val", "images", file]:
-                    if file not in told:
+                    if file not in wnids:
                         raise InputError(f"{path}: val/val_annotations.txt must name every image of val/, not {file}")
-                    files["test"][name] = told[file]
+                    files["test"][name] = wnids[file]
         for split, names in files.items():
             if not names:
                 layout = {"train": "train/<wnid>/images/", "test": "val/images/"}[split]
@@ -159,26 +155,26 @@ def read_tiny_imagenet(path: Path) -> Decoded:
 
 
 def _check_folders(archive: Archive, split: str, files: Mapping[str, str]) -> None:
-    told = {name.split("/")[1] for name in archive.folders if name.startswith(f"{split}/")}
-    if empty := sorted(told - set(files.values())):
+    folders = {name.split("/")[1] for name in archive.folders if name.startswith(f"{split}/")}
+    if empty := sorted(folders - set(files.values())):
         raise InputError(
             f"{archive.path}: a class folder must hold images, {split}/{empty[0]} is empty; fill or remove it"
         )
 
 
 def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Tensors of both splits; within a split, images are in the order of their names, whatever the archive's order."""
-    place: dict[str, tuple[str, int]] = {}
+    """Returns the tensors of both splits; images are in the order of their names, whatever the archive's order."""
+    places: dict[str, tuple[str, int]] = {}
     tensors: dict[str, Tensor] = {}
     numbers = {name: number for number, name in enumerate(classes)}
     for split, labels in files.items():
-        place |= {name: (split, index) for index, name in enumerate(labels)}
+        places |= {name: (split, index) for index, name in enumerate(labels)}
         tensors[f"{split}_images"] = torch.empty(len(labels), 3, SIZE, SIZE, dtype=torch.uint8)
         tensors[f"{split}_labels"] = torch.tensor([numbers[name] for name in labels.values()], dtype=torch.int64)
-    print(f"{archive.path}: decoding {len(place)} images, once", file=sys.stderr)
+    print(f"{archive.path}: decoding {len(places)} images, once", file=sys.stderr)
     for name in archive.stored():
-        if name in place:
-            split, index = place[name]
+        if name in places:
+            split, index = places[name]
             tensors[f"{split}_images"][index] = _decode_image(archive.path, name, archive.read(name))
     return tensors
 
@@ -200,13 +196,14 @@ def _decode_image(path: Path, name: str, content: bytes) -> Tensor:
 
 
 def _resize(images: Tensor) -> Tensor:
-    """uint8 [N, 3, H, W] as contiguous [N, 3, 32, 32]."""
+    """Returns uint8 [N, 3, H, W] as contiguous [N, 3, 32, 32]."""
     if images.shape[2:] == (SIZE, SIZE):
         return images.contiguous()
     return F.interpolate(images.contiguous(), (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
-READERS: Mapping[str, Callable[..., Decoded]] = {  # of a path where the registry says so, else of (data_dir, download=)
+# readers of (path), or of (data_dir, download=), as `DATA_SETS[name].has_path` says
+READERS: Mapping[str, Callable[..., Decoded]] = {
     "cifar10": partial(read_downloaded, "cifar10"),
     "cifar100": partial(read_downloaded, "cifar100"),
     "stl10": partial(read_downloaded, "stl10"),

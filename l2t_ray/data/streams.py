@@ -1,7 +1,7 @@
 """Named random streams: every draw depends on (seed, name, epoch) alone.
 
-Nothing depends on the device, on the pack a run is in, or on how often it was resumed, and two methods with one seed
-share subset, initial weights, batch order and augmentation. Names in use: "subset.<class>", "validation.<class>",
+No draw depends on the device, on the pack that trains a run, or on how often it was resumed, and two methods with one
+seed share subset, initial weights, batch order and augmentation. Names in use: "subset.<class>", "validation.<class>",
 "init", "init.transfer", "init.meta", "batches", "augment", "prepare", "draws".
 """
 
@@ -11,15 +11,12 @@ import torch
 
 
 def stream(seed: int, name: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator whose state is a hash of its arguments.
+    """Returns a new CPU generator whose state is a hash of its arguments.
 
     Args:
         seed: the run's seed.
         name: what the draws are for.
         epoch: 0-based; 0 for draws made once a run.
-
-    Returns:
-        A fresh generator: calling twice gives the same draws twice.
     """
     digest = hashlib.sha256(f"l2t-ray/{seed}/{name}/{epoch}".encode()).digest()
     return torch.Generator(device="cpu").manual_seed(int.from_bytes(digest[:8], "big", signed=True))

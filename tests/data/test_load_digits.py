@@ -57,7 +57,7 @@ def test_classes_are_renumbered_in_the_order_given(digits, digits_dir):
         ({"samples_per_class": 88}, r"must be >= 1 and <= 87 for class '8' of digits, got 88; ask for fewer"),
         ({"samples_per_class": {"3": 5}}, r"must give a number for every class of digits, or for '\*', '0' has none"),
         ({"samples_per_class": {"*": 5, "8": 90}}, r"<= 87 for class '8' of digits, got 90"),
-        ({"samples_per_class": {"*": 5, "33": 9}}, r"data.samples_per_class must name .*'33'; did you mean '3'\?"),
+        ({"samples_per_class": {"*": 5, "33": 9}}, r"data.samples_per_class must name .*'33'; did you mean 3\?"),
     ],
 )
 def test_classes_and_numbers_that_cannot_be_had_are_refused(digits, digits_dir, settings, told):
@@ -70,9 +70,3 @@ def test_all_problems_are_told_at_once(digits, digits_dir):
         load_data(Data(name="digits", samples_per_class=91), digits_dir)
     few = [problem.split("'")[1] for problem in caught.value.problems]  # train counts 89 91 89 92 91 91 91 90 87 90
     assert few == ["0", "2", "7", "8", "9"]
-
-
-@pytest.mark.parametrize("names", [("7", "7"), ()], ids=["twice", "none"])
-def test_classes_must_be_there_and_differ(digits, names):
-    with pytest.raises(InputError, match=r"data.classes must name (a class once|at least one class)"):
-        digits.subset_of_classes(names)

@@ -119,7 +119,7 @@ def test_an_empty_class_folder_is_named(tmp_path, split):
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere.tar: data.path must exist"):
         load_data(folder_settings(tmp_path / "nowhere.tar"), tmp_path)
-    with pytest.raises(InputError, match=r"data.path must name the folder or tar of image_folder, got nothing"):
+    with pytest.raises(InputError, match=r"data.path must name the folder or tar of image_folder, got none"):
         load_data(Data(name="image_folder", samples_per_class=1), tmp_path)
 
 

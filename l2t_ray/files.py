@@ -112,27 +112,26 @@ class Lock:
 
     def _take(self, descriptor: int) -> None:
         """Takes the kernel's lock; tries for a second at first, as a `--status` holds it for a moment."""
-        is_reported = False
         for attempt in itertools.count():
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                holder = self.holder()
+                pass
             except OSError as error:
                 raise InputError(
                     f"{self.path}: must be where files can be locked, got {error.strerror!r}; start elsewhere"
                 ) from error
-            if attempt < _TRIES or holder is None:
+            if attempt < _TRIES:
                 time.sleep(_PAUSE_S)
-            elif self._on_wait is None:
+                continue
+            holder = self.holder() or "another process"
+            if self._on_wait is None:
                 rule = f"{self._rule}, by {holder}; one at a time"
                 raise InputError(f"{self.path}: {rule}: wait for it or end it, and {self._remedy}")
-            else:
-                if not is_reported:
-                    self._on_wait(holder)
-                is_reported = True
-                time.sleep(_WAIT_S)
+            if attempt == _TRIES:
+                self._on_wait(holder)
+            time.sleep(_WAIT_S)
 
     def __exit__(self, *_: object) -> None:
         """Releases the lock."""

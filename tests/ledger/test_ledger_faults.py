@@ -17,11 +17,11 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
 from tests.support.ledgers import finished_ids
+from tests.support.marks import LONG
 from tests.support.servers import MlflowServer, Postgres
+from tests.support.waiting import wait_for
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
+pytestmark = LONG  # the first test of each backend pays for its start
 N = 6
 KILLED_WHILE_WRITING = """
 import os, signal, sys
@@ -72,7 +72,9 @@ class Backend:
             yield
             self.servers[-1].start()
             return
-        with contextlib.closing(sqlite3.connect(self.folder / "mlflow.db", isolation_level=None)) as connection:
+        with contextlib.closing(
+            sqlite3.connect(self.folder / "mlflow.db", timeout=240, isolation_level=None)
+        ) as connection:
             connection.execute("BEGIN EXCLUSIVE")
             yield
 
@@ -88,7 +90,6 @@ class Backend:
 )
 def backend(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
         patched.setattr(lease, "HEARTBEAT_S", 0.5)
         patched.setattr(module, "PAUSES_S", (0.2,))
         with Backend(request.param, tmp_path_factory.mktemp("backend")) as made:
@@ -123,14 +124,13 @@ def test_results_wait_while_the_ledger_is_away_and_are_written_once_and_in_order
     runs, written = [make_run(seed) for seed in range(N)], []
     with ledger.writing(), Recorder(ledger, written.append) as recorder:
         recorder.add(runs[0], ended(runs[0]), "cell", "sha", {})
-        wait_until(lambda: written)
+        wait_for(lambda: written)
         with backend.away():
             for run in runs[1:]:
                 recorder.add(run, ended(run), "cell", "sha", {})
-                time.sleep(0.02)  # the spool's order is that of its files' times
-            time.sleep(1.0)
+            time.sleep(0.5)  # for what must not happen
             assert len(ledger.spool) == N - 1
-        wait_until(lambda: len(written) == N)
+        wait_for(lambda: len(written) == N)
     assert written == [run.key for run in runs]
     found = logged(ledger, runs)
     assert sorted(run.data.tags["l2t.key"] for run in found) == sorted(written)
@@ -169,10 +169,3 @@ def test_a_ledger_that_is_away_stops_a_launch_before_it_starts(backend, ledger, 
     other = Ledger("faults", backend.uri, folder=tmp_path)
     with backend.away(), pytest.raises(LedgerUnavailableError, match="must answer"), other.writing():
         pass
-
-
-def wait_until(condition, most_s=90):
-    end = time.monotonic() + most_s
-    while not condition():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)

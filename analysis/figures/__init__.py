@@ -1,1 +1,1 @@
-"""Comparisons and traces as figures."""
+"""Draws comparisons, learning curves and traces; one style for all figures."""

@@ -1,4 +1,4 @@
-"""Accuracy against images a class: a band for each method (the thesis' Figure 34), and every seed as a point."""
+"""Accuracy against images per class: means with a band (the thesis' Figure 34), and every seed as a point."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -14,50 +14,24 @@ from analysis.results.wanted import images
 from analysis.tables.table import arm_name, arms, count_text
 
 UNIT = "test accuracy (%)"
-SPREAD = 0.8  # of a category, over which the methods' points are spread
-BESIDE = 0.04  # between the bars of neighbouring methods: of a category, or of the number of images
+SPREAD = 0.8  # of a category's width, over which the methods' points are spread
+BESIDE = 0.04  # from one method's bars to the next: a part of a category's width, or of the number of images
 
 
 def draw_accuracy(
     cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT, name: str = "accuracy"
 ) -> list[Drawing]:
-    """Figure 34 for every data set.
-
-    Args:
-        cells: all.
-        folder: where to.
-        unit: the vertical axis' label.
-        name: the first part of the files' names.
-
-    Returns:
-        One figure a data set that has results.
-    """
+    """The thesis' Figure 34 for each data set that has results; `name` begins the files' names."""
     return [_draw_bands(data, group, folder, unit, name) for data, group in by_data(cells).items()]
 
 
 def draw_seeds(cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT) -> list[Drawing]:
-    """Every run as a point, beside its cell's mean and interval.
-
-    Args:
-        cells: all.
-        folder: where to.
-        unit: the vertical axis' label.
-
-    Returns:
-        One figure a data set that has results.
-    """
+    """A figure for each data set that has results: every run as a point, with its cell's mean and interval."""
     return [_draw_points(data, group, folder, unit) for data, group in by_data(cells).items()]
 
 
 def by_data(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """The cells that have results.
-
-    Args:
-        cells: all.
-
-    Returns:
-        By data set, in alphabetical order.
-    """
+    """The cells that have results, by data set in alphabetical order."""
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         if cell.values:
@@ -66,14 +40,7 @@ def by_data(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 
 
 def samples_of(cells: Sequence[Cell]) -> list[str]:
-    """The numbers of images a class that occur.
-
-    Args:
-        cells: any.
-
-    Returns:
-        Labels by size.
-    """
+    """The different images per class of the cells, by size."""
     return sorted({cell.condition.samples_per_class for cell in cells}, key=images)
 
 
@@ -86,18 +53,18 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
     with drawing() as (figure, axes):
         ax, names = axes[0, 0], arms(cells)
         for rank, (arm, look) in enumerate(looks(names).items()):
-            aside = BESIDE * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
-            mine = sorted(
+            offset = BESIDE * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
+            of_arm = sorted(
                 (cell for cell in cells if cell.arm == arm), key=lambda c: images(c.condition.samples_per_class)
             )
-            x = np.array([places[cell.condition.samples_per_class] for cell in mine])
-            mean = np.array([cell.mean.mean for cell in mine], dtype=float)
-            half = np.array([cell.mean.half_width or 0.0 for cell in mine])
-            x = x * (1 + aside / 2) if is_log else x + aside
+            x = np.array([places[cell.condition.samples_per_class] for cell in of_arm])
+            mean = np.array([cell.mean.mean for cell in of_arm], dtype=float)
+            half = np.array([cell.mean.half_width or 0.0 for cell in of_arm])
+            x = x * (1 + offset / 2) if is_log else x + offset
             ax.fill_between(x, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
             ax.errorbar(
-                x, mean, yerr=half, color=look.color, marker=look.marker, linestyle=look.line, capsize=2.5,
-                elinewidth=0.9, label=arm_name(arm), markeredgecolor="white", markeredgewidth=0.5,
+                x, mean, yerr=half, **look.stroke, capsize=2.5, elinewidth=0.9, label=arm_name(arm),
+                markeredgecolor="white", markeredgewidth=0.5,
             )  # fmt: skip
             rows.extend(
                 {
@@ -105,7 +72,7 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
                     "variant": cell.condition.variant, "n": cell.mean.n, "n_wanted": cell.n_wanted,
                     "mean": cell.mean.mean, "half_width_95": cell.mean.half_width,
                 }
-                for cell in mine
+                for cell in of_arm
             )  # fmt: skip
         if is_log:
             ax.set_xscale("log")
@@ -131,10 +98,9 @@ def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: st
     with drawing(width=max(6.4, 1.1 * len(labels) + 1.5)) as (figure, axes):
         ax = axes[0, 0]
         for rank, (arm, look) in enumerate(looks(names).items()):
-            mine = [cell for cell in cells if cell.arm == arm]
             x: list[float] = []
             y: list[float] = []
-            for cell in mine:
+            for cell in (cell for cell in cells if cell.arm == arm):
                 middle = labels.index(cell.condition.samples_per_class) + (rank - (len(names) - 1) / 2) * width
                 jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(cell.values)) * width
                 x.extend((middle + jitter).tolist())

@@ -1,4 +1,4 @@
-"""Learning curves: the mean over seeds of what was measured in each epoch, with a band for each method."""
+"""Learning curves: for each epoch the mean over seeds, with a band for each method."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.figures.accuracy import by_data, samples_of
-from analysis.figures.style import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
+from analysis.figures.style import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save, thinned
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
 from analysis.results.wanted import images_text
@@ -17,21 +17,11 @@ METRICS: Mapping[str, str] = {
     "train_loss": "training loss",
     "test_accuracy_percent": "test accuracy (%)",
 }
-MOST_POINTS = 100  # of a curve; further epochs are left out evenly
 
 
 def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) -> list[Drawing]:
-    """Learning curves of every data set and metric that has more than one value a run.
-
-    Args:
-        results: of the ledger; the histories are read from it.
-        cells: all.
-        folder: where to.
-
-    Returns:
-        One figure a data set and metric.
-    """
-    found = []
+    """A figure for each data set and metric with more than one value per run; reads the histories from the ledger."""
+    drawings = []
     for metric, unit in METRICS.items():
         history = results.histories(metric)
         history = history[history["value"].abs() < 1e308]  # also drops nan; such a run has no result anyway
@@ -39,8 +29,8 @@ def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) ->
         for data, group in by_data(cells).items():
             here = bands[bands["data"] == data]
             if (here.groupby("images_per_class")["epoch"].nunique() > 1).any():
-                found.append(_draw(data, metric, unit, group, here, folder))
-    return found
+                drawings.append(_draw(data, metric, unit, group, here, folder))
+    return drawings
 
 
 def _bands(history: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -70,27 +60,21 @@ def _draw(
     with drawing(columns, rows, **layout) as (figure, axes):
         for ax, label in zip(axes.flat, labels, strict=False):
             for arm, look in looks(arms(cells)).items():
-                mine = bands[(bands["images_per_class"] == label) & (bands["arm"] == arm)]
-                if mine.empty:
+                band = thinned(bands[(bands["images_per_class"] == label) & (bands["arm"] == arm)])
+                if band.empty:
                     continue
-                every = -(-len(mine) // MOST_POINTS)
-                mine = mine.iloc[(len(mine) - 1) % every :: every]  # the last epoch stays
-                half = mine["half_width_95"].fillna(0)
-                ax.fill_between(
-                    mine["epoch"], mine["mean"] - half, mine["mean"] + half, color=look.color, alpha=0.18, linewidth=0
-                )
-                ax.plot(
-                    mine["epoch"], mine["mean"], color=look.color, linestyle=look.line, marker=look.marker,
-                    markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(arm),
-                )  # fmt: skip
+                epoch, mean, half = band["epoch"], band["mean"], band["half_width_95"].fillna(0)
+                ax.fill_between(epoch, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
+                every = max(1, len(band) // 6)
+                ax.plot(epoch, mean, **look.stroke, markevery=every, markersize=3.5, label=arm_name(arm))
             ax.set_title(f"{data}, {images_text(label)}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {
             text: line for ax in axes.flat for line, text in zip(*ax.get_legend_handles_labels(), strict=True)
-        }  # a method may be missing in the first
+        }  # of all panels, since the first may lack a method
         axes.flat[0].legend(named.values(), named.keys(), fontsize=7)
-        for line in axes:
-            line[0].set_ylabel(unit)
+        for row in axes:
+            row[0].set_ylabel(unit)
         caption = f"{data}: {unit.split(' (', maxsplit=1)[0]} over training, mean over seeds with 95 % t intervals."
         return save(figure, file_name("curves", metric, data), caption, bands, folder)

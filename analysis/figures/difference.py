@@ -1,4 +1,4 @@
-"""One pair of methods: the difference in each cell with its interval, p as seeds arrive, and power against seeds."""
+"""One pair of methods: the difference in each cell with its interval, p against seeds, and power against seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,11 @@ from l2t_ray.statistics.effect import mean_intervals
 from l2t_ray.statistics.hypothesis import MIN_SEEDS, mann_whitney
 from l2t_ray.statistics.power import mann_whitney_power
 
-POWER_AT = (5, 10, 15, 20, 30, 40, 60, 100)
+POWER_AT = (5, 10, 15, 20, 30, 40, 60, 100)  # seeds per method
 
 
 def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, unit: str) -> Drawing | None:
-    """The difference of means in each cell, with its interval.
-
-    Args:
-        comparisons: of one pair.
-        folder: where to.
-        unit: the metric with its unit.
-
-    Returns:
-        The figure; None without results.
-    """
+    """The difference of means in each cell, with its interval; None without results."""
     shown = [item for item in comparisons if item.has_values]
     if not shown:
         return None
@@ -65,15 +56,7 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, 
 
 
 def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | None:
-    """Mann-Whitney's p with the first n seeds: what stopping early would have said.
-
-    Args:
-        comparisons: of one pair.
-        folder: where to.
-
-    Returns:
-        The figure; None where no cell has enough seeds.
-    """
+    """Mann-Whitney's p with the first n seeds: what stopping early would have said; None without enough seeds."""
     shown = [item for item in comparisons if item.test.p is not None]
     if not shown:
         return None
@@ -81,12 +64,13 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
     rows: list[dict[str, Any]] = []
     with drawing(len(panels), width=max(5.2, 3.4 * len(panels)), height=3.4, sharey=True) as (figure, axes):
         for ax, data in zip(axes[0], panels, strict=True):
-            for item, look in zip([item for item in shown if item.condition.data == data], STYLES * 9, strict=False):
+            here = [item for item in shown if item.condition.data == data]
+            for item, look in zip(here, STYLES * 9, strict=False):
                 seeds = sorted(item.a.values.keys() & item.b.values.keys())
                 counts = [*range(MIN_SEEDS, len(seeds) + 1)]
                 p = [_p_of_first(item, seeds[:n]) for n in counts]
                 label = f"{item.condition.samples_per_class} {item.condition.variant}".strip()
-                ax.plot(counts, p, color=look.color, linestyle=look.line, marker=look.marker, markersize=3, label=label)
+                ax.plot(counts, p, **look.stroke, markersize=3, label=label)
                 rows.extend(
                     {
                         "data": data, "images_per_class": item.condition.samples_per_class,
@@ -94,10 +78,10 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
                     }
                     for n, value in zip(counts, p, strict=True)
                 )  # fmt: skip
-            for alpha in alphas([item for item in shown if item.condition.data == data]):
+            for alpha in alphas(here):
                 ax.axhline(alpha, color="black", linewidth=0.9, linestyle="--")
             ax.set_yscale("log")
-            ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # else one n has ticks of tenths
+            ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # else a single n has ticks at tenths
             ax.set_xlabel("seeds a method")
             ax.set_title(data, loc="left", fontsize=10)
             ax.legend(title="images a class", fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")
@@ -111,15 +95,7 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
 
 
 def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | None:
-    """The chance to find a difference that matters, against seeds, from each data set's typical spread.
-
-    Args:
-        comparisons: of one pair.
-        folder: where to.
-
-    Returns:
-        The figure; None where no spread is known.
-    """
+    """The chance to find a difference that matters, against seeds, from each data set's typical spread; or None."""
     shown = [item for item in comparisons if item.sds is not None and max(item.sds) > 0]
     if not shown:
         return None
@@ -128,15 +104,12 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
     margin, differ = shown[0].margin, len(alphas(shown)) > 1
     with drawing(len(panels), width=max(5.2, 3.4 * len(panels)), height=3.2, sharey=True) as (figure, axes):
         for ax, data in zip(axes[0], panels, strict=True):
-            here = [item.sds for item in shown if item.condition.data == data and item.sds]
-            alpha = alphas([item for item in shown if item.condition.data == data])[0]
-            sds = tuple((sum(pair[side] ** 2 for pair in here) / len(here)) ** 0.5 for side in (0, 1))
+            here = [item for item in shown if item.condition.data == data]
+            pairs, alpha = [item.sds for item in here if item.sds], alphas(here)[0]
+            sds = tuple((sum(pair[side] ** 2 for pair in pairs) / len(pairs)) ** 0.5 for side in (0, 1))
             for times, look in zip((1, 2, 3), STYLES[1:], strict=False):
                 power = [mann_whitney_power(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
-                ax.plot(
-                    POWER_AT, power, color=look.color, linestyle=look.line, marker=look.marker, markersize=4,
-                    label=points(times * margin),
-                )  # fmt: skip
+                ax.plot(POWER_AT, power, **look.stroke, markersize=4, label=points(times * margin))
                 rows.extend(
                     {
                         "data": data, "difference": times * margin, "n": n, "power": value, "sd_a": sds[0],

@@ -1,4 +1,4 @@
-"""How every figure looks and is written: readable in grey and by the colour-blind, the same bytes every time.
+"""The style of every figure, and its files: readable in grey and by the colour-blind, the same bytes every time.
 
 A method keeps its colour (Okabe and Ito 2008, then Tol's muted ones), marker and line style in all figures. Each figure
 is written as SVG, PDF and PNG, with its numbers as CSV beside it.
@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from l2t_ray.files import write_atomic
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-KINDS = ("svg", "pdf", "png", "csv")  # of the files of a figure
+KINDS = ("svg", "pdf", "png", "csv")  # the files of a figure
+MOST_POINTS = 100  # of a line
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9.0,
@@ -40,8 +42,8 @@ STYLE: Any = {
 }
 
 
-Marker = str | tuple[int, int]  # a tuple is a star: its points, 1
-Line = str | tuple[float, tuple[float, ...]]  # a tuple are dashes: offset, lengths
+Marker = str | tuple[int, int]  # a tuple is a star: (number of points, 1)
+Line = str | tuple[float, tuple[float, ...]]  # a tuple is a dash pattern: (offset, lengths)
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Look:
     color: str
     marker: Marker
     line: Line
+
+    @property
+    def stroke(self) -> dict[str, Any]:
+        """The look as arguments of matplotlib's `plot` and `errorbar`."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.line}
 
 
 DOTTED, LONG, TWICE = (0.0, (1.0, 2.5)), (0.0, (8.0, 2.0)), (0.0, (5.0, 1.0, 1.0, 1.0, 1.0, 1.0))
@@ -68,26 +75,23 @@ LOOKS = {
     "distillation": Look("#999933", "p", "-"),
 }
 STYLES = tuple(LOOKS.values())
-# of methods of one's own and of variants: no marker, and no colour with its line, of the above
+# for users' methods and for variants: markers, and pairs of colour and line, that no built-in method has
 MARKERS: tuple[Marker, ...] = ("h", "d", "8", (4, 1))
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":", TWICE)
 USED = {(style.color, style.line) for style in STYLES}
 STROKES = [(style.color, line) for style, line in product(STYLES, LINES) if (style.color, line) not in USED]
-STEP = 7  # has no divisor in common with their number, so that it reaches all
+STEP = 7  # shares no divisor with len(STROKES), so that steps reach all of them
 
 
 def looks(names: Iterable[str]) -> dict[str, Look]:
-    """A look for every name, the same whatever else is drawn.
+    """Returns a look for every name, as far as possible the same whatever else is drawn.
 
-    Args:
-        names: methods, perhaps with a variant after a slash.
-
-    Returns:
-        Built-in methods have their own. Another name's comes from its letters; where a name before it in the alphabet
-        has that colour and line, it takes the next, and after `len(STROKES)` names they repeat.
+    Built-in methods have a look of their own. Another name (a user's method, or `method/variant`) gets one by its hash;
+    where a name before it in the alphabet has that colour and line, it takes the next. After `len(STROKES)` names the
+    looks repeat.
     """
     names = [*names]
-    found = dict(LOOKS)
+    by_name = dict(LOOKS)
     taken: set[int] = set()
     for name in sorted({*names} - LOOKS.keys()):
         digest = hashlib.sha256(name.encode()).digest()
@@ -96,43 +100,25 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
             place = (place + STEP) % len(STROKES)
         taken.add(place)
         color, line = STROKES[place]
-        found[name] = Look(color, MARKERS[digest[4] % len(MARKERS)], line)
-    return {name: found[name] for name in names}
+        by_name[name] = Look(color, MARKERS[digest[4] % len(MARKERS)], line)
+    return {name: by_name[name] for name in names}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A finished figure.
+    """A finished figure."""
 
-    Attributes:
-        name: of its files.
-        caption: what it shows, with n and the meaning of the bands.
-        svg: the figure as text, for the report.
-        numbers: what is drawn.
-    """
-
-    name: str
-    caption: str
-    svg: str
-    numbers: "pd.DataFrame"
+    name: str  # of its files
+    caption: str  # what it shows, with n and the meaning of the bands
+    svg: str  # the figure as text, for the page
+    numbers: pd.DataFrame  # what is drawn
 
 
 @contextmanager
 def drawing(
     columns: int = 1, rows: int = 1, *, width: float = 6.4, height: float = 4.0, **layout: Any
 ) -> Iterator[Any]:
-    """A figure in the house's style; no display is needed.
-
-    Args:
-        columns: of axes.
-        rows: of axes.
-        width: in inches.
-        height: in inches.
-        **layout: further arguments of `Figure.subplots`.
-
-    Yields:
-        The figure and its axes as a two-dimensional array.
-    """
+    """Yields a figure in the house style and its axes as a two-dimensional array; width and height are in inches."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -142,11 +128,7 @@ def drawing(
 
 
 def label_epochs(ax: Any) -> None:
-    """Names the horizontal axis; ticks stand at whole epochs.
-
-    Args:
-        ax: of matplotlib.
-    """
+    """Labels the horizontal axis `epoch` and puts its ticks at whole epochs."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set_xlabel("epoch")
@@ -154,12 +136,7 @@ def label_epochs(ax: Any) -> None:
 
 
 def hide_rest(axes: Any, n_used: int) -> None:
-    """Hides the axes of a grid that show nothing; the lowest shown ones of each column name what they share.
-
-    Args:
-        axes: a two-dimensional array, drawn.
-        n_used: axes with content, row by row.
-    """
+    """Hides the axes after the first `n_used`; the lowest used ones of each column name the axis that they share."""
     columns = axes.shape[1]
     for place, ax in enumerate(axes.flat):
         ax.set_visible(place < n_used)
@@ -169,20 +146,9 @@ def hide_rest(axes: Any, n_used: int) -> None:
             ax.set_xlabel("")
 
 
-def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", folder: Path | None) -> Drawing:
-    """Writes a figure and its numbers; called inside `drawing`.
-
-    Args:
-        figure: to write.
-        name: of the files.
-        caption: what it shows.
-        numbers: what is drawn.
-        folder: where to, or None to keep it in memory alone.
-
-    Returns:
-        The figure for the report.
-    """
-    figure.draw_without_rendering()  # the layout, once: it costs as much as writing a format
+def save(figure: "Figure", name: str, caption: str, numbers: pd.DataFrame, folder: Path | None) -> Drawing:
+    """Writes a figure and its numbers (with `folder` None, nothing); only inside `drawing`, which sets the style."""
+    figure.draw_without_rendering()  # compute the layout once: it costs as much as writing a format
     figure.set_layout_engine("none")
     svg = _render(figure, "svg", {"Date": None, "Creator": None})
     if folder is not None:
@@ -193,15 +159,19 @@ def save(figure: "Figure", name: str, caption: str, numbers: "pd.DataFrame", fol
     return Drawing(name, caption, svg.decode(), numbers)
 
 
+def evenly(length: int, most: int) -> list[int]:
+    """At most `most` indices below `length`, evenly spread from the first to the last."""
+    return [int(place) for place in dict.fromkeys(np.linspace(0, length - 1, min(length, most)).round())]
+
+
+def thinned(values: pd.DataFrame) -> pd.DataFrame:
+    """Every n-th row, so that at most `MOST_POINTS` are left; the last row is always one of them."""
+    every = max(1, -(-len(values) // MOST_POINTS))
+    return values.iloc[(len(values) - 1) % every :: every]
+
+
 def file_name(*parts: str) -> str:
-    """A name that every file system takes.
-
-    Args:
-        *parts: of the name; empty ones are left out.
-
-    Returns:
-        Letters, digits and ._=+- alone; where another letter was replaced, a hash of all tells such names apart.
-    """
+    """Joins parts to a file name of letters, digits and ._=+-; where it had to replace others, a hash is added."""
     text = "_".join(part for part in parts if part)
     plain = "".join(letter if letter.isalnum() or letter in "._=+-" else "-" for letter in text)
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,6 +1,6 @@
 """Traces over training: gamma (the thesis' Figure 35), weights under several methods (Figure 36), and lambda.
 
-Lambda is drawn for every pair of layers, as maps at five moments and as lines over the epochs.
+Lambda is drawn for every pair of layers: as maps at five moments, and as a row of colours over the epochs.
 """
 
 import re
@@ -11,7 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import STYLES, Drawing, drawing, file_name, hide_rest, label_epochs, looks, save
+from analysis.figures.style import (
+    MOST_POINTS,
+    STYLES,
+    Drawing,
+    drawing,
+    evenly,
+    file_name,
+    hide_rest,
+    label_epochs,
+    looks,
+    save,
+    thinned,
+)
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
 from analysis.results.traces import COLUMNS, Trace, read_traces
@@ -19,57 +31,43 @@ from analysis.tables.table import arm_name, arms
 
 MOST_LINES = 8
 MOST_PANELS = 6
-MOST_POINTS = 100  # epochs of a line; further ones are left out evenly, the last one stays
-SAME = 1e-6  # weights closer than this at the first epoch are one start
+SAME = 1e-6  # methods whose first weights differ by less began from the same ones
 MEANING = {
     "gamma": "weight of a pixel, 1 at the start",
     "omega": "weight of a channel, all channels sum to 1",
 }
-MOST_MOMENTS = 100  # epochs on the line of time; of more, evenly spread ones
-MOMENTS = 5
-COLORS = "cividis"  # rises in brightness alone: the same in grey and to the colour-blind
-UNMATCHED = "#e8e8e8"
+MOMENTS = 5  # maps of lambda: the first epoch, the quarters, the last
+COLORS = "cividis"  # brightness rises steadily: the same in grey and to the colour-blind
+UNMATCHED = "#e8e8e8"  # pairs of layers that are not matched
 
 
 def draw_traces(results: Results, cells: Sequence[Cell], folder: Path | None) -> list[Drawing]:
-    """Figures 35 and 36 and the where-weights, as far as runs have stored traces.
-
-    Args:
-        results: of the ledger.
-        cells: all.
-        folder: where to.
-
-    Returns:
-        For each cell a figure of gamma, of omega and a map of lambda; for each data set and number of images one of
-        the target's weights under all methods of one seed.
-    """
+    """Figures of gamma, omega and lambda for each traced cell; of weights for each place and seed, of all methods."""
     traces = read_traces(results, cells)
-    found = []
+    drawings = []
     for trace in traces:
         for kind in trace.kinds:
             if kind == "lambda":
-                found.append(draw_lambda(trace, folder))
+                drawings.append(draw_lambda(trace, folder))
             elif kind != "theta":
-                found.append(_draw_lines(trace, kind, folder))
+                drawings.append(_draw_lines(trace, kind, folder))
     places = dict.fromkeys((trace.cell.place, trace.seed) for trace in traces if "theta" in trace.kinds)
     for place, seed in places:
         here = [t for t in traces if t.cell.place == place and t.seed == seed and "theta" in t.kinds]
-        found.append(_draw_weights(here, folder))
-    return found
+        drawings.append(_draw_weights(here, folder))
+    return drawings
 
 
 def _draw_lines(trace: Trace, kind: str, folder: Path | None) -> Drawing:
     values, cell = trace.of(kind), trace.cell
     names = [*dict.fromkeys(values["series"])]
-    shown = _spread(names, MOST_LINES)
+    shown = [names[place] for place in evenly(len(names), MOST_LINES)]
     with drawing() as (figure, axes):
         ax = axes[0, 0]
         for name, look in zip(shown, STYLES, strict=False):
-            mine = _thinned(values[values["series"] == name])
-            ax.plot(
-                mine["epoch"], mine["value"], color=look.color, linestyle=look.line, marker=look.marker,
-                markevery=max(1, len(mine) // 8), markersize=3.5, label=name,
-            )  # fmt: skip
+            line = thinned(values[values["series"] == name])
+            every = max(1, len(line) // 8)
+            ax.plot(line["epoch"], line["value"], **look.stroke, markevery=every, markersize=3.5, label=name)
         label_epochs(ax)
         meaning = MEANING.get(kind)
         ax.set_ylabel(f"{kind} ({meaning})" if meaning else kind)
@@ -86,7 +84,7 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
     weights = {trace.cell: trace.of("theta") for trace in traces}
     seed, place = traces[0].seed, traces[0].cell.place
     names = [*dict.fromkeys(name for table in weights.values() for name in table["series"])]
-    shown = _spread(names, MOST_PANELS)
+    shown = [names[place] for place in evenly(len(names), MOST_PANELS)]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
     starts = pd.DataFrame({cell.arm: table.groupby("series")["value"].first() for cell, table in weights.items()})
@@ -98,18 +96,16 @@ def _draw_weights(traces: Sequence[Trace], folder: Path | None) -> Drawing:
         for cell, table in weights.items():
             look = styles[cell.arm]
             for ax, name in zip(axes.flat, shown, strict=False):
-                mine = _thinned(table[table["series"] == name])
-                ax.plot(
-                    mine["epoch"], mine["value"], color=look.color, linestyle=look.line, marker=look.marker,
-                    markevery=max(1, len(mine) // 6), markersize=3.5, label=arm_name(cell.arm),
-                )  # fmt: skip
+                line = thinned(table[table["series"] == name])
+                every, label = max(1, len(line) // 6), arm_name(cell.arm)
+                ax.plot(line["epoch"], line["value"], **look.stroke, markevery=every, markersize=3.5, label=label)
                 ax.set_title(name, loc="left", fontsize=8)
                 label_epochs(ax)
             numbers.append(table[[*COLUMNS]].assign(method=cell.method, variant=cell.condition.variant))
         hide_rest(axes, len(shown))
         axes.flat[0].legend(fontsize=7)
-        for line in axes:
-            line[0].set_ylabel("weight")
+        for row in axes:
+            row[0].set_ylabel("weight")
         if len(weights) == 1:
             start = f"{arm_name(traces[0].cell.arm)} alone"
         else:
@@ -125,33 +121,14 @@ def _name(kind: str, cell: Cell) -> str:
     return file_name(kind, *cell.place, cell.method, cell.condition.variant)
 
 
-def _spread(names: Sequence[str], most: int) -> list[str]:
-    if len(names) <= most:
-        return [*names]
-    return [names[round(place * (len(names) - 1) / (most - 1))] for place in range(most)]
-
-
-def _thinned(values: pd.DataFrame) -> pd.DataFrame:
-    every = max(1, -(-len(values) // MOST_POINTS))
-    return values.iloc[(len(values) - 1) % every :: every] if len(values) else values
-
-
 def draw_lambda(trace: Trace, folder: Path | None) -> Drawing:
-    """The where-weights of one run.
-
-    Args:
-        trace: with values of the kind lambda.
-        folder: where to.
-
-    Returns:
-        Above, source by target at the first epoch, at quarters and at the last; below, every pair over the epochs.
-    """
+    """Lambda of one run: above, source by target level at five moments; below, every pair over the epochs."""
     values, cell = trace.of("lambda"), trace.cell
     table = values.assign(pair=values["name"].str.partition(".")[2]).pivot_table(
         index="pair", columns="epoch", values="value", aggfunc="mean"
     )
     table = table.loc[sorted(table.index, key=_pair)]
-    shown = [int(table.columns[place]) for place in _evenly(table.shape[1], MOMENTS)]
+    shown = [int(table.columns[place]) for place in evenly(table.shape[1], MOMENTS)]
     layout: dict[str, Any] = {
         "height": 3.2 + 0.17 * len(table),
         "gridspec_kw": {"height_ratios": [1.0, 0.12 * len(table)]},
@@ -165,11 +142,10 @@ def draw_lambda(trace: Trace, folder: Path | None) -> Drawing:
         for ax in axes[1]:
             ax.remove()
         line = figure.add_subplot(axes[1, 0].get_gridspec()[1, :])
-        mesh = _draw_time(line, table.iloc[:, _evenly(table.shape[1], MOST_MOMENTS)], norm)
+        mesh = _draw_time(line, table.iloc[:, evenly(table.shape[1], MOST_POINTS)], norm)
         figure.colorbar(mesh, ax=[*axes[0], line], label="lambda", pad=0.015, aspect=32)
         figure.suptitle(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", x=0.01, ha="left", fontsize=10)
-        return save(figure, file_name("lambda", *cell.place, cell.method, cell.condition.variant),
-                    _caption(trace, table), values[[*COLUMNS]], folder)  # fmt: skip
+        return save(figure, _name("lambda", cell), _caption(trace, table), values[[*COLUMNS]], folder)
 
 
 def _caption(trace: Trace, table: pd.DataFrame) -> str:
@@ -220,20 +196,12 @@ def _draw_time(ax: Any, table: pd.DataFrame, norm: dict[str, Any]) -> Any:
     return mesh
 
 
-def _evenly(length: int, most: int) -> list[int]:
-    """Places from the first to the last, evenly."""
-    return [int(place) for place in dict.fromkeys(np.linspace(0, length - 1, min(length, most)).round())]
-
-
 def _pair(name: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", name))
 
 
 def _edges(epochs: "pd.Index[Any]") -> "np.ndarray[Any, Any]":
     middle = np.asarray(epochs, dtype=float)
-    gaps = np.diff(middle) / 2 if len(middle) > 1 else np.array([0.5])
-    return np.concatenate([
-        [middle[0] - gaps[0]],
-        middle[:-1] + gaps if len(middle) > 1 else [],
-        [middle[-1] + gaps[-1]],
-    ])
+    halves = np.diff(middle) / 2 if len(middle) > 1 else np.array([0.5])
+    first, last = middle[:1] - halves[0], middle[-1:] + halves[-1]
+    return np.concatenate([first, middle[:-1] + halves[: len(middle) - 1], last])

@@ -10,20 +10,11 @@ from analysis.results.tuned import Tunings
 from analysis.tables.table import arm_name
 from l2t_ray.statistics.effect import Estimate, mean_intervals
 
-APART = 0.16  # of the two points of a row
+APART = 0.16  # from the middle of a row to either of its two points
 
 
 def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accuracy (%)") -> Drawing | None:
-    """Two panels, a row a method and condition: open circles at its own settings, filled diamonds at its best ones.
-
-    Args:
-        found: what tuning did.
-        folder: where to.
-        unit: of the metric.
-
-    Returns:
-        The figure; None where nothing was tuned.
-    """
+    """Accuracy and gain, a row per method and condition: circles for own settings, diamonds for best ones; or None."""
     shown = [item for item in found.tunings if item.own.values and item.tuned.values]
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""How methods look: each its own colour, marker and line, in every figure the same."""
+"""The look of methods (each has a colour, marker and line, the same in every figure), and names of files."""
 
 import re
 from itertools import combinations
@@ -18,7 +18,7 @@ def test_every_built_in_method_has_a_look_of_its_own():
     registry.load()
     built_in = {name for name, method in registry.METHODS.items() if type(method).__module__.startswith("l2t_ray.")}
     assert len(built_in) >= 11
-    assert built_in - LOOKS.keys() <= {"no_transfer", "other"}  # of other tests
+    assert built_in - LOOKS.keys() <= {"no_transfer", "other"}  # which other tests register
     for one, other in combinations(LOOKS.values(), 2):
         assert (one.color, one.marker) != (other.color, other.marker)
         assert one.marker != other.marker
@@ -57,4 +57,4 @@ def test_two_names_are_never_one_file():
     files = [file_name("lambda", "", name) for name in names]
     assert len({*files}) == len(names)
     assert all(re.fullmatch(r"lambda_[\w.-]+", name) for name in files)
-    assert file_name("lambda", "stl10", "a-b") == "lambda_stl10_a-b"  # nothing was replaced
+    assert file_name("lambda", "stl10", "a-b") == "lambda_stl10_a-b"  # no hash, as nothing was replaced

@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -17,9 +14,13 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.search.search import Searching
 from l2t_ray.search.study import open_storage, read_trials
 from l2t_ray.sweepfile.read import read_sweep
-from tests.support.launches import OF_MLFLOW, OF_RAY, call
+from tests.support import launches
+from tests.support.launches import OF_RAY, call, refuse_ray
+from tests.support.marks import LONG
+from tests.support.stepped import Steps
+from tests.support.waiting import wait_for
 
-pytestmark = OF_MLFLOW + OF_RAY
+pytestmark = [*OF_RAY, LONG]
 
 FILE = """
 sweep: tiny
@@ -29,7 +30,7 @@ run:
   training: {epochs: EPOCHS, batch_size: 16}
   record: {evaluations: 0}
 grid:
-  - method: [scratch]
+  - method: [METHOD]
     seed: {from: 0, to: 1}
 search:
   space:
@@ -41,7 +42,7 @@ search:
   pruner: none
   untuned: true
   run_best: true
-execution: {retries: 1, checkpoint_s: 0}
+execution: {retries: 1, checkpoint_s: 0, hang_s: 3600}
 """
 
 
@@ -52,14 +53,13 @@ def folder(tmp_path, template, monkeypatch):
     path.mkdir()
     shutil.copy(template, path)
     monkeypatch.chdir(path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return path
 
 
-def write_sweep(folder, epochs=2, trials=3):
-    (folder / "tiny.yaml").write_text(FILE.replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials)))
+def write_sweep(folder, epochs=2, trials=3, head="", method="scratch"):
+    text = FILE.replace("EPOCHS", str(epochs)).replace("TRIALS", str(trials)).replace("METHOD", method)
+    (folder / "tiny.yaml").write_text(head + text)
 
 
 def command(*arguments):
@@ -78,7 +78,9 @@ def stored(folder):
     return read_trials(open_storage(str(folder / ".l2t/tiny/study.journal"), write=False), summary.study)
 
 
-def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_is_a_no_op(folder, ray_cluster):
+def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_is_a_no_op(
+    folder, ray_cluster, monkeypatch
+):
     write_sweep(folder)
     code, out, err = command("--status", "--json")
     assert (code, json.loads(out)["studies"][0]["n_complete"]) == (0, 0)
@@ -112,10 +114,10 @@ def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_i
     text = (folder / "mlartifacts/tiny" / manifests["tiny"].run_id / "artifacts/manifest.json").read_text()
     assert len(json.loads(text)["runs"]) == 6
 
-    begun = time.monotonic()
-    code, _, err = command()
+    with monkeypatch.context() as patched:
+        refuse_ray(patched)
+        code, _, err = command()
     assert (code, len(entries(folder))) == (0, len(runs))
-    assert time.monotonic() - begun < 20
     assert "nothing to search" in err
     assert "tiny_best: 4 runs wanted, 4 finished, nothing to train" in err
 
@@ -125,35 +127,29 @@ def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_i
 
 
 def start(folder):
-    return subprocess.Popen(
-        [sys.executable, "-m", "l2t_ray.sweep", "tiny.yaml", "--set", "search.run_best=false"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    alone = f"execution.threads={os.cpu_count()}"  # one training at a time
+    return launches.start(folder, "tiny.yaml", "--set", "search.run_best=false", "execution.pack=1", alone)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_goes_on_with_the_same_study_and_trains_no_run_twice(folder, number):
-    write_sweep(folder, epochs=15, trials=6)
+    steps = Steps(folder)
+    (folder / "stepped.py").write_text(steps.method)
+    write_sweep(folder, epochs=15, trials=6, head="methods: [stepped.py]\n", method="stepped")
     for _ in range(2):
+        steps.allow(steps.n_taken + 45)  # a run has 30: one ends, and the next stands still
         process, before = start(folder), len(entries(folder))
-        for _ in range(900):
-            if len(entries(folder)) > before:
-                break
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.1)
+        wait_for(lambda: len(entries(folder)) > before, process=process, most_s=600)  # noqa: B023
         process.send_signal(number)
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=240)
     assert optuna.trial.TrialState.RUNNING in {trial.state for trial in stored(folder)}
     if number == signal.SIGINT:
         assert "launch again to go on with the same studies" in err
         assert process.returncode == 1
+    steps.allow(None)
     process = start(folder)
-    _, err = process.communicate(timeout=280)
+    _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     trials = stored(folder)
     assert [trial.state for trial in trials] == [optuna.trial.TrialState.COMPLETE] * 6

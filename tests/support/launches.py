@@ -1,9 +1,15 @@
-"""What tests of whole launches share: a method that raises, the command line in this process, others' warnings."""
+"""What tests of whole launches share: a method that raises, the command line as a function and as a process."""
 
 import contextlib
 import io
+import os
+import subprocess
+import sys
 
+import psutil
 import pytest
+
+from tests.support.places import ROOT
 
 OF_RAY = [
     # Ray leaves sockets and pipes of its own processes to the garbage collector
@@ -32,3 +38,34 @@ def call(main, *arguments):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([*arguments])
     return code, out.getvalue(), err.getvalue()
+
+
+def start(folder, *arguments):
+    """`python -m l2t_ray.sweep` in a folder, as a process; nobody reads its stdout and stderr until it has ended."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "l2t_ray.sweep", *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def titled(word, below):
+    """Processes below one whose title has a word."""
+    found = []
+    for process in psutil.Process(below).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def refuse_ray(monkeypatch):
+    """Where Ray is asked for, the test fails."""
+
+    def fail(*_, **__):
+        pytest.fail("Ray was asked for")
+
+    monkeypatch.setattr("l2t_ray.launch.session.cluster", fail)

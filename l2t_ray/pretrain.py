@@ -1,4 +1,4 @@
-"""The command line that trains a source network and writes its weights, with a card beside them.
+"""The command that trains a source network and writes its weights, with a card beside them.
 
 Launching again resumes; launching when the weights are there does nothing. stdout is the result, stderr the progress.
 Exit codes: 0 the weights are there; 1 interrupted, or the disk is full; 2 usage.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from l2t_ray.training.model_card import Card
     from l2t_ray.training.source_settings import Pretraining
 
-EXPERIMENT = "sources"  # in MLflow, for what this command trains; a sweep's sources are in the sweep's
+EXPERIMENT = "sources"  # in MLflow; a source that a launch trains is recorded in the sweep's experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,11 +55,11 @@ def _run(arguments: argparse.Namespace) -> int:
             start = read_pretraining(file, data_dir=data_dir)
             card, is_new = pretrain(start, data_dir, download=not arguments.no_download)
             _track(ledger, start, card, is_new=is_new)
-        if starts:  # what they contain is known now
+        if starts:  # their content is known now
             settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
         card, is_new = pretrain(settings, data_dir, download=not arguments.no_download, force=force)
     except KeyboardInterrupt:
-        is_begun = force and not out.exists()  # --force would begin anew again
+        is_begun = force and not out.exists()  # --force would start from the beginning
         print(f"interrupted; launch again{' without --force' if is_begun else ''} to go on", file=sys.stderr)
         return 1
     _track(ledger, settings, card, is_new=is_new)
@@ -79,7 +79,7 @@ def _track(ledger: "Ledger", settings: "Pretraining", card: "Card", *, is_new: b
         with ledger.writing():
             ledger.flush()
     except (InputError, LedgerUnavailableError) as error:
-        told = f"{error}; the weights are there, their entry waits in {ledger.spool.folder} for the next launch"
+        told = f"{error}; the weights are written, their entry waits in {ledger.spool.folder} for the next launch"
         print(told, file=sys.stderr)
 
 

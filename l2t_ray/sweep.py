@@ -1,6 +1,6 @@
-"""The command line of the main job: trains whatever a sweep wants and the ledger lacks.
+"""The main command: trains whatever a sweep wants and the ledger lacks.
 
-Launching again resumes; launching when all is finished does nothing. stdout is the result, stderr the progress.
+Launching again resumes; launching a finished sweep does nothing. stdout is the result, stderr the progress.
 Exit codes: 0 all is well; 1 some runs failed, diverged, were interrupted, or wait in the spool; 2 usage.
 """
 
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--address", help="of a running Ray cluster; by default this machine")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--trainer", help=argparse.SUPPRESS)  # benchmarks measure all but the training
+    parser.add_argument("--trainer", help=argparse.SUPPRESS)  # benchmarks measure everything but the training
     return parser
 
 

@@ -113,7 +113,7 @@ def test_launching_again_trains_nothing(launch, monkeypatch, capsys):
     assert launch() == 0
     told = capsys.readouterr()
     assert told.out == first
-    assert "is there already" in told.err
+    assert "exists already" in told.err
     assert OUT.read_bytes() == content
 
 

@@ -1,4 +1,4 @@
-"""A sweep against its ledger: what is finished, what is lost, what is to be trained, and how that would be done."""
+"""What a sweep still lacks: the wanted runs compared with the ledger, and how the missing ones would be trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,40 +23,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class State:
-    """A sweep against its ledger.
+    """A sweep compared with its ledger."""
 
-    Attributes:
-        sweep: what is wanted.
-        ledger: what is there.
-        entries: of the ledger, of all sweeps.
-        done: finished runs among the wanted, by key.
-        lost: key to (outcome, reason) of runs that ended without a result.
-        to_train: keys, in the file's order.
-        held: by a declared design.
-        untraced: finished runs among those to train, trained again because they lack a trace that is asked for.
-    """
-
-    sweep: "Sweep"
-    ledger: Ledger
-    entries: list[Entry]
-    done: dict[str, Entry]
-    lost: dict[str, tuple[str, str]]
-    to_train: list[str]
-    held: "Held | None" = None
+    sweep: "Sweep"  # what is wanted
+    ledger: Ledger  # what is recorded
+    entries: list[Entry]  # of the ledger, of all sweeps
+    done: dict[str, Entry]  # finished runs among the wanted, by key
+    lost: dict[str, tuple[str, str]]  # key to (outcome, reason) of runs that ended without a result
+    to_train: list[str]  # keys, in the file's order
+    held: "Held | None" = None  # runs that a declared design holds back
+    # finished runs that are trained again, because they lack a trace that the file asks for
     untraced: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
-        """Compares what is wanted with what is there.
-
-        Args:
-            sweep: what is wanted.
-            ledger: what is there.
-            retry_failed: whether diverged and failed runs are to be trained again.
-
-        Returns:
-            The difference.
-        """
+        """Compares the wanted runs with the ledger; `retry_failed` includes failed and diverged runs."""
         entries = ledger.entries()
         done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
         traced = {key: run.traced for key, run in sweep.runs.items() if run.traced}
@@ -70,19 +51,19 @@ class State:
 
     @property
     def runs(self) -> list[Run]:
-        """The runs to train."""
+        """The runs to train, in the file's order."""
         return [self.sweep.runs[key] for key in self.to_train]
 
     def lanes(self, groups: Sequence[Group], *, estimates: bool = False, served: bool | None = None) -> Lanes:
-        """Shares of devices for the runs to train, by what was measured and what the ledger knows.
+        """Gives the runs to train their shares of devices.
 
         Args:
             groups: the devices.
-            estimates: whether arithmetic may stand in where nothing was measured.
-            served: whether NVIDIA's service shares the cards; by default, whether it is to be expected.
+            estimates: whether arithmetic may replace missing measurements.
+            served: whether NVIDIA MPS shares the cards; None asks whether it would start here.
 
         Returns:
-            The devices' lanes.
+            Each shape's share of each kind of device.
         """
         if served is None:
             served = is_expected(self.sweep.execution.mps)
@@ -98,26 +79,12 @@ class State:
         )
 
     def plan(self, lanes: Lanes) -> Plan:
-        """What a launch on these devices would do.
-
-        Args:
-            lanes: of the devices.
-
-        Returns:
-            The plan.
-        """
+        """What a launch on these devices would do."""
         price = self.sweep.execution.price_per_hour
         return make_plan(self.sweep.runs, self.sweep.cells, self.done, self.to_train, lanes, price)
 
     def announce(self, plan: Plan) -> str:
-        """A launch's first line.
-
-        Args:
-            plan: of the launch.
-
-        Returns:
-            What it will do.
-        """
+        """The first line of a launch or plan: what is wanted, finished, and to train."""
         counts = f"{len(self.sweep.runs)} runs wanted, {len(self.done)} finished"
         if self.lost:
             counts += f", {len(self.lost)} failed or diverged"

@@ -29,15 +29,7 @@ if TYPE_CHECKING:
 
 
 def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
-    """Plans a sweep, tells its status, or trains what it lacks.
-
-    Args:
-        sweep: read from the file, without a `search:`.
-        arguments: of the command line.
-
-    Returns:
-        The exit code.
-    """
+    """Plans a sweep, prints its status, or trains what it lacks; returns the exit code."""
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if arguments.plan or arguments.status:
@@ -80,7 +72,7 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         The sweep, read again.
 
     Raises:
-        InputError: if weights were removed meanwhile.
+        InputError: if trained weights were removed meanwhile.
     """
     from l2t_ray.launch.cluster.sources import train_sources
 
@@ -143,7 +135,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
 
 
 def options(arguments: argparse.Namespace) -> "Options":
-    """What the command line says of a launch."""
+    """What the command line says about a launch."""
     from l2t_ray.launch.session import Options
     from l2t_ray.launch.worker.job import TRAINER
 
@@ -152,15 +144,7 @@ def options(arguments: argparse.Namespace) -> "Options":
 
 
 def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
-    """The sweep that the command line names.
-
-    Args:
-        arguments: of the command line.
-        where: which part of it, in the place of `--where`.
-
-    Returns:
-        The sweep, with the price that `--price-per-hour` gives.
-    """
+    """The sweep that the command line names, its price included; `where` replaces `--where`."""
     sweep = read_sweep(arguments.file, overrides=arguments.set, where=where)
     if (price := arguments.price_per_hour) is None:
         return sweep

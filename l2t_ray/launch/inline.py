@@ -23,15 +23,7 @@ from l2t_ray.training.storage import address
 
 
 def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
-    """Trains this process' part of a sweep.
-
-    Args:
-        sweep: without a `search:`, its source networks all there.
-        arguments: of the command line.
-
-    Returns:
-        The exit code.
-    """
+    """Trains this process' part of a sweep and returns the exit code; all source networks must exist."""
     part, n_parts = arguments.part
     mine = [*sweep.runs.values()][part - 1 :: n_parts]
     spool = Spool(HOME / sweep.name / "spool")

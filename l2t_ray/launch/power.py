@@ -1,4 +1,4 @@
-"""What the seeds of a sweep can show: the smallest difference between two methods that is found with 80 % power.
+"""The smallest difference between two methods that a sweep's seeds can find with 80 % power.
 
 Two normal methods of equal spread; Mann-Whitney at the level that the correction for the family's first claim leaves
 (Holm: alpha / m). A difference of d standard deviations is A12 = Phi(d / sqrt 2).
@@ -14,45 +14,27 @@ from l2t_ray.config import Run
 from l2t_ray.ledger.entries import Entry
 
 ALPHA, POWER = 0.05, 0.8
-LEAST_SEEDS = 5  # fewer get no test
-SIMULATED_BELOW = 100  # seeds; from there on Noether's formula (1987) alone, within 1 %
+LEAST_SEEDS = 5  # with fewer there is no test
+SIMULATED_BELOW = 100  # seeds; above, Noether's formula (1987) alone is within 1 %
 N_SIMULATIONS, N_STEPS = 1_000, 5
 
 
 @dataclass(frozen=True)
 class Detectable:
-    """What so many seeds a method can show.
+    """The smallest difference that a number of seeds can show."""
 
-    Attributes:
-        n_seeds: of each of the two methods.
-        n_comparisons: m, of the family: every pair of methods in every condition.
-        alpha: 0.05 / m.
-        a12: the smallest that is found with 80 % power; None with too few seeds.
-        sds: the same as a difference of means, in standard deviations.
-        sd_percent: of one run's test accuracy within its cell, pooled over the ledger's runs; None with too few.
-        accuracy_points: `sds` by `sd_percent`.
-    """
-
-    n_seeds: int
-    n_comparisons: int
-    alpha: float
-    a12: float | None
-    sds: float | None
+    n_seeds: int  # of each of the two methods
+    n_comparisons: int  # m: every pair of methods in every condition
+    alpha: float  # 0.05 / m
+    a12: float | None  # the smallest A12 found with 80 % power; None with too few seeds
+    sds: float | None  # the same as a difference of means, in standard deviations
+    # of one run's test accuracy within its cell, pooled over the ledger's runs; None with too few
     sd_percent: float | None
-    accuracy_points: float | None
+    accuracy_points: float | None  # `sds` by `sd_percent`
 
 
 def detectable(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> Detectable | None:
-    """What a sweep can show once all its runs are finished.
-
-    Args:
-        runs: wanted, by key.
-        cells: key to cell.
-        entries: of the ledger, for the spread.
-
-    Returns:
-        For the smallest number of seeds that a compared cell has; None where no condition has two methods.
-    """
+    """What a finished sweep can show with the fewest seeds of a compared cell; None if nothing is compared."""
     counts: dict[str, int] = defaultdict(int)
     for key in runs:
         counts[cells[key]] += 1
@@ -73,17 +55,9 @@ def detectable(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Itera
 
 
 def smallest_difference(n_seeds: int, alpha: float) -> float | None:
-    """The smallest difference of means that Mann-Whitney finds with 80 % power.
-
-    Args:
-        n_seeds: of each method.
-        alpha: the threshold of the two-sided p.
-
-    Returns:
-        In standard deviations of one run; None where no difference is found that often.
-    """
+    """The smallest difference, in standard deviations, that Mann-Whitney finds with 80 % power; None if none."""
     if n_seeds < LEAST_SEEDS or 2 / math.comb(2 * n_seeds, n_seeds) >= alpha:
-        return None  # not even two methods that never overlap get so small a p
+        return None  # even methods whose accuracies never overlap get no smaller p
     normal = statistics.NormalDist()
     z = normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(POWER)
     a12 = min(0.999, 0.5 + z / math.sqrt(6 * n_seeds))  # Noether: n = z^2 / (6 (A12 - 1/2)^2)
@@ -107,16 +81,7 @@ def smallest_difference(n_seeds: int, alpha: float) -> float | None:
 
 
 def spread_percent(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> float | None:
-    """The standard deviation of a run's test accuracy within its cell.
-
-    Args:
-        runs: wanted, by key.
-        cells: key to cell.
-        entries: of the ledger.
-
-    Returns:
-        Percentage points, pooled over cells; None with fewer than 5 degrees of freedom.
-    """
+    """The pooled standard deviation of test accuracies within cells, in points; None below 5 degrees of freedom."""
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for entry in entries:
         if entry.status == "FINISHED" and entry.key in runs and "test_accuracy_percent" in entry.metrics:

@@ -29,19 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says of a launch.
+    """What the command line says about a launch."""
 
-    Attributes:
-        address: of a running Ray cluster; None for this machine.
-        download: whether data sets may be fetched.
-        probe: whether shapes are measured first.
-        trainer: what trains a pack.
-    """
-
-    address: str | None = None
-    download: bool = True
-    probe: bool = True
-    trainer: str = TRAINER
+    address: str | None = None  # of a running Ray cluster; None for this machine
+    download: bool = True  # whether data sets may be fetched
+    probe: bool = True  # whether shapes are measured first
+    trainer: str = TRAINER  # what trains a pack
 
 
 def train(
@@ -52,18 +45,18 @@ def train(
     say: Callable[[str], None],
     feed: Feed | None = None,
 ) -> Launched:
-    """Trains what is to be trained.
+    """Trains the runs of a sweep that are to be trained: one launch.
 
     Args:
         state: of the sweep; this process is its writer.
         lanes: of this machine's devices.
         options: of the command line.
         progress_file: for `--status`.
-        say: is told what happens.
-        feed: gives the runs of a search; those of the state are then examples.
+        say: receives lines of progress.
+        feed: gives the runs of a search; the state's runs are then examples.
 
     Returns:
-        What the launch came to; its usage is in the ledger alone.
+        What the launch did; device usage is kept in the ledger only.
     """
     sweep, runs = state.sweep, state.runs
     execution = sweep.execution
@@ -132,14 +125,14 @@ def train(
 
 
 def prepare_checkpoints(folder: File, done: Iterable[str]) -> None:
-    """Makes the folder, and removes what killed launches left: parts of files, checkpoints of recorded runs.
+    """Makes the folder of checkpoints and removes what killed launches left in it.
 
     Args:
         folder: of the sweep's checkpoints.
         done: keys of finished runs.
 
     Raises:
-        InputError: if it cannot be written to.
+        InputError: if the folder is not writable.
     """
     try:
         write_whole(folder / ".writable", b"")
@@ -152,24 +145,12 @@ def prepare_checkpoints(folder: File, done: Iterable[str]) -> None:
 
 
 def checkpoint_folder(sweep: "Sweep") -> File:
-    """Where a sweep's checkpoints lie.
-
-    Args:
-        sweep: with its `execution.storage`.
-
-    Returns:
-        A folder that may not be there yet.
-    """
+    """The folder of a sweep's checkpoints; it may not exist yet."""
     return storage(sweep.execution.storage) / sweep.name / "checkpoints"
 
 
 def tidy_checkpoints(folder: File, done: Iterable[str]) -> None:
-    """Removes parts of files, and the checkpoints of finished runs.
-
-    Args:
-        folder: that may be missing.
-        done: keys of finished runs.
-    """
+    """Removes incomplete files and the checkpoints of finished runs."""
     recorded = {"", *done}
     for file in files(folder):
         if file.name.split(".")[0] in recorded:
@@ -177,18 +158,18 @@ def tidy_checkpoints(folder: File, done: Iterable[str]) -> None:
 
 
 def prepare_inputs(runs: Iterable[Run], work: Work) -> dict[str, str]:
-    """Downloads, decodes and checks what the runs read, once, before many processes want it.
+    """Downloads, decodes and checks everything that the runs read, once, before many processes need it.
 
     Args:
         runs: to train.
         work: how packs are trained.
 
     Returns:
-        Key to what the run's images are.
+        Key to the digest of the run's images.
 
     Raises:
-        InputError: with a line for every data set that cannot be had or has too few images, and for every file of
-            weights that is damaged, and for every name or index that is to be traced and does not exist.
+        InputError: with a line for every missing or too small data set, every damaged file of weights, and every traced
+            name or index that does not exist.
     """
     runs = list(runs)
     problems: list[str] = []

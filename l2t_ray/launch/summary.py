@@ -22,7 +22,7 @@ BASES = {
 
 @dataclass(frozen=True)
 class CellSummary:
-    """One cell."""
+    """The state of one cell."""
 
     cell: str
     n_wanted: int
@@ -54,26 +54,12 @@ class Summary:
     failures: tuple[Failure, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """This as plain values.
-
-        Returns:
-            What `--json` prints.
-        """
+        """What `--json` prints."""
         return asdict(self)
 
 
 def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> Summary:
-    """Looks the wanted runs up in the ledger.
-
-    Args:
-        sweep: its name.
-        runs: wanted, by key.
-        cells: key to cell.
-        entries: of the ledger.
-
-    Returns:
-        The summary.
-    """
+    """Looks up the wanted runs in the ledger."""
     entries = list(entries)
     done, lost = finished(entries, runs), failures(entries, runs)
     keys: dict[str, list[str]] = defaultdict(list)
@@ -102,12 +88,7 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
 
 
 def print_summary(summary: Summary, stream: TextIO) -> None:
-    """The summary as tables.
-
-    Args:
-        summary: of a sweep.
-        stream: where to.
-    """
+    """Prints the summary as tables."""
     table = _table(stream, "cell", "finished", "diverged", "failed", "mean test accuracy %")
     for row in summary.cells:
         accuracy = "" if row.mean_test_accuracy_percent is None else f"{row.mean_test_accuracy_percent:.2f}"
@@ -121,13 +102,7 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
 
 
 def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
-    """The plan as a table.
-
-    Args:
-        plan: of a launch.
-        power: what the seeds can show.
-        stream: where to.
-    """
+    """Prints the plan as a table; `power` says what the seeds can show."""
     mixed = any(len(row.lanes) > 1 for row in plan.cells)
     titles = ("a run takes", "known from", "memory", "pack", "a device")
     table = _table(stream, "cell", "wanted", "finished", "to train", *(["on"] if mixed else []), *titles)
@@ -170,13 +145,7 @@ def _told(power: Detectable) -> str:
 
 
 def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
-    """Any table of texts.
-
-    Args:
-        header: titles; the first column is set to the left.
-        rows: texts.
-        stream: where to.
-    """
+    """Prints texts as a table."""
     table = _table(stream, *header)
     for row in rows:
         table.add_row(*row)

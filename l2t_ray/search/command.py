@@ -23,15 +23,7 @@ FIGURES = "search"  # below the sweep's report
 
 
 def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path | None]:
-    """Plans a search, prints its status, or trains its trials.
-
-    Args:
-        sweep: with a `search:`.
-        arguments: of the command line.
-
-    Returns:
-        The exit code, and the sweep file with the best settings if it is to be run now.
-    """
+    """Plans a search, prints its status, or trains its trials."""
     ledger = Ledger(sweep.name)
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
     if arguments.plan:

@@ -36,7 +36,7 @@ class Searching:
 
     Args:
         sweep: with a search.
-        write: whether this process may make the storage: it holds the sweep then.
+        write: whether this process may create the storage: it holds the sweep's lock.
 
     Attributes:
         address: of the storage, without its password.
@@ -51,20 +51,14 @@ class Searching:
         self._names = {study.name: study_name(sweep.name, study, self.search) for study in self.search.studies}
 
     def state(self, ledger: "Ledger", entries: list[Entry]) -> State:
-        """What the search may still train, with example runs: their shapes and number are those to come.
-
-        Args:
-            ledger: of the sweep.
-            entries: of the ledger.
-
-        Returns:
-            As of a sweep that wants these.
-        """
+        """The runs that the search may still train, as examples: only their number and shapes are right."""
         runs: dict[str, Run] = {}
         cells: dict[str, str] = {}
         for study in self.search.studies:
             n_left, n_unlike = self._n_runs_left(study), max((len(d.values) for d in study.space), default=0) or 1
-            for turn in range(n_unlike):  # every value of a list once: weights to bring along, shapes to measure
+            for turn in range(
+                n_unlike
+            ):  # every value of a list once: they may need other weights and have other shapes
                 example = study.trial_run({d.name: d.example(turn) for d in study.space}, 0)
                 for run in example.with_seeds(range(turn, n_left, n_unlike)):
                     runs[run.key], cells[run.key] = run, study.name
@@ -72,19 +66,11 @@ class Searching:
 
     @property
     def n_final_runs(self) -> int:
-        """Runs of the sweep that is written in the end; with two objectives at least so many."""
+        """Runs of the sweep that the search writes at the end; with two objectives at least so many."""
         return sum(len(study.seeds) for study in self.search.studies) * (2 if self.search.settings.untuned else 1)
 
     def announce(self, plan: Plan, n_left: int) -> str:
-        """A launch's first line.
-
-        Args:
-            plan: of the launch.
-            n_left: runs to train at most.
-
-        Returns:
-            What it will do.
-        """
+        """The first line of a launch; at most `n_left` runs are to be trained."""
         search = self.search
         ended = sum(s.n_complete + s.n_pruned + s.n_failed for s in self.summaries())
         n_studies, n_trials = len(search.studies), search.settings.trials
@@ -105,19 +91,7 @@ class Searching:
         *,
         retry_failed: bool,
     ) -> Launched | None:
-        """Trains trials until every study has as many as it should.
-
-        Args:
-            ledger: this process is its writer.
-            entries: of the ledger.
-            options: of the command line.
-            progress_file: for `--status`.
-            say: is told what happens.
-            retry_failed: whether failed trials are tried again.
-
-        Returns:
-            What the launch came to; None where there was nothing to do.
-        """
+        """Trains trials until every study has its number; returns None if there was nothing to do."""
         check_best_file(self.search.best_file)
         studies = [
             (study, TunedStudy(self._names[study.name], study, self.search, self._storage))
@@ -132,25 +106,18 @@ class Searching:
             entries = ledger.entries()
             ledger.write_manifest(self.wanted(entries), entries)
         except LedgerUnavailableError as error:  # the results wait in the spool, the trials are in Optuna's storage
-            say(f"the list of the trials' runs is not kept: {error}")
+            say(f"the manifest of the trials' runs was not written: {error}")
         return launched
 
     def wanted(self, entries: Sequence[Entry]) -> "Sweep":
-        """The trials' runs that the ledger knows, as a sweep whose cells are the trials.
-
-        Args:
-            entries: of the ledger.
-
-        Returns:
-            For the manifest.
-        """
+        """The trials' runs that the ledger has, as a sweep whose cells are the trials; for the manifest."""
         known = {entry.key for entry in entries if entry.kind == "run"}
         runs: dict[str, Run] = {}
         cells: dict[str, str] = {}
         for study in self.search.studies:
             for trial in self._trials(study):
                 if len(trial.params) < len(study.space):
-                    continue  # killed while it was drawn
+                    continue  # a kill left its settings incomplete
                 for seed in self.search.seeds:
                     run = study.trial_run(trial.params, seed)
                     if run.key in known:
@@ -159,21 +126,17 @@ class Searching:
         return replace(self.sweep, runs=runs, cells=cells)
 
     def summaries(self) -> list[StudySummary]:
-        """What every study has come to, from Optuna's storage alone.
-
-        Returns:
-            In the grid's order.
-        """
+        """The state of every study, in the grid's order, from Optuna's storage alone."""
         return [self._summary(study) for study in self.search.studies]
 
     def write_best(self) -> Path:
-        """Writes the final sweep's file.
+        """Writes the sweep file with the best settings.
 
         Returns:
             The file.
 
         Raises:
-            InputError: if a study has no whole trial.
+            InputError: if a study has no trial with all its seeds.
         """
         choices, problems = [], []
         for study, summary in zip(self.search.studies, self.summaries(), strict=True):
@@ -193,14 +156,7 @@ class Searching:
         return self.search.best_file
 
     def draw(self, folder: Path) -> list[Path]:
-        """Optuna's own figures of every study.
-
-        Args:
-            folder: where to.
-
-        Returns:
-            The files.
-        """
+        """Writes Optuna's figures of every study and returns the files."""
         from l2t_ray.search.summary import draw
 
         found = []
@@ -229,7 +185,9 @@ class Searching:
     def _summary(self, study: "Study") -> StudySummary:
         trials = self._trials(study)
         states = Counter(trial.state for trial in trials)
-        n_diverged = sum(DIVERGED in trial.user_attrs for trial in trials)  # with two objectives, where none is pruned
+        n_diverged = sum(
+            DIVERGED in trial.user_attrs for trial in trials
+        )  # with two objectives they replace pruned trials
         own = study.own_labels()
         first = [t.values[0] for t in trials if t.state == States.COMPLETE and own is not None and t.params == own]
         best: Sequence[Any] = []

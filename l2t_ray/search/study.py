@@ -156,18 +156,7 @@ def storage_address(search: "Search", folder: Path) -> str:
 
 
 def open_storage(address: str, *, write: bool) -> Any:
-    """Opens Optuna's storage.
-
-    Args:
-        address: a URL or a file.
-        write: whether the storage may be created; this process must then be the only launch of the sweep.
-
-    Returns:
-        The storage; None if it does not exist and may not be created.
-
-    Raises:
-        InputError: if the storage cannot be reached.
-    """
+    """Opens Optuna's storage."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

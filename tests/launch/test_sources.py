@@ -110,7 +110,7 @@ def test_the_command_that_trains_a_source_trains_what_it_starts_from(folder, tem
     assert Path("weights/first.pt").exists()
     content = Path("weights/small.pt").read_bytes()
     assert pretrain(["small.yaml"]) == 0
-    assert "is there already, of the same settings" in capsys.readouterr().err
+    assert "exists already, trained with the same settings" in capsys.readouterr().err
     assert Path("weights/small.pt").read_bytes() == content
 
 
@@ -133,7 +133,7 @@ def test_a_machine_that_does_not_see_the_start_is_given_it(folder):
         ({"source": {"arch": "resnet20", "width": 0.25}}, "got weights/first.pt resnet20 0.25 of first.yaml"),
         (
             {"source": {**SOURCE["source"], "weights": "weights/first.pt", "train": "first.yaml"}},
-            "source.train must not come back to where it began, got first.yaml twice",
+            "source.train must not lead back to a file before it, got first.yaml twice",
         ),
     ],
     ids=["out", "width", "circle"],

@@ -1,4 +1,4 @@
-"""What Tune sees of a launch, told to the queue, the progress and the recorder."""
+"""Tune's callback: passes events on to queue, progress and recorder, and ends processes that hang."""
 
 import pickle
 import time
@@ -17,8 +17,8 @@ from l2t_ray.launch.cluster.usage import Usage
 from l2t_ray.launch.placement.progress import Progress
 from l2t_ray.ledger.recorder import Recorder
 
-PATIENCE = 30.0  # an epoch hangs after `execution.hang_s` and thirty times what it should take
-BLIND_S = 6 * 3600.0  # where nothing tells what it should take
+PATIENCE = 30.0  # an epoch hangs after `execution.hang_s` plus thirty times its expected time
+BLIND_S = 6 * 3600.0  # if the expected time is unknown
 LOOK_S = 1.0
 NODE_LOOK_S = 5.0
 
@@ -27,53 +27,40 @@ REASON_UNKNOWN = "the worker process died (killed, or out of memory)"
 
 @dataclass
 class Watched:
-    """A trial whose epochs are watched."""
+    """A trial whose epochs are timed, so that a hung process can be ended."""
 
     trial: Any
-    since: float  # when it last got on
+    since: float  # time of the last report of a new epoch
     epoch: int = -1
-    longest_s: float = 0.0  # of its epochs so far
+    longest_s: float = 0.0  # the longest epoch so far
 
     def saw(self, epoch: int, now: float) -> None:
-        """Notes a report of the worker.
-
-        Args:
-            epoch: done so far.
-            now: the clock.
-        """
+        """Takes a worker's report: `epoch` epochs are done."""
         if epoch > self.epoch:
             if self.epoch >= 0:
                 self.longest_s = max(self.longest_s, (now - self.since) / (epoch - self.epoch))
             self.epoch, self.since = epoch, now
 
     def limit_s(self, expected_s: float | None, hang_s: float) -> float:
-        """How long the next epoch may take.
-
-        Args:
-            expected_s: of an epoch, where something tells.
-            hang_s: at the least.
-
-        Returns:
-            Seconds, generously: another process may have taken the device.
-        """
+        """Seconds that the next epoch may take: generous, because another process may use the device."""
         known = max(self.longest_s, expected_s or 0.0)
         return hang_s + (PATIENCE * known if known else BLIND_S)
 
 
 class NodeLostError(RuntimeError):
-    """Ray's processes on the launch's own machine are gone; Tune would wait for ever."""
+    """Ray's processes on this machine are gone; without this error Tune would wait for ever."""
 
 
 class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Tune's callback.
+    """Passes Tune's events on to queue, progress and recorder, and ends hung processes.
 
     Args:
         queue: of the launch.
         progress: of the launch.
         recorder: of the launch.
-        usage: of the launch's devices, if anybody wants to know.
-        epoch_s: how long a pack's epoch should take, or None where nothing tells.
-        hang_s: what an epoch may take at the least.
+        usage: samples this machine's devices; None samples nothing.
+        epoch_s: how long an epoch of a pack should take, in seconds; None if unknown.
+        hang_s: the least time that an epoch may take before its process counts as hung.
         now: the clock.
     """
 
@@ -90,22 +77,18 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
     ) -> None:
         self._queue, self._progress, self._recorder, self._usage = queue, progress, recorder, usage
         self._epoch_s, self._hang_s, self._now = epoch_s, hang_s, now
-        self._longest_s: dict[tuple[str, str], float] = {}  # of the epochs of a shape on a device, of all packs
+        self._longest_s: dict[tuple[str, str], float] = {}  # the longest epoch of a shape on a device, over all packs
         self._watched: dict[str, Watched] = {}
         self._hung: dict[str, str] = {}
         self._look_at = self._node_look_at = 0.0
         self._error: Exception | None = None
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """A round of Tune's loop is over.
-
-        Args:
-            iteration: unused.
-            trials: unused.
-            **info: unused.
+        """Runs once in every round of Tune's loop.
 
         Raises:
-            Exception: what went wrong in the launch's own process, or NodeLostError.
+            Exception: what went wrong in this process; Tune would take it for the trial's.
+            NodeLostError: if Ray on this machine is gone.
         """
         if self._error is not None:
             raise self._error
@@ -118,65 +101,36 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._look_at_node()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A pack has its device.
-
-        Args:
-            iteration: unused.
-            trials: unused.
-            trial: Tune's trial.
-            **info: unused.
-        """
+        """A pack has got its device."""
         self._queue.started(trial.trial_id)
         self._watched[trial.trial_id] = Watched(trial, self._now())
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A pack has got on.
-
-        Args:
-            iteration: unused.
-            trials: unused.
-            trial: Tune's trial.
-            result: of `PackTrainable.step`.
-            **info: unused.
-        """
+        """A worker has reported its progress."""
         watched, pack = self._watched.get(trial.trial_id), self._queue.live.get(trial.trial_id)
         if watched is not None:
             watched.saw(result.get("epoch", -1), self._now())
             if pack is not None:
                 kind = (pack.shape, pack.group.device)
                 self._longest_s[kind] = max(self._longest_s.get(kind, 0.0), watched.longest_s)
-        if result.get("epochs") and pack is not None:  # 0 until the pack is decoded
+        if result.get("epochs") and pack is not None:  # 0 until the worker has read the pack
             for run in pack.runs:
                 self._progress.reached(run.key, result["epoch"] / result["epochs"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A pack has been trained.
-
-        Args:
-            iteration: unused.
-            trials: unused.
-            trial: Tune's trial.
-            **info: unused.
-        """
+        """A pack has been trained."""
         self._watched.pop(trial.trial_id, None)
         try:
-            # taken out, because Tune keeps every trial in memory
+            # removed from the result, because Tune keeps every trial in memory
             self._queue.complete(trial.trial_id, trial.last_result.pop("outcomes"), trial.last_result["device"])
             _forget(trial)
         except Exception as error:
             self._error = error  # Tune would take it for the trial's; raised in `on_step_end`
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A pack raised, or its process died.
-
-        Args:
-            iteration: unused.
-            trials: unused.
-            trial: Tune's trial.
-            **info: unused.
-        """
+        """A pack raised, or its process died."""
         watched = self._watched.pop(trial.trial_id, None)
         ended = failure(trial)
         hung = self._hung.pop(trial.trial_id, None)
@@ -190,7 +144,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             self._error = error  # as above
 
     def _look_at_node(self) -> None:
-        """Without the raylet of its own machine a launch can start nothing more, whatever other nodes there are."""
+        """Raises if Ray's process on this machine has died: the launch could start nothing more."""
         now = self._now()
         if now < self._node_look_at or not ray.is_initialized():
             return
@@ -200,7 +154,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             raise NodeLostError
 
     def _kill_hung(self) -> None:
-        """Ends the processes whose packs have not got on for too long; Tune then reports an error of the trial."""
+        """Ends processes whose epoch takes too long; Tune then reports an error of the trial."""
         now = self._now()
         if now < self._look_at:
             return
@@ -228,40 +182,33 @@ class Failure:
     """Why a trial ended without a result."""
 
     reason: str
-    hopeless: bool = False  # another attempt must end the same way
-    memory: bool = False  # it was short
-    died: bool = False  # its process or node is gone, and nothing says that the training is to blame
+    hopeless: bool = False  # another attempt would end the same way
+    memory: bool = False  # memory ran out
+    died: bool = False  # its process or node is gone; the training may not be the cause
 
 
 def failure(trial: Any) -> Failure:
-    """Why a trial ended without a result.
-
-    Args:
-        trial: Tune's.
-
-    Returns:
-        What Tune has kept of it.
-    """
+    """Reads why a trial ended without a result from what Tune keeps of it."""
     try:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # written by this process a moment ago
-    except (OSError, TypeError, EOFError, pickle.UnpicklingError):  # a full disk
+    except (OSError, TypeError, EOFError, pickle.UnpicklingError):  # missing or incomplete: the disk is full
         return Failure(REASON_UNKNOWN, died=True)
     cause = getattr(error, "cause", None)
     if isinstance(cause, PackFailedError):
         return Failure(cause.reason, cause.hopeless, cause.memory)
     text = " ".join(str(error).split())
-    memory = "OutOfMemoryError" in type(error).__name__ or "running low on memory" in text  # Ray's own watch
+    memory = "OutOfMemoryError" in type(error).__name__ or "running low on memory" in text  # Ray's memory monitor
     return Failure(f"{REASON_UNKNOWN}: {text[:300]}", memory=memory, died=not memory)
 
 
 def _forget(trial: Any) -> None:
-    """Empties what Tune keeps of a trial for ever and nobody reads again: most of what a run costs in memory."""
-    with suppress(AttributeError):  # another version of Ray: then it is kept
+    """Empties what Tune keeps of an ended trial; otherwise it is most of the memory that a run costs the driver."""
+    with suppress(AttributeError):  # another version of Ray keeps it elsewhere
         metadata = trial.run_metadata
         for kept in (*vars(trial).values(), metadata.metric_analysis, metadata.metric_n_steps):
-            if isinstance(kept, dict):  # the configuration, twice, and statistics of metrics
+            if isinstance(kept, dict):  # the configuration, twice, and statistics
                 kept.clear()
-        trial.experiment_tag = ""  # all settings, as one word
+        trial.experiment_tag = ""  # all settings as one text
         for name in ("config", "experiment_tag"):
             metadata.last_result.pop(name, None)
-        trial._default_result_or_future = None  # what the process said of itself, in Ray's memory
+        trial._default_result_or_future = None  # the actor's description, in Ray's object store

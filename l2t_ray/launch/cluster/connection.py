@@ -37,11 +37,7 @@ ENVIRONMENT = {  # ours unless the user has set them; what is Tune's has no othe
 
 
 def runtime_environment() -> dict[str, Any]:
-    """Ray's runtime environment of a launch: its workers import the driver's own code, whatever they have installed.
-
-    Returns:
-        `ray.init`'s argument.
-    """
+    """Ray's runtime environment: workers import the driver's code, whatever is installed on their machines."""
     passed = [name for name in os.environ if name.startswith("RAY_CHDIR")]
     return {
         "py_modules": [str(Path(l2t_ray.__file__).parent)],
@@ -51,16 +47,16 @@ def runtime_environment() -> dict[str, Any]:
 
 
 def joined_fleet(say: Callable[[str], None] = lambda line: None) -> list[Group]:
-    """The devices of the cluster that this process has joined; one worker on each node looks.
+    """Lists the devices of the joined cluster; one worker on each node looks.
 
-    Where there is neither a CPU nor a card (a head that trains nothing, all others gone), the autoscaler is asked for a
-    card first. The packs that wait then ask for more, and an idle node goes when the cluster's time-out is over.
+    If the cluster has neither a CPU nor a card (its head trains nothing and all other nodes are gone), the autoscaler
+    is asked for one card first. Waiting packs make it add more; the cluster's idle timeout removes nodes again.
 
     Args:
-        say: is told when there is something to wait for.
+        say: receives a line if there is something to wait for.
 
     Returns:
-        A group for each kind.
+        A group for each kind of device.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -110,7 +106,7 @@ def _await_card(say: Callable[[str], None]) -> None:
 
 
 def _look() -> tuple[str, int]:
-    """In a worker: its device's name, and the memory of one."""
+    """Runs in a worker: returns its device's name and the device's memory in bytes."""
     import torch
 
     from l2t_ray.launch.placement.devices import memory_bytes
@@ -123,17 +119,17 @@ def _look() -> tuple[str, int]:
 
 @contextmanager
 def cluster(address: str | None, *, n_cores: int) -> Iterator[bool]:
-    """Ray, started on this machine alone or joined; used as it is where it runs already in this process.
+    """Starts Ray on this machine, or joins a cluster; a Ray that this process already uses is used as it is.
 
     Args:
-        address: of a running cluster.
-        n_cores: of a cluster of our own.
+        address: of a running cluster; None starts one here.
+        n_cores: of a cluster started here.
 
     Yields:
-        Whether it is of our own, so that its devices are this machine's.
+        Whether the cluster was started here, so that its devices are this machine's.
 
     Raises:
-        InputError: if there is no cluster at the address.
+        InputError: if no cluster runs at the address.
     """
     # stdout is for results: Ray prints there what becomes of its processes, however quiet it is asked to be
     with redirect_stdout(sys.stderr), _ray(address, n_cores) as is_ours:
@@ -182,14 +178,14 @@ def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
 
 
 def prepare_environment() -> None:
-    """Sets what Ray and Tune read, where the user has not."""
+    """Sets the variables that Ray and Tune read, unless the user has set them."""
     for name, value in ENVIRONMENT.items():
         if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
             os.environ.setdefault(name, value)
 
 
 def keep_keys() -> None:
-    """Keeps this environment's cloud keys here: Tune sends them to workers by a runtime environment, which Ray logs."""
+    """Keeps AWS_* keys on this machine: Tune would send them to workers in a runtime environment, which Ray logs."""
     from ray.tune.execution import class_cache
 
     for name in [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]:
@@ -197,7 +193,7 @@ def keep_keys() -> None:
 
 
 def close_token() -> None:
-    """Takes from others the right to read Ray's token, which Ray's own `ray.init` leaves readable."""
+    """Makes Ray's token readable by its owner only; `ray.init` leaves it readable by all."""
     token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     with suppress(OSError):  # there is none, or it is somebody else's
         token.chmod(0o600)
@@ -205,7 +201,7 @@ def close_token() -> None:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a launch as Ctrl-C does."""
+    """Makes SIGTERM end a launch as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

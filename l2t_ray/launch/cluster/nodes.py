@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Meter:
-    """Samples one machine; an actor of Ray."""
+    """An actor that samples how busy one machine is."""
 
     def __init__(self) -> None:
         self._usage, self._lock = Usage(), threading.Lock()
@@ -26,16 +26,12 @@ class Meter:
         threading.Thread(target=self._watch, name="meter", daemon=True).start()
 
     def read(self) -> dict[str, Any]:
-        """What was sampled so far.
-
-        Returns:
-            `Usage.to_json()`.
-        """
+        """`Usage.to_json()` of the samples so far."""
         with self._lock:
             return self._usage.to_json()
 
     def close(self) -> None:
-        """Ends the sampling."""
+        """Stops sampling."""
         self._is_over.set()
 
     def _watch(self) -> None:
@@ -49,11 +45,11 @@ class Meter:
 
 @contextlib.contextmanager
 def on_other_nodes() -> Iterator[Callable[[], dict[str, Any]]]:
-    """Samples every machine of the Ray that runs but this one, while the block lasts.
+    """Samples every other machine of the cluster while the block lasts.
 
     Yields:
-        A function that returns each device's samples, its name after the machine's address; a machine that is gone or
-        does not answer is left out, and told.
+        A function that returns the samples of each device, named ADDRESS:PORT DEVICE. A machine that does not answer is
+        left out, with a warning.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -89,17 +85,17 @@ def on_other_nodes() -> Iterator[Callable[[], dict[str, Any]]]:
 
 @contextlib.contextmanager
 def on_every_node(wish: Wish, launch: str) -> Iterator[bool]:
-    """Runs the service on every node with a card of the Ray that runs.
+    """Runs NVIDIA MPS on every node with a card while the block lasts.
 
     Args:
         wish: `execution.mps`.
-        launch: a name of its own.
+        launch: a name that no other launch has.
 
     Yields:
-        Whether processes share cards by it: ours, or one that somebody runs for us.
+        Whether processes share cards through MPS, started here or by somebody else.
 
     Raises:
-        InputError: if it must be on and cannot.
+        InputError: if `wish` is "on" and MPS does not start.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -127,10 +123,10 @@ def on_every_node(wish: Wish, launch: str) -> Iterator[bool]:
 
 
 class Keeper:
-    """Keeps a node's daemon; an actor of Ray.
+    """An actor that keeps one node's MPS daemon.
 
     Args:
-        launch: a name of its own.
+        launch: a name that no other launch has.
         n_gpus: of this node.
     """
 
@@ -139,11 +135,7 @@ class Keeper:
         self._runs = False
 
     def start(self) -> str:
-        """Starts the service.
-
-        Returns:
-            What went wrong, or nothing.
-        """
+        """Starts MPS; returns what went wrong, or an empty text."""
         try:
             self._service.__enter__()
         except InputError as error:
@@ -152,7 +144,7 @@ class Keeper:
         return ""
 
     def stop(self) -> None:
-        """Stops it, if it runs."""
+        """Stops MPS if it runs."""
         if self._runs:
             self._runs = False
             self._service.__exit__(None, None, None)

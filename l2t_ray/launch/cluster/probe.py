@@ -1,4 +1,4 @@
-"""Before a sweep: measures every shape whose runs take long enough to be worth it, and keeps the figures.
+"""Measures shapes before a launch trains them, if their runs take long enough to be worth it; keeps the figures.
 
 Of a shape, packs of 1, 2, 4, ... runs are tried in a fresh process while they get faster, then 2, 4, ... processes on
 one card.
@@ -18,29 +18,18 @@ from l2t_ray.launch.placement.measurements import Crowd, Figure, Figures, Speed
 from l2t_ray.launch.placement.packing import CARD_MEMORY, CORES_A_PROCESS, MACHINE_MEMORY, WORTH, even_part, speed_shape
 from l2t_ray.launch.worker.job import Work, encode
 
-LEAST_WORK_S = 120.0  # of all runs of a shape on all devices: a shorter sweep is not probed
-SHARE = 0.03  # of that work, at most, is spent on measuring
-BUDGET_S = (10.0, 60.0)  # and no less and no more than this for a shape
+LEAST_WORK_S = 120.0  # of a shape's runs on all devices; shorter work is not measured
+SHARE = 0.03  # at most, of that work, is spent on measuring
+BUDGET_S = (10.0, 60.0)  # at least and at most, for a shape
 PACE_S = 3.0
 MOST_PACK, MOST_PROCESSES = 64, 8
-START_S = 180.0  # for a process to load all it needs
+START_S = 180.0  # for a process to load everything
 
 Say = Callable[[str], None]
 
 
 def probe(lanes: Lanes, counts: Mapping[str, int], figures: Figures, work: Work, say: Say) -> int:
-    """Measures what is worth measuring, on the Ray that runs.
-
-    Args:
-        lanes: the devices and shapes.
-        counts: runs to train by shape.
-        figures: where the results are kept.
-        work: how packs are trained.
-        say: is told what is measured.
-
-    Returns:
-        How many shapes were measured.
-    """
+    """Measures the shapes that are worth it on the running Ray; returns how many. `counts` are runs by shape."""
     n_measured = 0
     done = set()
     for group in lanes.groups:
@@ -64,18 +53,18 @@ def probe(lanes: Lanes, counts: Mapping[str, int], figures: Figures, work: Work,
 
 
 def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float, *, most: int) -> Figure | None:
-    """Measures one shape on one device of a kind.
+    """Measures one shape on one device.
 
     Args:
         lanes: the devices and shapes.
-        shape: of `placement.shape`.
+        shape: of `packing.shape`.
         group: the kind of device.
         work: how packs are trained.
-        budget_s: no further size is begun after this time.
+        budget_s: no larger pack is begun after so many seconds.
         most: the largest pack to try.
 
     Returns:
-        The figure; None where even one run alone cannot be trained: the launch will tell why.
+        The figure; None if even one run alone cannot be trained, in which case the launch reports the reason.
     """
     import ray
 
@@ -129,7 +118,7 @@ def _per_run(speed: Speed) -> float:
 
 
 def _crowds(work: Work, runs: str, group: Group, best: Speed, context_bytes: int) -> list[Crowd]:
-    """2, 4, ... processes on one card, while they train more together."""
+    """Measures 2, 4, ... processes on one card, as long as they train more together."""
     import ray
 
     by_memory = CARD_MEMORY * group.memory_bytes // max(1, best.peak_bytes + context_bytes) if group.memory_bytes else 1
@@ -149,7 +138,7 @@ def _crowds(work: Work, runs: str, group: Group, best: Speed, context_bytes: int
                 if gain < WORTH:
                     break
                 n *= 2
-        except ray.exceptions.RayError:  # memory, most likely: what was measured until then stands
+        except ray.exceptions.RayError:  # most likely memory ran out; earlier measurements count
             pass
     return crowds
 
@@ -186,7 +175,7 @@ class _actors:  # noqa: N801  used as a function
 
 
 def _budget_s(lanes: Lanes, shape: str, group: Group, n_runs: int) -> float | None:
-    """How long a shape may be measured; None where it is known, or its work is too short."""
+    """Seconds that a shape may be measured; None if its speed is known or its work too short."""
     figure = lanes.figure(shape, group)
     if not n_runs or (figure is not None and figure.speeds and figure.basis == "measured"):
         return None

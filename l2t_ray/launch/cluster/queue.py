@@ -1,4 +1,4 @@
-"""What Ray Tune trains next: packs, longest first; a pack that fails is split, a run that fails is tried again.
+"""Which pack Tune trains next, longest first; a pack that fails is split, a run that fails is tried again.
 
 What runs out of memory is tried again in a smaller pack, then alone on a larger share. What loses its process or its
 node (killed, preempted, hung) has done nothing wrong: it is trained on from its checkpoint, and given up only after
@@ -24,11 +24,11 @@ from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.ledger.spool import Ended
 
 DEATHS = 10
-_ROUNDING = 1e-6  # of sums of thirds
+_ROUNDING = 1e-6  # for sums of thirds
 
 
 class DriverOnly:
-    """Tune may pickle and copy it as it likes: the copies are empty, for nothing is ever resumed from them."""
+    """Tune may pickle or copy this object; the copies are empty, because nothing is resumed from them."""
 
     def __reduce__(self) -> tuple[type[object], tuple[()]]:
         return object, ()
@@ -39,7 +39,7 @@ class DriverOnly:
 
 @dataclass
 class Pack:
-    """Runs that train together, as one trial."""
+    """Runs that train together as one trial."""
 
     runs: tuple[Run, ...]
     shape: str
@@ -50,7 +50,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class _Single:
-    """A run that must train alone, with the k of its device, or None for the plan's."""
+    """A run that must train alone; on a device shared by `processes`, or as planned if that is None."""
 
     run: Run
     group: Group | None = None
@@ -58,15 +58,15 @@ class _Single:
 
 
 class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
-    """A searcher of Tune's that searches nothing.
+    """The searcher that gives Tune its trials; it searches nothing.
 
-    Packs are made when a device has room for one, longest first; towards the end they get smaller, so that every device
-    has something until all is done. A trial more than fits waits for each device: Tune keeps a process for the next
-    trial only if that trial is there already.
+    A pack is made when a device has room for it, longest shapes first. Towards the end packs get smaller, so that every
+    device has work until all is done. One pack more than fits is queued for each device, because Tune keeps a process
+    for the next trial only if that trial already exists.
 
     Attributes:
-        live: trial to the pack it trains now or waits with.
-        attempts: key to the attempts that failed.
+        live: trial id to the pack that it trains or waits with.
+        attempts: key to the number of failed attempts.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         self._singles: deque[_Single] = deque()
         self.live: dict[str, Pack] = {}
         self.attempts: dict[str, int] = {}
-        self._deaths: dict[str, int] = {}  # since the run last got further
-        self._reached: dict[str, int] = {}  # the epoch
+        self._deaths: dict[str, int] = {}  # since the run's last new epoch
+        self._reached: dict[str, int] = {}  # the last epoch
 
     @property
     def n_waiting(self) -> int:
@@ -100,14 +100,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         return sum(len(runs) for runs in self._waiting.values()) + len(self._singles)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next pack.
-
-        Args:
-            trial_id: Tune's name for it.
-
-        Returns:
-            A trial's config, None while all devices are taken or a failure may bring work back, or Tune's FINISHED.
-        """
+        """The config of the next trial; None while all devices are taken or work may come back; FINISHED at the end."""
         for run in self._more(self._n_ahead - self.n_waiting) if self.n_waiting < self._n_ahead else ():
             self._waiting.setdefault(self._lanes.shape_of[run.key], deque()).append(run)
         for group in self._lanes.groups:
@@ -122,22 +115,12 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         return finished
 
     def started(self, trial_id: str) -> None:
-        """Notes that a trial has its device.
-
-        Args:
-            trial_id: of `suggest`.
-        """
+        """Notes that a trial has got its device."""
         if trial_id in self.live:
             self.live[trial_id].started = True
 
     def complete(self, trial_id: str, outcomes: str, device: str = "") -> None:
-        """Hands on the outcomes of a pack.
-
-        Args:
-            trial_id: of `suggest`.
-            outcomes: JSON text of a list of `Outcome.to_json()`.
-            device: what it was trained on.
-        """
+        """Passes on the outcomes of a pack: JSON of a list of `Outcome.to_json()`."""
         pack = self.live.pop(trial_id)
         runs = {run.key: run for run in pack.runs}
         for values in json.loads(outcomes):
@@ -147,13 +130,13 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             self._fail(single, "the training returned no outcome for this run", hopeless=True)
 
     def fail(self, trial_id: str, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
-        """Puts a failed pack's runs back, one by one, or gives them up.
+        """Puts a failed pack's runs back one by one, or gives them up.
 
         Args:
             trial_id: of `suggest`.
             reason: what was raised.
-            hopeless: whether another attempt must end the same way.
-            memory: whether it ran out of memory: then it gets more of it, and nobody is the culprit.
+            hopeless: whether another attempt would end the same way.
+            memory: whether memory ran out; the runs then get more of it, and the failure does not count as an attempt.
         """
         pack = self.live.pop(trial_id)
         if memory:
@@ -162,13 +145,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             self._fail(pack, reason, hopeless=hopeless)
 
     def lose(self, trial_id: str, reason: str, epoch: int) -> None:
-        """Puts back the runs of a pack whose process is gone.
-
-        Args:
-            trial_id: of `suggest`.
-            reason: what is known of it.
-            epoch: the last that it has told.
-        """
+        """Puts back the runs of a pack whose process died; `epoch` is the last one that it reported."""
         pack = self.live.pop(trial_id)
         kept = []
         for run in pack.runs:
@@ -178,9 +155,9 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             if self._deaths[run.key] < DEATHS:
                 kept.append(run)
             else:
-                told = f"{reason}; {DEATHS} times in a row without an epoch more"
+                told = f"{reason}; {DEATHS} times in a row without a further epoch"
                 self._on_end(run, Ended(run.key, "failed", told), pack, "")
-        if len(kept) == 1 or any(self._deaths[run.key] > 1 for run in kept):  # one of them may be the culprit
+        if len(kept) == 1 or any(self._deaths[run.key] > 1 for run in kept):  # one of them may be the cause
             self._singles.extend(_Single(run) for run in kept)
         else:
             self._waiting.setdefault(pack.shape, deque()).extendleft(reversed(kept))
@@ -211,7 +188,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         return sum(self._lanes.share(shape, group).slots for group in self._lanes.groups)
 
     def _is_worth(self, shape: str, group: Group) -> bool:
-        """Whether a slow device would end a pack no later than the others end everything that waits."""
+        """Whether this device would finish a pack before the other devices finish everything that waits."""
         others = [other for other in self._lanes.groups if other != group]
         mine_s = self._pack_s(shape, group)
         if not others or mine_s is None:
@@ -229,12 +206,12 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         return mine_s <= left_s or mine_s <= min(self._pack_s(shape, other) or 0.0 for other in others)
 
     def _pack_s(self, shape: str, group: Group) -> float | None:
-        """How long a full pack takes; None where nothing tells."""
+        """Seconds that a full pack takes; None if unknown."""
         seconds, _ = self._lanes.run_s(shape, group)
         return None if seconds is None else seconds * self._lanes.share(shape, group).pack
 
     def _fail(self, pack: Pack, reason: str, *, hopeless: bool) -> None:
-        if len(pack.runs) > 1:  # one of them is the culprit; alone, the others finish
+        if len(pack.runs) > 1:  # one of them is the cause; alone, the others finish
             self._singles.extend(_Single(run) for run in pack.runs)
             return
         (run,) = pack.runs
@@ -254,7 +231,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             self._singles.append(_Single(pack.runs[0], pack.group, processes // 2))
         else:
             (run,) = pack.runs
-            told = f"{reason}; it had all of {pack.group.device} for itself"
+            told = f"{reason}; it had all of {pack.group.device}"
             self._on_end(run, Ended(run.key, "failed", told), pack, "")
 
     def on_trial_complete(
@@ -263,27 +240,17 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         result: dict[str, Any] | None = None,
         error: bool = False,  # noqa: FBT001, FBT002  Tune's signature
     ) -> None:
-        """Nothing: Tune's callback tells `complete` or `fail`, because it knows the error."""
+        """Does nothing: the callback calls `complete` or `fail`, because it knows the error."""
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
-        """Accepts that there is no metric.
-
-        Args:
-            metric: unused.
-            mode: unused.
-            config: unused.
-            **spec: unused.
-
-        Returns:
-            True.
-        """
+        """Accepts that there is no metric."""
         return True
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Nothing: a launch is resumed from the ledger."""
+        """Does nothing: a launch resumes from the ledger."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
+        """Does nothing, as above."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
+        """Does nothing, as above."""

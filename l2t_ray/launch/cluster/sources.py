@@ -1,4 +1,4 @@
-"""Source networks that a sweep lacks and says how to train: each a Ray task, with progress and a ledger entry.
+"""Trains the source networks that a sweep lacks, each as a Ray actor with progress and an entry in the ledger.
 
 The lock of a file of weights is the task's (`pretrain.pretrain`): it holds as long as the process that writes, which
 may outlive a killed driver. Another launch that lacks the file waits on the same machine, then takes it; tasks on
@@ -26,14 +26,14 @@ POLL_S = 1.0
 
 
 class SourceTrainer:
-    """A worker that trains one source network and answers for its progress meanwhile.
+    """An actor that trains one source network and reports its progress meanwhile.
 
     Args:
         settings: JSON of `Pretraining`.
-        start: content of the weights to start from, for a machine that does not see them; None without.
-        folder: the working folder, where the node has it.
+        start: content of the weights to start from, for a machine that cannot read them; None for a random start.
+        folder: the working folder, if the node has it.
         data_dir: for downloads and caches.
-        download: whether a missing data set may be fetched.
+        download: whether a missing data set may be downloaded.
         threads: of torch.
     """
 
@@ -45,16 +45,7 @@ class SourceTrainer:
         self._lines: list[str] = []
 
     def train(self) -> dict[str, Any]:
-        """Trains, from the checkpoint on where there is one.
-
-        Returns:
-            {"card": ..., "weights": the file's bytes, "is_new": whether they were trained now, "lines": all of its
-            progress, of which the driver may not have asked for the last}; or {"problems": [...]}
-            of an input that is refused; or {"disk": an OSError's arguments} of a disk that is full or closed.
-
-        Raises:
-            OSError: any other.
-        """
+        """Trains, from the checkpoint if there is one."""
         import torch
 
         from l2t_ray.launch.worker.source import pretrain
@@ -80,14 +71,7 @@ class SourceTrainer:
         return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new, "lines": self._lines}
 
     def said(self, n_known: int) -> list[str]:
-        """Progress.
-
-        Args:
-            n_known: lines that have been fetched before.
-
-        Returns:
-            The lines since.
-        """
+        """The lines of progress so far."""
         return self._lines[n_known:]
 
 
@@ -100,21 +84,21 @@ def train_sources(
     address: str | None = None,
     download: bool = True,
 ) -> None:
-    """Trains the networks side by side, a card each where there are cards, and records each.
+    """Trains the source networks side by side, one on each card if there are cards, and records each.
 
-    One that starts from another waits for it.
+    A network that starts from another one's weights waits for it.
 
     Args:
-        files: by weights, the file that trains them.
+        files: by file of weights, the YAML file that trains them.
         execution: of the sweep file.
         ledger: of the sweep; this process is its writer.
-        say: is told what happens.
+        say: receives lines of progress.
         address: of a running Ray cluster; None for this machine.
-        download: whether data sets may be fetched.
+        download: whether data sets may be downloaded.
 
     Raises:
         InputError: if a training is refused, or raises more often than `execution.retries` allows.
-        OSError: if a disk is full or closed.
+        OSError: if a disk is full or not writable.
     """
     from l2t_ray.launch.worker.source import as_record
     from l2t_ray.training.model_card import told
@@ -134,7 +118,7 @@ def train_sources(
             for weights in [weights for weights in waiting if weights not in busy]:
                 if (start := settings[weights].source.weights) in waiting:
                     continue
-                if start in files:  # its content is known by now
+                if start in files:  # trained by now
                     settings[weights] = read_pretraining(files[weights], data_dir=Path(data_dir))
                 text, content = settings[weights].model_dump_json(), Path(start).read_bytes() if start else None
                 actor = kind.remote(text, content, str(Path.cwd()), data_dir, threads, download=download)
@@ -150,9 +134,9 @@ def train_sources(
                     reason = str(error).strip().splitlines()[-1]
                     waiting[weights] -= 1
                     if waiting[weights] < 0:
-                        law = f"the training of {weights} must end"
-                        raise InputError(f"{files[weights]}: {law}, it raised {reason}; correct the file") from error
-                    say(f"{weights}: {reason}; it is tried again from its checkpoint")
+                        law = f"the training of {weights} must succeed"
+                        raise InputError(f"{files[weights]}: {law}, got {reason}; correct the file") from error
+                    say(f"{weights}: {reason}; it goes on from its checkpoint")
                     continue
                 finally:
                     ray.kill(actor)
@@ -162,7 +146,9 @@ def train_sources(
                     raise InputError([f"{files[weights]}: {problem}" for problem in answer["problems"]])
                 if "disk" in answer:
                     raise OSError(*answer["disk"])
-                is_new = answer["is_new"] or waiting[weights] < execution.retries  # its last attempt died unheard
+                is_new = (
+                    answer["is_new"] or waiting[weights] < execution.retries
+                )  # an earlier attempt trained it and died before it answered
                 del waiting[weights]
                 card = kept(Path(weights), settings[weights], answer)
                 if (
@@ -172,26 +158,17 @@ def train_sources(
                     try:
                         ledger.flush()
                     except LedgerUnavailableError as error:
-                        say(f"{error}; the weights are there, their entry waits in {ledger.spool.folder}")
+                        say(f"{error}; the weights are written, their entry waits in {ledger.spool.folder}")
                 say(told(Path(weights), card))
 
 
 def kept(out: Path, settings: "Pretraining", answer: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Makes the driver have the weights that a task has trained; what was there first stays.
-
-    Args:
-        out: the weights.
-        settings: of their training.
-        answer: of `SourceTrainer.train`.
-
-    Returns:
-        The card of what is there now.
-    """
+    """Writes weights that a task has trained to the driver's disk, unless the file exists there."""
     from l2t_ray.training.model_card import card_path, find_card
 
     if (card := find_card(out, settings)) is not None:
         return card
-    card = dict(answer["card"])  # it was trained on another machine
+    card = dict(answer["card"])  # trained on another machine
     write_atomic(card_path(out), json.dumps(card, indent=1).encode())
     write_atomic(out, answer["weights"])
     return card
@@ -202,7 +179,7 @@ def _tell(weights: str, actor: Any, n_known: list[int], say: Callable[[str], Non
 
     try:
         lines = ray.get(actor.said.remote(n_known[0]), timeout=10 * POLL_S)
-    except ray.exceptions.RayError:  # it has died, or is busy: the task's own answer tells
+    except ray.exceptions.RayError:  # it died or is busy; the answer of `train` decides
         return
     n_known[0] += len(lines)
     for line in lines:

@@ -20,16 +20,16 @@ from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
 from l2t_ray.training.device import device_name, is_out_of_memory, limit_memory
 
-STOP_S = 8.0  # below Tune's own time (TUNE_FORCE_TRIAL_CLEANUP_S); for the epoch at hand when a launch is interrupted
+STOP_S = 8.0  # for the current epoch when a launch is interrupted; below TUNE_FORCE_TRIAL_CLEANUP_S
 
 
 class PackFailedError(RuntimeError):
-    """A pack raised; carries the reason to the driver as text, for the original may not survive pickling.
+    """A pack raised; carries the reason to the driver as text, because the original error may not be picklable.
 
     Attributes:
         reason: what was raised, and where.
-        hopeless: whether another attempt must end the same way.
-        memory: whether memory was short.
+        hopeless: whether another attempt would end the same way.
+        memory: whether memory ran out.
     """
 
     def __init__(self, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
@@ -41,14 +41,10 @@ class PackFailedError(RuntimeError):
 
 
 class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
-    """One trial: one pack. Its last result holds `outcomes`, JSON text of a list of `Outcome.to_json()`."""
+    """One trial trains one pack; its last result holds `outcomes`, JSON of a list of `Outcome.to_json()`."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Takes the first pack.
-
-        Args:
-            config: {"work": ..., "pack": ..., "share": ...}
-        """
+        """Takes the first pack: `config` holds "work", "pack" and "share"."""
         share = config["share"]
         self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
         mps.join(self._work.mps)
@@ -59,19 +55,12 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self._error: Exception | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the next pack.
-
-        Args:
-            new_config: as for `setup`.
-
-        Returns:
-            True: nothing of the pack before is left but the loaded data.
-        """
+        """Takes the next pack; only loaded data remain of the one before."""
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains on; returns after `report_s` with the progress, or at the end with the outcomes.
+        """Trains on; returns after `report_s` seconds with the progress, or at the end with the outcomes.
 
         Returns:
             {"epoch", "epochs"} or {"done", "outcomes", "device"}.
@@ -86,12 +75,12 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             return {"epoch": self._epoch, "epochs": self._epochs}
         if self._error is not None:
             hopeless, memory = isinstance(self._error, InputError), is_out_of_memory(self._error)
-            # without its cause, whose text may hold a password
+            # without its cause, whose text may contain a password
             raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from None
         return {"done": True, "outcomes": self._outcomes, "device": device_name()}
 
     def cleanup(self) -> None:
-        """Ends the training after the epoch at hand, with a checkpoint, if that takes no longer than `STOP_S`."""
+        """Ends the training after the current epoch with a checkpoint, if that takes at most `STOP_S` seconds."""
         self._stop.set()
         if self._begun:
             self._ended.wait(STOP_S)
@@ -101,7 +90,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._outcomes = json.dumps(train_pack(self._work, self._pack, self._watch, self._stop.is_set))
         except StoppedError:
             pass
-        except Exception as error:  # it is raised again in `step`, whatever it is
+        except Exception as error:  # `step` raises it again
             self._error = error
         finally:
             self._ended.set()
@@ -112,7 +101,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
 @functools.cache
 def _trainings() -> SimpleQueue[Callable[[], None]]:
-    """What is put here is called in the process' one training thread."""
+    """The queue of the process' one training thread, which calls what is put in."""
     waiting: SimpleQueue[Callable[[], None]] = SimpleQueue()
 
     def work() -> None:

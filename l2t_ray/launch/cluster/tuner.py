@@ -1,4 +1,4 @@
-"""One launch: Ray, one Tuner that takes packs from the queue, and the results' way into the ledger."""
+"""Runs one Tuner on the running Ray: it takes packs from the queue, and their results go to the ledger."""
 
 import functools
 import logging
@@ -27,32 +27,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launch came to."""
+    """What a launch did."""
 
-    n_left: int  # runs that have not ended, because it was interrupted
+    n_left: int  # runs that have not ended, because the launch was interrupted
     n_spooled: int  # results that the ledger does not have yet
     wall_s: float
-    predicted_s: float | None = None  # for the runs that have ended, where the plan could tell
-    spent_s: float = 0.0  # of training, all workers added up
+    predicted_s: float | None = None  # seconds planned for the runs that have ended; None if the plan did not know
+    spent_s: float = 0.0  # seconds of training, all workers added up
     usage: dict[str, Any] | None = None  # of every device over time
 
 
 class Feed(Protocol):
-    """What a launch asks for runs that are not known at its start: `trials.Trials`."""
+    """Gives a launch its runs while it lasts: `search.trials.Trials`."""
 
     @property
     def cells(self) -> Mapping[str, str]:
-        """Key to cell, of all runs handed out so far."""
+        """Key to cell of all runs handed out so far."""
 
     @property
     def n_further(self) -> int:
         """Runs that may still be handed out."""
 
     def next_runs(self, n: int) -> list[Run]:
-        """Runs to train now, at most n; none while the others wait for results, and in the end."""
+        """At most n runs to train now; none while others wait for results, and at the end."""
 
     def ended(self, run: Run, ended: "Ended") -> None:
-        """Takes a result that is in the spool."""
+        """Takes a result that has been written to the spool."""
 
 
 def launch(
@@ -69,23 +69,23 @@ def launch(
     storage: Path,
     feed: Feed | None = None,
 ) -> Launched:
-    """Trains runs on the Ray that `cluster` has started, until all have ended or a signal comes.
+    """Trains runs on the running Ray until all have ended or a signal comes.
 
     Args:
         runs: to train.
         cells: key to cell.
-        data_sha: says what a run's images are.
-        ledger: open.
+        data_sha: the digest of a run's images.
+        ledger: opened for writing.
         work: how packs are trained.
-        lanes: the devices, with each shape's share of them.
+        lanes: each shape's share of each kind of device.
         retries: further attempts for a run that raised.
-        hang_s: what an epoch may take at the least before its process is held for hung.
+        hang_s: the least time that an epoch may take before its process counts as hung.
         progress_file: for `--status`.
         storage: a folder for Tune, emptied afterwards.
-        feed: gives the runs, in the place of `runs`, whose shapes are then examples.
+        feed: gives the runs while the launch lasts; `runs` are then examples of their shapes.
 
     Returns:
-        What is left to do.
+        Counts, times and device usage.
     """
     from ray import tune
 
@@ -107,9 +107,11 @@ def launch(
     n_ahead = max(lanes.share(name, group).pack for group in lanes.groups for name in lanes.example) * 2 * n_slots
     unfinished = set(known)
     spent_s, predicted_s = 0.0, [0.0]
-    # a searcher gets one at a time otherwise; further ones wait, so that a process is kept for them
+    # by default a searcher has one pending trial; with more, Tune keeps processes for the next packs
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * n_slots)
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it counts failed trials at the end; we have told each
+    logging.getLogger("ray.tune").setLevel(
+        logging.CRITICAL
+    )  # it would count failed trials at the end; each was reported already
     storage.mkdir(parents=True, exist_ok=True)
     usage = Usage()
 
@@ -176,7 +178,7 @@ def launch(
         except KeyboardInterrupt:  # a second Ctrl-C
             pass
         except NodeLostError:
-            logger.error("Ray on this machine was ended by somebody else; what is not finished waits for a launch")
+            logger.error("Ray on this machine was ended by another process; launch again to train what is not finished")
         finally:
             shutil.rmtree(storage, ignore_errors=True)
         busy = usage.to_json()
@@ -200,7 +202,7 @@ def _resources(config: Mapping[str, Any]) -> Any:
 
 @functools.cache
 def _bundle(amounts: tuple[tuple[str, float], ...]) -> Any:
-    """One object for all trials of a share, because Tune keeps every trial's."""
+    """One object for all trials of a share, because Tune keeps every trial's object."""
     from ray import tune
 
     return tune.PlacementGroupFactory([dict(amounts)])

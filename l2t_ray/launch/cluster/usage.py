@@ -11,15 +11,11 @@ MOST_SAMPLES = 720  # then every second one is dropped and the interval doubles
 
 @dataclass
 class Usage:
-    """Samples of every device; `tick` is called often and takes one when it is due.
-
-    Attributes:
-        interval_s: between samples.
-        samples: [seconds since the start, {device: (utilisation in percent, bytes in use)}].
-    """
+    """Samples of every device of this machine; `tick` may be called often and samples only when it is due."""
 
     now: Callable[[], float] = time.monotonic
-    interval_s: float = INTERVAL_S
+    interval_s: float = INTERVAL_S  # between samples
+    # [seconds since the start, {device: (utilisation in percent, bytes in use)}]
     samples: list[tuple[float, dict[str, tuple[float, int]]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -44,7 +40,7 @@ class Usage:
             self.samples, self.interval_s = self.samples[::2], 2 * self.interval_s
 
     def to_json(self) -> dict[str, Any]:
-        """What the report needs.
+        """The samples for the report.
 
         Returns:
             {"interval_s", "devices": {name: {"mean_percent", "time_s": [...], "percent": [...], "bytes": [...]}}}
@@ -63,7 +59,7 @@ class Usage:
 
 
 def _cards() -> dict[str, Callable[[], tuple[float, int]]]:
-    """A reader for each card that NVML knows; none without a driver."""
+    """A reader of utilisation (percent) and memory (bytes) for each NVIDIA card."""
     import pynvml
 
     try:

@@ -12,17 +12,17 @@ from l2t_ray.launch.placement.packing import Habits, Share, Times, choose_share,
 
 
 class Lanes:
-    """Which share a shape gets on each kind of device, and how long a run takes there.
+    """Each shape's share of each kind of device, and how long a run takes there.
 
     Args:
         execution: of the sweep file.
-        groups: the kinds of device, the preferred first.
+        groups: the kinds of device, the preferred one first.
         figures: measured speeds and memory.
         runs: to train.
         cells: key to cell.
-        known: mean durations in the ledger.
+        known: mean durations from the ledger.
         habits: how shapes were trained before.
-        estimates: whether a figure is computed where nothing was measured.
+        estimates: whether arithmetic replaces missing measurements.
     """
 
     def __init__(
@@ -49,29 +49,14 @@ class Lanes:
         self._shares: dict[tuple[str, Group], Share] = {}
 
     def add(self, run: Run) -> str:
-        """Takes a run that was not known at the start.
-
-        Args:
-            run: to train.
-
-        Returns:
-            Its shape.
-        """
+        """Takes a run that was not known at the start; returns its shape."""
         name = self.shape_of[run.key] = shape(run)
         if name not in self.example:
             self.example[name], self._speed_shape[name] = run, speed_shape(run)
         return name
 
     def share(self, shape: str, group: Group) -> Share:
-        """What a pack of a shape gets on a kind of device.
-
-        Args:
-            shape: of `placement.shape`.
-            group: one of `groups`.
-
-        Returns:
-            The share, the same until something is learned.
-        """
+        """The share that a pack of this shape gets; only `learn` and `forget` change it."""
         if (shape, group) not in self._shares:
             self._shares[shape, group] = choose_share(
                 self._execution,
@@ -85,29 +70,21 @@ class Lanes:
         return self._shares[shape, group]
 
     def figure(self, shape: str, group: Group) -> Figure | None:
-        """What is known of a shape on a kind of device.
-
-        Args:
-            shape: of `placement.shape`.
-            group: one of `groups`.
-
-        Returns:
-            A measured or shipped figure; an estimate where that was asked for; else None.
-        """
+        """The measured or shipped figure of a shape on a device; an estimate if allowed; else None."""
         found = self.figures.get(self._speed_shape[shape], group.device)
         if self._estimates and (found is None or not found.speeds):
             return estimate(self.example[shape], group) or found
         return found
 
     def run_s(self, shape: str, group: Group) -> tuple[float | None, str]:
-        """How long a run takes: its pack's time by K.
+        """How long a run takes: its pack's time divided by K.
 
         Args:
-            shape: of `placement.shape`.
+            shape: of `packing.shape`.
             group: one of `groups`.
 
         Returns:
-            Seconds, or None; and where they come from: ledger, measured, shipped, estimate, or nothing.
+            Seconds or None, and the origin: ledger, measured, shipped, estimate, or an empty text.
         """
         if (known := self._known.get((shape, group.device))) is not None:
             return known, "ledger"
@@ -116,15 +93,7 @@ class Lanes:
         return found, "" if found is None or figure is None else figure.basis
 
     def epoch_s(self, shape: str, group: Group) -> float | None:
-        """How long an epoch of a pack takes, its evaluation included.
-
-        Args:
-            shape: of `placement.shape`.
-            group: one of `groups`.
-
-        Returns:
-            Seconds, or None where nothing tells.
-        """
+        """Seconds of a pack's epoch with its evaluation; None if unknown."""
         seconds, _ = self.run_s(shape, group)
         share, figure = self.share(shape, group), self.figure(shape, group)
         if seconds is None:
@@ -135,11 +104,7 @@ class Lanes:
         return mean + max((speed.evaluation_s for speed in speeds if speed.pack <= share.pack), default=0.0)
 
     def longest_first(self) -> list[str]:
-        """The shapes by the time of a run; before them those of unknown length.
-
-        Returns:
-            Shapes.
-        """
+        """The shapes by the time of a run, longest first; shapes of unknown duration come before all others."""
 
         def seconds(shape: str) -> float:
             found = [time for group in self.groups if (time := self.run_s(shape, group)[0]) is not None]
@@ -148,10 +113,10 @@ class Lanes:
         return sorted(dict.fromkeys(self.shape_of.values()), key=lambda shape: -seconds(shape))  # stable
 
     def learn(self, shape: str, group: Group, *, pack: int | None = None, processes: int | None = None) -> None:
-        """Notes, for this and later launches, that more than this runs out of memory.
+        """Notes, for this and later launches, that anything larger runs out of memory.
 
         Args:
-            shape: of `placement.shape`.
+            shape: of `packing.shape`.
             group: one of `groups`.
             pack: the largest K from now on.
             processes: the largest k from now on.
@@ -165,30 +130,17 @@ class Lanes:
                     self._shares[name, group] = replace(now, pack=min(before.pack, pack or before.pack))
 
     def forget(self, shape: str) -> None:
-        """Chooses a shape's shares anew, because its figure has changed.
-
-        Args:
-            shape: of `placement.shape`.
-        """
+        """Chooses a shape's shares again, because its figure has changed."""
         same = {name for name, speed_name in self._speed_shape.items() if speed_name == self._speed_shape[shape]}
         self._shares = {(name, group): share for (name, group), share in self._shares.items() if name not in same}
 
     @property
     def asked_pack(self) -> int | None:
-        """K, where the sweep file says it."""
+        """K if the sweep file gives it."""
         return self._execution.pack if isinstance(self._execution.pack, int) else None
 
     def widened(self, share: Share, group: Group, processes: int) -> Share:
-        """A larger share, for a run that ran out of memory alone.
-
-        Args:
-            share: that was too small.
-            group: of its device.
-            processes: the k to have.
-
-        Returns:
-            The share of 1 / k for a single run.
-        """
+        """The share of 1/k of a device, for a single run that ran out of memory in `share`."""
         cpus = group.cores / processes if not group.is_gpu else share.cpus
         gpus = 1 / processes if group.is_gpu else 0.0
         grown = min(1.0, share.fraction + 1 / processes - 1 / share.processes)

@@ -1,4 +1,4 @@
-"""Devices: those of this machine, of a Ray cluster, or of a fleet that is only named (`--fleet 'h200:8,cpu:64'`)."""
+"""The devices of this machine, of a Ray cluster, or of a fleet named on the command line (`--fleet h200:8,cpu:64`)."""
 
 import os
 import re
@@ -11,9 +11,9 @@ from typing import Any
 from l2t_ray.errors import InputError
 
 GIB = 2**30
-CORES_A_GPU = 8.0  # of a fleet that is only named
+CORES_A_GPU = 8.0  # assumed for a fleet named on the command line
 CPU = "cpu"
-KNOWN = {  # what a fleet may name: torch's name of the card, and its memory as the maker states it
+KNOWN = {  # kinds of `--fleet`: torch's name of the card, and its memory by the maker
     "h200": ("NVIDIA H200", 141e9),
     "h100": ("NVIDIA H100 80GB HBM3", 80e9),
     "a100": ("NVIDIA A100-SXM4-80GB", 80e9),
@@ -28,34 +28,21 @@ KNOWN = {  # what a fleet may name: torch's name of the card, and its memory as 
 
 @dataclass(frozen=True)
 class Group:
-    """Devices of one kind; each kind gets its own packs and shares.
+    """Devices of one kind; each kind gets its own packs and shares."""
 
-    Attributes:
-        device: what `trainable.device_name` calls it.
-        n_devices: graphics cards; of CPUs, machines.
-        memory_bytes: of one device; 0 where it is unknown.
-        cores: CPU cores for one device.
-        is_gpu: whether Ray counts it as GPUs.
-        marks: further resources of Ray by which a trial gets onto this kind alone.
-    """
-
-    device: str
-    n_devices: int
-    memory_bytes: int
-    cores: float
-    is_gpu: bool
-    marks: tuple[tuple[str, float], ...] = ()
+    device: str  # as `training.device.device_name` returns it
+    n_devices: int  # graphics cards; of CPUs, machines
+    memory_bytes: int  # of one device; 0 if unknown
+    cores: float  # CPU cores for one device
+    is_gpu: bool  # whether Ray counts it as GPUs
+    marks: tuple[tuple[str, float], ...] = ()  # Ray resources that place a trial on this kind only
 
     def __str__(self) -> str:
         return f"{self.n_devices} x {self.device}" if self.is_gpu else f"{self.cores * self.n_devices:g} CPU cores"
 
 
 def cores() -> int:
-    """The CPU cores that this process may use, by its affinity and its control group.
-
-    Returns:
-        At least 1.
-    """
+    """The CPU cores that this process may use, at least 1: its affinity, limited by its control group."""
     n_cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -66,11 +53,7 @@ def cores() -> int:
 
 
 def memory_bytes() -> int:
-    """The memory that is free for trainings on this machine, within its control group.
-
-    Returns:
-        Bytes.
-    """
+    """Bytes of memory free for trainings on this machine, within its control group."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -84,12 +67,7 @@ def memory_bytes() -> int:
 
 
 def local_fleet() -> list[Group]:
-    """This machine's devices.
-
-    Returns:
-        One group: its graphics cards, or its CPU. Ray cannot tell two kinds of card in one machine apart, so they count
-        as one kind with the memory of the smallest.
-    """
+    """This machine's cards as one kind, with the memory of the smallest; or its CPU."""
     n_gpus = 0
     if _has_nvidia_driver():
         import torch
@@ -103,7 +81,7 @@ def local_fleet() -> list[Group]:
 
 
 def _has_nvidia_driver() -> bool:
-    """Without one torch sees no card, and importing it takes seconds."""
+    """Whether NVML answers; without it torch sees no card, and importing torch takes seconds."""
     import pynvml
 
     try:
@@ -117,15 +95,15 @@ def _has_nvidia_driver() -> bool:
 def cluster_fleet(nodes: Iterable[Mapping[str, Any]], seen: Mapping[str, tuple[str, int]]) -> list[Group]:
     """The kinds of device of a Ray cluster.
 
-    Machines without a card are used where no machine has one. Beside cards they would train so slowly that the sweep
-    waited for them; a launch on them alone can go on at the same time under another sweep's name.
+    Machines without a card are used only if no machine has one: beside cards they would train so slowly that the sweep
+    waited for them. A launch on them alone may run at the same time under another sweep's name.
 
     Args:
         nodes: of `ray.nodes()`.
-        seen: what a worker on a node found, by the node's address: its device's name, and the memory of one.
+        seen: by a node's address, its device's name and the memory of one device, as a worker found them.
 
     Returns:
-        A group for each kind of card, or one of all CPUs.
+        A group for each kind of card, or one group of all CPUs.
     """
     alive = [node for node in nodes if node["Alive"]]
     with_gpus = [node for node in alive if node["Resources"].get("GPU", 0) >= 1]
@@ -144,28 +122,21 @@ def cluster_fleet(nodes: Iterable[Mapping[str, Any]], seen: Mapping[str, tuple[s
 
 
 def accelerator(resources: Mapping[str, float]) -> str:
-    """The resource by which Ray tells kinds of card apart.
-
-    Args:
-        resources: of a node.
-
-    Returns:
-        "accelerator_type:H200"; empty where Ray does not know the kind.
-    """
+    """The resource by which Ray tells kinds of card apart ("accelerator_type:H200"); empty if Ray does not know."""
     return next((name for name in sorted(resources) if name.startswith("accelerator_type:")), "")
 
 
 def parse_fleet(text: str) -> list[Group]:
-    """A fleet in words.
+    """Reads a fleet from text.
 
     Args:
-        text: kinds and their numbers (`h200:8,rtx4090:2`); of `cpu` the number is that of cores.
+        text: kinds and numbers (`h200:8,rtx4090:2`); for `cpu` the number of cores.
 
     Returns:
         One group a kind.
 
     Raises:
-        InputError: if a kind or number is none.
+        InputError: if a kind is unknown or a number is not positive.
     """
     groups = []
     for part in text.split(","):

@@ -1,4 +1,4 @@
-"""How long runs take where nothing was measured: arithmetic from operation counts, always told as an estimate.
+"""How long runs take if nothing was measured: arithmetic from operation counts, always marked as an estimate.
 
 An epoch takes the operations of its images over what the device gives, and no less than the launches of its kernels.
 Operations of VGG-9 at width 1: 0.153 G multiply-adds an image forward; forward and backward count three times that.
@@ -13,7 +13,7 @@ ARCH = "vgg9"
 FORWARD = 2 * 0.153e9  # operations an image
 UNITS = {"scratch": 1.0, "ufm": 1.6, "l2t_ww": 10.0, "l2t_www": 10.0}  # of forward + backward (docs/measurements.md)
 UNITS_OF_OTHERS = 2.0
-GIVEN = {  # operations a second that convolutions of this size may get: 15 % of the maker's float32 figure; a CPU core
+GIVEN = {  # operations a second of such convolutions: 15 % of the maker's float32 figure; for the CPU, of one core
     "NVIDIA H200": 10e12,
     "NVIDIA H100 80GB HBM3": 10e12,
     "NVIDIA A100-SXM4-80GB": 2.9e12,
@@ -24,20 +24,13 @@ GIVEN = {  # operations a second that convolutions of this size may get: 15 % of
     "Tesla T4": 1.2e12,
     CPU: 50e9,
 }
-LAUNCH_S = 0.003  # the kernels' launches of one unit's step, at the least, on a card
-BYTES_AN_IMAGE = 6 * 2**20  # activations, their adjoints and tangents of one image at width 1, all units alike
+LAUNCH_S = 0.003  # at least, for the kernel launches of one unit's step on a card
+BYTES_AN_IMAGE = 6 * 2**20  # activations, adjoints and tangents of one image at width 1, whatever the method
 NOTE = "operations by 15 % of the maker's float32 speed; not measured"
 
 
 def n_images(run: Run) -> int | None:
-    """The training images of a run.
-
-    Args:
-        run: the run.
-
-    Returns:
-        Their number; None where it depends on what a folder holds.
-    """
+    """The number of training images of a run; None if only the image folder tells."""
     samples = run.data.samples_per_class
     n_classes = len(run.data.classes) if run.data.classes else registry.DATA_SETS[run.data.name].n_classes
     if isinstance(samples, int):
@@ -49,16 +42,7 @@ def n_images(run: Run) -> int | None:
 
 
 def estimate(run: Run, group: Group) -> Figure | None:
-    """A figure by arithmetic.
-
-    Args:
-        run: of the shape.
-        group: the devices.
-
-    Returns:
-        For K = 1, marked as an estimate; None where the number of images or the device is unknown, or the target is
-        another network than the one whose operations are known.
-    """
+    """A figure by arithmetic for K = 1; None if the images, the device or the target's operations are unknown."""
     images, given = n_images(run), GIVEN.get(group.device)
     if images is None or given is None or run.target.arch != ARCH:
         return None

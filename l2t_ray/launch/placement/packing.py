@@ -1,4 +1,4 @@
-"""What trains where: runs of equal shape, and each shape's share of a device, by measured speed and memory.
+"""The packing rule: which runs may share a pack, and which share of a device a pack gets, by speed and memory.
 
 Notation: K runs a pack, k processes a device, D devices.
 """
@@ -14,41 +14,28 @@ from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.measurements import Figure, Speed
 from l2t_ray.ledger.entries import Entry
 
-PROCESSES = 4  # on a card, until speed and memory are measured
-CARD_MEMORY, MACHINE_MEMORY = 0.92, 0.8  # what processes may fill; the rest is for others
-CORES_A_PROCESS = 0.5  # fewer leave a card waiting for its processes
-WORTH = 1.03  # a larger pack or a further process has to be this much faster
+PROCESSES = 4  # k on a card until speed and memory are measured
+CARD_MEMORY, MACHINE_MEMORY = 0.92, 0.8  # fractions that trainings may fill; the rest is for others
+CORES_A_PROCESS = 0.5  # with fewer, a card waits for its processes
+WORTH = 1.03  # a larger pack or one process more must be this much faster
 Times = Mapping[tuple[str, str], float]  # (shape, device) -> mean seconds of a run
 Habits = Mapping[tuple[str, str], tuple[int, int]]  # (shape, device) -> (K, k) of its last finished run
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets, and how many of them run at once.
+    """What one trial gets, and how many trials run at once."""
 
-    Attributes:
-        cpus: cores, for Ray.
-        gpus: 1 / k of a card, or 0.
-        threads: of torch.
-        pack: K at the most.
-        slots: k D.
-        device: as `trainable.device_name` calls it.
-        processes: k.
-        fraction: of a card's memory, for its allocator.
-        marks: further resources of Ray.
-        basis: why: measured, shipped, estimate, ledger, or default.
-    """
-
-    cpus: float
-    gpus: float
-    threads: int
-    pack: int
-    slots: int
-    device: str
-    processes: int = 1
-    fraction: float = 1.0
-    marks: tuple[tuple[str, float], ...] = ()
-    basis: str = "default"
+    cpus: float  # cores, for Ray
+    gpus: float  # 1 / k of a card, or 0
+    threads: int  # of torch
+    pack: int  # at most K
+    slots: int  # k D
+    device: str  # as `training.device.device_name` returns it
+    processes: int = 1  # k
+    fraction: float = 1.0  # of a card's memory, for its allocator
+    marks: tuple[tuple[str, float], ...] = ()  # Ray resources that place a trial on this kind of device only
+    basis: str = "default"  # of the choice: measured, shipped, estimate, ledger, or default
 
     def __str__(self) -> str:
         if self.gpus:
@@ -60,29 +47,14 @@ class Share:
 
 
 def shape(run: Run) -> str:
-    """What decides how long a run takes and which runs may share a pack.
-
-    Args:
-        run: the run.
-
-    Returns:
-        12 hex digits, equal for runs that differ in their seed or in scalar settings alone.
-    """
+    """12 hex digits, equal for runs that differ only in seed and scalar settings; such runs may share a pack."""
     from l2t_ray.config import pack_shape
 
     return hashlib.sha256(pack_shape(run).encode()).hexdigest()[:12]
 
 
 def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
-    """The shapes of many runs, computed once a cell, whose runs differ in their seed alone.
-
-    Args:
-        runs: of one sweep.
-        cells: key to cell.
-
-    Returns:
-        Key to shape.
-    """
+    """The shape of every run by key; computed once a cell, whose runs differ only in their seed."""
     of_cell: dict[str, str] = {}
     found = {}
     for run in runs:
@@ -94,14 +66,7 @@ def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
 
 
 def speed_shape(run: Run) -> str:
-    """What decides how long an epoch takes: the shape, whatever the number of epochs and what the source has learned.
-
-    Args:
-        run: the run.
-
-    Returns:
-        12 hex digits.
-    """
+    """As `shape`, for the time of an epoch: whatever the number of epochs and the source's weights."""
     training = run.training.model_copy(update={"epochs": 1})
     record = run.record.model_copy(update={"evaluations": 0})
     source = run.source.model_copy(update={"sha256": None})
@@ -118,16 +83,16 @@ def choose_share(
     n_runs: int | None = None,
     n_alike: int | None = None,
 ) -> Share:
-    """The pack and the share with which most runs finish an hour, within memory, cores and what the sweep file says.
+    """The pack and share with which most runs finish an hour, within memory, cores and the sweep file's numbers.
 
     Args:
         execution: of the sweep file; its numbers win.
         group: the devices.
         figure: what is known of the shape on them.
-        run: one of the shape, needed with a figure.
-        habit: (K, k) with which the shape was trained before, for want of a figure.
-        n_runs: of the whole sweep: no pack is so large that a device has nothing.
-        n_alike: of the shape: no pack holds more.
+        run: one of the shape; needed with a figure.
+        habit: (K, k) of the shape's last finished run, used if there is no figure.
+        n_runs: of the whole sweep; no pack is so large that a device stays idle.
+        n_alike: runs of the shape; no pack holds more.
 
     Returns:
         The share.
@@ -145,7 +110,7 @@ def choose_share(
             if _fits(figure, speed, k, group)
             if asked is not None or speed.pack <= _most_pack(figure, group, k, n_runs, n_alike)
         ]
-        # the smallest K k that is about as fast as the fastest: less memory, shorter tails
+        # the smallest K k that is about as fast as the fastest: it needs less memory and ends earlier
         fastest = max((found[0] for found in rates), default=0.0)
         good = [(pack, k, found) for found, pack, k in rates if found * WORTH >= fastest]
         smallest = speeds[0].pack
@@ -154,7 +119,7 @@ def choose_share(
     if isinstance(execution.pack, int):
         pack = execution.pack
     elif not group.is_gpu:
-        pack = 1  # no faster there in packs, and alone a run has the same bits however often it was interrupted
+        pack = 1  # packs are no faster on a CPU, and alone a run keeps its bits however often it is interrupted
     elif figure is not None and figure.most_pack:
         pack = min(pack, figure.most_pack)
     basis = figure.basis if figure is not None and figure.speeds else ("ledger" if habit else "default")
@@ -170,18 +135,7 @@ def choose_share(
 
 
 def rate(figure: Figure, speed: Speed, run: Run, processes: int, group: Group) -> float:
-    """Finished runs a second on one device.
-
-    Args:
-        figure: of the shape on it.
-        speed: of one K.
-        run: of the shape.
-        processes: k.
-        group: the devices.
-
-    Returns:
-        k K / (the time of a pack, among k processes).
-    """
+    """Finished runs a second on one device: k K / (the time of a pack among k processes)."""
     return processes * speed.pack / max(1e-9, figure.pack_s(speed, run) * slowdown(figure, processes, group))
 
 
@@ -194,8 +148,7 @@ def slowdown(figure: Figure, processes: int, group: Group) -> float:
         group: the devices.
 
     Returns:
-        The measured factor; where k was not measured, that of the next smaller one, and beyond it no gain. Processes on
-        cores of their own count as independent.
+        The measured factor. If k was not measured: that of the next smaller k, and no gain beyond it; on CPU cores 1.
     """
     if (found := figure.slowdown(processes)) is not None:
         return found
@@ -206,17 +159,7 @@ def slowdown(figure: Figure, processes: int, group: Group) -> float:
 
 
 def run_s(figure: Figure, run: Run, share: Share, group: Group) -> float | None:
-    """What a figure says of a run's time, as the ledger counts it: that of its pack by K.
-
-    Args:
-        figure: of the shape on the device.
-        run: of the shape.
-        share: with which it is trained.
-        group: the devices.
-
-    Returns:
-        Seconds; None where the figure holds no speed.
-    """
+    """Seconds of a run by a figure: its pack's time divided by K; None if the figure holds no speed."""
     if not figure.speeds:
         return None
     speed = max((s for s in figure.speeds if s.pack <= share.pack), key=lambda s: s.pack, default=figure.speeds[0])
@@ -224,14 +167,7 @@ def run_s(figure: Figure, run: Run, share: Share, group: Group) -> float | None:
 
 
 def times(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
-    """The mean duration of the finished runs of each shape on each device.
-
-    Args:
-        entries: of the ledger.
-
-    Returns:
-        (shape, device) to seconds.
-    """
+    """The mean duration in seconds of the finished runs of each (shape, device)."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for entry in entries:
         if entry.status == "FINISHED" and "shape" in entry.tags and "wall_s" in entry.metrics:
@@ -240,14 +176,7 @@ def times(entries: Iterable[Entry]) -> dict[tuple[str, str], float]:
 
 
 def habits(entries: Iterable[Entry]) -> dict[tuple[str, str], tuple[int, int]]:
-    """How each shape was trained last on each device.
-
-    Args:
-        entries: of the ledger, oldest first.
-
-    Returns:
-        (shape, device) to (K, k).
-    """
+    """(K, k) of the last finished run of each (shape, device); entries come oldest first."""
     found = {}
     for entry in entries:
         numbers = [entry.tags.get(name, "") for name in ("pack", "processes")]
@@ -259,7 +188,7 @@ def habits(entries: Iterable[Entry]) -> dict[tuple[str, str], tuple[int, int]]:
 def _processes(
     execution: Execution, group: Group, figure: Figure | None, habit: tuple[int, int] | None, threads: int
 ) -> list[int]:
-    """The k that may be chosen."""
+    """The values of k that may be chosen."""
     if not group.is_gpu:
         by_cores = max(1, int(group.cores // threads))
         if figure is not None and figure.most_processes:
@@ -280,7 +209,7 @@ def _processes(
 
 
 def _scaled(figure: Figure, pack: int) -> Speed:
-    """The speed of a K that was not measured: the next smaller one's, by the number of runs."""
+    """The speed of a K that was not measured: the next smaller K's, in proportion."""
     below = max((s for s in figure.speeds if s.pack <= pack), key=lambda s: s.pack, default=figure.speeds[0])
     factor = pack / below.pack
     return Speed(
@@ -300,7 +229,7 @@ def _fits(figure: Figure, speed: Speed, processes: int, group: Group) -> bool:
 
 
 def even_part(n_runs: int, n_slots: int) -> int:
-    """The most runs that a pack may hold so that every slot gets one: the rule of plan, probe and queue."""
+    """The most runs that a pack may hold so that every slot gets one."""
     return max(1, -(-n_runs // max(1, n_slots)))
 
 

@@ -1,4 +1,4 @@
-"""What a launch would do: runs, shares, time, device-hours and price, on devices at hand or on a named fleet."""
+"""The plan of a launch: runs, shares, time, device-hours and price, on these devices or on a named fleet."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,69 +12,40 @@ from l2t_ray.launch.placement.packing import even_part
 
 @dataclass(frozen=True)
 class LanePlan:
-    """A cell's runs on one kind of device.
+    """A cell's runs on one kind of device."""
 
-    Attributes:
-        device: of the kind.
-        run_s: of a run, as the ledger counts it; None where nothing tells.
-        basis: of `run_s`: ledger, measured, shipped, estimate; empty where nothing tells.
-        peak_bytes: of a process, its context included; None where it was not measured.
-        pack: K.
-        processes: k.
-    """
-
-    device: str
-    run_s: float | None
-    basis: str
-    peak_bytes: int | None
-    pack: int
-    processes: int
+    device: str  # its name
+    run_s: float | None  # seconds of a run, as the ledger counts them; None if unknown
+    basis: str  # of `run_s`: ledger, measured, shipped, estimate; empty if unknown
+    peak_bytes: int | None  # of a process with its CUDA context; None if not measured
+    pack: int  # K
+    processes: int  # k
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell of a plan.
+    """One cell of a plan."""
 
-    Attributes:
-        cell: its name.
-        n_wanted: runs in the sweep.
-        n_finished: in the ledger.
-        n_to_train: by this launch.
-        lanes: on each kind of device; empty where nothing is to be trained.
-    """
-
-    cell: str
-    n_wanted: int
-    n_finished: int
-    n_to_train: int
-    lanes: tuple[LanePlan, ...]
+    cell: str  # its name
+    n_wanted: int  # runs in the sweep
+    n_finished: int  # in the ledger
+    n_to_train: int  # by this launch
+    lanes: tuple[LanePlan, ...]  # on each kind of device; empty if nothing is to be trained
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a launch would do.
+    """What a launch would do."""
 
-    Attributes:
-        fleet: the devices.
-        cells: of the sweep.
-        shares: what trials get, by kind of device and in words, each with the number of runs.
-        n_unmeasured: runs whose time nothing tells.
-        work_s: of all other runs, one after another.
-        wall_s: None while something is unmeasured.
-        device_hours: the devices' number by the time; None likewise.
-        price: None without a price per hour, or likewise.
-        bases: where the times come from, with the number of runs.
-    """
-
-    fleet: str
-    cells: tuple[CellPlan, ...]
-    shares: Mapping[str, int]
-    n_unmeasured: int
-    work_s: float
-    wall_s: float | None
-    device_hours: float | None
-    price: float | None
-    bases: Mapping[str, int]
+    fleet: str  # the devices
+    cells: tuple[CellPlan, ...]  # of the sweep
+    shares: Mapping[str, int]  # each share in words, with its number of runs
+    n_unmeasured: int  # runs of unknown duration
+    work_s: float  # seconds of all other runs, one after another
+    wall_s: float | None  # None if any duration is unknown
+    device_hours: float | None  # the devices' number by the time; None likewise
+    price: float | None  # None without a price per hour, or likewise
+    bases: Mapping[str, int]  # where the times come from, with the number of runs
 
 
 def make_plan(
@@ -85,19 +56,7 @@ def make_plan(
     lanes: Lanes,
     price_per_hour: float | None,
 ) -> Plan:
-    """What a launch would do, cell by cell.
-
-    Args:
-        runs: wanted, by key.
-        cells: key to cell.
-        done: keys of finished runs.
-        to_train: keys.
-        lanes: of the devices, made for at least the runs to train.
-        price_per_hour: of all devices together, if given.
-
-    Returns:
-        The plan.
-    """
+    """The plan of a sweep, cell by cell; `price_per_hour` is that of all devices together."""
     finished, training = set(done), set(to_train)
     counts: dict[str, list[int]] = {}
     shape_of_cell: dict[str, str] = {}

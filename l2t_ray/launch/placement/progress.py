@@ -1,4 +1,4 @@
-"""How a launch is getting on: counts and the time left, on the terminal or as lines, and in a file for `--status`."""
+"""The progress of a launch: counts and time left, on the terminal, as lines of a log, and in a file for `--status`."""
 
 import json
 import logging
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """Counts the runs of one launch, and estimates the time left from the durations of those that have ended.
+    """Counts the runs of one launch and estimates the time left from the durations of ended runs.
 
     Args:
         expected: key to (shape, expected seconds or None) of every run to train.
-        slots: how many are trained at once.
+        slots: runs that are trained at once.
         file: where `--status` looks.
-        stream: the terminal or log, by default stderr.
+        stream: the terminal or log; stderr by default.
         now: the clock.
     """
 
@@ -51,14 +51,10 @@ class Progress:
         self._file_at = self._drawn_at = float("-inf")
         self._live: Live | None = None
         self.n_running = 0
-        self.n_further = 0  # runs that a search may still ask for
+        self.n_further = 0  # runs that a search may still hand out
 
     def __enter__(self) -> "Progress":
-        """Takes the terminal, where there is one.
-
-        Returns:
-            This progress.
-        """
+        """Takes the terminal, if there is one."""
         if self._stream.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -76,25 +72,12 @@ class Progress:
         self._file.unlink(missing_ok=True)
 
     def expect(self, key: str, name: str, expected_s: float | None) -> None:
-        """Takes a run that was not known at the start.
-
-        Args:
-            key: the run's.
-            name: its shape.
-            expected_s: its duration, where something tells.
-        """
+        """Takes a run that was not known at the start."""
         self._left[key] = (name, expected_s)
         self._total += 1
 
     def ended(self, key: str, status: str, reason: str, wall_s: float) -> None:
-        """Counts a run; a failure is told at once, with its reason.
-
-        Args:
-            key: the run's.
-            status: finished, diverged or failed.
-            reason: empty when finished.
-            wall_s: how long it took.
-        """
+        """Counts a run; a failure is printed at once with its reason."""
         self.counts[status] += 1
         name, _ = self._left.pop(key, ("", None))
         self._share_done.pop(key, None)
@@ -104,20 +87,11 @@ class Progress:
             self._print(f"run {key} {status}: {reason}")
 
     def reached(self, key: str, share: float) -> None:
-        """Notes how far a run is.
-
-        Args:
-            key: the run's.
-            share: of its epochs, 0 to 1.
-        """
+        """Notes the share of a run's epochs that is done, 0 to 1."""
         self._share_done[key] = share
 
     def eta_s(self) -> float | None:
-        """The time left.
-
-        Returns:
-            Seconds, or None while nothing tells how long a run takes.
-        """
+        """Seconds left; None while the duration of a run is unknown."""
         everything = [wall_s for values in self._measured.values() for wall_s in values]
         mean_s = sum(everything) / len(everything) if everything else None
         work_s, longest_s = 0.0, 0.0
@@ -134,11 +108,7 @@ class Progress:
         return max(work_s / self._slots, longest_s)
 
     def line(self) -> str:
-        """The state in one line.
-
-        Returns:
-            "12 of 40 runs ended (11 finished, 1 diverged), 4 running, 3 min left, after 1 min"
-        """
+        """The state: "12 of 40 runs ended (11 finished, 1 diverged), 4 running, 3 min left, after 1 min"."""
         n_ended = sum(self.counts.values())
         parts = ", ".join(f"{n} {name}" for name, n in self.counts.items() if n)
         eta_s = self.eta_s()
@@ -154,7 +124,7 @@ class Progress:
         )
 
     def tick(self) -> None:
-        """Shows and stores the state, no more often than useful; called often."""
+        """Shows and stores the state; may be called often."""
         now = self._now()
         if self._live is not None:
             if now - self._drawn_at >= REDRAW_S:
@@ -174,7 +144,7 @@ class Progress:
             try:
                 write_atomic(self._file, json.dumps({**content, "line": self.line()}).encode())
             except OSError as error:
-                logger.debug("%s: %s", self._file, error)  # the view of another process; the results matter more
+                logger.debug("%s: %s", self._file, error)  # only --status reads it; results matter more
 
     def _print(self, text: str) -> None:
         if self._live is not None:
@@ -184,14 +154,7 @@ class Progress:
 
 
 def read_progress(file: Path) -> dict[str, Any] | None:
-    """What the launch that runs now has stored.
-
-    Args:
-        file: as given to `Progress`.
-
-    Returns:
-        The counts, `total`, `running`, `eta_s` and `line`; None where there is no launch.
-    """
+    """The counts, `total`, `running`, `eta_s` and `line` of the running launch; None if there is none."""
     try:
         content = json.loads(file.read_bytes())
     except (FileNotFoundError, ValueError):

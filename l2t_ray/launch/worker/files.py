@@ -22,15 +22,7 @@ FETCH_S = 600.0
 
 
 def listed(runs: Iterable[Run], work: Work) -> tuple[tuple[str, str], ...]:
-    """What the workers of a launch read.
-
-    Args:
-        runs: to train; their data sets are decoded already.
-        work: how packs are trained.
-
-    Returns:
-        (path as the settings name it, SHA-256) of every file.
-    """
+    """(path as the settings name it, SHA-256) of every file that the workers of a launch read."""
     paths = dict.fromkeys(work.methods)
     for run in runs:
         if run.source.weights is not None:
@@ -42,14 +34,7 @@ def listed(runs: Iterable[Run], work: Work) -> tuple[tuple[str, str], ...]:
 
 @contextlib.contextmanager
 def serving(work: Work) -> Iterator[None]:
-    """Hands out the files of `work.files`, under the name `work.depot`, while the block lasts.
-
-    Args:
-        work: of a launch on a joined cluster.
-
-    Yields:
-        Nothing.
-    """
+    """Hands out the files of `work.files`, under the name `work.depot`, while the block lasts."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -64,7 +49,7 @@ def serving(work: Work) -> Iterator[None]:
 
 
 class Depot:
-    """The actor beside the driver.
+    """The actor beside the driver that hands out files.
 
     Args:
         files: SHA-256 to path; nothing else is handed out.
@@ -75,14 +60,7 @@ class Depot:
         self._put: dict[str, Any] = {}
 
     def fetch(self, sha256: str) -> list[Any]:
-        """A file's content.
-
-        Args:
-            sha256: of a file of this launch.
-
-        Returns:
-            A list of one reference, so that the bytes come from the object store of whichever machine has them.
-        """
+        """A list of one object reference, so that the bytes come from whichever machine has them."""
         import ray
 
         if sha256 not in self._put:
@@ -91,15 +69,7 @@ class Depot:
 
 
 def local(work: Work, path: str) -> str:
-    """Where a file of the driver's lies on this machine, brought here first if it does not.
-
-    Args:
-        work: of the launch.
-        path: as the settings name it.
-
-    Returns:
-        A path with that content; the same path where the launch has no depot or does not list it.
-    """
+    """The path of a driver's file on this machine, fetched first if it is not there."""
     sha256 = dict(work.files).get(path)
     if not work.depot or sha256 is None:
         return path
@@ -107,15 +77,7 @@ def local(work: Work, path: str) -> str:
 
 
 def data_dir(work: Work, run: Run) -> str:
-    """The folder of data sets on this machine, with the decoded set of a run in its cache.
-
-    Args:
-        work: of the launch.
-        run: any that will be trained here.
-
-    Returns:
-        The driver's, or one of ours.
-    """
+    """The folder of data sets on this machine, with the run's decoded data set in its cache."""
     file = cache_file(whole(run.data), Path(work.data_dir))
     return str(Path(local(work, str(file))).parents[1])
 
@@ -130,7 +92,7 @@ def _local(depot: str, path: str, sha256: str) -> str:
         if not _holds(ours, sha256):
             write_atomic(ours, _fetch(depot, path, sha256))
             if not _holds(ours, sha256):
-                raise InputError(f"{path}: must be here as the driver has read it, SHA-256 {sha256}; launch again")
+                raise InputError(f"{path}: must be the file that the driver has read, SHA-256 {sha256}; launch again")
     return str(ours)
 
 
@@ -153,11 +115,7 @@ def _holds(file: Path, sha256: str) -> bool:
 
 
 def store() -> Path:
-    """Where this machine keeps what it has fetched.
-
-    Returns:
-        `l2t_ray` in the user's cache folder, or in the temporary folder where there is none to write to.
-    """
+    """`l2t_ray` in the user's cache folder; a temporary folder if that is not writable."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l2t_ray"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

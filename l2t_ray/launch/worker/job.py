@@ -1,4 +1,4 @@
-"""What travels from the driver to a worker: how packs are trained in this launch, and a pack's runs, as JSON text."""
+"""What the driver sends to a worker as JSON: how packs are trained in this launch, and the runs of a pack."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ class Work:
     """How packs are trained in one launch: everything that is not a run's setting."""
 
     folder: str  # the working folder, from which relative paths count
-    checkpoints: str  # a place that every node reaches, of `storage.storage`
+    checkpoints: str  # a place that every node reaches; see `training.storage.storage`
     data_dir: str
     download: bool = True
     checkpoint_s: float = 60.0
@@ -25,61 +25,36 @@ class Work:
     report_s: float = 2.0
     methods: tuple[str, ...] = ()  # files of the user's methods
     trainer: str = TRAINER
-    mps: str = ""  # the launch's name where NVIDIA's service may run
+    mps: str = ""  # the launch's name if MPS may run
     files: tuple[tuple[str, str], ...] = ()  # (path as the settings name it, SHA-256) of what workers read
-    depot: str = ""  # the name of the actor that brings them, where a cluster was joined
+    depot: str = ""  # the actor that hands them out, if a cluster was joined
 
     def to_json(self) -> str:
-        """This as text.
-
-        Returns:
-            JSON.
-        """
+        """This object as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The opposite of `to_json`.
-
-        Args:
-            text: its JSON.
-
-        Returns:
-            An equal object.
-        """
+        """The object that `to_json` turned into JSON."""
         values = json.loads(text)
         files = tuple((path, sha256) for path, sha256 in values["files"])
         return cls(**{**values, "methods": tuple(values["methods"]), "files": files})
 
     def checkpoint(self, key: str) -> File:
-        """Where a run's newest checkpoint lies.
-
-        Args:
-            key: the run's.
-
-        Returns:
-            The file.
-        """
+        """The file of a run's newest checkpoint."""
         return storage(self.checkpoints) / f"{key}.ckpt"
 
 
 def encode(runs: Sequence[Run]) -> str:
-    """A pack as it travels to a worker.
-
-    Args:
-        runs: of one pack.
-
-    Returns:
-        JSON text.
-    """
+    """A pack's runs as JSON, for a worker."""
     return json.dumps([{"key": run.key, "run": run.model_dump(mode="json")} for run in runs])
 
 
 def decode(text: str) -> list[Run]:
-    """The pack that `encode` gave.
+    """The runs that `encode` turned into JSON.
 
     Args:
-        text: its JSON.
+        text: the JSON.
 
     Returns:
         Equal runs.
@@ -100,12 +75,5 @@ def decode(text: str) -> list[Run]:
 
 
 def whole(settings: Data) -> Data:
-    """What is loaded for these settings: the same for every number of images a class.
-
-    Args:
-        settings: of a run.
-
-    Returns:
-        Settings that are equal where the loaded data set is.
-    """
+    """The settings of the whole data set: equal for runs that read the same images, whatever their number."""
     return settings.model_copy(update={"samples_per_class": 1, "validation_per_class": None})

@@ -1,4 +1,4 @@
-"""NVIDIA's Multi-Process Service: processes share a card's time in space, not in turns.
+"""NVIDIA's Multi-Process Service (MPS): processes run on a card at the same time, instead of in turns.
 
 On each node of a launch an actor of Ray keeps a daemon, which gets directories of its own, so that it is told from
 everybody else's. It is stopped with the launch. Should the launch or the actor be killed, a watcher in a session of its
@@ -25,7 +25,7 @@ Wish = Literal["auto", "off", "on"]
 
 logger = logging.getLogger(__name__)
 
-# waits for the launch to end in whatever way, then stops the daemon and removes its folder
+# waits until the launch has ended, however it ended, then stops the daemon and removes its folder
 _WATCHER = """
 import os, shutil, subprocess, sys
 control, folder = sys.argv[1:3]
@@ -39,56 +39,38 @@ if os.path.isdir(folder):
 
 
 def folder_of(launch: str) -> Path:
-    """Where a launch's daemon has its directories, on every node.
-
-    Args:
-        launch: a name of its own.
-
-    Returns:
-        A short path, because the name of a socket has at most 107 characters.
-    """
+    """A launch's MPS folder on every node; short, because a socket's name has at most 107 characters."""
     return Path(tempfile.gettempdir()) / f"l2t-mps-{launch}"
 
 
 def is_expected(wish: Wish) -> bool:
-    """Whether the service would run on this machine, as far as can be told without starting it.
-
-    Args:
-        wish: `execution.mps`.
-
-    Returns:
-        True where it is wanted and its control program is on the PATH, or somebody runs one for us already.
-    """
+    """Whether MPS would run on this machine, as far as that can be told without starting it."""
     return PIPE in os.environ or (wish != "off" and shutil.which(CONTROL) is not None)
 
 
 def join(launch: str) -> None:
-    """Has this process use the daemon of its node, if there is one; called before it sees a card.
-
-    Args:
-        launch: as for `folder_of`; empty for none.
-    """
+    """Makes this process use its node's MPS daemon, if there is one; must be called before CUDA starts."""
     if launch and folder_of(launch).is_dir():
         os.environ.update(_environment(folder_of(launch)))
 
 
 @contextlib.contextmanager
 def service(wish: Wish, *, n_gpus: int, folder: Path) -> Iterator[dict[str, str]]:
-    """Runs the service on this node while the block lasts, if it is wanted and there is one.
+    """Runs MPS on this node while the block lasts, if it is wanted and available.
 
     Args:
-        wish: `execution.mps`: "auto" goes on without where it does not start.
+        wish: `execution.mps`; "auto" goes on without MPS if it does not start.
         n_gpus: of this node.
-        folder: for its directories; it does not exist yet.
+        folder: for its directories; must not exist yet.
 
     Yields:
-        The environment that workers of this node need; empty without the service.
+        The environment that workers of this node need; empty without MPS.
 
     Raises:
-        InputError: if it must be on and cannot.
+        InputError: if `wish` is "on" and MPS does not start.
     """
     control = shutil.which(CONTROL)
-    if wish == "off" or PIPE in os.environ:  # somebody runs one for us already
+    if wish == "off" or PIPE in os.environ:  # somebody else runs one for us
         yield {}
         return
     problem = "no card" if not n_gpus else ("" if control else f"no {CONTROL} on the PATH")
@@ -132,12 +114,12 @@ def _watch(control: str, folder: Path, environment: dict[str, str]) -> "subproce
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, **environment},
-        start_new_session=True,  # Ctrl-C is for the launch, which ends the watcher itself
+        start_new_session=True,  # Ctrl-C must reach the launch alone; the launch ends the watcher
     )
 
 
 def _start(control: str, environment: dict[str, str]) -> str:
-    """What went wrong, or nothing."""
+    """Starts the daemon; returns what went wrong, or an empty text."""
     try:
         subprocess.run(
             [control, "-d"],
@@ -155,7 +137,7 @@ def _start(control: str, environment: dict[str, str]) -> str:
 
 
 def _quit(control: str, environment: dict[str, str]) -> None:
-    with contextlib.suppress(OSError, subprocess.SubprocessError):  # it never started, or is gone
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # the daemon never started, or has ended
         subprocess.run(
             [control],
             input="quit\n",

@@ -1,4 +1,4 @@
-"""Whether this machine is about to be taken away: a file that `clusters/notice.py` leaves when a cloud says so."""
+"""Whether this machine is about to be taken away: `clusters/notice.py` creates a file when the cloud says so."""
 
 import math
 import os
@@ -6,27 +6,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATH = "L2T_NOTICE"  # the environment's; for tests with several pretended machines
-VALID_S = 600.0  # a machine that is still there after that was not taken
+PATH = "L2T_NOTICE"  # an environment variable; tests use it to simulate several machines
+VALID_S = 600.0  # a machine that still runs after that time was not taken away
 EVERY_S = 5.0
 
 
 def file() -> Path:
-    """The file; it is there once the machine is about to go.
-
-    Returns:
-        Its path, in the user's home.
-    """
+    """The file in the user's home that exists once the machine is about to be taken away."""
     return Path(os.environ.get(PATH) or Path.home() / ".l2t_notice")
 
 
 def announce() -> None:
-    """Leaves the file."""
+    """Creates the file."""
     file().touch()
 
 
 class Watch:
-    """Looked at after every epoch of a training.
+    """Is asked after every epoch of a training.
 
     Args:
         now: the time in seconds.
@@ -36,11 +32,7 @@ class Watch:
         self._now, self._saved_at = now, -math.inf
 
     def is_urgent(self) -> bool:
-        """Whether a checkpoint is to be written now: the machine is about to go, and the last one is some seconds old.
-
-        Returns:
-            False on a machine that stays.
-        """
+        """Whether to write a checkpoint now: the machine is about to go and the last checkpoint is some seconds old."""
         try:
             is_told = time.time() - file().stat().st_mtime < VALID_S
         except OSError:

@@ -1,4 +1,4 @@
-"""Real steps of one shape in a fresh process: seconds, bytes, start-up time. `probe` makes it an actor of Ray."""
+"""Measures real steps of one shape in a fresh process: seconds, bytes, start-up time."""
 
 import itertools
 import math
@@ -23,19 +23,19 @@ from l2t_ray.launch.worker.train import inputs, trainer
 from l2t_ray.training.device import context_bytes, is_out_of_memory
 from l2t_ray.training.pack import EVALUATION_BATCH
 
-STEPS = 2  # of an epoch, at the most
+STEPS = 2  # at most, of an epoch
 FIRST_EPOCHS = 3  # the first warms up, the last ends with an evaluation
-ENOUGH_S = 1.0  # of measured epochs
+ENOUGH_S = 1.0  # at least, of measured epochs
 MOST_EPOCHS = 200
 IMAGE_BYTES = 3 * 32 * 32
 
 
 class Prober:
-    """One process that measures.
+    """A process that measures one shape.
 
     Args:
         work: JSON of `Work`.
-        runs: JSON of `encode`, of equal shape: as many as the largest pack to measure.
+        runs: JSON of `encode`, of one shape: as many as the largest pack to measure.
         begun: time.time() when the process was asked for.
     """
 
@@ -50,7 +50,7 @@ class Prober:
         runs_given = decode(runs)
         data, self.source = inputs(self.work, runs_given[0])
         validating = runs_given[0].data.validation_per_class is not None
-        self.n_test = EVALUATION_BATCH if validating else len(data.test_labels)  # validation images are probed whole
+        self.n_test = EVALUATION_BATCH if validating else len(data.test_labels)  # validation images are few
         counted = count_samples(data.train_labels, data.classes, runs_given[0].data.samples_per_class, name=data.name)
         self.n_images = int(sum(counted))
         self.runs = [_smaller(run, self.n_images, len(data.classes)) for run in runs_given]
@@ -63,29 +63,18 @@ class Prober:
         self.context_bytes = context_bytes(self.device)
 
     def ready(self) -> dict[str, Any]:
-        """Answers when all is loaded.
-
-        Returns:
-            {"start_s", "context_bytes"}
-        """
+        """Answers once everything is loaded: {"start_s", "context_bytes"}."""
         return {"start_s": time.time() - self.begun, "context_bytes": self.context_bytes}
 
     def speed(self, pack: int) -> dict[str, Any] | None:
-        """Measures packs of K runs.
-
-        Args:
-            pack: K.
-
-        Returns:
-            `Speed` as plain values, for whole epochs and the whole test set; None where memory was short.
-        """
+        """`Speed` of packs of K runs, for whole epochs and the whole test set; None if memory ran out."""
         try:
             marks = self._train(pack, FIRST_EPOCHS)
             epoch_s = marks[1]
             if epoch_s < ENOUGH_S / 2:
                 n_epochs = min(MOST_EPOCHS, 2 + math.ceil(ENOUGH_S / max(epoch_s, ENOUGH_S / MOST_EPOCHS)))
                 marks = self._train(pack, n_epochs)
-                epoch_s = min(marks[1:-1])  # whatever else runs here only adds
+                epoch_s = min(marks[1:-1])  # other processes only add time
         except Exception as error:
             if is_out_of_memory(error):
                 return None
@@ -104,34 +93,26 @@ class Prober:
         return asdict(speed)
 
     def pace(self, pack: int, seconds: float) -> float:
-        """Trains for some time beside other processes.
-
-        Args:
-            pack: K.
-            seconds: about how long.
-
-        Returns:
-            The median time of an epoch as it was probed, without evaluations.
-        """
+        """Seconds of an epoch while other processes train too."""
         end, marks = time.monotonic() + seconds, []
         while time.monotonic() < end:
             marks += self._train(pack, FIRST_EPOCHS * 4)[1:-1]
         return statistics.median(marks)
 
     def _train(self, pack: int, n_epochs: int) -> list[float]:
-        """The time of each epoch."""
+        """The seconds of each epoch."""
         runs = [_with_epochs(run, n_epochs) for run in self.runs[:pack]]
         marks = [time.perf_counter()]
         train = trainer(self.work)
         train(runs, self.data, self.source, device=self.device, on_epoch=lambda *_: marks.append(time.perf_counter()))
-        if len(marks) <= n_epochs:  # a trainer that tells no epochs, or diverged early
+        if len(marks) <= n_epochs:  # the trainer reports no epochs, or diverged early
             whole_s = time.perf_counter() - marks[0]
             return [whole_s / n_epochs] * n_epochs
         return [later - earlier for earlier, later in itertools.pairwise(marks)]
 
 
 def _smaller(run: Run, n_images: int, n_classes: int) -> Run:
-    """The same with at most `STEPS` steps an epoch."""
+    """The same run with at most `STEPS` steps an epoch."""
     most = STEPS * run.training.batch_size
     if n_images <= most:
         return run

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Trains one source network on this machine, with a card beside its weights and an entry for the ledger."""
 
 import base64
 import hashlib
@@ -25,7 +25,7 @@ from l2t_ray.training.pack import peak_bytes
 from l2t_ray.training.pretraining import Progress, train_source
 from l2t_ray.training.source_settings import Pretraining
 
-LINE_S = 10.0  # between two lines of progress, at the least
+LINE_S = 10.0  # at least, between two lines of progress
 
 
 Say = Callable[..., None]
@@ -40,32 +40,34 @@ def pretrain(
     wait: bool = False,
     say: Say | None = None,
 ) -> tuple[Card, bool]:
-    """Makes the weights be there: trains the network unless they are.
+    """Trains a source network unless its weights exist.
 
-    One process at a time trains for a file, by a lock beside it that the kernel releases when the process ends, however
-    it ends. On machines that do not share a disk it is a lock for each of them.
+    One process at a time trains for a file: a lock beside it, which the kernel releases when the process ends, keeps
+    others out. Machines that share no disk have a lock each.
 
     Args:
-        settings: all of them.
+        settings: of the training.
         data_dir: for downloads and caches.
-        download: whether a missing data set may be fetched.
-        force: train anew, whatever is there.
-        wait: until another process that trains for the same file has ended; otherwise this is refused.
-        say: is told the progress; by default stderr.
+        download: whether a missing data set may be downloaded.
+        force: trains again even if the weights exist.
+        wait: waits for another process that trains for the same file; otherwise that is refused.
+        say: receives lines of progress; stderr by default.
 
     Returns:
-        The card, and whether the weights were trained now.
+        The card, and whether the weights were trained by this call.
 
     Raises:
-        InputError: if other weights are there, the folder cannot be written, another process trains for the file, or
+        InputError: if other weights have this name, the folder is not writable, another process trains for the file, or
             the data are not as they must be.
     """
     say, out = say or errors.say, Path(settings.out)
     if out.is_dir() or force:
         check_places(out)
     if not force and not _checkpoint(out).exists():
-        with suppress(InputError, OSError):  # perhaps of a training that ends at this moment: the look below counts
-            if (card := find_card(out, settings)) is not None:  # also where the folder cannot be written
+        with suppress(
+            InputError, OSError
+        ):  # another process may be writing it at this moment; the check under the lock decides
+            if (card := find_card(out, settings)) is not None:  # also in a folder that is not writable
                 return _taken(out, card, say)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -81,14 +83,14 @@ def pretrain(
     file, law = out.with_name(f".{out.stem}.lock"), f"{out} is being trained already"  # of the card: see `card_path`
     with Lock(file, law, "launch again", on_wait=tell if wait else None):
         if not force and (card := find_card(out, settings)) is not None:
-            remove_state(_checkpoint(out))  # left by a kill after the weights were written
+            remove_state(_checkpoint(out))  # a kill after the weights were written left it
             return _taken(out, card, say)
         check_places(out)
         return _train(settings, data_dir, say, download=download, force=force), True
 
 
 def _taken(out: Path, card: Card, say: Say) -> tuple[Card, bool]:
-    say(f"{out} is there already, of the same settings; --force trains it anew")
+    say(f"{out} exists already, trained with the same settings; --force trains it again")
     return card, False
 
 
@@ -97,7 +99,7 @@ def _checkpoint(out: Path) -> Path:
 
 
 def _train(settings: Pretraining, data_dir: Path, say: Say, *, download: bool, force: bool) -> Card:
-    """Trains from the checkpoint on, and writes card and weights; the lock is held."""
+    """Trains, from the checkpoint if there is one, and writes card and weights; the caller holds the lock."""
     out = Path(settings.out)
     checkpoint = _checkpoint(out)
     data = load_data(settings.data, data_dir, download=download)
@@ -111,7 +113,7 @@ def _train(settings: Pretraining, data_dir: Path, say: Say, *, download: bool, f
     printer = _Printer(settings.training.epochs, say)
 
     def on_epoch(progress: Progress) -> None:
-        if force and progress.epoch == 1:  # not before there is something to go on from, without --force
+        if force and progress.epoch == 1:  # from here on a launch without --force can go on
             remove_weights(out)
         printer(progress)
 
@@ -120,23 +122,16 @@ def _train(settings: Pretraining, data_dir: Path, say: Say, *, download: bool, f
     torch.save(models.source_state(network), buffer)
     weights = buffer.getvalue()
     content = _describe(settings, data, network.history, progress, hashlib.sha256(weights).hexdigest(), device)
-    write_atomic(card_path(out), json.dumps(content, indent=1).encode())  # first: weights are never without it
+    write_atomic(
+        card_path(out), json.dumps(content, indent=1).encode()
+    )  # first, so that weights never exist without their card
     write_atomic(out, weights)
     remove_state(checkpoint)
     return content
 
 
 def as_record(settings: Pretraining, card: Card, sweep: str) -> Record:
-    """What the ledger keeps of a source network.
-
-    Args:
-        settings: of its training.
-        card: of its weights.
-        sweep: MLflow's experiment.
-
-    Returns:
-        A record of the kind `source`; the card is its artifact, the weights stay where they are.
-    """
+    """The ledger's entry of a source network."""
     return Record(
         key=settings.key,
         sweep=sweep,
@@ -166,7 +161,7 @@ def _describe(
     weights_sha256: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    """The card: what was trained on what, and how well."""
+    """The card: what was trained on which data, and how well."""
     last: Mapping[str, float] = {name: points[-1][1] for name, points in progress.metrics.items()}
     return {
         **last,
@@ -190,7 +185,7 @@ def _describe(
 
 
 class _Printer:
-    """A line of progress for the first epoch of a session, the last, and every so many seconds."""
+    """Prints a line of progress for the first epoch, the last, and every `LINE_S` seconds."""
 
     def __init__(self, n_epochs: int, say: Say) -> None:
         self.n_epochs, self.last_s, self.say = n_epochs, -LINE_S, say

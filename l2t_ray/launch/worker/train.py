@@ -1,4 +1,4 @@
-"""Trains one pack in a worker, from its checkpoints on; writes a checkpoint where one is due. No Ray, no MLflow.
+"""Trains one pack in a worker, from its checkpoints; writes a checkpoint when one is due. No Ray, no MLflow.
 
 The last data sets and source networks stay in memory, because the next pack often needs the same.
 """
@@ -33,13 +33,13 @@ class StoppedError(Exception):
 def train_pack(
     work: Work, pack: str, watch: Callable[[int, int], None], stop: Callable[[], bool] = lambda: False
 ) -> list[dict[str, Any]]:
-    """Trains one pack from its checkpoints on.
+    """Trains one pack, from its checkpoints if there are any.
 
     Args:
         work: the launch's settings.
-        pack: of `encode`.
-        watch: is told the epochs done and in all.
-        stop: whether to end after the epoch at hand.
+        pack: of `job.encode`.
+        watch: receives the epochs done and their total.
+        stop: whether to end after the current epoch.
 
     Returns:
         `Outcome.to_json()` of every run.
@@ -50,14 +50,14 @@ def train_pack(
     if Path(work.folder).is_dir():
         os.chdir(work.folder)
     registry.load([Path(files.local(work, path)) for path in work.methods])
-    torch.set_num_threads(work.threads)  # of this thread
+    torch.set_num_threads(work.threads)  # applies to this thread
     runs = decode(pack)
     groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch")
     epochs = max(run.training.epochs for run in runs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, source = inputs(work, runs[0])
     found: dict[str, dict[str, Any]] = {}
-    for n_before, (places, kept) in enumerate(groups):  # one, unless the pack was put together anew
+    for n_before, (places, kept) in enumerate(groups):  # one group, unless the pack was regrouped
         some = [runs[place] for place in places]
         saved = kept if kept and _traced_alike(some, kept) else None
         done = n_before * epochs
@@ -75,7 +75,7 @@ def train_pack(
 
 
 def _traced_alike(runs: Sequence[Run], saved: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether checkpoints have the traces that are asked for by now: a trace begins before the training."""
+    """Whether the checkpoints hold the traces that the runs ask for now; a trace begins before training."""
     asked = [item["state"].get("trace", {}).get("asked") for item in saved]
     return asked == [[*run.traced] for run in runs]
 
@@ -87,7 +87,7 @@ def _watch_group(watch: Callable[[int, int], None], done: int, epochs: int, epoc
 def _keeper(
     work: Work, runs: list[Run], watch: Callable[[int], None], stop: Callable[[], bool]
 ) -> Callable[[int, Callable[[], list[dict[str, Any]]]], None]:
-    """What is called after every epoch: tells of it, and writes a checkpoint where one is due."""
+    """The function called after every epoch: reports it, and writes a checkpoint if one is due."""
     epochs = max(run.training.epochs for run in runs)
     clock, warned = checkpoint.Clock(work.checkpoint_s), preemption.Watch()
 
@@ -101,8 +101,8 @@ def _keeper(
                     for run, state in zip(runs, snapshot(), strict=True):
                         file = work.checkpoint(run.key)
                         checkpoint.save_state(file, {"key": run.key, "epoch": epoch, "state": state})
-                except OSError as error:  # a full or lost disk costs the checkpoint and not the run
-                    logger.warning("%s: no checkpoint, the training goes on: %s", work.checkpoints, error)
+                except OSError as error:  # a full or lost disk costs the checkpoint, not the run
+                    logger.warning("%s: no checkpoint was written, the training goes on: %s", work.checkpoints, error)
         if stopping:
             raise StoppedError
 
@@ -110,14 +110,7 @@ def _keeper(
 
 
 def describe(error: BaseException) -> str:
-    """An exception in one line: what, and where it was raised; without passwords.
-
-    Args:
-        error: the exception.
-
-    Returns:
-        "ValueError: boom (mine.py:14 in weights)"
-    """
+    """An exception in one line, without passwords: "ValueError: boom (mine.py:14 in weights)"."""
     if isinstance(error, InputError):
         return mask("; ".join(error.problems))
     text = mask(" ".join("".join(traceback.format_exception_only(error)).split()))
@@ -126,29 +119,14 @@ def describe(error: BaseException) -> str:
 
 
 def trainer(work: Work) -> Callable[..., list[Any]]:
-    """What trains a pack: `training.train`, unless a benchmark has set another.
-
-    Args:
-        work: the launch's settings.
-
-    Returns:
-        A function with the signature of `training.train`.
-    """
+    """The function that trains a pack: `training.pack.train`, unless a benchmark names another."""
     module, name = work.trainer.split(":")
     found: Callable[..., list[Any]] = getattr(importlib.import_module(module), name)
     return found
 
 
 def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
-    """The data set and the source network of a run; the last two of each stay in memory.
-
-    Args:
-        work: the launch's settings.
-        run: one of a pack.
-
-    Returns:
-        Both on the CPU; no network for a method that reads none.
-    """
+    """The data set and source network of a run, on the CPU; the last two of each stay in memory."""
     data = _load_data(whole(run.data).model_dump_json(), files.data_dir(work, run), download=work.download)
     if not reads_source(run):
         return data, None
@@ -164,5 +142,7 @@ def _load_data(settings: str, data_dir: str, *, download: bool) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _load_source(settings: str, precision: str) -> Backbone:  # the training casts it in place: one for each precision
+def _load_source(
+    settings: str, precision: str
+) -> Backbone:  # training casts it in place, so each precision has its own
     return load_source(Source.model_validate_json(settings))

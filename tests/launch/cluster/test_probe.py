@@ -118,7 +118,7 @@ def test_the_codes_version_covers_whatever_the_training_imports():
                     place = ROOT / name.replace(".", "/")
                     yield from (f for f in (place.with_suffix(".py"), place / "__init__.py") if f.is_file())
 
-    found, wanted = set(), [package / "training" / "pack.py"]
+    found, wanted = {package / "__init__.py"}, [package / "training" / "pack.py"]  # it hands on names of all rooms
     while wanted:
         file = wanted.pop()
         found.add(file)

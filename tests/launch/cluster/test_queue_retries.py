@@ -72,7 +72,7 @@ def test_a_run_that_runs_out_of_memory_alone_gets_a_larger_share_until_it_has_th
     config = queue.suggest("e")
     assert (config["share"]["gpus"], config["share"]["fraction"]) == (1.0, 1.0)
     queue.fail("e", "OutOfMemoryError: 30 GiB", memory=True)
-    assert ends[-1] == (0, "failed", "OutOfMemoryError: 30 GiB; it had all of card for itself")
+    assert ends[-1] == (0, "failed", "OutOfMemoryError: 30 GiB; it had all of card")
     assert queue.suggest("f") == Searcher.FINISHED
     assert Figures(tmp_path / "figures.json").get(speed_shape(make_run(0)), "card").most_processes == 1
 
@@ -102,7 +102,7 @@ def test_a_run_whose_process_dies_again_and_again_without_an_epoch_more_is_given
         assert ends == []
         queue.suggest(f"late-{number}")
         queue.lose(f"late-{number}", "killed", epoch=2 * DEATHS - 1)
-    assert ends == [(0, "failed", f"killed; {DEATHS} times in a row without an epoch more")]
+    assert ends == [(0, "failed", f"killed; {DEATHS} times in a row without a further epoch")]
     assert queue.suggest("e") == Searcher.FINISHED
 
 

@@ -97,7 +97,7 @@ def test_a_place_that_takes_no_checkpoint_costs_the_checkpoint_alone(work, tmp_p
     (tmp_path / "it's").write_text("a file where a folder is needed")
     ((_, status, _),) = train(work, [make_run(0)])
     assert status == "finished"
-    assert "no checkpoint, the training goes on" in caplog.text
+    assert "no checkpoint was written, the training goes on" in caplog.text
 
 
 def test_tune_sees_progress_and_then_the_outcomes(work):

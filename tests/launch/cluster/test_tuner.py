@@ -14,6 +14,7 @@ import ray
 from ray.tune.experiment.trial import Trial
 
 from l2t_ray import sweep
+from l2t_ray.errors import InputError
 from l2t_ray.launch.cluster import callback, connection
 from l2t_ray.launch.cluster.callback import Watched
 from l2t_ray.launch.placement.devices import accelerator, cluster_fleet, parse_fleet
@@ -162,7 +163,7 @@ def test_a_fleet_in_words_is_read_or_refused_with_the_remedy():
 
 @pytest.mark.parametrize("text", ["", "h200", "h200:0", "b200:-1", "abacus:3", "h200:8;cpu:4"])
 def test_no_fleet_is_an_error_of_usage(text):
-    with pytest.raises(sweep.InputError, match="--fleet must be KIND:NUMBER"):
+    with pytest.raises(InputError, match="--fleet must be KIND:NUMBER"):
         parse_fleet(text)
 
 

@@ -60,7 +60,7 @@ def test_a_file_is_brought_once_to_a_machine_whole_and_again_where_it_is_damaged
 def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
     work = replace(work, files=job_files.listed([], work))
     Path(work.folder, "mine.py").write_text("THREE = 5\n")
-    with job_files.serving(work), pytest.raises(ray.exceptions.RayTaskError, match="as the driver has read it"):
+    with job_files.serving(work), pytest.raises(ray.exceptions.RayTaskError, match="that the driver has read"):
         ray.get(elsewhere(work, tmp_path / "cache").remote("mine.py"))
 
 

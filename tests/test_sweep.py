@@ -267,7 +267,7 @@ def wait_for_training(process, folder, steps, number):
     wait_for(
         lambda: steps.n_taken >= number and any(checkpoints.glob("*.ckpt")),
         process=process,
-        told=lambda: process.stderr.read() if process.poll() is not None else "",
+        told=launches.said(process),
         most_s=600,
     )
 

@@ -128,7 +128,8 @@ def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_i
 
 def start(folder):
     alone = f"execution.threads={os.cpu_count()}"  # one training at a time
-    return launches.start(folder, "tiny.yaml", "--set", "search.run_best=false", "execution.pack=1", alone)
+    settings = ("search.run_best=false", "execution.pack=1", alone)
+    return launches.start(folder, "tiny.yaml", *(word for setting in settings for word in ("--set", setting)))
 
 
 @pytest.mark.slow
@@ -140,7 +141,7 @@ def test_a_killed_search_goes_on_with_the_same_study_and_trains_no_run_twice(fol
     for _ in range(2):
         steps.allow(steps.n_taken + 45)  # a run has 30: one ends, and the next stands still
         process, before = start(folder), len(entries(folder))
-        wait_for(lambda: len(entries(folder)) > before, process=process, most_s=600)  # noqa: B023
+        wait_for(lambda: len(entries(folder)) > before, process=process, told=launches.said(process), most_s=600)  # noqa: B023
         process.send_signal(number)
         _, err = process.communicate(timeout=240)
     assert optuna.trial.TrialState.RUNNING in {trial.state for trial in stored(folder)}

@@ -52,6 +52,11 @@ def start(folder, *arguments):
     )
 
 
+def said(process):
+    """A function: what a launch has said, once it has ended."""
+    return lambda: process.stderr.read() if process.poll() is not None else "it still runs"
+
+
 def titled(word, below):
     """Processes below one whose title has a word."""
     found = []

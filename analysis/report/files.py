@@ -1,6 +1,6 @@
-"""Which files of a folder are the report's: their SHA-256 in a list, by which the next report there knows the old ones.
+"""The list of a report's files with their SHA-256, by which the next report in the same folder knows the old ones.
 
-`sha256sum -c files.sha256` reads it, too.
+`sha256sum -c files.sha256` reads it too.
 """
 
 from collections.abc import Iterable
@@ -12,13 +12,9 @@ LIST = "files.sha256"
 
 
 def keep_list(folder: Path, written: Iterable[str]) -> None:
-    """Lists this report's files, and removes those of the report before it that this one has not.
+    """Lists this report's files, and removes those of the report before it that this one did not write.
 
-    What is in no list, or was changed since, is somebody's own and stays.
-
-    Args:
-        folder: of the report.
-        written: by this report: paths in the folder.
+    A file that no list names, or that was changed since, is somebody's own and stays.
     """
     names = sorted({*written})
     for name, digest in _listed(folder).items():

@@ -1,4 +1,4 @@
-"""The numbers for machines: what `--json` prints, and the tidy tables of cells and comparisons."""
+"""The numbers for programs: what `--json` prints, and the tidy tables of cells and comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,14 +18,7 @@ Row = dict[str, Any]
 
 
 def summary_json(evidence: Evidence) -> Row:
-    """Everything that the tables show, unrounded.
-
-    Args:
-        evidence: what was found.
-
-    Returns:
-        Plain values without nan.
-    """
+    """Everything that the tables show, unrounded, as plain values without nan."""
     results = evidence.results
     return {
         **missing_json(evidence),
@@ -52,14 +45,7 @@ def summary_json(evidence: Evidence) -> Row:
 
 
 def missing_json(evidence: Evidence) -> Row:
-    """The wanted runs without a result: what `--missing --json` prints.
-
-    Args:
-        evidence: what was found.
-
-    Returns:
-        Plain values.
-    """
+    """The wanted runs without a result: what `--missing --json` prints."""
     results = evidence.results
     return {
         "sweeps": list(results.sweeps),
@@ -69,20 +55,13 @@ def missing_json(evidence: Evidence) -> Row:
     }
 
 
-def tuned_json(found: Tunings) -> Row:
-    """Methods at their own settings and at their best ones.
-
-    Args:
-        found: what tuning did.
-
-    Returns:
-        `tuned` and `gains`; nothing where nothing was tuned.
-    """
-    if not found.tunings:
+def tuned_json(tunings: Tunings) -> Row:
+    """Methods at own and at best settings, as `tuned` and `gains`; empty where nothing was tuned."""
+    if not tunings.tunings:
         return {}
     tuned = [
         {**comparison_rows([item.comparison])[0], "settings": {name: [*pair] for name, pair in item.settings.items()}}
-        for item in found.tunings
+        for item in tunings.tunings
         if item.comparison is not None
     ]
     gains = [
@@ -90,22 +69,14 @@ def tuned_json(found: Tunings) -> Row:
             "own": comparison_rows([item.own])[0], "tuned": comparison_rows([item.tuned])[0],
             "change": asdict(item.change), "change_p": item.test.p, "change_p_holm": item.p_holm,
         }
-        for item in found.gains
+        for item in tunings.gains
     ]  # fmt: skip
     return {"tuned": tuned, "gains": gains}
 
 
 def cell_rows(cells: Sequence[Cell], *, values: bool = False) -> list[Row]:
-    """Cells as rows.
-
-    Args:
-        cells: any.
-        values: whether to add every seed's value.
-
-    Returns:
-        One row a cell.
-    """
-    found = []
+    """A row for each cell; `values` adds the value of every seed."""
+    rows = []
     for cell in cells:
         mean = cell.mean
         row = {
@@ -114,30 +85,22 @@ def cell_rows(cells: Sequence[Cell], *, values: bool = False) -> list[Row]:
         }  # fmt: skip
         if values:
             row["values"] = {str(seed): value for seed, value in cell.values.items()}
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
-    """Comparisons as rows.
-
-    Args:
-        comparisons: any.
-
-    Returns:
-        One row a comparison.
-    """
-    found = []
+    """A row for each comparison."""
+    rows = []
     for item in comparisons:
         a12 = item.a12 if item.has_values else None
-        found.append({
+        rows.append({
             **_place(item.condition), "a": item.a.arm, "b": item.b.arm, "n_a": item.a.mean.n, "n_b": item.b.mean.n,
             "difference": item.difference, "u": item.test.statistic, "p": item.test.p, "p_method": item.test.method,
             "p_adjusted": item.decision and item.decision.p_adjusted, "p_holm": item.p_holm, "p_bh": item.p_bh,
-            "a12": a12 and a12.value, "a12_low": a12 and a12.low,
-            "a12_high": a12 and a12.high,
+            "a12": a12 and a12.value, "a12_low": a12 and a12.low, "a12_high": a12 and a12.high,
         })  # fmt: skip
-    return found
+    return rows
 
 
 def _comparison(item: Comparison) -> Row:

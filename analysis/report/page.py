@@ -1,7 +1,7 @@
-"""The report: one page that opens from disk without a network, and every table and figure as files beside it.
+"""The report: one page that opens from disk without a network, with every table and figure as files beside it.
 
-The same ledger and command give the same bytes: every resampling has a fixed seed, and no time or machine is written
-but those of the launches in it.
+The same ledger and command give the same bytes: every resampling has a fixed seed, and the only times and machines in
+a report are those of the launches.
 """
 
 import base64
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+import pandas as pd
 
 from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
@@ -36,7 +38,7 @@ from analysis.tables.tuned import reading
 from l2t_ray.files import write_atomic
 
 PAGE, FIGURES = "index.html", "figures"
-REM_AN_INCH = 8.0  # so that every figure's letters are of one size
+REM_AN_INCH = 8.0  # of a figure: one scale, so that the letters of all figures have the same size
 RENDERINGS: dict[str, Callable[[Table], str]] = {
     "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
 }  # fmt: skip
@@ -77,14 +79,14 @@ def write_report(
     """Writes the page and all files.
 
     Args:
-        evidence: what was found.
-        folder: where to; made if it is missing.
+        evidence: of `gather`.
+        folder: created if it is missing.
         mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
-        out: the folder as the command line named it, for the command that writes the report again.
-        figures: of `draw_all` into the folder's `figures`, where they are drawn already.
+        out: the folder as the command line named it, for the page's command that writes the report again.
+        figures: of `draw_all`, if they are already in the folder's `figures`; by default they are drawn now.
 
     Returns:
-        The page.
+        The path of the page.
     """
     figures = draw_all(evidence, folder / FIGURES) if figures is None else figures
     sections = _sections(evidence, figures, mlflow_url, out)
@@ -101,21 +103,13 @@ def write_report(
     files[PAGE] = _page(evidence, sections).encode()
     for name, content in files.items():
         write_atomic(folder / name, content)
-    drawn = [f"{FIGURES}/{figure.name}.{kind}" for found in figures.values() for figure in found for kind in KINDS]
+    drawn = [f"{FIGURES}/{figure.name}.{kind}" for group in figures.values() for figure in group for kind in KINDS]
     keep_list(folder, [*files, *drawn])
     return folder / PAGE
 
 
 def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]]:
-    """Every figure.
-
-    Args:
-        evidence: what was found.
-        folder: where to.
-
-    Returns:
-        By section.
-    """
+    """Draws every figure, by section of the page; with `folder` None in memory only."""
     unit, comparisons = evidence.question.unit, evidence.comparisons
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
     sizes = draw_differences(comparisons, folder, unit=unit)
@@ -138,11 +132,13 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     tables = evidence.detail_tables()
     main = [table for table in evidence.main_tables() if table.name.startswith("accuracy")]
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
-    sequential = [
+    spared = [
         f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {item.cell.condition} were not needed."
         for item in evidence.spared
     ]
-    found = [
+    run_tables = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
+    missing_texts = [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
+    sections = [
         Section("results", "Results", tables=main, figures=figures["accuracy"]),
         Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
         Section(
@@ -155,16 +151,16 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
         Section("tests", "Tests", tables=tables.get("tests", ())),
         Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ()), figures=figures["sizes"]),
         Section("power", "Power and equivalence", tables=tables.get("power", ()), figures=figures["power"]),
-        Section("design", "The declared design", tables=tables.get("design", ()), texts=sequential),
+        Section("design", "The declared design", tables=tables.get("design", ()), texts=spared),
         Section("all", "All methods against all", tables=tables.get("all", ())),
         Section("minority", "The imbalanced class", tables=evidence.minority_tables(), figures=figures["minority"]),
         Section("thesis", "Against the published numbers", tables=tables["thesis"]),
         Section("seeds", "Every seed", figures=figures["seeds"]),
         Section("curves", "Learning curves", figures=figures["curves"]),
         Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
-        Section("missing", "Runs without a result", tables=missing, texts=_missing_texts(evidence)),
+        Section("missing", "Runs without a result", tables=missing, texts=missing_texts),
         Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
-        Section("runs", "The runs: settings, origin, cost", tables=_run_tables(evidence)),
+        Section("runs", "The runs: settings, origin, cost", tables=[table for table in run_tables if table]),
         Section("paper", "For the paper", texts=_paper_texts(evidence)),
         Section(
             "methods",
@@ -173,8 +169,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
             commands=[report_command(evidence, out)],
         ),
     ]
-    kept = ("methods",)
-    return [s for s in found if s.tables or s.figures or s.claims or s.name in kept or (s.texts and s.name != "claims")]
+    return [s for s in sections if s.tables or s.figures or s.claims or (s.texts and s.name != "claims")]
 
 
 def _claims(evidence: Evidence, mlflow_url: str | None) -> list[dict[str, Any]]:
@@ -204,19 +199,10 @@ def _base(evidence: Evidence, mlflow_url: str | None) -> str:
 
 
 def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
-    told = f"The runs behind each claim are linked into MLflow at {_base(evidence, mlflow_url)}"
+    text = f"The runs behind each claim are linked into MLflow at {_base(evidence, mlflow_url)}"
     if mlflow_url or evidence.results.uri.startswith("http"):
-        return f"{told}."
-    return f"{told}: start it with the command mlflow ui beside mlflow.db."
-
-
-def _missing_texts(evidence: Evidence) -> list[str]:
-    return [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
-
-
-def _run_tables(evidence: Evidence) -> list[Table]:
-    found = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
-    return [table for table in found if table]
+        return f"{text}."
+    return f"{text}: start it with the command mlflow ui beside mlflow.db."
 
 
 def _paper_texts(evidence: Evidence) -> list[str]:
@@ -227,8 +213,6 @@ def _paper_texts(evidence: Evidence) -> list[str]:
 
 
 def _numbers(evidence: Evidence) -> dict[str, bytes]:
-    import pandas as pd
-
     runs = evidence.results.runs
     buffer = io.BytesIO()
     runs.to_parquet(buffer, index=False)
@@ -247,8 +231,8 @@ def _numbers(evidence: Evidence) -> dict[str, bytes]:
 
 
 def _inches(figure: Drawing) -> float:
-    found = re.search(r'width="([\d.]+)pt"', figure.svg)
-    return float(found[1]) / 72 if found else 6.4
+    width = re.search(r'width="([\d.]+)pt"', figure.svg)
+    return float(width[1]) / 72 if width else 6.4
 
 
 def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
@@ -293,15 +277,7 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
 
 
 def report_command(evidence: Evidence, out: str = "report") -> str:
-    """The command line that writes this report.
-
-    Args:
-        evidence: with its question.
-        out: the folder.
-
-    Returns:
-        For a shell in the folder of the ledger.
-    """
+    """The command that writes this report again, for a shell in the folder of the ledger."""
     asked, usual = evidence.question, Question()
     words = ["python", "-m", "analysis.stats", *evidence.results.sweeps]
     if asked.pair:
@@ -315,14 +291,7 @@ def report_command(evidence: Evidence, out: str = "report") -> str:
 
 
 def missing_text(sweeps: Iterable[str]) -> str:
-    """What to do about runs without a result.
-
-    Args:
-        sweeps: that want them.
-
-    Returns:
-        A sentence.
-    """
+    """How to train the runs without a result that these sweeps want."""
     names = " or ".join(f"sweep: {name}" for name in dict.fromkeys(sweeps))
     return (
         f"python -m l2t_ray.sweep FILE, with the file that says {names}, trains the missing ones; with --retry-failed "

@@ -1,4 +1,4 @@
-"""The paragraph on statistics that a paper needs, written from what this report did; its references as BibTeX."""
+"""The paragraph on statistics that a paper needs, written from what this report computed; its references as BibTeX."""
 
 import importlib.metadata
 import re
@@ -26,35 +26,17 @@ COMPUTED_WITH = ("scipy", "numpy", "pandas", "matplotlib")
 
 
 def paragraph(evidence: Evidence) -> str:
-    """What was done, in sentences, with references by name and year.
-
-    Args:
-        evidence: what was found.
-
-    Returns:
-        Plain text; empty without a comparison.
-    """
-    return KEYS.sub(lambda found: f"({'; '.join(PLAIN[key] for key in found[1].split(','))})", _sentences(evidence))
+    """The paragraph as plain text, with references by name and year; empty without a comparison."""
+    return KEYS.sub(lambda keys: f"({'; '.join(PLAIN[key] for key in keys[1].split(','))})", _sentences(evidence))
 
 
 def paragraph_latex(evidence: Evidence) -> str:
-    r"""The same for LaTeX, with `\cite`.
-
-    Args:
-        evidence: what was found.
-
-    Returns:
-        A paragraph; its keys are those of `references`.
-    """
-    return KEYS.sub(lambda found: rf"\cite{{{found[1]}}}", escape_latex(_sentences(evidence))) + "\n"
+    r"""The paragraph for LaTeX, with `\cite` and the keys of `references`."""
+    return KEYS.sub(lambda keys: rf"\cite{{{keys[1]}}}", escape_latex(_sentences(evidence))) + "\n"
 
 
 def references() -> str:
-    """What the paragraph cites, and the method's own paper.
-
-    Returns:
-        BibTeX.
-    """
+    """What the paragraph cites, and the paper of the method itself, as BibTeX."""
     return resources.files("analysis.report").joinpath("references.bib").read_text(encoding="utf-8")
 
 
@@ -82,8 +64,8 @@ def _sentences(evidence: Evidence) -> str:
     if n_missing:
         total = sum(cell.n_wanted for cell in cells)
         states = Counter(gap.outcome for cell in cells for gap in cell.gaps)
-        told = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-        parts.append(f"{n_missing} of these {total} runs have no result ({told}).")
+        reasons = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
+        parts.append(f"{n_missing} of these {total} runs have no result ({reasons}).")
     return " ".join([*parts, f"Computed with {computed_with()}."])
 
 
@@ -92,16 +74,16 @@ def _rule(evidence: Evidence) -> str:
     groups = Counter(evidence.designs[item.declared_by] for item in items if item.decision)
     n_designed = sum(groups.values())
     at = "" if n_designed == len(items) else f" at {asked.alpha:g}"
-    told = f"{at} ({_methods(evidence)})"
+    test = f"{at} ({_methods(evidence)})"
     if not groups:
-        return f"{told}, corrected over {asked.family_text} [holm1979]."
+        return f"{test}, corrected over {asked.family_text} [holm1979]."
     designs = [
         f"{'' if n == len(items) else f'{n} of them '}after {_looks(design)} seeds by a group-sequential design "
         f"declared before the first run, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
         for design, n in groups.items()
     ]
     corrected = f"The p-values, adjusted for the looks, were corrected over {asked.family_text} [holm1979,maurer2013]."
-    return f"{told}, {', and '.join(designs)} [lan1983]. {corrected}"
+    return f"{test}, {', and '.join(designs)} [lan1983]. {corrected}"
 
 
 def _looks(design: Design) -> str:
@@ -136,14 +118,10 @@ def _seeds(cells: list[Cell]) -> str:
 
 
 def _methods(evidence: Evidence) -> str:
-    found = dict.fromkeys(item.test.method for item in evidence.comparisons if item.test.p is not None)
-    return "; ".join(found) or "not enough seeds for a p-value yet"
+    methods = dict.fromkeys(item.test.method for item in evidence.comparisons if item.test.p is not None)
+    return "; ".join(methods) or "not enough seeds for a p-value yet"
 
 
 def computed_with() -> str:
-    """The libraries that computed this report.
-
-    Returns:
-        "scipy 1.17.1, numpy 2.4.6, ..."
-    """
+    """The libraries that computed this report: `scipy 1.17.1, numpy 2.4.6, ...`."""
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in COMPUTED_WITH)

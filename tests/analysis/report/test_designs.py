@@ -1,4 +1,4 @@
-"""What a report says of a declared design: levels, what it spared, its looks."""
+"""What a report says about a declared design: its levels, its looks, and the runs that it spared."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ DESIGN = {"looks": [10, 20, 30], "alpha": 0.05, "futility": 0.1, "compare": ["l2
 
 
 def designed(shift, n, samples, **settings):
-    """The first n of 30 seeds of two methods, and the rest."""
+    """Two methods of 30 seeds: the runs of the first n, and the others."""
     runs = [
         Logged(method=m, samples=samples, seed=i, accuracy=50 + i * 7 % 30 / 10 + shift * (m == "l2t_www"), **settings)
         for m in ("l2t_ww", "l2t_www")
@@ -68,7 +68,7 @@ def test_a_cell_that_a_design_has_decided_is_complete(database):
     assert main([]) == 0
     ufm = [Logged(method="ufm", samples="10", seed=seed, accuracy=40.0 + seed) for seed in range(30)]
     fill(database, "s", ufm, wanted=[*done, *rest], further={"design": DESIGN})
-    assert main(["--compare", "l2t_www", "ufm"]) == 0  # the design has spared them whatever is asked
+    assert main(["--compare", "l2t_www", "ufm"]) == 0  # the design has spared those runs, whatever pair is compared
 
 
 def test_a_design_holds_for_runs_that_another_sweep_wants_too(database, capsys):
@@ -97,7 +97,7 @@ def test_a_manifest_with_an_impossible_design_is_refused(database, capsys):
     assert "s: the manifest's design is impossible: looks must be rising" in capsys.readouterr().err
 
 
-def test_each_sweep_s_design_is_told_of_its_own_cells(database):
+def test_each_sweep_s_design_is_named_for_its_own_cells(database):
     strict = {**DESIGN, "looks": [10, 30], "alpha": 1e-6}
     for sweep, data, design in (("a", "cifar10", DESIGN), ("b", "stl10", strict)):
         done, rest = designed(5, 10, "10", data=data)
@@ -166,7 +166,7 @@ def test_a_cell_before_its_first_look_has_no_verdict_though_others_are_decided(d
     assert "Of these cells, 1 had no test yet, as no look of the design" in paragraph(evidence)
 
 
-def test_a_look_with_too_few_values_is_told_as_such(database):
+def test_a_look_with_too_few_values_is_named_as_such(database):
     done, rest = designed(5, 10, "10")
     lost = [replace(run, accuracy=None, outcome="diverged") if run.seed > 3 else run for run in done]
     later = [replace(run, key="") for run in rest if run.seed < 14]

@@ -1,4 +1,4 @@
-"""The folder of a report: whose files are in it, and the command that names it."""
+"""The folder of a report: which files in it are the report's own, and the command that names it."""
 
 import hashlib
 import html

@@ -40,7 +40,7 @@ def golden(tmp_path_factory):
 
 
 def test_the_stored_ledger_gives_the_stored_report(golden):
-    # where a number or a word is meant to change: PYTHONPATH=. python tests/support/golden.py
+    # after an intended change of a number or a word: python -m tests.support.golden
     assert text_of(golden) == REPORT.read_text(encoding="utf-8")
 
 
@@ -144,7 +144,7 @@ def test_a_browser_opens_the_page_without_an_error_or_a_request(golden, tmp_path
         assert asked == [(golden / "index.html").as_uri()]
         assert browser.console() == []
         assert browser.run("return innerWidth") == width
-        assert browser.run("return document.documentElement.scrollWidth") <= width  # wide tables scroll by themselves
+        assert browser.run("return document.documentElement.scrollWidth") <= width  # a wide table scrolls alone
         loaded = browser.run("return [...document.images].map((image) => image.complete && image.naturalWidth > 0)")
         assert loaded
         assert all(loaded)
@@ -217,7 +217,7 @@ def test_a_trace_of_a_later_seed_is_drawn_and_no_other_runs_files_are_asked_for(
     ],
     ids=["text", "cut off", "another column"],
 )
-def test_a_damaged_trace_is_told_with_its_run(database, content, message):
+def test_a_damaged_trace_is_refused_with_its_run(database, content, message):
     run = Logged(artifacts={"traces.parquet": content})
     with pytest.raises(InputError, match=message) as error:
         report_of(database, [run])
@@ -325,7 +325,7 @@ def test_package_data_is_declared():
 
 @pytest.mark.slow
 def test_an_installed_package_has_templates_and_tables(tmp_path):
-    source = tmp_path / "source"  # a build leaves its traces beside the code
+    source = tmp_path / "source"  # because a build writes files beside the code
     for name in ("analysis", "l2t_ray"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

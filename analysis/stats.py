@@ -1,7 +1,7 @@
-"""The command line of the statistics: finished runs in, tables, tests and figures out.
+"""The command line of the analysis: reads finished runs, prints tables and tests, draws figures and writes a report.
 
 stdout is the product (tables, or JSON with `--json`), stderr the progress. Exit codes: 0 every wanted run has a result;
-1 some have none (they are listed); 2 usage.
+1 some have none (they are listed); 2 wrong usage or an unreachable ledger.
 """
 
 import argparse
@@ -13,18 +13,11 @@ from pathlib import Path
 from l2t_ray.errors import InputError, exit_code
 from l2t_ray.ledger.address import pages
 
-METRIC = "test_accuracy_percent"
+METRIC = "test_accuracy_percent"  # as in analysis.results.runs, whose import would take a second (pandas)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
-
-    Args:
-        argv: arguments, by default the process'.
-
-    Returns:
-        The exit code.
-    """
+    """Runs the command and returns its exit code; `argv` is by default the process' own."""
     arguments = _parser().parse_args(argv)
     return exit_code(lambda: _run(arguments))
 
@@ -59,28 +52,28 @@ def _run(arguments: argparse.Namespace) -> int:
         page = write_report(
             evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=str(arguments.out), figures=figures
         )
-        drawings, last = figures["accuracy"], [f"report: {page}"]
+        drawings, closing = figures["accuracy"], [f"report: {page}"]
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
-        last = []
+        closing = []
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
     figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
-    last = [figure, *last, f"pages: {pages(results.uri)}"]
+    closing = [figure, *closing, f"pages: {pages(results.uri)}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
-        print(*last, sep="\n", file=sys.stderr)
+        print(*closing, sep="\n", file=sys.stderr)
         return code
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
         print(f"note: {notice}")
-    print(*last, sep="\n")
+    print(*closing, sep="\n")
     return code
 
 
 def _check_folder(folder: Path) -> None:
-    # before minutes of work, not after
+    # refuse before the minutes of work, not after them
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
@@ -94,26 +87,31 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.stats", description="Tables, tests and figures of finished runs."
     )
-    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="names; by default every sweep in the ledger")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report there")
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    usual = "else l2t_www l2t_ww; without those two, the last two of the tables"
-    chosen = f"two methods; by default those of a declared design, {usual}"
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=chosen)
-    parser.add_argument("--metric", default=METRIC, help=f"whose last value counts; by default {METRIC}")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="two methods; by default a declared design's, else l2t_www and l2t_ww, else the last two in the tables",
+    )
+    parser.add_argument("--metric", default=METRIC, help=f"metric whose last value counts; by default {METRIC}")
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
     parser.add_argument(
-        "--margin", type=_positive, default=1.0, help="the smallest difference that matters, in points; by default 1"
+        "--margin", type=_positive, default=1.0, help="smallest difference that matters, in points; by default 1"
     )
     parser.add_argument(
         "--family",
         choices=("sweep", "data", "all"),
         default="sweep",
-        help="what p is corrected over, for the pair of methods: all cells of a sweep (default), of a data set, or all",
+        help="correct p of the pair over all cells of a sweep (default), of a data set, or of all sweeps",
     )
-    parser.add_argument("--missing", action="store_true", help="list the runs without a result, and nothing else")
-    parser.add_argument("--tracking-uri", metavar="URI", help="of MLflow; by default MLFLOW_TRACKING_URI or mlflow.db")
-    parser.add_argument("--mlflow-url", metavar="URL", help="of MLflow's pages, for the report's links")
+    parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="of the ledger; by default MLFLOW_TRACKING_URI, else mlflow.db"
+    )
+    parser.add_argument("--mlflow-url", metavar="URL", help="address of MLflow's pages, for the links in the report")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command line of the statistics."""
+"""The command line `python -m analysis.stats`."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def test_json_holds_every_number_and_nothing_else_is_on_stdout(sweep, capsys):
     ]
 
 
-def test_two_methods_may_be_chosen_and_a_wrong_name_is_answered(sweep, capsys):
+def test_two_methods_may_be_chosen_and_a_wrong_name_is_refused(sweep, capsys):
     main(["--compare", "l2t_ww", "scratch", "--json"])
     assert json.loads(capsys.readouterr().out)["comparisons"][0]["b"] == "scratch"
     assert main(["--compare", "l2t_wwww", "scratch"]) == 2
@@ -94,7 +94,7 @@ def test_a_sweep_that_has_just_begun_is_all_missing(database, capsys):
         (["--tracking-uri", "./mlruns"], "must be a database or a server"),
     ],
 )
-def test_bad_input_is_told_and_exits_with_2(sweep, capsys, arguments, message):
+def test_bad_input_is_refused_and_exits_with_2(sweep, capsys, arguments, message):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
@@ -107,7 +107,7 @@ def test_bad_input_is_told_and_exits_with_2(sweep, capsys, arguments, message):
         (["--alpha", "1"], "--alpha: must be between 0 and 1, got 1"),
     ],
 )
-def test_a_number_that_is_none_is_told(capsys, arguments, message):
+def test_an_option_that_is_no_number_or_out_of_range_is_refused(capsys, arguments, message):
     with pytest.raises(SystemExit) as error:
         main(arguments)
     assert error.value.code == 2
@@ -138,7 +138,7 @@ def test_no_missing_run_is_an_empty_list(database, capsys):
 
 
 @pytest.mark.parametrize("uri", ["mlruns", "http://a host/"])
-def test_a_wrong_address_is_told_under_the_name_by_which_it_came(folder, monkeypatch, capsys, uri):
+def test_a_wrong_address_is_refused_under_the_name_of_its_option_or_variable(folder, monkeypatch, capsys, uri):
     assert main(["--tracking-uri", uri]) == 2
     assert capsys.readouterr().err.startswith("--tracking-uri must")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven through chromedriver's own protocol: no further package is needed."""
+"""A headless Chromium, driven by chromedriver's own protocol, so that no further package is needed."""
 
 import contextlib
 import json
@@ -18,13 +18,13 @@ FLAGS = (
 
 
 class Browser:
-    """One window."""
+    """One window of the browser."""
 
     def __init__(self, address: str):
         self.address = address
 
     def ask(self, path: str, **values):
-        """One command of the WebDriver protocol."""
+        """Sends one command of the WebDriver protocol and returns its value."""
         content = json.dumps(values).encode()
         request = urllib.request.Request(f"{self.address}{path}", content, {"Content-Type": "application/json"})
         try:
@@ -34,19 +34,19 @@ class Browser:
             raise AssertionError(f"{path}: {json.load(error)['value']['message']}") from None
 
     def open(self, address: str) -> None:
-        """Loads a page and waits for it."""
+        """Loads a page and waits until it is loaded."""
         self.ask("/url", url=address)
 
     def run(self, script: str):
-        """What a script returns."""
+        """Runs a script and returns its value."""
         return self.ask("/execute/sync", script=script, args=[])
 
     def console(self) -> list[str]:
-        """What the console said."""
+        """The messages on the browser's console."""
         return [f"{line['level']}: {line['message']}" for line in self.ask("/se/log", type="browser")]
 
     def requests(self) -> list[str]:
-        """Every address that was asked for."""
+        """The address of every request that the browser has sent."""
         lines = [json.loads(line["message"])["message"] for line in self.ask("/se/log", type="performance")]
         return [
             line["params"]["request"]["url"] for line in lines if line["method"] == "Network.requestWillBeSent"
@@ -55,7 +55,7 @@ class Browser:
 
 @contextlib.contextmanager
 def chromium(profile, width: int, height: int = 900):
-    """A browser whose window is that wide, also where that is narrower than a desktop's smallest."""
+    """Yields a browser with a window of this width, even one narrower than the smallest desktop window."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The small ledger behind the golden report: stored runs, and the report's files as one text.
+"""The small ledger behind the golden report, and the report's files as one text.
 
 `python -m tests.support.golden` in the checkout writes `tests/fixtures/golden_report.txt` anew.
 """
@@ -24,8 +24,8 @@ COMPUTED = re.compile(r"Computed with scipy [\w.+]+(?:, \w+ [\w.+]+)*")
 
 
 def runs_of(stored: dict) -> tuple[list[Logged], list[Logged]]:
-    """The runs of the stored ledger, and those that are wanted only."""
-    found = []
+    """The finished runs of the stored ledger, and the runs that are only wanted."""
+    runs = []
     for run in stored["runs"]:
         trace = run.pop("trace", None)
         logged = Logged(**run, versions='{"torch": "2.14.1"}')
@@ -34,8 +34,8 @@ def runs_of(stored: dict) -> tuple[list[Logged], list[Logged]]:
             frame = pd.DataFrame(trace, columns=["epoch", "name", "index", "value"])
             frame.astype({"epoch": "int32", "value": "float32"}).to_parquet(buffer, index=False)
             logged.artifacts["traces.parquet"] = buffer.getvalue()
-        found.append(logged)
-    return found, [Logged(**run) for run in stored["wanted"]]
+        runs.append(logged)
+    return runs, [Logged(**run) for run in stored["wanted"]]
 
 
 def fill_golden(database: Path) -> None:
@@ -46,7 +46,7 @@ def fill_golden(database: Path) -> None:
 
 
 def text_of(folder: Path) -> str:
-    """All text files of a report; numbers to ten digits, as processors differ in the last bits; no figures, hashes."""
+    """A report's text files as one text without figures, hashes; ten digits, as processors differ in the last bits."""
     parts = []
     for path in sorted(folder.rglob("*")):
         if path.suffix in {".svg", ".pdf", ".png", ".parquet", ".sha256"} or path.is_dir():

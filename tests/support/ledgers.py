@@ -1,4 +1,4 @@
-"""Ledgers for the tests: MLflow's real schema, filled by SQL (fast) or by MLflow's own client (as the sweep does)."""
+"""Ledgers for tests, in MLflow's real schema: filled by SQL, which is fast, or by MLflow's client, as sweeps do."""
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ VERSIONS = json.dumps({"python": "3.11.0", "torch": "2.14.1"})
 
 @dataclass
 class Logged:
-    """One run as docs/design.md says it lies in the ledger."""
+    """One run as docs/design.md says that the ledger holds it."""
 
     data: str = "cifar10"
     samples: str = "10"
@@ -65,7 +65,7 @@ class Logged:
 
 
 def fill(database: Path, sweep: str, runs: Iterable[Logged], *, manifest=True, wanted=None, further=None) -> None:
-    """Writes a sweep by SQL; `wanted`: runs of the manifest without a result; `further`: its other entries."""
+    """Writes a sweep by SQL; `wanted` are runs of the manifest without a result, `further` its other entries."""
     runs = list(runs)
     artifacts = database.parent / "mlartifacts" / sweep
     with sqlite3.connect(database) as connection:
@@ -112,7 +112,7 @@ def fill(database: Path, sweep: str, runs: Iterable[Logged], *, manifest=True, w
 
 
 def manifest_of(sweep: str, runs: Iterable[Logged], further=None) -> dict:
-    """The manifest.json of docs/design.md."""
+    """The content of manifest.json, as in docs/design.md."""
     items = {
         run.key: {
             "key": run.key, "cell": run.cell, "seed": run.seed, "data": run.data, "samples_per_class":
@@ -124,7 +124,7 @@ def manifest_of(sweep: str, runs: Iterable[Logged], further=None) -> dict:
 
 
 def write_through_mlflow(uri: str, folder: Path, sweep: str, runs: Iterable[Logged]) -> None:
-    """Writes a sweep with MLflow's client alone."""
+    """Writes a sweep with nothing but MLflow's client."""
     from mlflow.entities import Metric, Param
     from mlflow.tracking import MlflowClient
 

@@ -1,4 +1,4 @@
-"""A ledger as the thesis' experiments would have left it: cells of 30 seeds drawn to its printed numbers."""
+"""A ledger as the thesis' experiments would have left it: cells of 30 seeds, drawn to match its printed numbers."""
 
 import numpy as np
 
@@ -9,25 +9,25 @@ IMBALANCED = '{"*": 100, "cat": 10}'
 
 
 def thesis_runs(seed: int = 0, *, exact: bool = True, n_epochs: int = 1, further: int = 0, minority: bool = False):
-    """Runs of Tables 1 to 3, and of Table 4 where asked for.
+    """Runs of Tables 1 to 3, and with `minority` of Table 4.
 
-    `exact`: every cell has the printed mean and half-width, else the expected ones. `n_epochs`: points of each learning
-    curve. `further`: runs of one more cell, to reach a number.
+    `exact`: every cell has the printed mean and half-width, else only in expectation. `n_epochs`: points of each
+    learning curve. `further`: runs of one more cell, to reach a wanted number of runs.
     """
     draws = np.random.default_rng(seed)
-    found = []
+    runs = []
     for cell in load_published():
         if cell.data == MINORITY and not minority:
             continue
         values = draw(cell, draws, exact=exact)
-        found += [_run(cell, number, value, draws, n_epochs) for number, value in enumerate(values)]
+        runs += [_run(cell, number, value, draws, n_epochs) for number, value in enumerate(values)]
     extra = Published(1, "cifar10", "300", "scratch", 40.0, 1.0)
-    found += [_run(extra, number, value, draws, n_epochs) for number, value in enumerate(draws.normal(40, 3, further))]
-    return found
+    runs += [_run(extra, number, value, draws, n_epochs) for number, value in enumerate(draws.normal(40, 3, further))]
+    return runs
 
 
 def draw(cell: Published, draws: np.random.Generator, *, exact: bool) -> list[float]:
-    """Thirty accuracies of a printed cell."""
+    """The accuracies of 30 seeds, drawn for a printed cell."""
     z = draws.normal(size=SEEDS)
     if exact:
         z = (z - z.mean()) / z.std(ddof=1)

@@ -18,8 +18,7 @@ from l2t_ray.errors import InputError, exit_code
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; argv is the process' own by default."""
-    arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+    return exit_code(lambda: _run(_parser().parse_args(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:

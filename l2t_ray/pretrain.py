@@ -21,22 +21,18 @@ EXPERIMENT = "sources"  # in MLflow; a source that a launch trains is recorded i
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Runs the command and returns its exit code; argv is the process' own by default."""
+    return exit_code(lambda: _run(_parser().parse_args(argv)))
 
-    Args:
-        argv: arguments, by default the process'.
 
-    Returns:
-        The exit code.
-    """
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m l2t_ray.pretrain", description="Train a source network.")
     parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting")
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--no-download", action="store_true", help="do not fetch data sets that are not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
-    arguments = parser.parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -14,19 +14,16 @@ from l2t_ray.errors import exit_code, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command.
+    """Runs the command and returns its exit code; argv is the process' own by default."""
+    return exit_code(lambda: _run(_parse(argv)))
 
-    Args:
-        argv: arguments, by default the process'.
 
-    Returns:
-        The exit code.
-    """
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.fleet and not arguments.plan:
         parser.error("--fleet stands with --plan: a launch takes the devices that there are")
-    return exit_code(lambda: _run(arguments))
+    return arguments
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -14,11 +14,11 @@ BINS = 15  # as in the paper
 
 
 class Bins:
-    """The sums that the error needs, batch by batch, on the device.
+    """Adds up, batch by batch and on the device, the sums that the error needs.
 
     Args:
         n_runs: K.
-        device: of the logits to come.
+        device: of the logits.
     """
 
     def __init__(self, n_runs: int, device: torch.device) -> None:
@@ -40,9 +40,5 @@ class Bins:
         self.n_images += len(labels)
 
     def error_percent(self) -> Tensor:
-        """The expected calibration error of each run.
-
-        Returns:
-            Percent, 0 to 100, [K].
-        """
+        """Returns the expected calibration error of each run in percent, 0 to 100, [K]."""
         return 100 * (self.right - self.confidence).abs().sum(1) / self.n_images

@@ -1,4 +1,4 @@
-"""A run's state as a durable file: checksummed, the one before kept, readable without running foreign code.
+"""A run's state as a durable file, with a checksum and the file before it kept; reading it runs no foreign code.
 
 File: 8 bytes of magic, the SHA-256 of the rest (32 bytes), then what `torch.save` wrote.
 """
@@ -18,19 +18,19 @@ import torch
 from l2t_ray.training.storage import File, keep_as, write_whole
 
 MAGIC = b"L2TCKPT1"
-SHARE = 0.02  # of the training time, at most
-READ_TRIES, READ_PAUSE_S = 3, 2.0  # of a store that does not answer
+SHARE = 0.02  # most of the training time that checkpoints may take
+READ_TRIES, READ_PAUSE_S = 3, 2.0  # for a store that does not answer
 _DIGEST_BYTES = 32
 
 State = Mapping[str, Any]
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint file that is not what was written; the one before it, or the beginning, is used instead."""
+    """A checkpoint file differs from what was written; the one before it, or the beginning, is used instead."""
 
 
 def save_state(path: File, state: State) -> None:
-    """Writes a state whole or not at all, and durably; the file that was there stays as `.previous`.
+    """Writes a state whole or not at all, and durably; the old file becomes `.previous`.
 
     Args:
         path: the newest checkpoint's file.
@@ -70,29 +70,22 @@ def load_file(path: File) -> dict[str, Any]:
 
 
 def load_state(path: File) -> dict[str, Any] | None:
-    """The newest whole state: the file's, or else the one's before it.
-
-    Args:
-        path: the newest checkpoint's file.
-
-    Returns:
-        The state, or None where there is no whole one.
-    """
+    """Returns the newest whole state, of the file or of the one before it; None where neither is whole."""
     return next(iter(_whole(path)), None)
 
 
 def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
-    """The newest states of the runs of a pack, in groups that agree in one entry.
+    """Returns the newest states of the runs of a pack, in groups that agree in one entry.
 
     A pack's files are written one after another, so a kill may leave some of them one checkpoint older; and a pack may
     be put together of runs that were in several.
 
     Args:
-        paths: one file a run.
+        paths: one file for each run.
         by: the entry that must agree (the epoch).
 
     Returns:
-        As few groups as loses little: the places of their runs, and one state a run, or None for those without one.
+        Groups, as few as possible: the places of their runs, and one state a run, or None for runs without one.
     """
     choices = [{state[by]: state for state in _whole(path) if by in state} for path in paths]
     left, groups = {place for place, choice in enumerate(choices) if choice}, []
@@ -107,37 +100,26 @@ def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[di
 
 
 def remove_state(path: File) -> None:
-    """Removes a run's checkpoints; there may be none.
-
-    Args:
-        path: the newest checkpoint's file.
-    """
+    """Removes a run's checkpoints; they may be missing."""
     path.unlink(missing_ok=True)
     previous(path).unlink(missing_ok=True)
 
 
 def previous(path: File) -> File:
-    """Where the checkpoint before the newest lies.
-
-    Args:
-        path: the newest checkpoint's file.
-
-    Returns:
-        The path beside it.
-    """
+    """Returns the path of the checkpoint before the newest."""
     return path.with_name(f"{path.name}.previous")
 
 
 def _whole(path: File) -> list[dict[str, Any]]:
-    found = []
+    states = []
     for candidate in (path, previous(path)):
         with contextlib.suppress(FileNotFoundError, DamagedCheckpointError):
-            found.append(_read(candidate))
-    return found
+            states.append(_read(candidate))
+    return states
 
 
 def _read(path: File) -> dict[str, Any]:
-    """A store that does not answer for a moment is asked again: silence is not the absence of a checkpoint."""
+    """Reads a file; asks a silent store again, because its silence does not mean that there is no checkpoint."""
     n_left = READ_TRIES
     while True:
         n_left -= 1
@@ -154,9 +136,9 @@ def _read(path: File) -> dict[str, Any]:
 
 
 class Clock:
-    """When to write a checkpoint: before so many seconds would be lost, and never for more than `SHARE` of the time.
+    """Decides when to write a checkpoint: before more than the interval could be lost, in at most `SHARE` of the time.
 
-    `tick` tells it of every epoch; a `with` block around the writing tells it how long that took.
+    `tick` reports the end of an epoch; a `with` block around the writing measures how long that takes.
     """
 
     def __init__(self, interval_s: float, now: Callable[[], float] = time.monotonic) -> None:
@@ -165,15 +147,11 @@ class Clock:
         self._epoch_s = self._least_s = 0.0
 
     def tick(self) -> None:
-        """An epoch is over."""
+        """Reports that an epoch is over."""
         self._epoch_s, self._ticked = self._now() - self._ticked, self._now()
 
     def is_due(self) -> bool:
-        """Whether, after one more epoch like the last, more than the interval could be lost.
-
-        Returns:
-            False as long as checkpoints would take too much of the time.
-        """
+        """Whether one more epoch would exceed the interval; False while checkpoints take too much of the time."""
         passed_s = self._now() - self._last
         return passed_s >= self._least_s and passed_s + self._epoch_s >= self.interval_s
 
@@ -182,6 +160,6 @@ class Clock:
         self._begun = self._now()
 
     def __exit__(self, *_: object) -> None:
-        """Ends it, and plans the next checkpoint."""
+        """Ends the measurement, and plans the next checkpoint."""
         self._last = self._ticked = self._now()
         self._least_s = (self._last - self._begun) / SHARE

@@ -1,4 +1,4 @@
-"""What is learned in one pack of K runs: its state, one training step, and predictions."""
+"""The learner of one pack of K runs: its state, one training step, and predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,7 +31,7 @@ class Learner:
         runs: settings; they may differ in seeds and scalars alone.
         n_classes: of the data set.
         source: the frozen network, or None; it is moved in place.
-        device: where everything lives.
+        device: of all tensors.
         classes: of the data set, by name, where they are known.
 
     Raises:
@@ -90,7 +90,7 @@ class Learner:
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tells the epoch, counted from 0: what is trained in it, and how fast, is the method's."""
+        """Starts an epoch, counted from 0: the method decides what it trains, and at which rates."""
         first = self.runs[0]
         self.progress = epoch / first.training.epochs
         self.stage: Stage = self.method.stage(self.progress, {**self.method.options, **first.options})
@@ -100,7 +100,7 @@ class Learner:
             self.rates.setdefault(self.stage.rate(name), []).append(name)
 
     def prepare(self, images: Tensor) -> None:
-        """Makes what the method freezes, before the first epoch of a run that is not restored.
+        """Computes the tensors that the method freezes, before the first epoch of a run that is not restored.
 
         Args:
             images: each run's training images without augmentation, normalised, [K, N, 3, 32, 32].
@@ -112,7 +112,7 @@ class Learner:
         self.frozen = self._stack(made)
 
     def step(self, images: Tensor, labels: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Algorithm 1 on one mini-batch of every run.
+        """Takes one step of Algorithm 1 on a mini-batch of every run.
 
         Args:
             images: [B, K*3, 32, 32].
@@ -120,7 +120,7 @@ class Learner:
             lr: alpha, [K].
 
         Returns:
-            L_org before the step and the number of images it had right, [K] each.
+            L_org before the step, and the number of images classified correctly, [K] each.
         """
         source = self._source_features(images)
         if self.pairs is None:
@@ -139,30 +139,23 @@ class Learner:
         return result
 
     def predict(self, images: Tensor) -> Tensor:
-        """Logits [K, B, N] with running statistics.
-
-        Args:
-            images: [B, 3, 32, 32], the same for every run, or [B, K*3, 32, 32].
-
-        Returns:
-            One distribution's logits for each run and image.
-        """
+        """Returns logits [K, B, N] with running statistics; images: common [B, 3, 32, 32] or own [B, K*3, 32, 32]."""
         n_repeats = 3 * self.n_runs // images.shape[1]
         return self.network.predict(self.theta, self.statistics, images.repeat(1, n_repeats, 1, 1))
 
     def finite(self) -> Tensor:
-        """Whether every parameter of each run, trained or frozen, is finite, [K]."""
+        """Returns whether every parameter of each run, trained or frozen, is finite, [K]."""
         held = (*self.theta.values(), *self.phi.values(), *self.frozen.values())
         sums = [p.reshape(self.n_runs, -1).sum(1) for p in held]
         return torch.stack(sums).isfinite().all(0)
 
     def tensors(self) -> list[Tensor]:
-        """Everything that a step changes, in place."""
+        """Returns every tensor that a step changes, in place."""
         groups = [getattr(self, group) for group in (*_TENSORS, "statistics")]
         return [*(tensor for group in groups for tensor in group.values()), self.meta_step]
 
     def state(self, run: int) -> RunState:
-        """One run's tensors, on the CPU, as `restore` takes them."""
+        """Returns one run's tensors, on the CPU, as `restore` takes them."""
         state: RunState = {
             group: {name: p[run].cpu().clone() for name, p in getattr(self, group).items()} for group in _TENSORS
         }
@@ -172,7 +165,7 @@ class Learner:
         return state
 
     def restore(self, states: Sequence[RunState]) -> None:
-        """Continues from what `state` gave, one a run."""
+        """Continues from the states that `state` gave, one for each run."""
         self.frozen = self._stack([state.get("frozen", {}) for state in states])
         for run, state in enumerate(states):
             for group in _TENSORS:
@@ -185,7 +178,7 @@ class Learner:
     def _descend(
         self, images: Tensor, labels: Tensor, lr: Tensor, source: Sequence[Tensor], batch: Batch | None
     ) -> tuple[Tensor, Tensor]:
-        """Step 1: SGD on L_total."""
+        """Takes step 1 of Algorithm 1: SGD on L_total."""
         values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels).mean(1)
@@ -212,7 +205,7 @@ class Learner:
         return loss, n_right
 
     def _forward(self, images: Tensor) -> Values:
-        """Step 1's forward pass, which alone changes the running statistics."""
+        """Runs step 1's forward pass, the only one that changes the running statistics."""
         if not isinstance(self.network, Traced) or not self.network.n_draws:
             return self.network.forward(self.theta, images, statistics=self.statistics)
         shape = images.shape[0], self.network.n_draws
@@ -222,14 +215,14 @@ class Learner:
         )
 
     def _move(self, gradients: Mapping[str, Tensor], lr: Tensor) -> None:
-        """SGD on what the stage trains."""
+        """Applies SGD to the parameters that the stage trains."""
         for rate, names in self.rates.items():
             moved = [n for n in names if self.stage.classification or n in gradients] if rate else []
             theta = {name: self.theta[name] for name in moved}
             sgd_(theta, self.buffers, gradients, lr if rate == 1 else lr * rate, self.momentum, self.weight_decay)
 
     def _seen(self, labels: Tensor, source: Sequence[Tensor]) -> list[MethodBatch]:
-        """What each run's own loss sees, but for the target's outputs."""
+        """Returns each run's batch for the method's own loss, without the target's outputs."""
         source_logits = self._source_logits(source)
         return [
             MethodBatch(
@@ -245,7 +238,7 @@ class Learner:
         ]
 
     def _source_features(self, images: Tensor) -> list[Tensor]:
-        """S^m(x), [B, K, C_m, H_m, W_m]."""
+        """Returns S^m(x), [B, K, C_m, H_m, W_m]."""
         if "source" not in self.method.uses or (self.pairs is None and not has_own_loss(self.method)):
             return []
         n_images = images.shape[0]
@@ -253,11 +246,11 @@ class Learner:
         return [s.unflatten(0, (n_images, self.n_runs)) for s in self._features(flat)]
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """S^m(x) of images [B, 3, 32, 32]."""
+        """Returns S^m(x) of images [B, 3, 32, 32]."""
         return [] if self.source is None else self.source.features(images)
 
     def _source_logits(self, features: Sequence[Tensor]) -> Tensor | None:
-        """The source's logits for the target's classes, [B, K, N], if it has learned all of them."""
+        """Returns the source's logits for the target's classes, [B, K, N]; None if it has not learned all of them."""
         if self.source is None or self.columns is None or not features:
             return None
         last = features[-1]
@@ -285,7 +278,7 @@ class Learner:
 
 
 def _columns(source: Backbone | None, classes: Sequence[str], device: torch.device) -> Tensor | None:
-    """Where the source's logits have the target's classes."""
+    """Returns the places of the target's classes in the source's logits; None if it has not learned all of them."""
     known = source.classes if source is not None else None
     if not known or not classes or not set(classes) <= set(known):
         return None

@@ -1,6 +1,6 @@
-"""The card beside a file of weights: what was trained on what, how well, and whose weights it tells of.
+"""The card beside a file of weights: what was trained on what, how well, and which file of weights it describes.
 
-A card is written before its weights, so that weights without one were never made here; a card alone is no obstacle.
+A card is written before its weights, so that weights without a card come from elsewhere; a card alone blocks nothing.
 """
 
 import json
@@ -19,25 +19,18 @@ Card = Mapping[str, Any]
 
 
 def card_path(out: Path) -> Path:
-    """Where a file of weights has its card.
-
-    Args:
-        out: the weights.
-
-    Returns:
-        The path beside it; `a.pt` and `a.bin` have the same.
-    """
+    """Returns the card's path beside a file of weights; `a.pt` and `a.bin` share one."""
     return out.with_suffix(".json")
 
 
 def check_places(out: Path) -> None:
-    """Refuses, before anything is trained, what could not be written in the end.
+    """Refuses, before anything is trained, a file of weights that could not be written in the end.
 
     Args:
-        out: the weights to come.
+        out: the weights to write.
 
     Raises:
-        InputError: if a folder is in the way, or the card there is of another file of weights.
+        InputError: if a folder is in the way, or the card there describes another file of weights.
     """
     if out.is_dir():
         raise InputError(f"{out}: must be a file of weights, got a folder; {ELSEWHERE}")
@@ -49,17 +42,14 @@ def check_places(out: Path) -> None:
 
 
 def find_card(out: Path, settings: Pretraining) -> Card | None:
-    """The card of weights that are there already.
+    """Returns the card of existing weights; None where there are none.
 
     Args:
         out: the weights.
         settings: of the training that they must come from.
 
-    Returns:
-        The card; None where there are no weights.
-
     Raises:
-        InputError: if there are others, which must not be overwritten.
+        InputError: if the weights are others, which must not be overwritten.
     """
     if not out.exists():
         return None
@@ -72,33 +62,21 @@ def find_card(out: Path, settings: Pretraining) -> Card | None:
     is_its_own = compute_sha256(out) == sha256
     if not is_its_own:
         check_places(out)
-    if found := differences(known, settings.resolved()):
-        raise InputError(f"{out}: holds weights of other settings: {'; '.join(found)}; {REMEDY}")
+    if changed := differences(known, settings.resolved()):
+        raise InputError(f"{out}: holds weights of other settings: {'; '.join(changed)}; {REMEDY}")
     if not is_its_own:
         raise InputError(f"{out}: must hold the weights that {card} describes, got others; {REMEDY}")
     return content
 
 
 def remove_weights(out: Path) -> None:
-    """Removes weights and then their card; there may be none.
-
-    Args:
-        out: the weights.
-    """
+    """Removes weights and then their card; both may be missing."""
     out.unlink(missing_ok=True)
     card_path(out).unlink(missing_ok=True)
 
 
 def told(out: Path, card: Card) -> str:
-    """What a training came to.
-
-    Args:
-        out: the weights.
-        card: of them.
-
-    Returns:
-        One line.
-    """
+    """Returns one line on the result of a training."""
     return (
         f"{out}: {card['test_accuracy_percent']:.2f} % of {card['n_test']} test images of {card['data']} "
         f"({len(card['classes'])} classes) in {card['wall_s']:.0f} s; its card is {card_path(out)}"
@@ -106,7 +84,7 @@ def told(out: Path, card: Card) -> str:
 
 
 def _other_owner(out: Path) -> Path | None:
-    """Other weights whose card lies where these would have theirs; older cards tell of theirs by the digest alone."""
+    """Returns the other weights that the card describes, if any; an older card names them by their digest alone."""
     card = card_path(out)
     try:
         content = json.loads(card.read_bytes())

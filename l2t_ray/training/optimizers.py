@@ -1,4 +1,4 @@
-"""SGD and Adam for K runs at once, each with its own scalars; the rules are torch.optim's."""
+"""SGD and Adam for K runs at once, each with its own scalars; the update rules are torch.optim's."""
 
 from collections.abc import Mapping
 
@@ -67,6 +67,6 @@ def adam_(
 
 
 def zero_moments(phi: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Adam's state before the first step."""
+    """Returns Adam's state before the first step."""
     first = {f"first.{name}": torch.zeros_like(tensor) for name, tensor in phi.items()}
     return first | {f"second.{name}": torch.zeros_like(tensor) for name, tensor in phi.items()}

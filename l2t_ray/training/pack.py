@@ -1,8 +1,7 @@
-"""One pack from start to end: epochs, evaluations, outcomes. No Ray, no MLflow."""
+"""Trains one pack from start to end: epochs, evaluations, outcomes. Uses neither Ray nor MLflow."""
 
 import math
 import resource
-import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -27,46 +26,37 @@ from l2t_ray.training.learner import Learner, RunState
 from l2t_ray.training.traces import Tracer
 
 EVALUATION_BATCH = 500
-FEW_CLASSES = 20  # up to so many, each one's last accuracy is always measured: a ledger's row a class and run
+FEW_CLASSES = 20  # up to so many classes, the last evaluation measures each one: a ledger's row for each run
 Metrics = dict[str, list[tuple[int, float]]]
 OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run came to.
+    """The result of one run."""
 
-    Attributes:
-        key: the run's.
-        status: "finished", or "diverged" when a loss or a parameter was not finite.
-        reason: empty when finished.
-        metrics: (epoch, value) by name, epochs counted from 1.
-        wall_s: seconds of training, all sessions added up; a pack's time is shared evenly among its runs.
-        peak_bytes: the device allocator's peak; on a CPU the process' peak resident set.
-        artifacts: files as base64, by name: `traces.parquet`, where the run asks for one.
-    """
-
-    key: str
-    status: Literal["finished", "diverged"]
-    reason: str
-    metrics: Metrics
-    wall_s: float
-    peak_bytes: int
+    key: str  # the run's
+    status: Literal["finished", "diverged"]  # "diverged" when a loss or a parameter was not finite
+    reason: str  # empty when finished
+    metrics: Metrics  # (epoch, value) by name, epochs counted from 1
+    wall_s: float  # seconds of training, all sessions added up; the runs of a pack share its time evenly
+    peak_bytes: int  # as `peak_bytes` returns it
+    # files as base64, by name: `traces.parquet`, where the run asks for one
     artifacts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, which `spool.Ended.from_json` reads."""
+        """Returns plain JSON values, which `spool.Ended.from_json` reads."""
         return asdict(self)
 
 
 def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
-    """The epochs, counted from 1, after which the run is measured: evenly spread points and the last."""
+    """Returns the epochs, counted from 1, after which a run is measured: evenly spread points and the last."""
     points = (math.ceil(n_epochs * i / (n_evaluations + 1)) for i in range(1, n_evaluations + 1))
     return frozenset(points) | {n_epochs}
 
 
 def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
-    """alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
+    """Returns alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
     return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
 
 
@@ -87,12 +77,12 @@ def train(
         data: the data set, with the runs' classes.
         source: the frozen source network, or None.
         device: where to train.
-        states: what an earlier session's snapshot gave, one a run and all of one epoch, or None.
+        states: snapshots of an earlier session, one for each run and all of one epoch, or None.
         on_epoch: called after every epoch with the number of epochs done and a function that takes a snapshot; an
             exception that it raises ends the training and passes through.
 
     Returns:
-        One outcome a run, in order.
+        An outcome for each run, in order.
     """
     assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
     pack = Pack(runs, data, source, device)
@@ -110,32 +100,29 @@ def train(
 
 
 def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> Outcome:
-    """What a run would come to without a single step: its trace has the values before training.
+    """Returns a run's outcome without a single step: no metrics, and a trace with the values before training.
 
     Args:
         run: the run.
         data: the data set, with the run's classes.
         source: the frozen source network, or None.
-        device: where to look.
-
-    Returns:
-        An outcome without metrics.
+        device: where to compute.
 
     Raises:
-        InputError: if something that is to be traced does not exist.
+        InputError: if the trace asks for something that does not exist.
     """
     return Pack([run], data, source, device).outcomes()[0]
 
 
 class Pack:
-    """The loop's state: the learner, the images on the device, and what has been measured."""
+    """The training of one pack: the learner, the images on the device, and the measurements so far."""
 
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
         allow_tf32(runs[0].training.precision)
         if device.type == "cuda":
-            torch.cuda.empty_cache()  # what the pack before held is not this one's
+            torch.cuda.empty_cache()  # frees the memory of the pack before
             torch.cuda.reset_peak_memory_stats(device)
-            torch.backends.cudnn.benchmark = True  # shapes do not change: let it choose by measurement
+            torch.backends.cudnn.benchmark = True  # shapes do not change, so cuDNN may choose by measurement
         else:
             keep_freed_memory()
         self.runs, self.device, self.data = runs, device, data.to(device)
@@ -153,15 +140,15 @@ class Pack:
             self.judged_images = self.data.train_images[held].transpose(0, 1)  # [M, K, 3, 32, 32]
             self.judged_labels = self.data.train_labels[held[0]]  # class by class: the same for every run
         self.rows = torch.arange(len(runs), device=device)[:, None]
-        written_out = isinstance(self.learner.network, Chain)  # of torch.func's passes no graph has been recorded yet
+        written_out = isinstance(self.learner.network, Chain)  # passes made by torch.func cannot be captured yet
         method = self.learner.method
-        steady = method.capturable and type(method).stage is Method.stage  # the same operations in every epoch
+        steady = method.capturable and type(method).stage is Method.stage  # every epoch has the same operations
         graphs = device.type == "cuda" and steady and written_out
-        itself = weakref.ref(self)  # a circle would hold a card's memory until Python looks for circles
+        itself = weakref.ref(self)  # a cycle would hold the card's memory until the garbage collector runs
 
         def own_step(*given: Tensor) -> tuple[Tensor, ...]:
             pack = itself()
-            assert pack is not None, "who calls holds the pack"
+            assert pack is not None, "the caller holds the pack"
             return pack._step(*given)
 
         self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
@@ -173,14 +160,14 @@ class Pack:
         self.earlier_s, self.started_s = [0.0] * len(runs), time.perf_counter()
 
     def prepare(self) -> None:
-        """What the method makes of the training images before the first epoch."""
+        """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is Method.prepare:
-            return  # no float copy of all images for nothing
+            return  # saves a float copy of all images
         flat = normalize(self.images.flatten(0, 1), self.learner.dtype)
         self.learner.prepare(flat.unflatten(0, self.images.shape[:2]))
 
     def train_epoch(self, epoch: int) -> None:
-        """All batches of one epoch, then the measurements, with one wait for the device."""
+        """Trains on all batches of one epoch, then measures; synchronises with the device once."""
         n_images, batch_size = self.labels.shape[1], self.runs[0].training.batch_size
         draws = [epoch_draws(run.seed, epoch, n_images, run.augment) for run in self.runs]
         order, offsets, flips = (torch.stack(parts).to(self.device) for parts in zip(*draws, strict=True))
@@ -209,7 +196,7 @@ class Pack:
                     self.metrics[k].setdefault(name, []).append((epoch + 1, value))
 
     def snapshot(self) -> list[RunState]:
-        """Each run's state as `restore` takes it; tensors and plain values alone."""
+        """Returns each run's state for `restore`; tensors and plain values alone."""
         return [
             self.learner.state(k)
             | {"key": run.key, "epoch": self.n_done, "metrics": self.metrics[k], "wall_s": wall_s, "reason": reason}
@@ -218,7 +205,7 @@ class Pack:
         ]
 
     def restore(self, states: Sequence[RunState]) -> None:
-        """Continues where `snapshot` was taken."""
+        """Continues from a snapshot."""
         assert [state["key"] for state in states] == [run.key for run in self.runs], "a state belongs to its run"
         assert len({state["epoch"] for state in states}) == 1, "runs of one pack continue from the same epoch"
         self.learner.restore(states)
@@ -229,7 +216,7 @@ class Pack:
         self.earlier_s = [state["wall_s"] for state in states]
 
     def outcomes(self) -> list[Outcome]:
-        """One a run."""
+        """Returns an outcome for each run."""
         peak, ended = peak_bytes(self.device), zip(self.runs, self.reasons, self.metrics, self._wall_s(), strict=True)
         return [
             Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, self.tracer.files(k))
@@ -237,29 +224,29 @@ class Pack:
         ]
 
     def _wall_s(self) -> list[float]:
-        """Each run's seconds: those before, perhaps in another pack, and its share of this session's."""
+        """Returns each run's seconds: those of earlier sessions, and its share of this one's."""
         share_s = (time.perf_counter() - self.started_s) / len(self.runs)
         return [earlier_s + share_s for earlier_s in self.earlier_s]
 
     def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on the images at `rows` [K, B] of each subset, with an epoch's draws; `Learner.step`'s result."""
+        """Trains on the images at `rows` [K, B] of each subset with an epoch's draws; returns as `Learner.step`."""
         images = self.batch(rows, offsets.gather(1, rows[..., None].expand(-1, -1, 2)), flips.gather(1, rows))
         return self.learner.step(images, self.labels[self.rows, rows], lr)
 
     def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
+        """Returns augmented images [B, K*3, 32, 32]; rows, offsets and flips are [K, B, ...]."""
         chosen = self.images[self.rows, rows].flatten(0, 1)
         moved = crop_and_flip(chosen, offsets.flatten(0, 1), flips.flatten(), self.runs[0].augment.crop_padding)
         x: Tensor = normalize(moved, self.learner.dtype).unflatten(0, rows.shape).transpose(0, 1).flatten(1, 2)
         return x.contiguous(memory_format=torch.channels_last)
 
     def evaluate(self, epoch: int) -> dict[str, Tensor]:
-        """Accuracy on test or validation images, calibration error and, in the end or where asked for, by class."""
+        """Measures accuracy on test or validation images, calibration error and, at the end or on request, classes."""
         labels, n_classes = self.judged_labels, len(self.data.classes)
         right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)
         for start in range(0, len(labels), EVALUATION_BATCH):
             images = normalize(self.judged_images[start : start + EVALUATION_BATCH], self.learner.dtype)
-            images = images.flatten(1, -3)  # validation images are each run's own: [B, K*3, 32, 32]
+            images = images.flatten(1, -3)  # each run has its own validation images: [B, K*3, 32, 32]
             batch = labels[start : start + EVALUATION_BATCH]
             logits = self.learner.predict(images.contiguous(memory_format=torch.channels_last))
             right.index_add_(1, batch, (logits.argmax(-1) == batch).to(right.dtype))
@@ -274,15 +261,7 @@ class Pack:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """How much memory training has taken at most.
-
-    Args:
-        device: where.
-
-    Returns:
-        The device allocator's peak; on a CPU the process' peak resident set.
-    """
+    """Returns the device allocator's peak; on a CPU the process' peak resident set."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    unit_bytes = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Training a source network; on a CPU it continues bitwise from a checkpoint.
+"""Trains a source network; on a CPU it continues bitwise from a checkpoint.
 
 The recipe is the published networks': SGD, the rate times 0.1 at half and three quarters of the epochs, batch 128.
 """
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import models
-from l2t_ray.config import Source
 from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.data.load import DataSet
 from l2t_ray.data.streams import stream
@@ -26,37 +25,21 @@ from l2t_ray.training.pack import EVALUATION_BATCH, evaluation_epochs
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
 DECAY = 0.1
-EVALUATIONS = 10  # on the way; the last epoch is always one
-
-
+EVALUATIONS = 10  # during training; the last epoch always has one
 Metrics = dict[str, list[tuple[int, float]]]
 
 
 @dataclass
 class Progress:
-    """A training so far, as the checkpoint keeps it.
+    """A training so far, as its checkpoint stores it."""
 
-    Attributes:
-        epoch: how many are done.
-        metrics: (epoch, value) by name, epochs counted from 1.
-        wall_s: seconds of training, all sessions added up.
-    """
-
-    epoch: int = 0
-    metrics: Metrics = field(default_factory=dict)
-    wall_s: float = 0.0
+    epoch: int = 0  # epochs done
+    metrics: Metrics = field(default_factory=dict)  # (epoch, value) by name, epochs counted from 1
+    wall_s: float = 0.0  # seconds of training, all sessions added up
 
 
 def learning_rate(settings: SourceTraining, epoch: int) -> float:
-    """The rate in an epoch counted from 0.
-
-    Args:
-        settings: of the training.
-        epoch: less than their epochs.
-
-    Returns:
-        lr times 0.1 for every milestone that has passed.
-    """
+    """Returns the rate in an epoch counted from 0: lr times 0.1 for every milestone that has passed."""
     return float(settings.lr * DECAY ** sum(epoch >= share * settings.epochs for share in settings.milestones))
 
 
@@ -68,12 +51,12 @@ def train_source(
     checkpoint: Path,
     on_epoch: Callable[[Progress], None],
 ) -> tuple[models.Backbone, Progress]:
-    """Trains a source network, from its checkpoint on where there is one of the same settings.
+    """Trains a source network, or continues from its checkpoint if that has the same settings.
 
     Args:
         settings: all of them.
         data: the data set they name.
-        device: where to train; the data are there too.
+        device: where to train.
         checkpoint: written after every epoch; it stays.
         on_epoch: called after every epoch, once its checkpoint is on disk.
 
@@ -129,9 +112,8 @@ def train_source(
 
 
 def _start(network: models.Backbone, settings: SourceNetwork) -> None:
-    """Takes over everything but the classifier from other weights, and what they were trained on."""
-    names = ("arch", "width", "weights", "sha256")
-    before = models.load_source(Source(**{name: getattr(settings, name) for name in names}))
+    """Copies everything but the classifier from other weights, and the history of what they were trained on."""
+    before = models.load_source(settings)
     state = {name: tensor for name, tensor in before.state_dict().items() if not name.startswith("fc.")}
     network.load_state_dict(state, strict=False)
     network.history = before.history or ({"data": "unknown", "sha256": settings.sha256},)
@@ -145,7 +127,7 @@ def _train_epoch(
     labels: Tensor,
     epoch: int,
 ) -> dict[str, float]:
-    """All batches of an epoch, with one wait for the device at the end."""
+    """Trains on all batches of an epoch and returns its measurements; synchronises with the device once, at the end."""
     n_images, device = len(labels), images.device
     draws = epoch_draws(settings.seed, epoch, n_images, settings.augment)
     order, offsets, flips = (tensor.to(device) for tensor in draws)
@@ -168,19 +150,16 @@ def _train_epoch(
 
 @torch.no_grad()
 def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: Tensor) -> float:
-    """How many images a network classifies right, with running statistics.
+    """Returns the percentage of images that a network classifies correctly, with running statistics.
 
     Args:
         network: left in eval mode.
         images: uint8 [N, 3, 32, 32], on its device.
         labels: int64 [N].
-
-    Returns:
-        Percent of N.
     """
     network.eval()
     n_right = torch.zeros((), device=images.device)
-    for some, wanted in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-        x = normalize(some, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
-        n_right += (network(x).argmax(1) == wanted).sum()
+    for batch, batch_labels in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        x = normalize(batch, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+        n_right += (network(x).argmax(1) == batch_labels).sum()
     return 100 * float(n_right) / len(labels)

@@ -8,47 +8,40 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, NonNegative, Positive, Source
-from l2t_ray.registry import Arch
+from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
 
 
 def _weights_file(out: str) -> str:
     if Path(out).suffix.lower() == ".json":
-        raise ValueError("must have another suffix than .json, such as .pt: its card lies there")
+        raise ValueError("must have another suffix than .json, such as .pt: its card has that name")
     return out
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class SourceNetwork(Frozen):
-    """What is trained: a source's settings without its weights."""
+class SourceNetwork(Source):
+    """What is trained: a source's settings; `weights` are those that the training starts from."""
 
-    arch: Arch = Field(Source().arch, description="the network")
-    width: Positive = Field(1.0, description="factor on the channels")
     weights: str | None = Field(None, description="file of weights to start from, but for the classifier")
     sha256: str | None = Field(None, description="content of that file; filled in when the settings are read")
     train: str | None = Field(None, description="file that trains those weights, first, where they are missing")
 
 
 class SourceData(Data):
-    """Which images; all of them, if not said otherwise."""
+    """Which images; all of them by default."""
 
     samples_per_class: Count | dict[str, Count] | None = Field(  # type: ignore[assignment]  # `load_data` takes None
         None, description="as a run's; all of them, if not said otherwise"
     )
-    validation_per_class: None = None  # a source is measured on the test set
+    validation_per_class: None = None  # a source is always measured on the test set
 
 
-class SourceTraining(Frozen):
+class SourceTraining(Training):
     """How it is trained."""
 
-    epochs: Count = Field(200, description="passes over the training images")
-    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images of a step")
     lr: Positive = Field(0.1, description="at the first epoch")
     milestones: tuple[Share, ...] = Field((0.5, 0.75), description="shares of the epochs after which lr falls tenfold")
-    momentum: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="of SGD")
-    weight_decay: NonNegative = Field(1e-4, description="of SGD")
     precision: Literal["float32", "tf32", "bf16", "float64"] = Field("float32", description="as a run's")
 
 
@@ -65,11 +58,7 @@ class Pretraining(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of all that is random")
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting that can change the result, as plain JSON values.
-
-        Returns:
-            Nested dictionaries without the places of files.
-        """
+        """Returns every setting that can change the result, nested, as plain JSON values; no places of files."""
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
@@ -85,22 +74,8 @@ class Pretraining(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:KEY_DIGITS]
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Settings in which two trainings differ.
-
-    Args:
-        one: nested settings.
-        other: nested settings.
-        prefix: of their dotted names.
-
-    Returns:
-        A text for each: `training.epochs is 20, not 30`.
-    """
-    found = []
-    for name in sorted({*one, *other}):
-        here, there = one.get(name), other.get(name)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            found += differences(here, there, f"{prefix}{name}.")
-        elif here != there:
-            found.append(f"{prefix}{name} is {here}, not {there}")
-    return found
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Returns the settings in which two trainings differ, each as "training.epochs is 20, not 30"."""
+    here, there = flat(one), flat(other)
+    names = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    return [f"{name} is {here.get(name)}, not {there.get(name)}" for name in names]

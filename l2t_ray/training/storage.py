@@ -1,7 +1,7 @@
-"""Where checkpoints lie: a folder that all machines see, or an object store (`s3://`, `gs://`) through pyarrow.
+"""Where checkpoints are stored: a folder that all machines see, or an object store (`s3://`, `gs://`) through pyarrow.
 
-`Remote` has of pathlib's `Path` what a checkpoint needs, so that code for the one is code for the other. Credentials
-come from the environment or the machine's role, never from the address.
+`Remote` has the methods of pathlib's `Path` that a checkpoint needs, so that one code serves both. Credentials come
+from the environment or the machine's role, never from the address.
 """
 
 import functools
@@ -18,15 +18,10 @@ SCHEMES = ("s3", "gs")
 
 @dataclass(frozen=True)
 class Remote:
-    """A file, or the common beginning of names of files, in an object store.
+    """A file in an object store, or the prefix that the names of a folder's files share."""
 
-    Attributes:
-        address: of the store's root: scheme, bucket, options (`s3://bucket?region=eu-central-1`).
-        place: bucket and name, as the store knows them.
-    """
-
-    address: str
-    place: PurePosixPath
+    address: str  # of the store's root: scheme, bucket, options (`s3://bucket?region=eu-central-1`)
+    place: PurePosixPath  # bucket and name, as the store knows them
 
     def __truediv__(self, name: str) -> "Remote":
         return Remote(self.address, self.place / name)
@@ -36,36 +31,21 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """The last part of its path."""
         return self.place.name
 
     def with_name(self, name: str) -> "Remote":
-        """The file beside this one.
-
-        Args:
-            name: its last part.
-
-        Returns:
-            A file that may not exist.
-        """
+        """Returns the file of that name beside this one; it may not exist."""
         return Remote(self.address, self.place.with_name(name))
 
     def read_bytes(self) -> bytes:
-        """All of its content.
-
-        Returns:
-            Its bytes.
-        """
+        """Returns the file's content."""
         with self._store.open_input_file(str(self.place)) as stream:
             content: bytes = stream.read()
             return content
 
     def write_bytes(self, content: bytes) -> None:
-        """Puts a whole object, durable when this returns; readers see the old one or the new.
-
-        Args:
-            content: all of its bytes.
-        """
+        """Writes a whole object, durable when this returns; readers see the old one or the new."""
         with self._store.open_output_stream(str(self.place)) as stream:
             stream.write(content)
 
@@ -73,23 +53,23 @@ class Remote:
         """Copies this file over the one of another name beside it, within the store.
 
         Args:
-            name: its last part.
+            name: the other's last part.
 
         Raises:
-            FileNotFoundError: if this one is not there.
+            FileNotFoundError: if this file does not exist.
         """
         if not self._store.get_file_info(str(self.place)).is_file:
             raise FileNotFoundError(str(self))
         self._store.copy_file(str(self.place), str(self.place.with_name(name)))
 
     def unlink(self, *, missing_ok: bool = False) -> None:
-        """Removes it.
+        """Removes the file.
 
         Args:
             missing_ok: whether it may be missing.
 
         Raises:
-            FileNotFoundError: if it is, and may not.
+            FileNotFoundError: if it is missing, and may not be.
         """
         try:
             self._store.delete_file(str(self.place))
@@ -106,14 +86,14 @@ File: TypeAlias = Path | Remote
 
 
 def storage(text: str) -> File:
-    """The place that `execution.storage` names.
+    """Returns the folder that `execution.storage` names.
 
     Args:
         text: a folder from the working folder, `s3://bucket/prefix` or `gs://bucket/prefix`, with pyarrow's options
             after a question mark.
 
     Returns:
-        A folder, absolute where it is one of a disk.
+        A local folder as an absolute path, or a `Remote`.
 
     Raises:
         InputError: if it has another scheme, no bucket, or credentials.
@@ -122,35 +102,28 @@ def storage(text: str) -> File:
     if not separator:
         return Path(text).resolve()
     parts = urlsplit(text)
-    law = "execution.storage must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
+    rule = "execution.storage must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"
     if scheme not in SCHEMES:
-        raise InputError(f"{law}, got the scheme {scheme!r}; mount it, or use one of these")
+        raise InputError(f"{rule}, got the scheme {scheme!r}; mount it, or use one of these")
     if "@" in parts.netloc or "secret" in parts.query.lower():
-        raise InputError(f"{law} without a password; give it by the environment (AWS_ACCESS_KEY_ID, ...) or a role")
+        raise InputError(f"{rule} without a password; give it by the environment (AWS_ACCESS_KEY_ID, ...) or a role")
     if not parts.netloc:
-        raise InputError(f"{law}, got no bucket; name one")
+        raise InputError(f"{rule}, got no bucket; name one")
     query = f"?{parts.query}" if parts.query else ""
     place = Remote(f"{scheme}://{parts.netloc}{query}", PurePosixPath(parts.netloc + parts.path))
     try:
         _store(place.address)
     except ValueError as error:
-        told = str(error).splitlines()[0]
-        raise InputError(f"{law}, got options that pyarrow does not take: {told}; correct them") from error
-    except OSError as error:  # it asks the store where the bucket is
-        told = str(error).splitlines()[0]
-        raise InputError(f"{law}, got none that answers: {told}; name its ?region=, or check the network") from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{rule}, got options that pyarrow does not take: {reason}; correct them") from error
+    except OSError as error:  # pyarrow asks the store for the bucket's region
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{rule}, got none that answers: {reason}; name its ?region=, or check the network") from error
     return place
 
 
 def address(place: File) -> str:
-    """The text from which `storage` makes the same place on another machine.
-
-    Args:
-        place: of `storage`, or below.
-
-    Returns:
-        A path or an address with its options.
-    """
+    """Returns the text from which `storage` makes the same place on another machine."""
     if isinstance(place, Path):
         return str(place)
     _, question, options = place.address.partition("?")
@@ -158,29 +131,17 @@ def address(place: File) -> str:
 
 
 def files(folder: File) -> list[File]:
-    """The files directly in a folder.
-
-    Args:
-        folder: that may be missing.
-
-    Returns:
-        In no order.
-    """
+    """Returns the files directly in a folder, in no order; none where the folder is missing."""
     if isinstance(folder, Path):
         return [path for path in folder.glob("*") if path.is_file()]
     from pyarrow.fs import FileSelector
 
-    found = _store(folder.address).get_file_info(FileSelector(str(folder.place), allow_not_found=True))
-    return [folder / info.base_name for info in found if info.is_file]
+    infos = _store(folder.address).get_file_info(FileSelector(str(folder.place), allow_not_found=True))
+    return [folder / info.base_name for info in infos if info.is_file]
 
 
 def keep_as(file: File, name: str) -> None:
-    """Keeps a file's content under another name beside it; in a store it stays under its own too.
-
-    Args:
-        file: that is about to be written anew.
-        name: whose content is replaced.
-    """
+    """Moves a file to another name beside it, replacing that one; in an object store copies it instead."""
     if isinstance(file, Path):
         file.replace(file.with_name(name))
     else:
@@ -188,12 +149,7 @@ def keep_as(file: File, name: str) -> None:
 
 
 def write_whole(file: File, content: bytes) -> None:
-    """Writes a file so that a reader sees the old content or the new, and that a power cut takes neither.
-
-    Args:
-        file: to create or replace.
-        content: all of its bytes.
-    """
+    """Writes a file so that a reader sees the old content or the new, and a power cut destroys neither."""
     if isinstance(file, Path):
         write_atomic(file, content)
     else:

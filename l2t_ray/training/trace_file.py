@@ -1,4 +1,4 @@
-"""The artifact `traces.parquet`, in the form that `analysis.results.traces` reads; two of one run can be merged."""
+"""The artifact `traces.parquet`, as `analysis.results.traces` reads it; two files of one run can be merged."""
 
 import base64
 import io
@@ -10,15 +10,12 @@ Column = tuple[str, str]  # name and index, "" for a scalar
 
 
 def encode(columns: Sequence[Column], epochs: Sequence[int], values: Any) -> dict[str, str]:
-    """A run's trace as an artifact.
+    """Returns a run's trace as an artifact: the file's content as base64, by its name.
 
     Args:
         columns: what was traced.
         epochs: when, rising; 0 is before training.
         values: float32 [columns, epochs], a tensor or an array.
-
-    Returns:
-        The file's content as base64, by its name.
     """
     import numpy as np
     import pyarrow as pa
@@ -34,15 +31,7 @@ def encode(columns: Sequence[Column], epochs: Sequence[int], values: Any) -> dic
 
 
 def merge(older: bytes, newer: bytes) -> bytes:
-    """Both of a run's traces in one.
-
-    Args:
-        older: a file.
-        newer: another; where both have a value, this one's stays.
-
-    Returns:
-        A file.
-    """
+    """Returns both traces of a run as one file; where both have a column, the newer one's counts."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
@@ -57,7 +46,7 @@ def _write(table: Any) -> bytes:
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
-    encoding = {"value": "BYTE_STREAM_SPLIT"}  # neighbours in time share their leading bytes
+    encoding = {"value": "BYTE_STREAM_SPLIT"}  # consecutive values share their leading bytes
     dictionary = ["epoch", "name", "index"]
     pq.write_table(table, buffer, compression="zstd", use_dictionary=dictionary, column_encoding=encoding)
     return buffer.getvalue()

@@ -79,7 +79,7 @@ def test_a_kill_after_the_weights_leaves_no_checkpoint_for_ever(launch):
 @pytest.mark.parametrize("out", ["weights/x.json", "weights/x.JSON"])
 def test_weights_are_not_written_where_their_card_lies(launch, capsys, out):
     assert launch("--set", f"out={out}") == 2
-    told = "out must have another suffix than .json, such as .pt: its card lies there, got"
+    told = "out must have another suffix than .json, such as .pt: its card has that name, got"
     assert told in capsys.readouterr().err
     assert not Path("weights").exists()
 

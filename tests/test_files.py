@@ -4,7 +4,6 @@ import errno
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,24 +12,29 @@ from l2t_ray.errors import InputError
 from l2t_ray.files import Lock
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from l2t_ray.files import Lock
 with Lock(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
+
+
+def spawn(code, path):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 @pytest.fixture
 def holder(tmp_path):
     path = tmp_path / "it's a sweep" / "lock"
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    process = spawn(HOLD, path)
     assert process.stdout.readline() == "held\n"
     yield path, process
     process.kill()
-    process.wait()
-    process.stdout.close()
+    process.communicate()
 
 
 def test_a_second_holder_is_refused_and_told_who_the_first_is(holder):
@@ -65,17 +69,15 @@ def test_a_look_at_the_lock_does_not_refuse_a_launch(tmp_path):
         "print('go', flush=True)\n"
         "while True: Lock(Path(sys.argv[1])).holder()"
     )
-    looking = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    looking = spawn(code, path)
     try:
-        looking.stdout.readline()
-        end = time.monotonic() + 1
-        while time.monotonic() < end:
+        assert looking.stdout.readline() == "go\n"
+        for _ in range(200):
             with Lock(path):
                 pass
     finally:
         looking.kill()
-        looking.wait()
-        looking.stdout.close()
+        looking.communicate()
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -103,10 +105,13 @@ def test_ctrl_c_ends_the_waiting(holder):
     def interrupt(name):
         raise KeyboardInterrupt
 
-    before = len([*Path("/proc/self/fd").iterdir()])
+    def n_open():
+        return sum(entry.resolve() == path.resolve() for entry in Path("/proc/self/fd").iterdir())
+
+    assert n_open() == 0
     with pytest.raises(KeyboardInterrupt), Lock(path, on_wait=interrupt):
         pass
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert n_open() == 0
 
 
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):

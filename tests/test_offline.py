@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -17,6 +18,7 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
 from l2t_ray.sweepfile.read import read_sweep
 from tests.support.launches import BOOM
+from tests.support.marks import LONG
 
 pytestmark = [
     # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
@@ -48,14 +50,14 @@ WITHOUT = "import sys; sys.modules.update(ray=None, mlflow=None, optuna=None); f
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("away.yaml").write_text(FILE)
 
 
-def test_what_was_trained_without_ray_and_mlflow_is_finished_by_the_next_launch(capsys):
+@LONG
+def test_what_was_trained_without_ray_and_mlflow_is_finished_by_the_next_launch(capsys, template):
     code = WITHOUT + "sys.exit(main(['away.yaml', '--pack', '2', '--part', '1/2']))"
     command = [sys.executable, "-W", "error::ImportWarning", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     assert "2 results wait in" in done.stdout  # the first and the third of three
     assert offline.main(["away.yaml"]) == 0
@@ -64,6 +66,7 @@ def test_what_was_trained_without_ray_and_mlflow_is_finished_by_the_next_launch(
     assert len(waiting) == 3
     assert {record.tags["pack"] for record in waiting.values()} == {"1", "2"}
 
+    shutil.copy(template, ".")
     assert sweep.main(["away.yaml"]) == 0
     told = capsys.readouterr().err
     assert "3 results of an earlier launch are written" in told

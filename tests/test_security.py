@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -72,7 +71,9 @@ def test_nothing_foreign_is_unpickled_evaluated_extracted_or_given_to_a_shell():
                 assert words["weights_only"] is True, place
             if name == "pickle.loads":
                 pickles.append(str(path.relative_to(ROOT)))
-    assert pickles == ["l2t_ray/launch/cluster/callback.py"]  # what Tune in this process wrote a moment before: a worker's error
+    assert pickles == [
+        "l2t_ray/launch/cluster/callback.py"
+    ]  # what Tune in this process wrote a moment before: a worker's error
 
 
 class Evil:
@@ -143,7 +144,8 @@ def test_the_token_is_for_its_owner_alone(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE"])
 def test_a_launch_sets_what_ray_reads_unless_the_user_has(name, tmp_path):
-    code = f"import os; from l2t_ray.launch.cluster import connection; connection.prepare_environment(); print(os.environ[{name!r}])"
+    code = "import os; from l2t_ray.launch.cluster.connection import prepare_environment; prepare_environment()"
+    code += f"; print(os.environ[{name!r}])"
 
     def told(**settings):
         environment = {key: value for key, value in os.environ.items() if key != name}
@@ -221,15 +223,21 @@ def test_tune_sends_no_key_of_the_environment_to_workers(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
     """The password of the ledger's address and a key in the environment, through a sweep of which one run fails."""
     psycopg = pytest.importorskip("psycopg", reason="needs psycopg")
-    folder, logs = tmp_path / "work", Path(f"/tmp/l2t-s{os.getpid()}")
+    folder = tmp_path / "work"
     folder.mkdir()
     (folder / "tiny.yaml").write_text(SWEEP)
     (folder / "mine.py").write_text(BOOM)
     # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
-    with tempfile.TemporaryDirectory() as server, postgres(server) as uri:
+    with (
+        tempfile.TemporaryDirectory() as server,
+        tempfile.TemporaryDirectory(prefix="l2t-s", dir="/tmp") as short,  # Ray's sockets have long names
+        postgres(server) as uri,
+    ):
+        logs = Path(short)
         assert PLANTED[0] in uri
         environment = {
             **os.environ,
@@ -238,14 +246,13 @@ def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
             "RAY_TMPDIR": str(logs),
             "PYTHONPATH": str(ROOT),
         }
-        logs.mkdir()
         launched = subprocess.run(
             [sys.executable, "-m", "l2t_ray.sweep", "tiny.yaml"],
             cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=1000,
             check=False,
         )
         reported = subprocess.run(
@@ -254,7 +261,7 @@ def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=1000,
             check=False,
         )
         assert launched.returncode == 1, launched.stderr  # one run failed, and its reason names the address
@@ -265,24 +272,10 @@ def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
             assert len(tables) > 20
             for (table,) in tables:
                 texts[table] = str(connection.execute(f'SELECT * FROM "{table}"').fetchall())
+        for path in [*folder.rglob("*"), *logs.rglob("*")]:
+            if path.is_file() and not path.is_symlink() and path.name != "mine.py":
+                texts[str(path)] = path.read_bytes().decode(errors="replace")
     assert "cannot reach" in texts["tags"]
-    for path in [*folder.rglob("*"), *logs.rglob("*")]:
-        if path.is_file() and not path.is_symlink() and path.name != "mine.py":
-            texts[str(path)] = path.read_bytes().decode(errors="replace")
     assert any("session" in name for name in texts)  # Ray's own logs are among them
     told = [name for name, text in texts.items() if any(secret in text for secret in PLANTED)]
     assert told == []
-
-
-def test_a_file_of_a_billion_runs_is_refused_at_once_with_the_count(tmp_path):
-    path = tmp_path / "huge.yaml"
-    path.write_text(
-        "sweep: huge\ngrid:\n  - data: {name: digits, samples_per_class: [1, 2]}\n"
-        "    method: [scratch]\n    seed: {from: 0, to: 499999999}\n"
-    )
-    begun = time.process_time()
-    from l2t_ray.sweepfile.read import read_sweep
-
-    with pytest.raises(InputError, match="must have at most 1,000,000 runs, got 1,000,000,000"):
-        read_sweep(path)
-    assert time.process_time() - begun < 5

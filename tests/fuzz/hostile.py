@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 
 FACTOR = int(os.environ.get("L2T_FUZZ", "1"))
@@ -27,7 +27,6 @@ def inputs(n):
         derandomize=FACTOR == 1,
         database=None,
         deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 

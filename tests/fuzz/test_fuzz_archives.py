@@ -17,7 +17,6 @@ from l2t_ray import models, sweep
 from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
 from l2t_ray.launch import session
-from l2t_ray.ledger.ledger import Ledger
 from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
@@ -43,7 +42,7 @@ def image_bytes(dice, kind):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, template):
     """A folder with a tar of 12 images, weights, and an empty ledger."""
     folder, dice = tmp_path_factory.mktemp("made"), random.Random(0)
     with tarfile.open(folder / "images.tar", "w") as tar:
@@ -54,12 +53,10 @@ def made(tmp_path_factory):
             member = tarfile.TarInfo(f"{split}/{title}/{number}.{kind.lower()}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
-    network = models.resnet(20, 0.125, 10)
+    network = models.ResNet(20, 0.125, 10)
     models.initialise(network, stream(0, "init"))
     torch.save({"state_dict": network.state_dict()}, folder / "net.pt")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
-        Ledger("images", folder=folder).open()
+    shutil.copy(template, folder)
     return folder
 
 
@@ -68,7 +65,6 @@ def folder(made, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     monkeypatch.chdir(copy)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     @contextlib.contextmanager
     def ends_here(*_, **__):

@@ -27,12 +27,12 @@ grid:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, template):
     """A folder with a ledger of five finished runs and one in the spool."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
-        patched.delenv("MLFLOW_TRACKING_URI", raising=False)
+        shutil.copy(template, folder)
         Path("kept.yaml").write_text(FILE)
         wanted = read_sweep(Path("kept.yaml"))
         ledger = Ledger("kept")

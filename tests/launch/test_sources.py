@@ -17,16 +17,16 @@ from l2t_ray.pretrain import main as pretrain
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.sweepfile.source_file import read_pretraining
 from l2t_ray.training.source_settings import Pretraining
-from tests.support.launches import OF_MLFLOW, OF_RAY, call
+from tests.support.launches import OF_RAY, call
+from tests.support.marks import LONG
 from tests.support.small_source import SOURCE, TAUGHT
 
-pytestmark = OF_MLFLOW + OF_RAY
+pytestmark = [*OF_RAY, LONG]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     write()
     return tmp_path
 
@@ -209,8 +209,9 @@ def test_a_sources_key_is_its_settings_and_not_where_it_is_written():
     assert one.model_copy(update={"seed": 1}).key != one.key
 
 
-def test_no_run_is_trained_under_a_key_that_is_provisional(folder, monkeypatch):
+def test_no_run_is_trained_under_a_key_that_is_provisional(folder, template, monkeypatch):
     """The weights are gone again when the launch reads the file anew."""
+    shutil.copy(template, folder)
     monkeypatch.setattr("l2t_ray.launch.cluster.sources.train_sources", lambda *_, **__: None)
     code, out, err = command()
     assert (code, out) == (2, "")

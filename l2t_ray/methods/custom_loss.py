@@ -1,4 +1,4 @@
-"""What a method says beyond its features' matching: against a run and its source, and its own loss' gradients."""
+"""The checks of a method against a run and its source, and the gradients of a method's own loss."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from l2t_ray.models import Backbone
 
 
 def check(method: Method, run: Run, source: Backbone | None, classes: Sequence[str]) -> None:
-    """What a method says against a run's settings and its source.
+    """Refuses a run's settings, or its source, where the method cannot train with them.
 
     Args:
         method: the run's.
@@ -24,42 +24,38 @@ def check(method: Method, run: Run, source: Backbone | None, classes: Sequence[s
     Raises:
         InputError: with a line for each problem.
     """
-    problems = [f"{setting} {told}" for setting, told in method.laws(run)]
-    if source is not None and (told := method.refuse(run, source, classes)):
-        problems.append(f"{run.source.weights or 'source.weights'}: source.weights {told}")
+    problems = [f"{setting} {problem}" for setting, problem in method.laws(run)]
+    if source is not None and (problem := method.refuse(run, source, classes)):
+        problems.append(f"{run.source.weights or 'source.weights'}: source.weights {problem}")
     if problems:
         raise InputError(problems)
 
 
 def check_names(method: Method, network: Iterable[str], extra: Iterable[str]) -> None:
-    """Refuses parameters of a method's own under the names of the network's, which they would replace.
+    """Refuses a method's own parameters under names of the network's, which they would replace.
 
     Args:
         method: the run's.
         network: names of the target's parameters.
-        extra: names that `extra_parameters` gave.
+        extra: names of `extra_parameters`.
 
     Raises:
         InputError: if a name is in both.
     """
     if taken := sorted({*network} & {*extra}):
-        law = "extra_parameters must not have names of the target's own"
-        raise InputError(f"{method.name}: {law}, got {', '.join(taken)}; choose others")
+        rule = "extra_parameters must not have names of the target's own"
+        raise InputError(f"{method.name}: {rule}, got {', '.join(taken)}; choose others")
 
 
 def check_scalar(method: Method, loss: object) -> None:
-    """Refuses a loss that is no single number.
-
-    Args:
-        method: the run's.
-        loss: what `loss` gave.
+    """Refuses a loss that is no scalar tensor.
 
     Raises:
-        InputError: if it is no tensor without axes.
+        InputError: if it is not.
     """
     if not isinstance(loss, Tensor) or loss.dim():
-        told = f"one of shape {[*loss.shape]}" if isinstance(loss, Tensor) else repr(loss)
-        raise InputError(f"{method.name}: loss must return a scalar tensor or None, got {told}; take its mean or sum")
+        shown = f"one of shape {[*loss.shape]}" if isinstance(loss, Tensor) else repr(loss)
+        raise InputError(f"{method.name}: loss must return a scalar tensor or None, got {shown}; take its mean or sum")
 
 
 def has_own_loss(method: Method) -> bool:
@@ -76,13 +72,13 @@ def own_gradients(
     features: Sequence[Tensor],
     logits: Tensor,
 ) -> tuple[list[Tensor | None], Tensor | None, dict[str, Tensor]]:
-    """The gradients of beta times a method's loss.
+    """Returns the gradients of beta times a method's loss.
 
     Args:
         method: one with a loss.
         runs: K.
         beta: [K].
-        batches: what each run's loss sees; the target's features and logits are put in here.
+        batches: each run's, to which the target's features and logits are added here.
         extra: the method's trained parameters, [K, ...].
         features: T^n(x), [B, K*C_n, H, W].
         logits: [K, B, N].
@@ -105,7 +101,7 @@ def own_gradients(
                 total = beta[k] * loss + (0 if total is None else total)
         if total is None:
             return [None] * len(features), None, {}
-        found = torch.autograd.grad(total, [*leaves, logit_leaf, *own.values()], allow_unused=True)
-    named = zip(own, found[len(leaves) + 1 :], strict=True)
+        gradients = torch.autograd.grad(total, [*leaves, logit_leaf, *own.values()], allow_unused=True)
+    named = zip(own, gradients[len(leaves) + 1 :], strict=True)
     by_name = {name: gradient for name, gradient in named if gradient is not None}
-    return list(found[: len(leaves)]), found[len(leaves)], by_name
+    return list(gradients[: len(leaves)]), gradients[len(leaves)], by_name

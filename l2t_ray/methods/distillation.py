@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 class Distillation(Method):
     """(1 - alpha) L_org + alpha t^2 KL(source || target), both softened by the temperature t (their section 2).
 
-    The paper weighs the soft targets' term "considerably" more and names temperatures from 2 to 20; 4 and 0.9 are the
-    values most used since (Zagoruyko and Komodakis 2017, section 4).
+    The paper gives the soft targets' term "considerably" more weight and names temperatures from 2 to 20; 4 and 0.9 are
+    the values most used since (Zagoruyko and Komodakis 2017, section 4).
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The temperature is positive, alpha a share."""
+        """Checks that the temperature is positive and alpha from 0 to 1."""
         yield from within(run, "temperature", 0, or_equal=False)
         yield from within(run, "alpha", 0, 1)
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
-        """Source and target must share their classes."""
+        """Checks that the source knows the target's classes."""
         return classes_not_shared(self.name, source, classes)
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
-        """What turns L_org into the weighted sum."""
+        """Returns what turns L_org into the weighted sum."""
         from torch.nn import functional as F
 
-        assert batch.source_logits is not None  # `refuse` has seen to it
+        assert batch.source_logits is not None  # `refuse` has checked it
         t, alpha = number(options, "temperature"), number(options, "alpha")
         ours, theirs = ((z / t).log_softmax(1) for z in (batch.logits, batch.source_logits))
         soft = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
@@ -45,23 +45,14 @@ class Distillation(Method):
 
 
 def classes_not_shared(method: str, source: Backbone, classes: Sequence[str]) -> str | None:
-    """The law of methods that read the source's logits.
-
-    Args:
-        method: its name.
-        source: the network, with the classes that its file tells.
-        classes: the target's.
-
-    Returns:
-        What is wrong, or None.
-    """
+    """Returns why a method cannot read the source's logits for the target's classes; None where it can."""
     remedy = "train a source on these classes with python -m l2t_ray.pretrain, or take another method"
     if source.classes is None:
-        return f"must tell its classes for {method}, got a file of weights without them; {remedy}"
+        return f"must name its classes for {method}, got a file of weights without them; {remedy}"
     missing = [name for name in classes if name not in source.classes]
     if missing:
-        told = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        return f"must have learned the target's classes for {method}, got a source without {told}; {remedy}"
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        return f"must have learned the target's classes for {method}, got a source without {shown}; {remedy}"
     return None
 
 

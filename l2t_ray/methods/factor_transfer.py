@@ -1,7 +1,8 @@
 """Factor transfer (Kim, Park and Kwak, NeurIPS 2018, arXiv 1802.04977).
 
-A paraphraser, an autoencoder of the source's last maps, is trained without labels and frozen; its code is the source's
-factor. A translator, trained with the target, makes the target's factor, and the two factors are made alike.
+A paraphraser, an autoencoder of the source's last maps, is trained without labels and then frozen; its code is the
+source's factor. A translator, trained with the target, computes the target's factor. The loss makes the two factors
+alike.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 class FactorTransfer(Method):
     """beta times the mean over entries of |F_T / |F_T| - F_S / |F_S||^p (their eq. 3 and 4).
 
-    p is 1 by default as in the paper's experiments, or 2. The paraphrase rate 0.5 gives the factor half the source's
-    channels; beta 500 and the paraphraser's rate 0.1 are the authors' code's, whose six epochs of CIFAR-10 are 2,346
-    steps.
+    p is 1 by default as in the paper's experiments, or 2. With the paraphrase rate 0.5 the factor has half the source's
+    channels. beta 500 and the paraphraser's rate 0.1 come from the authors' code, which trains the paraphraser for six
+    epochs of CIFAR-10, 2,346 steps.
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """P is 1 or 2; steps and rates are positive."""
+        """Checks that p is 1 or 2, and the bounds of steps and rates."""
         if run.options["p"] not in {1, 2}:
             yield "options.p", f"must be 1 (L1) or 2 (L2), got {run.options['p']}; correct it"
         for name in ("paraphrase_rate", "paraphraser_lr", "paraphraser_steps"):
@@ -39,7 +40,7 @@ class FactorTransfer(Method):
         yield from within(run, "beta", 0)
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
-        """The translator: three convolutions from the target's channels to the factor's."""
+        """Draws the translator: three convolutions from the target's channels to the factor's."""
         from l2t_ray.methods.paraphraser import draw_convolutions
 
         m, n = _levels(shapes.source_sizes, shapes.target_sizes)
@@ -54,7 +55,7 @@ class FactorTransfer(Method):
         features: Callable[[Tensor], list[Tensor]],
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Trains the paraphraser on the run's images; its encoder is kept."""
+        """Trains the paraphraser on the run's images and returns its encoder."""
         import torch
 
         from l2t_ray.methods.paraphraser import draw_convolutions, train_paraphraser
@@ -64,13 +65,13 @@ class FactorTransfer(Method):
         n_factors = _n_factors(n_channels, run.options)
         drawn = draw_convolutions("encoder", [n_channels, n_channels, n_factors, n_factors], generator)
         drawn |= draw_convolutions("decoder", [n_factors, n_factors, n_channels, n_channels], generator)
-        batches = [features(some)[m] for some in images.split(run.training.batch_size)]
+        batches = [features(part)[m] for part in images.split(run.training.batch_size)]
         weights = {name: p.to(images.device, images.dtype) for name, p in drawn.items()}
         trained = train_paraphraser(weights, torch.cat(batches), run.training.batch_size, run.options, generator)
         return {name: p for name, p in trained.items() if name.startswith("encoder.")}
 
     def loss(self, extra: Tensors, batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
-        """The distance of the normalised factors."""
+        """Returns the weighted distance of the normalised factors."""
         import torch
 
         from l2t_ray.methods.paraphraser import encode, factor
@@ -84,7 +85,7 @@ class FactorTransfer(Method):
 
 
 def _levels(source_sizes: Iterable[int], target_sizes: Iterable[int]) -> tuple[int, int]:
-    """The last pair of levels of equal size."""
+    """Returns the last pair of levels of equal size."""
     return resolve_pairs("one_to_one", [*source_sizes], [*target_sizes])[-1]
 
 

@@ -20,29 +20,26 @@ NETWORKS = frozenset({"what", "where", "which"})
 
 @dataclass(frozen=True)
 class FeatureMatching(Method):
-    """L_org + beta L_wfm (thesis eq. 6), whose weights come from the meta-networks that are named.
-
-    Attributes:
-        networks: which of "what" (f), "where" (g), "which" (h) are learned by Algorithm 1; none for fixed weights.
-    """
+    """L_org + beta L_wfm (thesis eq. 6), with weights that are fixed or learned by meta-networks."""
 
     capturable: bool = True
+    # which of "what" (f), "where" (g), "which" (h) Algorithm 1 learns; none for fixed weights
     networks: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.networks <= NETWORKS or type(self).loss is not Method.loss:
-            law = f"{self.name}: a FeatureMatching must have networks of {', '.join(sorted(NETWORKS))} and no loss"
-            raise TypeError(f"{law} of its own; subclass Method for one")
+            rule = f"{self.name}: a FeatureMatching must have networks of {', '.join(sorted(NETWORKS))} and no loss"
+            raise TypeError(f"{rule} of its own; subclass Method for one")
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
-        """The pairs of a run and their channels."""
+        """Returns the pairs of a run and their channels."""
         from l2t_ray.methods.matching import Matching
 
         pairs = resolve_pairs(run.transfer.pairs, shapes.source_sizes, shapes.target_sizes)
         return Matching(pairs, shapes.source_channels, shapes.target_channels)
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
-        """The projections r_theta."""
+        """Draws the projections r_theta."""
         from l2t_ray.methods.matching import initial_projections
 
         return initial_projections(self.matching(run, shapes), generator)

@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 class Finetune(Method):
     """The target starts as the source, with a new classifier, and is trained on L_org.
 
-    `rate` is the copied layers' learning rate as a factor of `training.lr`: 1 trains all alike, as the paper's
-    fine-tuned networks; 0 keeps them as they are, as its frozen ones.
+    `rate` is the copied layers' learning rate as a factor of `training.lr`: at 1 all layers train alike, as in the
+    paper's fine-tuned networks; at 0 the copied layers do not change, as in its frozen ones.
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The target is of the source's architecture, the rate not negative."""
+        """Checks that the target has the source's architecture, and that the rate is not negative."""
         yield from same_architecture(run)
         yield from within(run, "rate", 0)
 
     def start(
         self, run: Run, network: TargetNetwork, source: Backbone | None
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """The source's weights and running statistics, but for the classifier."""
+        """Returns the source's weights and running statistics without the classifier."""
         assert source is not None
         theta, statistics = network.values_of(source)
         return {name: p for name, p in theta.items() if not name.startswith("fc.")}, statistics
 
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
-        """The classifier at the full rate, all else at `rate` of it."""
+        """Trains the classifier at the full rate, all else at `rate` of it."""
         return Stage(rates={"": number(options, "rate"), "fc.": 1.0})
 
 
@@ -51,13 +51,13 @@ class IntermediateFinetune(Finetune):
     """
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
-        """The source's file tells of a training on at least two data sets, one after the other."""
+        """Checks that the source was trained on at least two data sets, one after the other."""
         contents = [part.get("sha256") or (part.get("data"), part.get("classes")) for part in source.history]
         if any(one != other for one, other in itertools.pairwise(contents)):
             return None
-        told = " then ".join(str(part.get("data")) for part in source.history) or "a file of weights that tells of none"
+        seen = " then ".join(str(part.get("data")) for part in source.history) or "a file of weights that names none"
         return (
-            f"must have been trained on two data sets in turn for {self.name}, got {told}; train it on with "
+            f"must have been trained on two data sets in turn for {self.name}, got {seen}; train it on with "
             "python -m l2t_ray.pretrain and `source: {weights: FILE}` in its settings, or take finetune"
         )
 

@@ -1,4 +1,4 @@
-"""Hint training (Romero et al., FitNets, ICLR 2015, arXiv 1412.6550): one hint layer, two stages."""
+"""Hint training (FitNets: Romero et al., ICLR 2015, arXiv 1412.6550): one hint layer, two stages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from l2t_ray.models import Backbone
 
-MIDDLE = -1  # of the pairs of levels of equal size
+MIDDLE = -1  # stands for the middle pair of levels of equal size
 
 
 @dataclass(frozen=True)
@@ -30,45 +30,42 @@ class Hint(Method):
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The guided level exists and is at least as large as the hint; stage 2 has an epoch."""
-        yield from within(run, "hint_share", 0, 1 - 1 / run.training.epochs)  # where the last epoch begins
+        """Checks that the guided level exists and is no smaller than the hint, and that stage 2 has an epoch."""
+        yield from within(run, "hint_share", 0, 1 - 1 / run.training.epochs)  # at most the last epoch's beginning
         yield from within(run, "temperature", 0, or_equal=False)
         for name in ("lambda_first", "lambda_last"):
             yield from within(run, name, 0)
         m, n = run.options["source_level"], run.options["target_level"]
         for name, level, arch in (("source_level", m, run.source.arch), ("target_level", n, run.target.arch)):
             if not MIDDLE <= int(level) < len(SIZES[arch]):
-                law = f"must be a level of {arch}, 0 to {len(SIZES[arch]) - 1}, or -1 for the middle, got {level}"
-                yield f"options.{name}", f"{law}; correct it"
+                rule = f"must be a level of {arch}, 0 to {len(SIZES[arch]) - 1}, or -1 for the middle, got {level}"
+                yield f"options.{name}", f"{rule}; correct it"
                 return
         hint, guided = levels(run.options, SIZES[run.source.arch], SIZES[run.target.arch])
         sizes = SIZES[run.source.arch][hint], SIZES[run.target.arch][guided]
         if sizes[0] > sizes[1]:
-            law = f"must be a level of at least the hint's {sizes[0]} pixels, got level {guided} of {sizes[1]}"
-            yield "options.target_level", f"{law}; name a lower one, or a higher options.source_level"
+            rule = f"must be a level of at least the hint's {sizes[0]} pixels, got level {guided} of {sizes[1]}"
+            yield "options.target_level", f"{rule}; name a lower one, or a higher options.source_level"
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
-        """With `distil`, source and target must share their classes."""
+        """Checks, with `distil`, that the source knows the target's classes."""
         return classes_not_shared("hint with options.distil", source, classes) if run.options["distil"] else None
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
-        """The regressor: a convolution without padding whose kernel brings the guided maps to the hint's size."""
-        import torch
+        """Draws the regressor: a convolution without padding whose kernel brings the guided maps to the hint's size."""
+        from l2t_ray.methods.paraphraser import draw_convolution
 
         hint, guided = levels(run.options, shapes.source_sizes, shapes.target_sizes)
         kernel = shapes.target_sizes[guided] - shapes.source_sizes[hint] + 1
         n_inputs, n_outputs = shapes.target_channels[guided], shapes.source_channels[hint]
-        bound = (n_inputs * kernel * kernel) ** -0.5  # torch.nn.Conv2d's
-        weight = torch.rand(n_outputs, n_inputs, kernel, kernel, generator=generator)
-        bias = torch.rand(n_outputs, generator=generator)
-        return {"hint.weight": weight.mul_(2 * bound).sub_(bound), "hint.bias": bias.mul_(2 * bound).sub_(bound)}
+        return draw_convolution("hint", n_inputs, n_outputs, kernel, generator)
 
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
-        """First the hint alone, then everything but the regressor."""
+        """Trains the hint alone at first, then everything but the regressor."""
         return Stage(classification=0.0) if is_first(progress, options) else Stage(rates={"hint.": 0.0})
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
-        """Stage 1: the regression; stage 2: the softened cross-entropy, or nothing."""
+        """Returns the regression in stage 1; in stage 2 the softened cross-entropy, or None."""
         from torch.nn import functional as F
 
         if is_first(batch.progress, options):
@@ -78,7 +75,7 @@ class Hint(Method):
             return (batch.source[hint] - predicted).square().mean() / 2
         if not options["distil"]:
             return None
-        assert batch.source_logits is not None  # `refuse` has seen to it
+        assert batch.source_logits is not None  # `refuse` has checked it
         t, share = number(options, "temperature"), number(options, "hint_share")
         over = (batch.progress - share) / (1 - share)
         lambda_ = number(options, "lambda_first") * (1 - over) + number(options, "lambda_last") * over
@@ -92,7 +89,7 @@ def is_first(progress: float, options: Mapping[str, Scalar]) -> bool:
 
 
 def levels(options: Mapping[str, Scalar], source_sizes: Sequence[int], target_sizes: Sequence[int]) -> tuple[int, int]:
-    """The hint's and the guided level: the middle of the pairs of equal size, unless options say otherwise."""
+    """Returns the hint's and the guided level: the middle pair of equal size, unless options name others."""
     pairs = resolve_pairs("one_to_one", source_sizes, target_sizes)
     hint, guided = pairs[len(pairs) // 2]
     m, n = int(options["source_level"]), int(options["target_level"])

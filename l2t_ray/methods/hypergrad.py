@@ -14,7 +14,7 @@ method.md, section 9, is the case mu = kappa = 0. At t = 0 only the middle term 
 | --- | --- |
 | theta_t, q_t | theta, buffers |
 | alpha, mu, kappa, s | Inner.alpha, .momentum, .weight_decay, .scale, [K] each |
-| E, V, dE | `l2t_ray.matching` |
+| E, V, dE | `l2t_ray.methods.matching` |
 """
 
 from collections.abc import Mapping
@@ -31,36 +31,22 @@ from l2t_ray.models.target import Adjoints, Network, Tensors, Values
 
 @dataclass(frozen=True)
 class Inner:
-    """The look-ahead's rule.
+    """The look-ahead's update rule."""
 
-    Attributes:
-        alpha: learning rate, [K].
-        scale: factor of L_wfm, [K].
-        momentum: [K], or None for plain gradient steps.
-        weight_decay: [K], or None for plain gradient steps.
-    """
-
-    alpha: Tensor
-    scale: Tensor
-    momentum: Tensor | None = None
-    weight_decay: Tensor | None = None
+    alpha: Tensor  # learning rate, [K]
+    scale: Tensor  # factor of L_wfm, [K]
+    momentum: Tensor | None = None  # [K], or None for plain gradient steps
+    weight_decay: Tensor | None = None  # [K], or None for plain gradient steps
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch of every run.
+    """One mini-batch of every run."""
 
-    Attributes:
-        images: [B, K*3, 32, 32].
-        labels: [K, B].
-        targets: S by target level (`matching.resize_sources`).
-        pixel_weights: V by target level (`meta.pixel_weights`).
-    """
-
-    images: Tensor
-    labels: Tensor
-    targets: Mapping[int, Tensor]
-    pixel_weights: Mapping[int, Tensor]
+    images: Tensor  # [B, K*3, 32, 32]
+    labels: Tensor  # [K, B]
+    targets: Mapping[int, Tensor]  # S by target level (`matching.resize_sources`)
+    pixel_weights: Mapping[int, Tensor]  # V by target level (`meta.pixel_weights`)
 
 
 @dataclass
@@ -72,14 +58,14 @@ class _Step:
 
 
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """The gradient [K, B, N] of each run's mean cross-entropy at its logits, for labels [K, B]."""
+    """Returns the gradient [K, B, N] of each run's mean cross-entropy at its logits, for labels [K, B]."""
     gradient = logits.softmax(-1)
     gradient.scatter_add_(-1, labels[..., None], -torch.ones_like(gradient[..., :1]))
     return gradient.div_(logits.shape[1])
 
 
 def logit_tangent(logits: Tensor, direction: Tensor) -> Tensor:
-    """The derivative of `logit_gradient` along a direction of the logits."""
+    """Returns the derivative of `logit_gradient` along a direction of the logits."""
     p = logits.softmax(-1)
     weighted = p * direction
     return (weighted - p * weighted.sum(-1, keepdim=True)) / logits.shape[1]
@@ -94,19 +80,19 @@ def distance_gradient(
     inner: Inner,
     n_steps: int,
 ) -> dict[int, Tensor]:
-    """The gradient of L_org(theta_{T+1}) with respect to the weights of the distances.
+    """Returns the gradient of L_org(theta_{T+1}) with respect to the weights of the distances.
 
     Args:
         network: the target.
-        pairs: what is matched.
+        pairs: the matched levels.
         theta: theta_0, network and projections; left untouched.
-        buffers: momentum at theta_0; read with `inner.momentum` alone.
+        buffers: momentum at theta_0; read only where `inner.momentum` is given.
         batch: images, labels, S and V.
-        inner: the look-ahead's rule.
+        inner: the look-ahead's update rule.
         n_steps: T.
 
     Returns:
-        By target level the sum over t of E dE, [B, K*C_n, H, W]: `meta.phi_gradient` takes it on to phi.
+        By target level the sum over t of E dE, [B, K*C_n, H, W], from which `meta.phi_gradient` computes phi's.
     """
     pixel_weights = {n: v * per_channel(inner.scale, v) for n, v in batch.pixel_weights.items()}
     steps: list[_Step] = []
@@ -171,7 +157,7 @@ def distance_gradient(
 
 
 def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) -> tuple[dict[str, Tensor], Tensors]:
-    """theta_{t+1} and q_{t+1}; the gradients are overwritten."""
+    """Returns theta_{t+1} and q_{t+1}; overwrites the gradients."""
     down = -inner.alpha
     if inner.momentum is None or inner.weight_decay is None:
         moved = {
@@ -189,7 +175,7 @@ def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) ->
 
 
 def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
-    """C - alpha a."""
+    """Returns c - alpha a."""
     down = -inner.alpha
     if c is None:
         return {name: tensor * per_run(down, tensor) for name, tensor in a.items()}
@@ -199,7 +185,7 @@ def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
 def _retreat(
     a: dict[str, Tensor], c: dict[str, Tensor], products: Tensors, inner: Inner
 ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """A + kappa c + H c and mu c, in place."""
+    """Returns a + kappa c + H c and mu c, in place."""
     for name, product in products.items():
         a[name].add_(product)
     if inner.momentum is None or inner.weight_decay is None:

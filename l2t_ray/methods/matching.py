@@ -1,7 +1,7 @@
 """Feature matching: the pairs P, the projections r_theta, the distances D and the loss L_wfm (thesis eq. 4, 5 and 7).
 
-The source levels that one target level is matched with are laid side by side on the channel axis, so a level takes
-one 1 x 1 convolution and one difference, not three.
+The source levels that are matched with one target level are laid side by side on the channel axis, so each target
+level takes one 1 x 1 convolution and one difference instead of one for each pair.
 
 | symbol | code | meaning, for the target level n |
 | --- | --- | --- |
@@ -23,17 +23,11 @@ from l2t_ray.models.convolutions import convolve, convolve_transposed, kernel_gr
 
 @dataclass(frozen=True)
 class Matching:
-    """Which source levels teach which target levels, and their channels.
+    """Which source levels teach which target levels, and their channels."""
 
-    Attributes:
-        pairs: (m, n) in order.
-        source_channels: channels of S^m.
-        target_channels: channels of T^n.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    source_channels: tuple[int, ...]
-    target_channels: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]  # (m, n), in order
+    source_channels: tuple[int, ...]  # of S^m
+    target_channels: tuple[int, ...]  # of T^n
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -42,24 +36,24 @@ class Matching:
 
     @property
     def n_levels(self) -> int:
-        """How many levels of the target a forward pass for L_wfm needs."""
+        """How many levels of the target L_wfm needs."""
         return self.levels[-1] + 1
 
     def sources_of(self, level: int) -> tuple[int, ...]:
-        """The source levels m matched with the target level n."""
+        """Returns the source levels m matched with the target level n."""
         return tuple(m for m, n in self.pairs if n == level)
 
     def targets_of(self, source: int) -> tuple[int, ...]:
-        """The target levels n matched with the source level m."""
+        """Returns the target levels n matched with the source level m."""
         return tuple(n for m, n in self.pairs if m == source)
 
     def channels(self, level: int) -> int:
-        """C_n."""
+        """Returns C_n."""
         return sum(self.source_channels[m] for m in self.sources_of(level))
 
 
 def initial_projections(matching: Matching, generator: torch.Generator) -> dict[str, Tensor]:
-    """r_theta for one run, each pair drawn as torch.nn.Conv2d draws it: uniform within 1 / sqrt(inputs).
+    """Draws r_theta for one run, each pair as torch.nn.Conv2d does: uniform within 1 / sqrt(inputs).
 
     Args:
         matching: the pairs.
@@ -79,7 +73,7 @@ def initial_projections(matching: Matching, generator: torch.Generator) -> dict[
 
 
 def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequence[int]) -> dict[int, Tensor]:
-    """S by target level: every S^m resized bilinearly to the level's size and laid side by side.
+    """Returns S by target level: every S^m resized bilinearly to the level's size, laid side by side.
 
     Args:
         matching: the pairs.
@@ -105,7 +99,7 @@ def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequen
 def differences(
     matching: Matching, theta: Mapping[str, Tensor], features: Sequence[Tensor], targets: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
-    """E by target level, [B, K*C_n, H, W], from T^n(x) [B, K*T_n, H, W]."""
+    """Returns E by target level, [B, K*C_n, H, W], from T^n(x) [B, K*T_n, H, W]."""
     result = {}
     for n in matching.levels:
         weight, bias = theta[f"project.{n}.weight"], theta[f"project.{n}.bias"].flatten()
@@ -121,7 +115,7 @@ def backward(
     differences: Mapping[int, Tensor],
     pixel_weights: Mapping[int, Tensor],
 ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-    """The gradients of L_wfm at the features and at the projections.
+    """Returns the gradients of L_wfm at the features and at the projections.
 
     Returns:
         By level the gradient at T^n(x) or None; by name the gradients at r_theta.
@@ -144,7 +138,7 @@ def tangent(
     features: Sequence[Tensor],
     feature_tangents: Sequence[Tensor],
 ) -> dict[int, Tensor]:
-    """DE by target level along a direction of theta; the derivative of D is 2 E dE."""
+    """Returns dE by target level along a direction of theta; the derivative of D is 2 E dE."""
     result = {}
     for n in matching.levels:
         weight, dbias = direction[f"project.{n}.weight"], direction[f"project.{n}.bias"].flatten()
@@ -163,7 +157,7 @@ def backward_tangent(
     difference_tangents: Mapping[int, Tensor],
     pixel_weights: Mapping[int, Tensor],
 ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-    """The derivative of `backward`'s result along a direction of theta."""
+    """Returns the derivative of `backward`'s result along a direction of theta."""
     at_features: list[Tensor | None] = [None] * len(features)
     at_theta = {}
     for n in matching.levels:

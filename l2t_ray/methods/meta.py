@@ -20,26 +20,21 @@ from torch.nn import functional as F
 from l2t_ray.methods.matching import Matching
 
 GRID = 3  # h gives gamma on a 3 x 3 grid
-GAMMA_ONE = math.log(math.e - 1)  # softplus of it is 1: l2t_www starts as l2t_ww
+GAMMA_ONE = math.log(math.e - 1)  # its softplus is 1, so that l2t_www starts as l2t_ww
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights of one batch, by target level.
+    """The weights of one batch, by target level."""
 
-    Attributes:
-        channels: lambda omega, [B, K*C_n].
-        grids: gamma's grid, [B, K*C_n, 3, 3], or None where gamma = 1.
-    """
-
-    channels: dict[int, Tensor]
-    grids: dict[int, Tensor] | None
+    channels: dict[int, Tensor]  # lambda omega, [B, K*C_n]
+    grids: dict[int, Tensor] | None  # gamma's grid, [B, K*C_n, 3, 3], or None where gamma = 1
 
 
 def initial_phi(
     matching: Matching, networks: frozenset[str], sizes: Sequence[int], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Phi for one run: f zero, g torch.nn.Linear's draw with bias 1 (published code), h such that gamma = 1.
+    """Returns phi for one run: f zero, g torch.nn.Linear's draw with bias 1 (published code), h such that gamma = 1.
 
     Args:
         matching: the pairs.
@@ -68,7 +63,7 @@ def initial_phi(
 
 
 def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tensor]) -> Weights:
-    """omega, lambda and gamma of a batch; without phi, omega = 1 / C and lambda = gamma = 1 (ufm).
+    """Returns omega, lambda and gamma of a batch; without phi, omega = 1 / C and lambda = gamma = 1 (ufm).
 
     Args:
         matching: the pairs.
@@ -104,14 +99,14 @@ def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tens
 
 
 def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
-    """V by target level: 2 lambda omega gamma / (B H W), [B, K*C_n, H, W], or [B, K*C_n, 1, 1] where gamma = 1.
+    """Returns V = 2 lambda omega gamma / (B H W) by target level, without gradient.
 
     Args:
-        weights: what `weigh` gave.
+        weights: what `weigh` returned.
         sizes: H = W of each target level.
 
     Returns:
-        V, without gradient.
+        [B, K*C_n, H, W] each, or [B, K*C_n, 1, 1] where gamma = 1.
     """
     result = {}
     for n, per_channel in weights.channels.items():
@@ -127,13 +122,13 @@ def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
 def phi_gradient(
     phi: Mapping[str, Tensor], weights: Weights, at_distances: Mapping[int, Tensor], scale: Tensor
 ) -> dict[str, Tensor]:
-    """The gradient at phi, from sums over the look-ahead's steps of the distances' derivatives.
+    """Returns the gradient at phi, from sums over the look-ahead's steps of the distances' derivatives.
 
     L_wfm is linear in the weights, so the outer loss depends on phi through sum V dD / 2 alone.
 
     Args:
         phi: parameters that require a gradient.
-        weights: what `weigh` gave for them.
+        weights: what `weigh` returned for them.
         at_distances: by target level the sum over steps of E dE, [B, K*C_n, H, W].
         scale: factor of L_wfm inside the look-ahead, [K].
 
@@ -158,6 +153,6 @@ def phi_gradient(
 
 
 def _lay_side_by_side(matching: Matching, by_pair: Mapping[tuple[int, int], Tensor]) -> dict[int, Tensor]:
-    """[B, K, C_m, ...] by pair as [B, K*C_n, ...] by target level."""
+    """Returns [B, K, C_m, ...] by pair as [B, K*C_n, ...] by target level."""
     sides = {n: [by_pair[m, n] for m in matching.sources_of(n)] for n in matching.levels}
     return {n: torch.cat(parts, dim=2).flatten(1, 2) for n, parts in sides.items()}

@@ -1,6 +1,6 @@
-"""What a method has to provide (docs/methods.md): a small frozen object, everything with a default.
+"""What a method provides (docs/methods.md): a small frozen object; everything has a default.
 
-Reading a sweep file asks a method for its settings alone, so torch is imported where it computes.
+A sweep file's reader asks a method for its settings alone, so torch is imported where it computes.
 """
 
 from __future__ import annotations
@@ -24,61 +24,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shapes:
-    """What a method may size its parameters by.
+    """The sizes on which a method's parameters may depend."""
 
-    Attributes:
-        source_channels: channels of S^m(x); empty without a source.
-        source_sizes: H = W of S^m(x).
-        target_channels: channels of T^n(x).
-        target_sizes: H = W of T^n(x).
-        n_classes: classes of the data set.
-    """
-
-    source_channels: tuple[int, ...]
-    source_sizes: tuple[int, ...]
-    target_channels: tuple[int, ...]
-    target_sizes: tuple[int, ...]
-    n_classes: int
+    source_channels: tuple[int, ...]  # of S^m(x); empty without a source
+    source_sizes: tuple[int, ...]  # H = W of S^m(x)
+    target_channels: tuple[int, ...]  # of T^n(x)
+    target_sizes: tuple[int, ...]  # H = W of T^n(x)
+    n_classes: int  # of the data set
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method's loss sees: one run, one mini-batch.
+    """The inputs of a method's loss: one run, one mini-batch."""
 
-    Attributes:
-        source: S^m(x), [B, C_m, H_m, W_m] each, without gradient.
-        target: T^n(x), [B, C_n, H_n, W_n] each.
-        logits: [B, N].
-        labels: [B].
-        source_logits: the source's for the target's classes in their order, [B, N]; None where it has not learned them.
-        frozen: what `prepare` gave.
-        progress: the share of the epochs that is over, from 0 at the first to less than 1.
-    """
-
-    source: Sequence[Tensor]
-    target: Sequence[Tensor]
-    logits: Tensor
-    labels: Tensor
+    source: Sequence[Tensor]  # S^m(x), [B, C_m, H_m, W_m] each, without gradient
+    target: Sequence[Tensor]  # T^n(x), [B, C_n, H_n, W_n] each
+    logits: Tensor  # [B, N]
+    labels: Tensor  # [B]
+    # the source's for the target's classes in their order, [B, N]; None where it has not learned them
     source_logits: Tensor | None = None
-    frozen: Tensors = field(default_factory=dict)
-    progress: float = 0.0
+    frozen: Tensors = field(default_factory=dict)  # what `prepare` returned
+    progress: float = 0.0  # the share of the epochs that is over, from 0 to less than 1
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What an epoch trains.
+    """What an epoch trains."""
 
-    Attributes:
-        classification: factor of L_org; at 0, parameters that the method's own loss does not reach stay as they are.
-        rates: factors of the learning rate by the beginning of parameters' names, of which the longest counts; at 0 a
-            parameter stays as it is.
-    """
-
+    # factor of L_org; at 0, parameters that the method's own loss does not reach stay as they are
     classification: float = 1.0
+    # factors of the learning rate by prefix of the parameters' names, the longest one first; 0 keeps a parameter
     rates: Mapping[str, float] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
-        """A parameter's factor, 1 unless something else is said."""
+        """Returns a parameter's factor; 1 where no prefix of its name is listed."""
         found = [prefix for prefix in self.rates if name.startswith(prefix)]
         return self.rates[max(found, key=len)] if found else 1.0
 
@@ -88,57 +67,54 @@ class Method:
     """Cross-entropy, and a further loss if `loss` is overridden: L_org + beta * loss.
 
     beta is `transfer.beta` if the method names it in `uses`, else 1.
-
-    Attributes:
-        name: what a sweep file calls it.
-        uses: the optional settings that can change its result: "source", "transfer", or single ones ("transfer.beta").
-        options: settings of its own, with defaults; a run's `options:` overrides them.
-        capturable: whether a step may be recorded as a CUDA graph: `loss` then makes no tensor from Python numbers,
-            draws nothing, and asks for no value on the host, and every epoch has the same stage.
     """
 
-    name: str
+    name: str  # in a sweep file
+    # the optional settings that can change its result: "source", "transfer", or single ones ("transfer.beta")
     uses: frozenset[str] = frozenset()
+    # its own settings, with defaults; a run's `options:` overrides them
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    # whether a step may be recorded as a CUDA graph: `loss` then creates no tensor from Python numbers, draws nothing,
+    # and reads no value on the host, and every epoch has the same stage
     capturable: bool = False
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """What is wrong between a run's settings, as far as it can be told before anything is read: nothing by default.
+        """Yields what is wrong between a run's settings, before anything is read; nothing by default.
 
         Args:
             run: its settings.
 
         Returns:
-            (setting, law and value; remedy) for each: ("target.arch", "must be ..., got vgg9; name ...").
+            (setting, rule and value; remedy) for each: ("target.arch", "must be ..., got vgg9; name ...").
         """
         return ()
 
     def refuse(self, run: Run, source: Backbone, classes: Sequence[str]) -> str | None:
-        """What is wrong with the source network, once its weights are read: nothing by default.
+        """Returns what is wrong with the source network, once its weights are read; None by default.
 
         Args:
             run: its settings.
-            source: the network, with what its file tells (`classes`, `history`).
+            source: the network, with what its file says of it (`classes`, `history`).
             classes: the target's.
 
         Returns:
-            Law, value and remedy, or None.
+            Rule, value and remedy, or None.
         """
         return None
 
     def target(self, run: Run, n_classes: int, source: Backbone | None) -> TargetNetwork:
-        """The network that is trained: the settings' own by default."""
+        """Returns the network that is trained; by default the one that the settings describe."""
         from l2t_ray.models import build_target
         from l2t_ray.models.precision import operand_type
 
         return build_target(run.target, n_classes, operand_type(run.training.precision))
 
     def start(self, run: Run, network: TargetNetwork, source: Backbone | None) -> tuple[Tensors, Tensors]:
-        """Parameters and running statistics with which a run starts in the place of drawn ones: none by default.
+        """Returns parameters and running statistics with which a run starts instead of random ones; none by default.
 
         Args:
             run: its settings.
-            network: what `target` gave.
+            network: what `target` returned.
             source: the frozen network, or None.
 
         Returns:
@@ -147,7 +123,7 @@ class Method:
         return {}, {}
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
-        """Parameters trained with the target, by name, for one run: none by default."""
+        """Returns parameters trained with the target, by name, for one run; none by default."""
         return {}
 
     def prepare(
@@ -158,22 +134,22 @@ class Method:
         features: Callable[[Tensor], list[Tensor]],
         generator: torch.Generator,
     ) -> dict[str, Tensor]:
-        """Tensors made once before the first epoch, frozen then, kept in checkpoints: none by default.
+        """Computes tensors before the first epoch, which then stay fixed and go into checkpoints; none by default.
 
         Args:
             run: its settings.
             shapes: of both networks.
             images: the run's training images without augmentation, [N, 3, 32, 32], normalised.
-            features: gives S^m(x) of some of them.
+            features: returns S^m(x) of some of them.
             generator: a CPU generator, stream "prepare".
 
         Returns:
-            By name, without the axis K; they reach `loss` as `batch.frozen`.
+            By name, without the axis K; `loss` finds them in `batch.frozen`.
         """
         return {}
 
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
-        """What an epoch trains: everything, by default.
+        """Returns what an epoch trains; everything by default.
 
         Args:
             progress: the share of the epochs that is over.
@@ -185,28 +161,28 @@ class Method:
         return Stage()
 
     def loss(self, extra: Tensors, batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
-        """The loss to add, a scalar, or None: none by default.
+        """Returns the loss to add to L_org; None by default.
 
         Args:
-            extra: what `extra_parameters` gave, trained so far.
+            extra: what `extra_parameters` returned, as trained so far.
             batch: one run's features, logits and labels.
             options: the method's own settings.
 
         Returns:
-            A scalar tensor; its gradients at features, logits and extra parameters are taken by autograd.
+            A scalar tensor, whose gradients at features, logits and extra parameters autograd computes; or None.
         """
         return None
 
 
 def number(options: Mapping[str, Scalar], name: str) -> float:
-    """An option that is a number."""
+    """Returns an option that is a number."""
     return float(options[name])
 
 
 def within(
     run: Run, name: str, low: float, high: float = math.inf, *, or_equal: bool = True
 ) -> Iterable[tuple[str, str]]:
-    """The law of an option that has bounds.
+    """Checks the bounds of an option.
 
     Args:
         run: its settings.
@@ -221,21 +197,14 @@ def within(
     value = number(run.options, name)
     if not (low < value <= high or (or_equal and value == low)):
         upper = "" if high == math.inf else f" and <= {high:g}"
-        law = f"must be {'>=' if or_equal else '>'} {low:g}{upper}"
-        yield f"options.{name}", f"{law}, got {run.options[name]}; correct it"
+        rule = f"must be {'>=' if or_equal else '>'} {low:g}{upper}"
+        yield f"options.{name}", f"{rule}, got {run.options[name]}; correct it"
 
 
 def same_architecture(run: Run) -> Iterable[tuple[str, str]]:
-    """The law of methods that copy the source: the target is of its architecture and width.
-
-    Args:
-        run: its settings.
-
-    Yields:
-        As `Method.laws`.
-    """
+    """Yields, as `Method.laws`, where the target differs in architecture or width from a source that is copied."""
     for name in ("arch", "width"):
         ours, theirs = getattr(run.target, name), getattr(run.source, name)
         if ours != theirs:
-            law = f"must be the source's, {theirs}, for {run.method}, got {ours}"
-            yield f"target.{name}", f"{law}; set target.{name}, or name a source trained with source.{name} {ours}"
+            rule = f"must be the source's, {theirs}, for {run.method}, got {ours}"
+            yield f"target.{name}", f"{rule}; set target.{name}, or name a source trained with source.{name} {ours}"

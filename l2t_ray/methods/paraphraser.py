@@ -1,4 +1,4 @@
-"""The networks of factor transfer: three convolutions each, and the paraphraser's training (arXiv 1802.04977)."""
+"""The networks of factor transfer, three convolutions each, and the paraphraser's training (arXiv 1802.04977)."""
 
 import itertools
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ Tensors = Mapping[str, Tensor]
 
 
 def factor(maps: Tensor) -> Tensor:
-    """Maps [B, C, H, W] as vectors [B, C H W] of norm 1."""
+    """Returns maps [B, C, H, W] as vectors [B, C H W] of norm 1."""
     return F.normalize(maps.flatten(1), dim=1)
 
 
 def encode(name: str, weights: Tensors, x: Tensor) -> Tensor:
-    """Three 3 x 3 convolutions, each with a leaky ReLU."""
+    """Applies three 3 x 3 convolutions, each with a leaky ReLU."""
     for layer in range(3):
         z = F.conv2d(x, weights[f"{name}.{layer}.weight"], weights[f"{name}.{layer}.bias"], padding=1)
         x = F.leaky_relu(z, SLOPE)
@@ -33,14 +33,14 @@ def encode(name: str, weights: Tensors, x: Tensor) -> Tensor:
 def train_paraphraser(
     weights: Tensors, maps: Tensor, batch_size: int, options: Mapping[str, Scalar], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Minimises the mean absolute error of the reconstruction by SGD, as the authors' code.
+    """Minimises the mean absolute error of the reconstruction by SGD, as the authors' code does.
 
-    Their eq. 2 has the square, which does not stay finite at their learning rate on a batch norm-free autoencoder.
+    Their eq. 2 has the square, which does not stay finite at their learning rate in an autoencoder without batch norm.
 
     Args:
         weights: encoder and decoder; left untouched.
         maps: the source's, [N, C, H, W].
-        batch_size: of a step; a batch is drawn from a permutation of all maps.
+        batch_size: of a step; batches come from a permutation of all maps.
         options: `paraphraser_steps`, `paraphraser_lr`.
         generator: of the permutations.
 
@@ -64,11 +64,18 @@ def train_paraphraser(
 
 
 def draw_convolutions(name: str, channels: list[int], generator: torch.Generator) -> dict[str, Tensor]:
-    """Convolutions as torch.nn.Conv2d draws them: uniform within 1 / sqrt(inputs)."""
-    drawn = {}
+    """Draws 3 x 3 convolutions from each number of channels to the next."""
+    drawn: dict[str, Tensor] = {}
     for layer, (n_inputs, n_outputs) in enumerate(itertools.pairwise(channels)):
-        bound = (n_inputs * KERNEL**2) ** -0.5
-        weight = torch.rand(n_outputs, n_inputs, KERNEL, KERNEL, generator=generator)
-        drawn[f"{name}.{layer}.weight"] = weight.mul_(2 * bound).sub_(bound)
-        drawn[f"{name}.{layer}.bias"] = torch.rand(n_outputs, generator=generator).mul_(2 * bound).sub_(bound)
+        drawn |= draw_convolution(f"{name}.{layer}", n_inputs, n_outputs, KERNEL, generator)
     return drawn
+
+
+def draw_convolution(
+    name: str, n_inputs: int, n_outputs: int, kernel: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Draws a convolution's weight and bias as torch.nn.Conv2d does: uniform within 1 / sqrt(inputs)."""
+    bound = (n_inputs * kernel**2) ** -0.5
+    weight = torch.rand(n_outputs, n_inputs, kernel, kernel, generator=generator)
+    bias = torch.rand(n_outputs, generator=generator)
+    return {f"{name}.weight": weight.mul_(2 * bound).sub_(bound), f"{name}.bias": bias.mul_(2 * bound).sub_(bound)}

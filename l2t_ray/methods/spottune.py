@@ -1,4 +1,4 @@
-"""SpotTune (Guo et al., CVPR 2019, arXiv 1811.08737): a policy tunes some blocks for some images."""
+"""SpotTune (Guo et al., CVPR 2019, arXiv 1811.08737): for each image a policy chooses which blocks are fine-tuned."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpotTune(Method):
-    """L_org alone trains the tuned blocks, the first convolution, the classifier and the policy.
+    """Trains the tuned blocks, the first convolution, the classifier and the policy on L_org alone.
 
-    Temperature 5 and the policy's learning rate, a tenth of the target's (0.01 and 0.1), are the authors' code's.
+    Temperature 5 and the policy's learning rate, a tenth of the target's (0.01 and 0.1), come from the authors' code.
     """
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
-        """The target is a ResNet of the source's depth and width, the temperature positive, the rate not negative."""
+        """Checks that the target is a ResNet as deep and wide as the source, and the bounds of the options."""
         if not run.target.arch.startswith("resnet"):
-            law = f"must be a ResNet, for {self.name} has every residual block twice, got {run.target.arch}"
-            yield "target.arch", f"{law}; name resnet20, resnet32, resnet44 or resnet56"
+            rule = f"must be a ResNet, for {self.name} has every residual block twice, got {run.target.arch}"
+            yield "target.arch", f"{rule}; name resnet20, resnet32, resnet44 or resnet56"
         else:
             yield from same_architecture(run)
         yield from within(run, "temperature", 0, or_equal=False)
         yield from within(run, "policy_rate", 0)
 
     def target(self, run: Run, n_classes: int, source: Backbone | None) -> TargetNetwork:
-        """Both networks and the policy in one."""
+        """Returns one network of both kinds of blocks and the policy."""
         from l2t_ray.models import ResNet, Traced
         from l2t_ray.models.spottuned import SpotTuned
 
@@ -44,13 +44,13 @@ class SpotTune(Method):
     def start(
         self, run: Run, network: TargetNetwork, source: Backbone | None
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-        """The tuned blocks start as the frozen ones."""
+        """Returns the source's values: the tuned blocks start as the frozen ones."""
         assert source is not None
         theta, statistics = network.values_of(source)
         return {name: p for name, p in theta.items() if not name.startswith("fc.")}, statistics
 
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
-        """The policy has a rate of its own."""
+        """Trains the policy at a rate of its own."""
         return Stage(rates={"policy.": number(options, "policy_rate")})
 
 

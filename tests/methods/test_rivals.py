@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from l2t_ray import registry
 from l2t_ray.config import Source
 from l2t_ray.data.streams import stream
-from l2t_ray.methods import Batch, Stage, factor_transfer, hint
+from l2t_ray.methods import Batch, Stage, hint, paraphraser
 from l2t_ray.models import build, initialise
 from l2t_ray.models.spottuned import straight_through
 from tests.support import oracles
@@ -102,8 +102,8 @@ def test_a_regressor_without_padding_brings_larger_guided_maps_to_the_hints_size
 @pytest.mark.parametrize("p", [1, 2])
 def test_factor_transfer_is_the_papers_equation_3(p):
     given = batch(target_sizes=(8,), source_sizes=(8,))
-    encoder = factor_transfer._draw("encoder", [3, 3, 2, 2], stream(0, "a"))
-    translator = factor_transfer._draw("translator", [4, 4, 2, 2], stream(0, "b"))
+    encoder = paraphraser.draw_convolutions("encoder", [3, 3, 2, 2], stream(0, "a"))
+    translator = paraphraser.draw_convolutions("translator", [4, 4, 2, 2], stream(0, "b"))
     encoder, translator = ({n: w.double() for n, w in side.items()} for side in (encoder, translator))
     factors = []
     for name, weights, maps in (("translator", translator, given.target[0]), ("encoder", encoder, given.source[0])):
@@ -119,8 +119,8 @@ def test_factor_transfer_is_the_papers_equation_3(p):
 def test_the_paraphraser_is_trained_as_torch_trains_an_autoencoder():
     """torch.optim.SGD on torch.nn modules, the same batches; the labels are never asked for."""
     maps, options = draw(6, 4, 8, 8).relu(), {"paraphraser_steps": 4, "paraphraser_lr": 0.1}
-    drawn = factor_transfer._draw("encoder", [4, 4, 2, 2], stream(0, "a"))
-    drawn |= factor_transfer._draw("decoder", [2, 2, 4, 4], stream(0, "b"))
+    drawn = paraphraser.draw_convolutions("encoder", [4, 4, 2, 2], stream(0, "a"))
+    drawn |= paraphraser.draw_convolutions("decoder", [2, 2, 4, 4], stream(0, "b"))
     drawn = {name: w.double() for name, w in drawn.items()}
     layers = []
     for name in ("encoder", "decoder"):
@@ -138,7 +138,7 @@ def test_the_paraphraser_is_trained_as_torch_trains_an_autoencoder():
             F.l1_loss(twin(maps[rows]), maps[rows]).backward()
             optimizer.step()
     with torch.no_grad():
-        found = factor_transfer.train_paraphraser(drawn, maps, 3, options, stream(0, "c"))
+        found = paraphraser.train_paraphraser(drawn, maps, 3, options, stream(0, "c"))
     for ours, theirs in zip(found.values(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-10, atol=1e-12)
 

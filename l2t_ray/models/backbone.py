@@ -1,4 +1,4 @@
-"""What every network is made of: levels of feature maps and a classifier, and how its weights are drawn."""
+"""What every network has: levels of feature maps, a classifier, and the draw of its initial weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from l2t_ray.registry import SIZES
 
 
 class Backbone(nn.Module):
-    """A network with levels; `features` and `classify` are its architecture's, the last layer is always `fc`.
+    """A network with levels; its architecture defines `features` and `classify`, and the last layer is always `fc`.
 
     Args:
         arch: its name.
@@ -21,14 +21,14 @@ class Backbone(nn.Module):
     """
 
     fc: nn.Linear
-    n_draws = 0  # uniform random numbers that `features` takes for every image in training, as [B, n_draws]
+    n_draws = 0  # uniform random numbers for every image in training; `features` takes them as [B, n_draws]
     linear_std = 0.01  # of the initial weights of linear layers and embeddings
 
     def __init__(self, arch: str, width: float, n_classes: int, channels: Sequence[int]) -> None:
         super().__init__()
         self.arch, self.width, self.n_classes, self.channels = arch, width, n_classes, tuple(channels)
-        self.classes: tuple[str, ...] | None = None  # their names, where a file of weights tells them
-        self.history: tuple[Mapping[str, Any], ...] = ()  # its trainings, one after the other, as that file tells them
+        self.classes: tuple[str, ...] | None = None  # their names, if the file of weights has them
+        self.history: tuple[Mapping[str, Any], ...] = ()  # its trainings in order, as the file lists them
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -36,20 +36,20 @@ class Backbone(nn.Module):
         return SIZES[self.arch]
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """The maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, 32, 32]."""
+        """Returns the maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, 32, 32]."""
         raise NotImplementedError
 
     def classify(self, last: Tensor) -> Tensor:
-        """Logits [B, n_classes] from the last level's maps."""
+        """Returns logits [B, n_classes] from the last level's maps."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, n_classes] of images [B, 3, 32, 32]."""
+        """Returns logits [B, n_classes] of images [B, 3, 32, 32]."""
         return self.classify(self.features(x)[-1])
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """torch.nn.BatchNorm2d that can leave its running statistics to others.
+    """torch.nn.BatchNorm2d that can leave the update of its running statistics to the caller.
 
     Attributes:
         is_pure: in training, note the batch's statistics and change nothing.
@@ -60,7 +60,7 @@ class BatchNorm(nn.BatchNorm2d):
     noted: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """X [B, C, H, W], normalised."""
+        """Returns x [B, C, H, W], normalised."""
         if not (self.is_pure and self.training):
             return super().forward(x)
         y, mean, rstd = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
@@ -70,10 +70,10 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class Shortcut(nn.Conv2d):
-    """A 1 x 1 convolution that takes every `step`-th pixel before it multiplies.
+    """A 1 x 1 convolution that takes every `step`-th pixel before it multiplies; the same as a stride.
 
-    The same as a stride. With one, oneDNN's kernel gradient for channels-last maps of fewer channels than a vector
-    has lanes writes past its workspace: wrong gradients, a crash or a hang (uxlfoundation/oneDNN#6035).
+    With a stride, oneDNN's kernel gradient for channels-last maps of fewer channels than a vector has lanes writes past
+    its workspace: wrong gradients, a crash or a hang (uxlfoundation/oneDNN#6035).
     """
 
     def __init__(self, n_inputs: int, n_channels: int, step: int) -> None:
@@ -81,7 +81,7 @@ class Shortcut(nn.Conv2d):
         self.step = step
 
     def forward(self, x: Tensor) -> Tensor:
-        """The maps [B, n_channels, H / step, W / step]."""
+        """Returns the maps [B, n_channels, H / step, W / step]."""
         return super().forward(x[:, :, :: self.step, :: self.step])
 
 
@@ -99,14 +99,14 @@ class BasicBlock(nn.Module):
             self.downsample = nn.Sequential(Shortcut(n_inputs, n_channels, stride), BatchNorm(n_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output [B, n_channels, H / stride, W / stride]."""
+        """Returns the block's output [B, n_channels, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
         residual: Tensor = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(residual + shortcut)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draws a module's weights from a generator: He (fan-out) convolutions, normal linear layers, zero biases.
+    """Draws a module's weights: He (fan-out) convolutions, normal linear layers, zero biases.
 
     Args:
         module: changed in place; `linear_std` is the linear layers' standard deviation, 0.01 if it has none.
@@ -125,5 +125,5 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def scaled(width: float, n_channels: int) -> int:
-    """Channels at a width, at least one."""
+    """Returns the channels at a width, at least one."""
     return max(1, round(width * n_channels))

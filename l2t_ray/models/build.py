@@ -1,4 +1,4 @@
-"""Networks by name: the module that is a source, and the target with its passes."""
+"""Networks by name: the module for a source, and the target with its passes."""
 
 from functools import lru_cache
 
@@ -15,15 +15,12 @@ TargetNetwork = VggTarget | Traced
 
 
 def build(arch: str, width: float, n_classes: int) -> Backbone:
-    """A network by the name of its architecture, with PyTorch's default initialisation; see `initialise`.
+    """Returns a network by its architecture's name, with PyTorch's default initialisation; see `initialise`.
 
     Args:
-        arch: one of `architectures.SIZES`.
+        arch: one of `registry.SIZES`.
         width: factor on the channels.
         n_classes: outputs of the last layer.
-
-    Returns:
-        The module.
     """
     if arch in LEVELS:
         return Vgg(arch, width, n_classes)
@@ -33,33 +30,23 @@ def build(arch: str, width: float, n_classes: int) -> Backbone:
 
 
 def build_target(target: Target, n_classes: int, operands: torch.dtype | None = None) -> TargetNetwork:
-    """The target network: a VGG as a chain with passes of its own, any other through `torch.func`.
+    """Returns the target network: a VGG as a chain with passes of its own, any other through `torch.func`.
 
     Args:
         target: architecture and width.
         n_classes: classes of the data set.
-        operands: type in which its convolutions multiply; the parameters' if None. A VGG's alone can differ.
-
-    Returns:
-        The network; both kinds have the same passes.
+        operands: type in which its convolutions multiply; the parameters' if None, which only a VGG may differ from.
     """
     if target.arch in LEVELS:
         return VggTarget(vgg_levels(target.arch, target.width), n_classes, operands)
-    assert operands is None, "laws.py refuses bf16 for other targets"
+    assert operands is None, "the sweep file's checks refuse bf16 for other targets"
     return Traced(build(target.arch, target.width, n_classes))
 
 
 @lru_cache(maxsize=16)
 def parameter_shapes(target: Target) -> dict[str, tuple[int, ...]]:
-    """The shapes of a target's parameters, with one class.
-
-    Args:
-        target: architecture and width.
-
-    Returns:
-        By name, without the axis of runs.
-    """
-    with torch.device("meta"):  # nothing is allocated, however wide the target is
+    """Returns the shapes of a target's parameters by name, with one class and without the axis of runs."""
+    with torch.device("meta"):  # allocates nothing, however wide the target is
         if target.arch in LEVELS:
             theta = initial_theta(VggTarget(vgg_levels(target.arch, target.width), 1, None), None)
         else:

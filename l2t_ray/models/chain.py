@@ -1,7 +1,7 @@
 """The target network as a chain: values, adjoints, tangents, and the tangents of the adjoints.
 
-K runs are trained at once by grouped operators: activations are [B, K*C, H, W], parameters [K, ...], logits [K, B, N];
-with K = 1 these are the usual operators. Nothing here uses autograd, so each pass is one sweep over the layers and the
+Grouped operators train K runs at once: activations are [B, K*C, H, W], parameters [K, ...], logits [K, B, N]; with
+K = 1 these are the usual operators. Nothing here uses autograd, so each pass is one sweep over the layers and the
 activations of the gradient serve its Hessian-vector product too.
 
 | symbol | code | meaning, for the convolution l of a level |
@@ -9,7 +9,7 @@ activations of the gradient serve its Hessian-vector product too.
 | x, w | inputs, conv.l.weight | input and kernel; z = conv(x, w) |
 | u | normal | z whitened by batch statistics: (z - mean) * rstd |
 | y | outputs | relu(g u + b), g and b the batch norm's weight and bias |
-| P(q) | _whiten | q - mean(q) - u mean(u q): the adjoint of whitening, up to rstd, and its tangent |
+| P(q) | convolutions.whiten | q - mean(q) - u mean(u q): the adjoint of whitening, up to rstd, and its tangent |
 | a | adjoints | P(gradient at g u + b); the gradient at z is s a with s = g rstd |
 | d... | ... | derivative along a direction of the parameters |
 """
@@ -33,17 +33,12 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of conv, batch norm, ReLU; a max-pool after each level; global average pool; one linear layer.
+    """A chain of conv, batch norm, ReLU; a max-pool after each level; global average pool; one linear layer."""
 
-    Attributes:
-        levels: output channels of each level's convolutions.
-        n_classes: outputs of the linear layer.
-        operands: type in which convolutions multiply (bfloat16); the parameters' if None. Everything else, sums
-            included, stays in the parameters' type.
-    """
-
-    levels: tuple[tuple[int, ...], ...]
-    n_classes: int
+    levels: tuple[tuple[int, ...], ...]  # output channels of each level's convolutions
+    n_classes: int  # outputs of the linear layer
+    # type in which convolutions multiply (bfloat16); the parameters' if None. Everything else, sums included, stays in
+    # the parameters' type
     operands: torch.dtype | None = None
 
     @property
@@ -64,12 +59,12 @@ class Chain:
         statistics: Tensors | None = None,
         n_levels: int | None = None,
     ) -> Values:
-        """The chain's values with batch statistics.
+        """Computes the chain's values with batch statistics.
 
         Args:
             theta: parameters, [K, ...] each.
             x: images [B, K*3, 32, 32].
-            statistics: running mean and variance to update in place (`initial_statistics`), or none.
+            statistics: running mean and variance to update in place (`initial_statistics`), or None.
             n_levels: stop after this many levels, without logits; all levels and the logits by default.
 
         Returns:
@@ -79,7 +74,7 @@ class Chain:
         for level in self.levels[:n_levels]:
             for _ in level:
                 g, b = channels(theta[f"bn.{index}.weight"]), channels(theta[f"bn.{index}.bias"])
-                x = x.to(self.operands or x.dtype)  # once, for every product with it
+                x = x.to(self.operands or x.dtype)  # once for all products of x
                 values.inputs.append(x)
                 z = convolve(x, theta[f"conv.{index}.weight"], self.operands)
                 running = (
@@ -107,17 +102,17 @@ class Chain:
         logit_gradient: Tensor | None = None,
         adjoints: Adjoints | None = None,
     ) -> dict[str, Tensor]:
-        """The gradient at theta of a loss whose gradients at features and logits are given.
+        """Returns the gradient at theta of a loss, from its gradients at features and logits.
 
         Args:
             theta: parameters.
-            values: what `forward` gave.
+            values: what `forward` returned.
             feature_gradients: by level [B, K*C, H, W] or None; may be overwritten.
             logit_gradient: [K, B, N] or None.
             adjoints: filled, if given, for `backward_tangent`.
 
         Returns:
-            Gradients by name; layers that the loss does not reach are left out.
+            Gradients by name, without the layers that the loss does not reach.
         """
         gradients: dict[str, Tensor] = {}
         g_pool = None
@@ -157,12 +152,12 @@ class Chain:
         adjoints: Adjoints | None = None,
         n_levels: int | None = None,
     ) -> Tangents:
-        """Derivatives of the chain's values along a direction of the parameters.
+        """Returns the derivatives of the chain's values along a direction of the parameters.
 
         Args:
             theta: parameters.
             direction: a tensor for every parameter.
-            values: what `forward` gave.
+            values: what `forward` returned.
             adjoints: what `backward` filled, if `backward_tangent` is to follow.
             n_levels: stop after this many levels, without logits.
 
@@ -209,19 +204,19 @@ class Chain:
         feature_tangents: Sequence[Tensor | None],
         logit_tangent: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The derivative of `backward`'s result along a direction: a Hessian-vector product.
+        """Returns the derivative of `backward`'s result along a direction: a Hessian-vector product.
 
         Args:
             theta: parameters.
             direction: the vector, a tensor for every parameter.
-            values: what `forward` gave.
+            values: what `forward` returned.
             adjoints: what `backward` filled.
-            tangents: what `tangent` gave for this direction.
+            tangents: what `tangent` returned for this direction.
             feature_tangents: derivatives of `backward`'s feature_gradients; may be overwritten.
             logit_tangent: derivative of `backward`'s logit_gradient.
 
         Returns:
-            Products by name; layers that the loss does not reach are left out.
+            Products by name, without the layers that the loss does not reach.
         """
         products: dict[str, Tensor] = {}
         dg_pool = None
@@ -259,15 +254,12 @@ class Chain:
         return products
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
-        """Logits with running statistics.
+        """Returns logits [K, B, N] with running statistics.
 
         Args:
             theta: parameters, [K, ...] each.
             statistics: running mean and variance of every batch norm, [K*C] each.
             x: images [B, K*3, 32, 32].
-
-        Returns:
-            [K, B, N].
         """
         index = 0
         for level in self.levels:
@@ -286,26 +278,26 @@ class Chain:
         return torch.baddbmm(theta["fc.bias"][:, None], _by_run(x.mean((2, 3)), theta), theta["fc.weight"].mT)
 
     def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
-        """Running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
+        """Returns running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
         means = {f"mean.{i}": like.new_zeros(n_runs * n) for i, n in enumerate(self.channels)}
         return means | {f"var.{i}": like.new_ones(n_runs * n) for i, n in enumerate(self.channels)}
 
 
 def _by_run(pooled: Tensor, theta: Tensors) -> Tensor:
-    """[B, K*C] as [K, B, C]."""
+    """Returns [B, K*C] as [K, B, C]."""
     split: Tensor = pooled.unflatten(1, (theta["fc.weight"].shape[0], -1))
     return split.transpose(0, 1)
 
 
 def _spread(g_pooled: Tensor, values: Values) -> Tensor:
-    """The gradient [B, K*C, h, w] of a global average from that of its result [K, B, C]."""
+    """Returns the gradient [B, K*C, h, w] of a global average from that of its result [K, B, C]."""
     height, width = values.pool_indices[-1].shape[2:]
     flat = g_pooled.transpose(0, 1).flatten(1)[..., None, None] / (height * width)
     return flat.expand(-1, -1, height, width)
 
 
 def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
-    """A tangent through a max-pool: the entry that was the largest."""
+    """Passes a tangent through a max-pool: takes the entry that was the largest."""
     indices = values.pool_indices[level]
     picked = dy.permute(0, 2, 3, 1).flatten(1, 2).gather(1, indices.permute(0, 2, 3, 1).flatten(1, 2))
     maps: Tensor = picked.unflatten(1, indices.shape[2:])

@@ -1,9 +1,9 @@
 """Convolutions of K runs at once on activations [B, K*C, H, W] with kernels [K, O, I, k, k], and their gradients.
 
-Most are one fused call of K groups; where the device's library is slow at groups, K calls. Small maps of one run on a
-CPU are computed in `small_convolutions`.
+Most are one fused call of K groups; where the device's library is slow at groups, K calls. `small_convolutions`
+computes small maps of one run on a CPU.
 
-Where an output's gradient is s a, with a factor s for each channel, the factor moves to whatever is smaller:
+Where an output's gradient is s a, with a factor s for each channel, the factor moves to whichever is smaller:
 
     at the kernel:  kernel_gradient(s a, x) = s kernel_gradient(a, x)
     at the input:   convolve_transposed(s a, w) = convolve_transposed(a, s w)
@@ -25,12 +25,12 @@ EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 _ONES = [1, 1]
 _DEEP_PIXELS, _DEEP_CHANNELS = 64, 128  # see kernel_gradient
 _OLD_VECTORS = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-# input channels from which K convolutions are K calls: on a CPU oneDNN's groups take 1.3 to 3 times as long there
+# input channels from which K calls replace K groups: on a CPU oneDNN's groups take 1.3 to 3 times as long there
 SEPARATE_FROM = {"cpu": 256, "cuda": math.inf}
 
 
 def convolve(x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """K convolutions of equal shape, stride 1, same size.
+    """Computes K convolutions of equal shape, stride 1, same size.
 
     Args:
         x: [B, K*I, H, W].
@@ -51,18 +51,18 @@ def convolve(x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
 
 
 def convolve_transposed(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The gradient [B, K*I, H, W] at the input x of `convolve` from the one [B, K*O, H, W] at its output."""
+    """Returns the gradient [B, K*I, H, W] at the input x of `convolve` from the one [B, K*O, H, W] at its output."""
     if small_convolutions.suit(gradient, w, dtype, small_convolutions.ALL):
         return small_convolutions.at_input(gradient, w)
     return _convolution_backward(gradient, x, w, dtype, at_kernel=False)
 
 
 def kernel_gradient(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The gradient [K, O, I, k, k] at the kernel w of `convolve` from the one [B, K*O, H, W] at its output."""
+    """Returns the gradient [K, O, I, k, k] at the kernel w of `convolve` from the one [B, K*O, H, W] at its output."""
     if small_convolutions.suit(x, w, dtype, small_convolutions.AT_KERNEL) and gradient.dtype == w.dtype:
         return small_convolutions.at_kernel(gradient, x)
     if _OLD_VECTORS and w.shape[0] == 1 and x.device.type == "cpu" and w.shape[-1] > 1 and _is_deep(x):
-        # without AVX-512 oneDNN takes up to 5 times longer than this: batch and channels change places
+        # with batch and channels exchanged; without AVX-512 oneDNN's own gradient takes up to 5 times as long
         rows = x.transpose(0, 1).contiguous(memory_format=torch.channels_last)
         kernels = gradient.transpose(0, 1).contiguous(memory_format=torch.channels_last)
         return F.conv2d(rows.to(w.dtype), kernels, padding=w.shape[-1] // 2).transpose(0, 1)[None]
@@ -73,13 +73,13 @@ def _convolution_backward(g: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | 
     padding, n_runs, operands = [w.shape[-1] // 2] * 2, w.shape[0], dtype or w.dtype
     g, x, kernel = g.to(operands), x.to(operands), w.flatten(0, 1).to(operands)
     n_calls = n_runs if _separate(w) else 1
-    found: list[Tensor] = [
+    parts: list[Tensor] = [
         torch.ops.aten.convolution_backward(
             *part, None, _ONES, padding, _ONES, False, [0, 0], n_runs // n_calls, [not at_kernel, at_kernel, False]
         )[at_kernel]
         for part in zip(g.chunk(n_calls, 1), x.chunk(n_calls, 1), kernel.chunk(n_calls), strict=True)
     ]
-    gradient: Tensor = found[0] if n_calls == 1 else torch.cat(found, 0 if at_kernel else 1)
+    gradient: Tensor = parts[0] if n_calls == 1 else torch.cat(parts, 0 if at_kernel else 1)
     return gradient.to(w.dtype)
 
 
@@ -93,7 +93,7 @@ def _is_deep(x: Tensor) -> bool:
 
 
 def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """P(q), the channel sums of u q, and those of q: batch norm's fused backward at mean 0 and deviation 1."""
+    """Returns P(q), the channel sums of u q, and those of q: batch norm's fused backward at mean 0 and deviation 1."""
     zero, one = standard(u.shape[1], q.device, q.dtype)
     white, products, sums = torch.ops.aten.native_batch_norm_backward(
         q, u, one, None, None, zero, one, True, EPSILON, [True, True, True]
@@ -103,12 +103,12 @@ def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.cache
 def standard(n_channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Mean 0 and deviation 1 for so many channels; kept, for a bilevel step asks a hundred times."""
+    """Returns mean 0 and deviation 1 for n_channels; cached, as a bilevel step needs them a hundred times."""
     return torch.zeros(n_channels, device=device, dtype=dtype), torch.ones(n_channels, device=device, dtype=dtype)
 
 
 def channel_mean(p: Tensor, q: Tensor) -> Tensor:
-    """The mean of p q over images and pixels, [K*C], in one pass."""
+    """Returns the mean of p q over images and pixels, [K*C], in one pass."""
     zero, one = standard(q.shape[1], q.device, q.dtype)
     _, products, _ = torch.ops.aten.native_batch_norm_backward(
         p, q, one, None, None, zero, one, True, EPSILON, [False, True, False]
@@ -118,33 +118,33 @@ def channel_mean(p: Tensor, q: Tensor) -> Tensor:
 
 
 def mask_(gradient: Tensor, y: Tensor) -> Tensor:
-    """ReLU's adjoint and tangent, in place: zero where its output y is."""
+    """Applies ReLU's adjoint and tangent in place: zero where its output y is zero."""
     masked: Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
     return masked
 
 
 def channels(per_channel: Tensor) -> Tensor:
-    """[K, C] or [K*C] as [1, K*C, 1, 1]."""
+    """Returns [K, C] or [K*C] as [1, K*C, 1, 1]."""
     return per_channel.reshape(1, -1, 1, 1)
 
 
 def count(u: Tensor) -> int:
-    """Images times pixels."""
+    """Returns images times pixels."""
     return u.shape[0] * u.shape[2] * u.shape[3]
 
 
 def gradients(
     a: Tensor, s: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None, *, at_input: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The gradients of a convolution of x by w from s a at its output.
+    """Returns the gradients of a convolution of x by w from s a at its output.
 
     Args:
         a: [B, K*O, H, W].
         s: [K, O].
         x: [B, K*I, H, W].
         w: [K, O, I, k, k].
-        dtype: type in which operands are multiplied, as in `operators.convolve`.
-        at_input: whether that gradient is wanted.
+        dtype: type in which operands are multiplied, as in `convolve`.
+        at_input: whether to compute that gradient.
 
     Returns:
         At the kernel [K, O, I, k, k]; the same without s, or None where it was not formed (`gradient_tangents` takes
@@ -173,7 +173,7 @@ def gradient_tangents(
     raw: Tensor | None,
     dtype: torch.dtype | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """The derivatives of what `gradients` gives, along a direction in which a, s, x and w move by da, ds, dx and dw.
+    """Returns the derivatives of what `gradients` returns, where a, s, x and w move by da, ds, dx and dw.
 
     Args:
         a: as in `gradients`.
@@ -181,10 +181,10 @@ def gradient_tangents(
         s: as in `gradients`.
         ds: as s.
         x: as in `gradients`.
-        dx: as x, or None for images, which do not move and whose gradient nobody wants.
+        dx: as x, or None for images, which do not move and whose gradient is not needed.
         w: as in `gradients`.
         dw: as w.
-        raw: the kernel's gradient without s, or None where `gradients` gave none.
+        raw: the kernel's gradient without s, or None where `gradients` returned none.
         dtype: as in `gradients`.
 
     Returns:
@@ -216,10 +216,10 @@ def _scale(kernel: Tensor, s: Tensor) -> Tensor:
 
 
 def per_run(scalars: Tensor, like: Tensor) -> Tensor:
-    """Scalars [K] shaped to broadcast over a parameter [K, ...]."""
+    """Returns scalars [K] shaped to broadcast over a parameter [K, ...]."""
     return scalars.view(-1, *[1] * (like.dim() - 1))
 
 
 def per_channel(scalars: Tensor, maps: Tensor) -> Tensor:
-    """Scalars [K] as [1, K*C, 1, 1], to broadcast over maps [B, K*C, H, W]."""
+    """Returns scalars [K] as [1, K*C, 1, 1], to broadcast over maps [B, K*C, H, W]."""
     return scalars.repeat_interleave(maps.shape[1] // scalars.shape[0])[None, :, None, None]

@@ -12,17 +12,17 @@ import torch
 
 
 def parameter_type(precision: str) -> torch.dtype:
-    """The type of parameters and of everything that is summed."""
+    """Returns the type of parameters and of every sum."""
     return torch.float64 if precision == "float64" else torch.float32
 
 
 def operand_type(precision: str) -> torch.dtype | None:
-    """The type to which a target casts what its convolutions multiply; None where that is left as it is."""
+    """Returns the type to which a target casts its convolutions' operands; None where it leaves them as they are."""
     return torch.bfloat16 if precision == "bf16" else None
 
 
 def allow_tf32(precision: str) -> None:
-    """Lets this process' products round their operands to TF32, or not; without a card nothing changes."""
+    """Sets whether this process' products may round their operands to TF32; without a card nothing changes."""
     allowed = precision in {"tf32", "bf16"}
     torch.backends.cuda.matmul.allow_tf32 = allowed
     torch.backends.cudnn.allow_tf32 = allowed

@@ -38,7 +38,7 @@ class ResNet(Backbone):
         return [list(stage.children()) for stage in self.stages]
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """[B, C_m, 32 / 2^m, 32 / 2^m] for m = 0, 1, 2, for x [B, 3, 32, 32]."""
+        """Returns [B, C_m, 32 / 2^m, 32 / 2^m] for m = 0, 1, 2, for x [B, 3, 32, 32]."""
         x = F.relu(self.bn1(self.conv1(x)))
         outputs = []
         for stage in self.stages[:n_levels]:
@@ -47,11 +47,6 @@ class ResNet(Backbone):
         return outputs
 
     def classify(self, last: Tensor) -> Tensor:
-        """Global average pool and the linear layer."""
+        """Applies global average pooling and the linear layer."""
         logits: Tensor = self.fc(last.mean((2, 3)))
         return logits
-
-
-def resnet(depth: int, width: float, n_classes: int) -> ResNet:
-    """A residual network with PyTorch's default initialisation; see `initialise`."""
-    return ResNet(depth, width, n_classes)

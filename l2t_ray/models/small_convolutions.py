@@ -1,8 +1,8 @@
-"""3 x 3 convolutions of small maps as matrix products of what is there: zero padding is left out.
+"""3 x 3 convolutions of small maps as matrix products that leave the zero padding out.
 
 Of the 36 pairs of a tap and a pixel of a 2 x 2 map 20 lie in the padding, of the 144 of a 4 x 4 map 44; a library's
-convolution multiplies them. Here each output pixel takes one product for each row of the map that its kernel meets:
-the pixels of that row and the taps on them are contiguous, so no matrix of patches is made. On a CPU, for one run and
+convolution multiplies them. Here each output pixel takes one product for each row of the map under its kernel: the
+pixels of that row and the taps on them are contiguous, so no matrix of patches is built. On a CPU, for one run and
 many channels, this takes four to six tenths of a library's time at 2 x 2, and eight tenths at 4 x 4 for the kernel's
 gradient (docs/measurements.md, The bilevel step).
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 _TAPS = 3
-_MANY_CHANNELS = {2: 128, 4: 256}  # by size: below, the calls take longer than the products
-ALL, AT_KERNEL = (2,), (2, 4)  # sizes at which it is faster: every pass, the kernel's gradient
+_MANY_CHANNELS = {2: 128, 4: 256}  # by size; with fewer channels the calls take longer than the products
+ALL, AT_KERNEL = (2,), (2, 4)  # sizes at which every pass, or the kernel's gradient, is faster
 
 
 class _Product(NamedTuple):
@@ -28,12 +28,12 @@ class _Product(NamedTuple):
 
 
 def suit(x: Tensor, w: Tensor, dtype: torch.dtype | None, sizes: tuple[int, ...]) -> bool:
-    """Whether this is the faster way.
+    """Whether these products are faster than the library's convolution.
 
     Args:
         x: the maps, [B, K*I, H, W].
         w: the kernels, [K, O, I, k, k].
-        dtype: type in which operands are multiplied, if not w's.
+        dtype: type in which operands are multiplied; w's if None.
         sizes: `ALL` or `AT_KERNEL`.
 
     Returns:
@@ -48,7 +48,7 @@ def suit(x: Tensor, w: Tensor, dtype: torch.dtype | None, sizes: tuple[int, ...]
 
 
 def convolve(x: Tensor, w: Tensor) -> Tensor:
-    """The convolution [B, O, S, S] of x [B, I, S, S] with w [1, O, I, 3, 3], of the same size."""
+    """Returns the convolution [B, O, S, S] of x [B, I, S, S] with w [1, O, I, 3, 3], of the same size."""
     size, (n_outputs, n_inputs) = x.shape[-1], w.shape[1:3]
     images, kernels = _by_pixel(x).flatten(1), _by_tap(w)
     y = images.new_empty(len(images), size * size, n_outputs)
@@ -62,29 +62,29 @@ def convolve(x: Tensor, w: Tensor) -> Tensor:
 
 
 def at_input(gradient: Tensor, w: Tensor) -> Tensor:
-    """The gradient [B, I, S, S] at `convolve`'s input from the one [B, O, S, S] at its output."""
+    """Returns the gradient [B, I, S, S] at `convolve`'s input from the one [B, O, S, S] at its output."""
     size, n_inputs = gradient.shape[-1], w.shape[2]
     slopes, kernels = _by_pixel(gradient), _by_tap(w)
-    found = slopes.new_zeros(len(slopes), size * size * n_inputs)
+    result = slopes.new_zeros(len(slopes), size * size * n_inputs)
     for product in _products(size, n_inputs):
-        found[:, product.inputs].addmm_(slopes[:, product.pixel], kernels[:, product.taps])
-    return _as_maps(found.view(len(slopes), size * size, n_inputs), size)
+        result[:, product.inputs].addmm_(slopes[:, product.pixel], kernels[:, product.taps])
+    return _as_maps(result.view(len(slopes), size * size, n_inputs), size)
 
 
 def at_kernel(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient [1, O, I, 3, 3] at `convolve`'s kernel from the one [B, O, S, S] at its output."""
+    """Returns the gradient [1, O, I, 3, 3] at `convolve`'s kernel from the one [B, O, S, S] at its output."""
     n_outputs, n_inputs = gradient.shape[1], x.shape[1]
     slopes, images = _by_pixel(gradient), _by_pixel(x).flatten(1)
-    found = slopes.new_zeros(n_outputs, _TAPS * _TAPS * n_inputs)
+    result = slopes.new_zeros(n_outputs, _TAPS * _TAPS * n_inputs)
     for product in _products(x.shape[-1], n_inputs):
-        found[:, product.taps].addmm_(slopes[:, product.pixel].t(), images[:, product.inputs])
-    return found.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2).contiguous()[None]
+        result[:, product.taps].addmm_(slopes[:, product.pixel].t(), images[:, product.inputs])
+    return result.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2).contiguous()[None]
 
 
 @functools.cache
 def _products(size: int, n_channels: int) -> tuple[_Product, ...]:
-    """All products of a map of size x size with so many input channels."""
-    found = []
+    """Returns all products of a map of size x size with n_channels input channels."""
+    products = []
     for y in range(size):
         for x in range(size):
             left, right = max(x - 1, 0), min(x + 1, size - 1)
@@ -92,7 +92,7 @@ def _products(size: int, n_channels: int) -> tuple[_Product, ...]:
             for row in rows:
                 start, stop = row * size + left, row * size + right + 1
                 tap = (row - y + 1) * _TAPS + left - x + 1
-                found.append(
+                products.append(
                     _Product(
                         pixel=y * size + x,
                         inputs=slice(start * n_channels, stop * n_channels),
@@ -100,19 +100,19 @@ def _products(size: int, n_channels: int) -> tuple[_Product, ...]:
                         is_first=row == rows[0],
                     )
                 )
-    return tuple(found)
+    return tuple(products)
 
 
 def _by_pixel(maps: Tensor) -> Tensor:
-    """[B, C, S, S] as [B, S*S, C]; a view of channels-last maps."""
+    """Returns [B, C, S, S] as [B, S*S, C]; a view of channels-last maps."""
     return maps.permute(0, 2, 3, 1).contiguous().flatten(1, 2)
 
 
 def _by_tap(w: Tensor) -> Tensor:
-    """[1, O, I, 3, 3] as [O, 9*I]."""
+    """Returns [1, O, I, 3, 3] as [O, 9*I]."""
     return w[0].permute(0, 2, 3, 1).contiguous().flatten(1)
 
 
 def _as_maps(by_pixel: Tensor, size: int) -> Tensor:
-    """[B, S*S, C] as channels-last maps [B, C, S, S]."""
+    """Returns [B, S*S, C] as channels-last maps [B, C, S, S]."""
     return by_pixel.view(len(by_pixel), size, size, -1).permute(0, 3, 1, 2)

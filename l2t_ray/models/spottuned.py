@@ -10,10 +10,10 @@ POLICY_DEPTH = 8  # one block a stage, as in the authors' code
 
 
 class SpotTuned(ResNet):
-    """A ResNet of which every residual block exists twice: as the source left it, and as it is trained.
+    """A ResNet that has every residual block twice: as the source left it (frozen), and as it is trained (tuned).
 
-    The policy, a small ResNet, has two scores for every block; the larger one, with Gumbel noise in training, says
-    whether an image takes the frozen (0) or the tuned (1) block. Gradients pass by the softmax at the temperature.
+    The policy, a small ResNet, gives two scores for every block. The larger one, with Gumbel noise in training, decides
+    whether an image takes the frozen (0) or the tuned (1) block. Gradients pass through the softmax at the temperature.
 
     Args:
         source: a ResNet; its blocks are the frozen ones, in eval mode.
@@ -27,10 +27,10 @@ class SpotTuned(ResNet):
         self.n_draws = 2 * self.n_blocks
         self.policy = ResNet(POLICY_DEPTH, source.width, 2 * self.n_blocks)
         self.temperature = temperature
-        self.source = (source,)  # in a tuple: its parameters are none of ours
+        self.source = (source,)  # a tuple hides its parameters from this module
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """As a ResNet's; draws [B, 2 n_blocks] are uniform within [0, 1), and none when it is evaluated."""
+        """Returns a ResNet's features; draws [B, 2 n_blocks] are uniform within [0, 1), None in evaluation."""
         gates = straight_through(self.policy(x).unflatten(1, (self.n_blocks, 2)), draws, self.temperature)
         x = F.relu(self.bn1(self.conv1(x)))
         outputs, block = [], 0
@@ -44,11 +44,11 @@ class SpotTuned(ResNet):
 
 
 def straight_through(scores: Tensor, draws: Tensor | None, temperature: float) -> Tensor:
-    """0 or 1 by the larger score, with the gradient of the softmax (their eq. 3 to 5; Jang et al. 2017).
+    """Returns 0 or 1 by the larger score, with the gradient of the softmax (their eq. 3 to 5; Jang et al. 2017).
 
     Args:
         scores: [B, L, 2], of frozen and tuned.
-        draws: uniform within [0, 1), [B, 2 L], for the Gumbel noise; none for no noise and no gradient.
+        draws: uniform within [0, 1), [B, 2 L], for the Gumbel noise; None for no noise and no gradient.
         temperature: of the softmax.
 
     Returns:

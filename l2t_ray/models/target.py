@@ -1,4 +1,4 @@
-"""What the passes over a target leave for one another; the letters are those of `l2t_ray.chain`."""
+"""The values that the passes over a target hand to one another; the letters are those of `l2t_ray.models.chain`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass
 class Values:
-    """What a forward pass leaves for the others; lists have one entry a convolution, or one a level."""
+    """The results of a forward pass; lists have one entry for each convolution, or for each level."""
 
     inputs: list[Tensor] = field(default_factory=list)
     normal: list[Tensor] = field(default_factory=list)
@@ -25,9 +25,9 @@ class Values:
 
 @dataclass
 class Adjoints:
-    """What a backward pass leaves for its tangent: by convolution a, the raw kernel gradient (if any) and mean(u gy).
+    """What a backward pass keeps for its tangent: by convolution a, the raw kernel gradient (if any) and mean(u gy).
 
-    A network without convolutions of its own (`models.traced`) keeps the gradients that it was given.
+    A network whose passes torch.func makes (`models.traced`) keeps the gradients that it was given.
     """
 
     white: dict[int, Tensor] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Adjoints:
 
 @dataclass
 class Tangents:
-    """What a tangent pass leaves: by convolution dx, du / rstd, mean(u dz) and mean(a dz); features and logits."""
+    """The results of a tangent pass: by convolution dx, du / rstd, mean(u dz) and mean(a dz); features and logits."""
 
     inputs: list[Tensor | None] = field(default_factory=list)
     white: list[Tensor] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Tangents:
 
 
 class Network(Protocol):
-    """The target's four passes; `l2t_ray.chain.Chain` documents them."""
+    """The target's four passes; `l2t_ray.models.chain.Chain` documents them."""
 
     def forward(self, theta: Tensors, x: Tensor, *, n_levels: int | None = None) -> Values:
-        """Features and logits."""
+        """Returns features and logits."""
 
     def backward(
         self,
@@ -64,7 +64,7 @@ class Network(Protocol):
         logit_gradient: Tensor | None = None,
         adjoints: Adjoints | None = None,
     ) -> dict[str, Tensor]:
-        """The gradient at theta."""
+        """Returns the gradient at theta."""
 
     def tangent(
         self,
@@ -75,7 +75,7 @@ class Network(Protocol):
         adjoints: Adjoints | None = None,
         n_levels: int | None = None,
     ) -> Tangents:
-        """Derivatives of features and logits along a direction."""
+        """Returns the derivatives of features and logits along a direction."""
 
     def backward_tangent(
         self,
@@ -87,4 +87,4 @@ class Network(Protocol):
         feature_tangents: Sequence[Tensor | None],
         logit_tangent: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The derivative of the gradient along the direction."""
+        """Returns the derivative of the gradient along the direction."""

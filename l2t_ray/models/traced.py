@@ -1,7 +1,7 @@
-"""Any module as a target: the passes of `hypergrad.Network` by `torch.func`, for K runs at once.
+"""Any module as a target: the passes of `target.Network` by `torch.func`, for K runs at once.
 
 The chain has its passes written out; here a gradient is a vjp, a tangent a jvp, and the tangent of a gradient a jvp of
-a vjp, which computes the forward pass again. Batch norm whitens by the batch's statistics, which `forward` can note.
+a vjp, which computes the forward pass again. Batch norm uses the batch's statistics, which `forward` can record.
 """
 
 import copy
@@ -28,7 +28,7 @@ Outputs = tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]  # maps
 
 @dataclass
 class TracedValues(Values):
-    """What a forward pass leaves: the images, the outputs with their graph, and the parameters it starts from."""
+    """The results of a forward pass, with the images, the outputs' graph, and the parameters it starts from."""
 
     leaves: dict[str, Tensor] = field(default_factory=dict)
     outputs: list[Tensor] = field(default_factory=list)  # maps, then the logits
@@ -55,7 +55,7 @@ class Traced:
 
     @property
     def n_draws(self) -> int:
-        """Random numbers that the network wants for every image in training."""
+        """Random numbers that the network takes for every image in training."""
         return self.module.n_draws
 
     @property
@@ -69,25 +69,25 @@ class Traced:
         return self.module.sizes
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """One run's initial parameters, without the axis K.
+        """Draws one run's initial parameters.
 
         Args:
             generator: a CPU generator, stream "init".
 
         Returns:
-            float32 tensors under the module's names.
+            float32 tensors under the module's names, without the axis K.
         """
         module = copy.deepcopy(self.module)
         initialise(module, generator)
         return {name: p.detach() for name, p in module.named_parameters()}
 
     def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
-        """Running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
+        """Returns running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
         means = {f"mean.{name}": like.new_zeros(n_runs * norm.num_features) for name, norm in self._norms.items()}
         return means | {f"var.{name}": like.new_ones(n_runs * n.num_features) for name, n in self._norms.items()}
 
     def values_of(self, module: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A module's parameters and statistics under this target's names.
+        """Returns a module's parameters and statistics under this target's names.
 
         Args:
             module: of the same architecture.
@@ -110,17 +110,17 @@ class Traced:
         n_levels: int | None = None,
         draws: Tensor | None = None,
     ) -> TracedValues:
-        """The network's values with batch statistics; see `Chain.forward`.
+        """Computes the network's values with batch statistics; see `Chain.forward`.
 
         Args:
             theta: parameters, [K, ...] each.
             x: images [B, K*3, 32, 32].
-            statistics: running mean and variance to update in place, or none.
+            statistics: running mean and variance to update in place, or None.
             n_levels: stop after this many levels, without logits.
             draws: for a random network, uniform within [0, 1), [B, K*n_draws].
 
         Returns:
-            The values; `backward` takes them once.
+            The values; `backward` can use them once.
         """
         inputs = [x] if draws is None else [x, draws]
         with torch.enable_grad():
@@ -146,9 +146,9 @@ class Traced:
         logit_gradient: Tensor | None = None,
         adjoints: Adjoints | None = None,
     ) -> dict[str, Tensor]:
-        """The gradient at theta; see `Chain.backward`. A forward pass's values serve it once."""
+        """Returns the gradient at theta; see `Chain.backward`. A forward pass' values can be used once."""
         assert isinstance(values, TracedValues)
-        assert values.outputs, "these values have served"
+        assert values.outputs, "these values have been used"
         if adjoints is not None:
             adjoints.features, adjoints.logits = feature_gradients, logit_gradient
         given = [*feature_gradients[: len(values.features)], logit_gradient]
@@ -156,9 +156,9 @@ class Traced:
         if not reached:
             return {}
         leaves = list(values.leaves.values())
-        found = torch.autograd.grad([o for o, _ in reached], leaves, [g for _, g in reached], allow_unused=True)
-        values.outputs.clear()  # their graph has served
-        return {name: g for name, g in zip(values.leaves, found, strict=True) if g is not None}
+        gradients = torch.autograd.grad([o for o, _ in reached], leaves, [g for _, g in reached], allow_unused=True)
+        values.outputs.clear()  # their graph is gone
+        return {name: g for name, g in zip(values.leaves, gradients, strict=True) if g is not None}
 
     def tangent(
         self,
@@ -169,7 +169,7 @@ class Traced:
         adjoints: Adjoints | None = None,
         n_levels: int | None = None,
     ) -> Tangents:
-        """Derivatives of features and logits along a direction; see `Chain.tangent`."""
+        """Returns the derivatives of features and logits along a direction; see `Chain.tangent`."""
         maps, logits = torch.func.jvp(
             lambda own: self._outputs(own, values.inputs, n_levels)[:2], (self._own(theta),), (self._own(direction),)
         )[1]
@@ -185,7 +185,7 @@ class Traced:
         feature_tangents: Sequence[Tensor | None],
         logit_tangent: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The derivative of `backward`'s result along a direction; see `Chain.backward_tangent`."""
+        """Returns the derivative of `backward`'s result along a direction; see `Chain.backward_tangent`."""
         n_levels = len(values.features) if logit_tangent is None else None
         places = [n for n, gradient in enumerate(adjoints.features) if gradient is not None]
         gradients = [gradient for gradient in (*adjoints.features, adjoints.logits) if gradient is not None]
@@ -202,7 +202,7 @@ class Traced:
         return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
-        """Logits [K, B, N] with running statistics; see `Chain.predict`."""
+        """Returns logits [K, B, N] with running statistics; see `Chain.predict`."""
         state = self._own(theta)
         n_runs = state[self.names[0]].shape[0]
         for name in self._norms:
@@ -215,25 +215,25 @@ class Traced:
         return {name: tensors[name] for name in self.names}
 
     def _outputs(self, own: dict[str, Tensor], inputs: Sequence[Tensor], n_levels: int | None) -> Outputs:
-        """Maps [B, K*C, H, W], logits [K, B, N] and the noted statistics [K, C] of all runs."""
+        """Returns maps [B, K*C, H, W], logits [K, B, N] and the noted statistics [K, C] of all runs."""
 
         def one(own: dict[str, Tensor], *inputs: Tensor) -> Outputs:
             maps, logits = self._training.outputs(own, n_levels, *inputs)
             noted = [norm.noted for norm in self._norms.values() if norm.noted is not None]
             for norm in self._norms.values():
-                norm.noted = None  # the levels of the next pass may be fewer
+                norm.noted = None  # the next pass may have fewer levels
             return maps, logits, noted
 
         maps, logits, noted = self._by_run(one, own, inputs)
         return [m.flatten(1, 2) for m in maps], logits, noted
 
     def _by_run(self, one: Callable[..., Outputs], state: dict[str, Tensor], inputs: Sequence[Tensor]) -> Outputs:
-        """Of every run, [B, K, C, H, W], [K, B, N] and [K, C]; at once where that is faster."""
+        """Returns all runs' [B, K, C, H, W], [K, B, N] and [K, C]; computes them at once where that is faster."""
         n_runs = state[self.names[0]].shape[0]
         split = [each.unflatten(1, (n_runs, -1)) for each in inputs]
         if n_runs > 1 and (inputs[0].device.type != "cpu" or max(self.module.channels) <= NARROW):
-            found: Outputs = torch.vmap(one, in_dims=(0, *[1] * len(split)), out_dims=(1, 0, 0))(state, *split)
-            return found
+            outputs: Outputs = torch.vmap(one, in_dims=(0, *[1] * len(split)), out_dims=(1, 0, 0))(state, *split)
+            return outputs
         runs = [one({name: p[k] for name, p in state.items()}, *(each[:, k] for each in split)) for k in range(n_runs)]
         maps, logits, noted = zip(*runs, strict=True)
         statistics = [tuple(torch.stack(part) for part in zip(*norm, strict=True)) for norm in zip(*noted, strict=True)]
@@ -245,11 +245,11 @@ class Traced:
 
 
 def _check(module: Backbone) -> None:
-    """Refuses what changes in a forward pass, or draws in it: passes are repeated, and one module serves K runs."""
+    """Refuses layers that change or draw in a forward pass: passes are repeated, and one module serves K runs."""
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.track_running_stats and not isinstance(part, BatchNorm):
-            law = "must leave its running statistics to the target"
-            raise InputError(f"{name}: {law}, got {type(part).__name__}; use l2t_ray.models.BatchNorm")
+            rule = "must leave its running statistics to the target"
+            raise InputError(f"{name}: {rule}, got {type(part).__name__}; use l2t_ray.models.BatchNorm")
         if isinstance(part, BatchNorm) and part.momentum != BN_MOMENTUM:
             raise InputError(f"{name}: momentum must be {BN_MOMENTUM:g}, got {part.momentum}; leave it out")
         if isinstance(part, _DropoutNd) and part.p:
@@ -257,7 +257,7 @@ def _check(module: Backbone) -> None:
 
 
 class _Both(nn.Module):
-    """A network that gives maps and logits at once, as `functional_call` wants it."""
+    """A network that returns maps and logits together, as `functional_call` needs it."""
 
     def __init__(self, network: Backbone) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class _Both(nn.Module):
         return maps, [self.network.classify(maps[-1])] if n_levels is None else []
 
     def outputs(self, state: Tensors, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """What `forward` gives with these parameters and statistics."""
+        """Returns what `forward` computes with these parameters and statistics."""
         named = {f"network.{name}": tensor for name, tensor in state.items()}
         maps, logits = torch.func.functional_call(self, named, (n_levels, *inputs))
         return maps, logits
@@ -277,7 +277,7 @@ class _Both(nn.Module):
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """The first jvp of a process compiles torch's decompositions, which warns of what torch itself still uses."""
+    """Runs a first jvp, in which torch compiles its decompositions and warns of a function that it uses itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*torch.jit.script.*", FutureWarning)
         torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))

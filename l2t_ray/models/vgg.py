@@ -1,6 +1,6 @@
 """VGGs with batch norm and one linear layer: as a chain of explicit passes (target), and as a module (source).
 
-A level is the activation just before a max-pool. The numbers count convolutions and the linear layer, as the thesis'
+A level is the activation just before a max-pool. The name counts convolutions and the linear layer, as the thesis'
 VGG-9 does: VGG-11 here has the ten convolutions of Simonyan and Zisserman's (2015) configuration B.
 """
 
@@ -21,7 +21,7 @@ LEVELS: Mapping[str, tuple[tuple[int, ...], ...]] = {"vgg9": VGG9, "vgg11": VGG1
 
 
 class Vgg(Backbone):
-    """The module; its parameters have the chain's names.
+    """A VGG as a module; its parameters have the chain's names.
 
     Args:
         arch: "vgg9" or "vgg11".
@@ -41,7 +41,7 @@ class Vgg(Backbone):
         self.fc = nn.Linear(outputs[-1], n_classes)
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """[B, C_n, 32 / 2^n, 32 / 2^n] for n = 0 to 4, for x [B, 3, 32, 32]."""
+        """Returns [B, C_n, 32 / 2^n, 32 / 2^n] for n = 0 to 4, for x [B, 3, 32, 32]."""
         layers = zip(self.conv, self.bn, strict=True)
         outputs: list[Tensor] = []
         for level in self.levels[:n_levels]:
@@ -53,14 +53,14 @@ class Vgg(Backbone):
         return outputs
 
     def classify(self, last: Tensor) -> Tensor:
-        """The last max-pool, global average pool and the linear layer."""
+        """Applies the last max-pool, global average pooling and the linear layer."""
         logits: Tensor = self.fc(F.max_pool2d(last, 2).mean((2, 3)))
         return logits
 
 
 @dataclass(frozen=True)
 class VggTarget(Chain):
-    """The chain as a target: what training needs of it besides its passes."""
+    """A VGG as a target: the chain's passes, and what else training needs."""
 
     @property
     def feature_sizes(self) -> tuple[int, ...]:
@@ -68,11 +68,11 @@ class VggTarget(Chain):
         return SIZES["vgg9"]
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """`initial_theta`."""
+        """Draws the initial parameters; see `initial_theta`."""
         return initial_theta(self, generator)
 
     def values_of(self, module: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """A module's parameters and statistics under this target's names.
+        """Returns a module's parameters and statistics under this target's names.
 
         Args:
             module: a `Vgg` of the same levels.
@@ -88,18 +88,18 @@ class VggTarget(Chain):
 
 
 def vgg_levels(arch: str, width: float) -> tuple[tuple[int, ...], ...]:
-    """Output channels of the convolutions, by level."""
+    """Returns the output channels of the convolutions, by level."""
     return tuple(tuple(scaled(width, n) for n in level) for level in LEVELS[arch])
 
 
 def initial_theta(chain: Chain, generator: torch.Generator | None) -> dict[str, Tensor]:
-    """The target's initial parameters: He (fan-out) convolutions, N(0, 0.01) linear layer, batch norm at identity.
+    """Draws a target's initial parameters: He (fan-out) convolutions, N(0, 0.01) linear layer, batch norm at identity.
 
-    Convolutions carry no bias: batch norm follows each, which cancels it.
+    Convolutions have no bias, because the batch norm behind each would cancel it.
 
     Args:
         chain: the target network.
-        generator: a CPU generator, stream "init"; None where only shapes are wanted.
+        generator: a CPU generator, stream "init"; None where only the shapes are needed.
 
     Returns:
         float32 tensors: conv.<l>.weight [O, I, 3, 3], bn.<l>.weight, bn.<l>.bias [O], fc.weight [N, C], fc.bias [N].

@@ -1,7 +1,7 @@
 """A small vision transformer (Dosovitskiy et al. 2021), whose blocks' outputs are reshaped to maps.
 
-Patches of 4 x 4 pixels give 64 tokens, so every block's output is a map of 8 x 8; blocks normalise first, positions are
-learned, and the mean over the tokens is classified. There is no class token, so a map has every token's features.
+Patches of 4 x 4 pixels give 64 tokens, so every block's output is a map of 8 x 8. Blocks normalise first, positions
+are learned, and the mean over the tokens is classified. There is no class token, so a map holds every token.
 """
 
 from torch import Tensor, nn
@@ -27,9 +27,9 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tokens [B, P, C] to tokens."""
+        """Returns tokens [B, P, C] from tokens."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, N_HEADS, -1)).permute(2, 0, 3, 1, 4)
-        # written out: the fused attention has no forward-mode derivative
+        # written out, because the fused attention has no forward-mode derivative
         attention = (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1)
         x = x + self.out((attention @ v).transpose(1, 2).flatten(2))
         tokens: Tensor = x + self.down(F.gelu(self.up(self.norm2(x))))
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class Vit(Backbone):
-    """The network; a level is a block.
+    """The vision transformer; a level is a block.
 
     Args:
         width: factor on the channels, 192 at 1; rounded to a multiple of the three heads.
@@ -56,21 +56,15 @@ class Vit(Backbone):
         self.fc = nn.Linear(n_channels, n_classes)
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """[B, C, 8, 8] after each block, for x [B, 3, 32, 32]."""
+        """Returns [B, C, 8, 8] after each block, for x [B, 3, 32, 32]."""
         tokens = self.patch(x).flatten(2).mT + self.position.weight
         outputs = []
         for block in self.blocks[:n_levels]:
             tokens = block(tokens)
-            outputs.append(_maps(tokens))
+            outputs.append(tokens.mT.unflatten(2, (VIT_PATCHES, VIT_PATCHES)))
         return outputs
 
     def classify(self, last: Tensor) -> Tensor:
-        """Layer norm, the mean over the tokens and the linear layer."""
+        """Applies layer norm, the mean over the tokens and the linear layer."""
         logits: Tensor = self.fc(self.norm(last.flatten(2).mT).mean(1))
         return logits
-
-
-def _maps(tokens: Tensor) -> Tensor:
-    """[B, P, C] as [B, C, 8, 8]."""
-    maps: Tensor = tokens.mT.unflatten(2, (VIT_PATCHES, VIT_PATCHES))
-    return maps

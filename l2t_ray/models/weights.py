@@ -1,4 +1,4 @@
-"""Files of weights: written by `l2t_ray.pretrain`, read for a run; the published L2T-ww checkpoint too."""
+"""Files of weights: `l2t_ray.pretrain` writes them, runs read them; also reads the published L2T-ww checkpoint."""
 
 import re
 from pathlib import Path
@@ -15,13 +15,13 @@ from l2t_ray.models.resnet import STAGE_CHANNELS
 
 # The published checkpoint's block1, blocks2.0-3, block3, ... are our stages.0.0, stages.0.1-4, stages.1.0, ...
 _PUBLISHED = (
-    (re.compile(r"^block([135])\."), lambda found: f"stages.{(int(found[1]) - 1) // 2}.0."),
-    (re.compile(r"^blocks([246])\.(\d+)\."), lambda found: f"stages.{int(found[1]) // 2 - 1}.{int(found[2]) + 1}."),
+    (re.compile(r"^block([135])\."), lambda match: f"stages.{(int(match[1]) - 1) // 2}.0."),
+    (re.compile(r"^blocks([246])\.(\d+)\."), lambda match: f"stages.{int(match[1]) // 2 - 1}.{int(match[2]) + 1}."),
 )
 
 
 def source_state(network: Backbone) -> dict[str, Any]:
-    """What a weights file holds; `load_source` reads it with `weights_only=True`."""
+    """Returns the content of a weights file; `load_source` reads it with `weights_only=True`."""
     return {
         "arch": network.arch,
         "width": network.width,
@@ -33,7 +33,7 @@ def source_state(network: Backbone) -> dict[str, Any]:
 
 
 def load_source(settings: Source) -> Backbone:
-    """The frozen source network from its weights file, ours or the published L2T-ww checkpoint, on the CPU.
+    """Reads the frozen source network from a weights file, ours or the published L2T-ww checkpoint, on the CPU.
 
     Args:
         settings: architecture, width and the file.
@@ -54,17 +54,17 @@ def load_source(settings: Source) -> Backbone:
         state = {_our_name(name): tensor for name, tensor in loaded["state_dict"].items()}
         n_classes, n_inputs = state["fc.weight"].shape
     except Exception as error:  # torch raises half a dozen kinds for damaged files
-        told = (
-            "more than tensors and plain values" if isinstance(error, UnpicklingError) else "cut short, or no weights"
-        )
-        raise InputError(f"{path}: is not a readable file of weights, got {told}; fetch or train it again") from error
+        found = "cut short, or no weights"
+        if isinstance(error, UnpicklingError):
+            found = "more than tensors and plain values"
+        raise InputError(f"{path}: is not a readable file of weights, got {found}; fetch or train it again") from error
     network = build(settings.arch, settings.width, n_classes)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        told = f"{loaded.get('arch', 'unknown')}, width {loaded.get('width', n_inputs / STAGE_CHANNELS[-1])}"
+        held = f"{loaded.get('arch', 'unknown')}, width {loaded.get('width', n_inputs / STAGE_CHANNELS[-1])}"
         asked = f"{settings.arch}, width {settings.width}"
-        raise InputError(f"{path}: source must match the weights, which are {told}; got {asked}") from error
+        raise InputError(f"{path}: source must match the weights, which are {held}; got {asked}") from error
     network.classes = tuple(loaded.get("classes", ())) or None
     network.history = tuple(loaded.get("history", ()))
     return network.requires_grad_(False).eval()

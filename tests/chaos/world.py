@@ -284,7 +284,7 @@ def title_of(process):
 
 def prepare(folder, size, data_dir):
     """Writes a sweep file, and a source network whose weights are its seed's."""
-    network = models.resnet(20, 0.125, 10)
+    network = models.ResNet(20, 0.125, 10)
     models.initialise(network, stream(0, "init"))
     method, hang_s = ("stepped", 3600) if size.gate else ("drowsy", 20)
     (folder / f"{method}.py").write_text(Steps(folder).method if size.gate else DROWSY)

@@ -11,7 +11,7 @@ from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
 from l2t_ray.launch.session import prepare_checkpoints, prepare_inputs
 from l2t_ray.launch.worker.job import Work
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 
 registry.load()
 
@@ -29,7 +29,7 @@ def make_run(method="scratch", weights=None, seed=0, **data):
 
 
 def write_weights(path, **more):
-    network = resnet(20, 0.125, 10)
+    network = ResNet(20, 0.125, 10)
     initialise(network, stream(0, "init"))
     torch.save({"state_dict": network.state_dict(), "arch": "resnet20", "width": 0.125, **more}, path)
 

@@ -33,7 +33,7 @@ for n_inputs, n_images in ((8, 29), (4, 7), (4, 127), (8, 3)):
 
 
 def test_source_features_have_the_paper_shapes():
-    features = models.resnet(32, 1.0, 200).eval().features(torch.zeros(2, 3, 32, 32))
+    features = models.ResNet(32, 1.0, 200).eval().features(torch.zeros(2, 3, 32, 32))
     assert [tuple(f.shape[1:]) for f in features] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
 
 
@@ -72,7 +72,7 @@ def test_published_checkpoint_classifies_472_of_1000_validation_images(tmp_path)
 
 
 def test_own_weights_come_back_as_saved(tmp_path):
-    network = models.resnet(20, 0.25, 7)
+    network = models.ResNet(20, 0.25, 7)
     models.initialise(network, stream(1, "init"))
     torch.save(models.source_state(network), tmp_path / "own.pt")
     loaded = models.load_source(Source(arch="resnet20", width=0.25, weights=str(tmp_path / "own.pt")))
@@ -83,7 +83,7 @@ def test_own_weights_come_back_as_saved(tmp_path):
 def test_missing_truncated_and_foreign_weights_are_told_apart(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         models.load_source(Source(weights=str(tmp_path / "absent.pt")))
-    torch.save(models.source_state(models.resnet(20, 0.25, 7)), tmp_path / "own.pt")
+    torch.save(models.source_state(models.ResNet(20, 0.25, 7)), tmp_path / "own.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "own.pt").read_bytes()[:1000])
     with pytest.raises(InputError, match="not a readable file of weights"):
         models.load_source(Source(weights=str(tmp_path / "cut.pt")))

@@ -199,7 +199,7 @@ def test_values_serve_one_backward_pass():
     values, at_logits = case.network.forward(case.theta, case.images), torch.ones(1, B, N, dtype=torch.float64)
     none = [None] * len(SIZES["resnet20"])
     assert case.network.backward(case.theta, values, none, at_logits)
-    with pytest.raises(AssertionError, match="have served"):
+    with pytest.raises(AssertionError, match="have been used"):
         case.network.backward(case.theta, values, none, at_logits)
 
 

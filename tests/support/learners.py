@@ -5,14 +5,14 @@ import torch
 from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
 from l2t_ray.data.streams import stream
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
 
 N_CLASSES, B, CPU = 3, 8, torch.device("cpu")
 
 
 def source():
-    network = resnet(20, 0.25, 5).double()
+    network = ResNet(20, 0.25, 5).double()
     initialise(network, stream(9, "init"))
     return network.requires_grad_(False).eval()
 

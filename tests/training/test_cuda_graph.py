@@ -6,7 +6,7 @@ import torch
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Target, Training
 from l2t_ray.data.streams import stream
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.learner import Learner
 
@@ -15,7 +15,7 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 
 def learner(method, device, precision="float32"):
     registry.load()
-    source = resnet(20, 0.25, 5)
+    source = ResNet(20, 0.25, 5)
     initialise(source, stream(9, "init"))
     run = Run(
         data=Data(name="digits", samples_per_class=4),

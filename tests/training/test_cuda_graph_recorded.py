@@ -13,7 +13,7 @@ from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training import pack as pack_training
 from l2t_ray.training.cuda_graph import WARM_UPS, Replay
 from tests.support.recording import Footprint, pretended_graphs
@@ -31,7 +31,7 @@ def digits(tmp_path_factory):
 
 
 def pack(digits, method, n_runs, precision, transfer):
-    source = resnet(20, 0.25, 5)
+    source = ResNet(20, 0.25, 5)
     initialise(source, stream(9, "init"))
     runs = [
         Run(

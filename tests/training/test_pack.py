@@ -15,7 +15,7 @@ from l2t_ray.data.augment import normalize
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.spool import Ended
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
 from l2t_ray.training.pack import Pack, evaluation_epochs, learning_rate, train
 from tests.support.oracles import calibration_error_percent
@@ -36,7 +36,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def source():
-    network = resnet(20, 0.25, 5)
+    network = ResNet(20, 0.25, 5)
     initialise(network, stream(9, "init"))
     return network.requires_grad_(False).eval()
 

@@ -14,8 +14,8 @@ from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Target, Training
 from l2t_ray.data import augment
 from l2t_ray.data.load import DataSet
+from l2t_ray.models import ResNet
 from l2t_ray.models import convolutions as operators
-from l2t_ray.models import resnet
 from l2t_ray.training import pack as pack_training
 
 CARD = torch.device("cuda")
@@ -70,7 +70,7 @@ def pack(method, n_runs, precision):
     classes = tuple(f"class{number}" for number in range(N_CLASSES))
     data = DataSet("pretended", classes, images, labels, images, labels, sha256="0" * 64)
     with CARD:
-        source = resnet(20, 0.25, 5).requires_grad_(False).eval()
+        source = ResNet(20, 0.25, 5).requires_grad_(False).eval()
     source.to = lambda *_: source  # pretended parameters cannot be moved, and are there already
     runs = [
         Run(

@@ -30,7 +30,7 @@ def data_dir(tmp_path_factory):
 
 def slow_twin(settings, data):
     """The recipe as one would write it first: one image at a time, SGD with momentum by its formula, float64."""
-    network = models.resnet(20, settings.source.width, len(data.classes))
+    network = models.ResNet(20, settings.source.width, len(data.classes))
     models.initialise(network, stream(settings.seed, "init"))
     network.double().train()
     velocity = {name: torch.zeros_like(p) for name, p in network.named_parameters()}

@@ -15,7 +15,7 @@ from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
 from l2t_ray.training.pack import look_at_start, train
 from l2t_ray.training.trace_file import ARTIFACT, encode, merge
@@ -38,7 +38,7 @@ def digits(tmp_path_factory):
 
 @pytest.fixture
 def source():
-    network = resnet(20, 0.25, 5)
+    network = ResNet(20, 0.25, 5)
     initialise(network, stream(9, "init"))
     return network.requires_grad_(False).eval()
 

@@ -1,1 +1,1 @@
-"""Pure functions of numbers: tests, intervals, corrections, power, sequential designs; imports nothing of ours."""
+"""Pure functions of numbers: tests, intervals, corrections, power, sequential designs; imports no other room."""

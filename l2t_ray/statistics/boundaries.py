@@ -14,24 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
-N_NODES = 80  # of the Gauss-Legendre rule between two boundaries; 1e-9 is reached with half of them
-MOST_BOUND = 12.0  # z; beyond it lies a p of 4e-33, below every one that Mann-Whitney has
-LEAST_ALPHA, MOST_ALPHA = 1e-9, 0.999  # between which an adjusted p is searched
+N_NODES = 80  # of the Gauss-Legendre rule between two boundaries; half of them reach 1e-9
+MOST_BOUND = 12.0  # largest z; its p of 4e-33 is below every p of Mann-Whitney's
+LEAST_ALPHA, MOST_ALPHA = 1e-9, 0.999  # range of the search for an adjusted p
 
 
 @lru_cache(maxsize=256)
 def boundaries(information: tuple[float, ...], alpha: float = 0.05) -> tuple[float, ...]:
-    """The boundaries c_k of |z|, by recursive numerical integration (Armitage, McPherson and Rowe 1969).
+    """Returns the boundaries c_k of |z|, by recursive numerical integration (Armitage, McPherson and Rowe 1969).
 
     Args:
-        information: t_k, rising; to 1 where all looks are meant.
+        information: t_k, rising; up to 1 for all looks.
         alpha: two-sided error over all looks.
-
-    Returns:
-        One boundary a look.
     """
     spent = [spending(t, alpha) for t in information]
-    found: list[float] = []
+    bounds: list[float] = []
     nodes = density = np.empty(0)
     before = 0.0
     for k, t in enumerate(information):
@@ -44,22 +41,22 @@ def boundaries(information: tuple[float, ...], alpha: float = 0.05) -> tuple[flo
             bound = MOST_BOUND
             if _crossing(bound, *given) < 0:
                 bound = float(optimize.brentq(_crossing, 0.0, MOST_BOUND, args=given, xtol=1e-12))
-        found.append(bound)
+        bounds.append(bound)
         if k + 1 == len(information):
             break
         # the density of the score b = z sqrt(t) of paths that have not crossed, with the rule's weights
-        points, weights = _rule(bound * math.sqrt(t))
+        points, weights = (part * (bound * math.sqrt(t)) for part in _unit_rule())
         if k == 0:
             values = np.exp(-(points**2) / (2 * t)) / math.sqrt(2 * math.pi * t)
         else:
             gaps = (points[:, None] - nodes[None, :]) / step
             values = (np.exp(-(gaps**2) / 2) @ density) / (step * math.sqrt(2 * math.pi))
         nodes, density, before = points, values * weights, t
-    return tuple(found)
+    return tuple(bounds)
 
 
 def smallest_alpha(information: tuple[float, ...], p: float) -> float:
-    """The design's error over all looks at which a p would lie on the boundary: the p adjusted for the looks.
+    """Returns the design's error over all looks at which a p would lie on the boundary: the p adjusted for the looks.
 
     The smallest one of the looks taken so far is a valid p whenever the looks stop (the sequential p-value of Liu and
     Anderson 2008), which may be corrected over a family (Maurer and Bretz 2013).
@@ -69,7 +66,7 @@ def smallest_alpha(information: tuple[float, ...], p: float) -> float:
         p: two-sided, at look k.
 
     Returns:
-        `LEAST_ALPHA` to 1; 1 where no error below `MOST_ALPHA` would do.
+        `LEAST_ALPHA` to 1; 1 where even an error of `MOST_ALPHA` is too small.
     """
 
     def excess(log_alpha: float) -> float:
@@ -83,28 +80,12 @@ def smallest_alpha(information: tuple[float, ...], p: float) -> float:
 
 
 def level(information: tuple[float, ...], alpha: float) -> float:
-    """The two-sided p at or below which the last of the looks so far is significant.
-
-    Args:
-        information: t_1 to t_k.
-        alpha: two-sided error over all looks.
-
-    Returns:
-        2 (1 - Phi(c_k)).
-    """
+    """Returns the two-sided p at or below which look k of t_1 .. t_k is significant: 2 (1 - Phi(c_k))."""
     return float(2 * special.ndtr(-boundaries(information, alpha)[-1]))
 
 
 def spending(t: float, alpha: float = 0.05) -> float:
-    """The O'Brien-Fleming-like spending function, alpha/2 for each side.
-
-    Args:
-        t: information, 0 to 1.
-        alpha: two-sided error at t = 1.
-
-    Returns:
-        Two-sided error spent up to t.
-    """
+    """Returns the two-sided error spent up to information t, O'Brien-Fleming-like, alpha/2 for each side."""
     return float(4 * special.ndtr(special.ndtri(alpha / 4) / math.sqrt(t))) if t > 0 else 0.0
 
 
@@ -119,8 +100,3 @@ def _crossing(
 def _unit_rule() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     points, weights = np.polynomial.legendre.leggauss(N_NODES)
     return points, weights
-
-
-def _rule(edge: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    points, weights = _unit_rule()
-    return points * edge, weights * edge

@@ -1,7 +1,7 @@
-"""Several tests at once: p-values corrected over a declared family.
+"""Several tests at once: corrects p-values over a declared family.
 
-A test of the family that has no p yet (too few seeds so far) counts as p = 1, so the correction of the others does not
-become stricter when its runs arrive.
+A test of the family that has no p yet (too few seeds so far) counts as p = 1, so that the correction of the others
+does not become stricter when its runs arrive.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -14,14 +14,7 @@ PValues = Sequence[float | None]
 
 
 def holm(p: PValues) -> list[float | None]:
-    """Holm's step-down correction (1979): the chance of any false claim in the family stays below alpha.
-
-    Args:
-        p: of the whole family; None where there is none yet.
-
-    Returns:
-        Corrected p in the same order; None stays None.
-    """
+    """Returns p by Holm's step-down (1979), which keeps the chance of any false claim below alpha; None stays None."""
 
     def adjust(values: NDArray[np.float64]) -> NDArray[np.float64]:
         order = np.argsort(values)
@@ -34,36 +27,20 @@ def holm(p: PValues) -> list[float | None]:
 
 
 def benjamini_hochberg(p: PValues) -> list[float | None]:
-    """Benjamini and Hochberg's correction (1995): the expected share of false claims among claims stays below alpha.
-
-    Args:
-        p: of the whole family; None where there is none yet.
-
-    Returns:
-        Corrected p in the same order; None stays None.
-    """
+    """Returns p by Benjamini and Hochberg (1995), for the expected share of false claims; None stays None."""
     return _corrected(p, lambda values: stats.false_discovery_control(values, method="bh"))
 
 
 def by_family(
     correct: Callable[[PValues], list[float | None]], p: PValues, families: Sequence[Hashable]
 ) -> list[float | None]:
-    """Corrects each family by itself.
-
-    Args:
-        correct: `holm` or `benjamini_hochberg`.
-        p: of all tests.
-        families: the family of each.
-
-    Returns:
-        Corrected p in the same order.
-    """
-    found: list[float | None] = [None] * len(p)
+    """Returns p corrected by `correct` within each family, in the same order; `families` names the family of each."""
+    corrected: list[float | None] = [None] * len(p)
     for family in dict.fromkeys(families):
         places = [index for index, name in enumerate(families) if name == family]
         for place, value in zip(places, correct([p[place] for place in places]), strict=True):
-            found[place] = value
-    return found
+            corrected[place] = value
+    return corrected
 
 
 def _corrected(p: PValues, adjust: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> list[float | None]:

@@ -20,40 +20,24 @@ from l2t_ray.statistics.hypothesis import EXACT_BELOW, SEED, Values, checked
 from l2t_ray.statistics.means import welch
 
 N_RESAMPLES = 9_999
-TINY = 1e-9  # at A12 itself, and at 0 and 1, the equation of its interval is degenerate
-MIN_VALUES = 3  # on each side, below which there is no interval of a difference of means
-BOOTSTRAP_FROM = 20  # values on each side
+TINY = 1e-9  # distance from A12, 0 and 1, where the equation of its interval is degenerate
+MIN_VALUES = 3  # on each side; with fewer a difference of means has no interval
+BOOTSTRAP_FROM = 20  # values on each side, from which the interval is BCa's
 WELCH, BCA, NO_SPREAD = "Welch's t", "BCa bootstrap", "no spread"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and its confidence interval.
+    """A number and its confidence interval."""
 
-    Attributes:
-        value: the estimate.
-        low: lower end; None where there are too few values.
-        high: upper end.
-        method: of the interval.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    method: str
+    value: float  # the estimate
+    low: float | None  # None where there are too few values
+    high: float | None  # as `low`
+    method: str  # of the interval
 
 
 def a12(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Vargha and Delaney's A12: how often a run of x beats one of y, ties counting half.
-
-    Args:
-        x: one method's values.
-        y: the other's.
-        confidence: of the interval.
-
-    Returns:
-        0 to 1; 1/2 is no difference.
-    """
+    """Returns Vargha and Delaney's A12, 0 to 1: how often a run of x beats one of y, ties counting half."""
     x, y = checked(x, "x"), checked(y, "y")
     m, n = len(x), len(y)
     ranks = stats.rankdata(np.concatenate([x, y]))
@@ -71,31 +55,19 @@ def a12(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
 
 
 def rank_biserial(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The rank-biserial correlation, 2 A12 - 1: P(X > Y) - P(Y > X).
-
-    Args:
-        x: one method's values.
-        y: the other's.
-        confidence: of the interval.
-
-    Returns:
-        -1 to 1; 0 is no difference.
-    """
-    found = a12(x, y, confidence)
-    low, high = (None if end is None else 2 * end - 1 for end in (found.low, found.high))
-    return Estimate(2 * found.value - 1, low, high, found.method)
+    """Returns the rank-biserial correlation, -1 to 1: 2 A12 - 1 = P(X > Y) - P(Y > X)."""
+    share = a12(x, y, confidence)
+    low, high = (None if end is None else 2 * end - 1 for end in (share.low, share.high))
+    return Estimate(2 * share.value - 1, low, high, share.method)
 
 
 def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The Hodges-Lehmann shift: the median of all differences x - y.
+    """Returns the Hodges-Lehmann shift, the median of all differences x - y, in the values' unit.
 
     Args:
         x: one method's values.
         y: the other's.
-        confidence: of the interval; with few values there may be no interval of that confidence.
-
-    Returns:
-        The shift, in the values' unit.
+        confidence: of the interval; with few values no interval may reach it.
     """
     x, y = checked(x, "x"), checked(y, "y")
     m, n = len(x), len(y)
@@ -112,7 +84,7 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
             return Estimate(value, None, None, "too few values for an interval")
     else:
         method = "normal, Mann-Whitney inverted"
-        # between two differences x - y, shifted samples have no tie in common: only those within each are left
+        # shifted by less than the next difference, the samples share no value: only ties within each count
         counts = np.concatenate([np.unique(sample, return_counts=True)[1] for sample in (x, y)])
         total = m + n
         variance = m * n / 12 * (total + 1 - (counts**3 - counts).sum() / (total * (total - 1)))
@@ -124,17 +96,9 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
 
 
 def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """The difference of means, with Welch's t interval below 20 values on either side, from there on with a BCa one.
+    """Returns mean x - mean y, with Welch's t interval below 20 values on either side, from there on with a BCa one.
 
-    Of few values a bootstrap covers too little: 5 normal ones each, 88 % instead of 95 % (docs/statistics.md).
-
-    Args:
-        x: one method's values.
-        y: the other's.
-        confidence: of the interval.
-
-    Returns:
-        mean x - mean y.
+    With few values a bootstrap covers too little: 5 normal ones each, 88 % instead of 95 % (docs/statistics.md).
     """
     x, y = checked(x, "x"), checked(y, "y")
     fewest = min(len(x), len(y))
@@ -147,16 +111,7 @@ def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Est
 
 
 def welch_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
-    """The difference of means with Welch's t interval (1947).
-
-    Args:
-        x: one method's values, at least 2; x and y are not both constant.
-        y: the other's, at least 2.
-        confidence: of the interval.
-
-    Returns:
-        mean x - mean y.
-    """
+    """Returns mean x - mean y with Welch's t interval (1947); at least 2 values each, not both constant."""
     value = float(x.mean() - y.mean())
     _, error, degrees = welch(x.mean(), x.std(ddof=1), len(x), y.mean(), y.std(ddof=1), len(y))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
@@ -164,18 +119,9 @@ def welch_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
 
 
 def bca_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
-    """The difference of means with a BCa bootstrap interval of 9,999 resamples, seeds resampled within each method.
-
-    Args:
-        x: one method's values; x and y are not both constant.
-        y: the other's.
-        confidence: of the interval.
-
-    Returns:
-        mean x - mean y.
-    """
+    """Returns mean x - mean y with a BCa bootstrap interval, resampled within each method; not both constant."""
     value = float(x.mean() - y.mean())
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (x, y),
         lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
         n_resamples=N_RESAMPLES,
@@ -183,36 +129,21 @@ def bca_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
         method="BCa",
         rng=np.random.default_rng(SEED),
     ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high), BCA)
+    return Estimate(value, float(interval.low), float(interval.high), BCA)
 
 
 def mean_intervals(estimates: Iterable[Estimate]) -> str:
-    """How intervals of differences of means were made, for notes.
-
-    Args:
-        estimates: of `mean_difference`.
-
-    Returns:
-        "Welch's t", "BCa bootstrap of 9,999 resamples", or when which.
-    """
-    found = {estimate.method for estimate in estimates} & {WELCH, BCA}
-    if found == {WELCH}:
+    """Returns how `mean_difference` made the intervals of these estimates, for notes."""
+    methods = {estimate.method for estimate in estimates} & {WELCH, BCA}
+    if methods == {WELCH}:
         return WELCH
     bootstrap = f"{BCA} of {N_RESAMPLES:,} resamples"
-    return bootstrap if found == {BCA} else f"{WELCH} below {BOOTSTRAP_FROM} values on a side, else {bootstrap}"
+    return bootstrap if methods == {BCA} else f"{WELCH} below {BOOTSTRAP_FROM} values on a side, else {bootstrap}"
 
 
 @cache
 def u_distribution(m: int, n: int) -> NDArray[np.float64]:
-    """The null distribution of Mann and Whitney's U without ties.
-
-    Args:
-        m: values of x.
-        n: values of y.
-
-    Returns:
-        P(U = u) for u = 0 .. mn.
-    """
+    """Returns the null distribution of Mann and Whitney's U without ties: P(U = u) for u = 0 .. mn."""
     # choose m of the ranks 1 .. m + n; U is their sum less m (m + 1) / 2, so the j-th chosen adds rank - j
     ways = np.zeros((m + 1, m * n + 1))
     ways[0, 0] = 1
@@ -221,5 +152,5 @@ def u_distribution(m: int, n: int) -> NDArray[np.float64]:
             step = rank - chosen
             if step <= n:
                 ways[chosen, step:] += ways[chosen - 1, : m * n + 1 - step]
-    found: NDArray[np.float64] = ways[m] / ways[m].sum()
-    return found
+    shares: NDArray[np.float64] = ways[m] / ways[m].sum()
+    return shares

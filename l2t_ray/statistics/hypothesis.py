@@ -8,9 +8,9 @@ Notation: x and y are the final accuracies of two methods in one cell, one value
 | Brunner-Munzel | the same, for unequal shapes and spreads | no |
 | Wilcoxon signed-rank | are the differences of equal seeds centred on 0 | yes |
 
-Every p is two-sided. Fewer than `MIN_SEEDS` seeds get none: 3 against 3 cannot come below 0.1 whatever they show.
+Every p is two-sided. Fewer than `MIN_SEEDS` seeds get none: 3 against 3 cannot come below 0.1 whatever their values.
 
-Equivalence within a margin is shown by two one-sided rank tests (Schuirmann 1987; Wellek 2010).
+Two one-sided rank tests show equivalence within a margin (Schuirmann 1987; Wellek 2010).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from scipy import stats
 MIN_SEEDS = 5
 EXACT_BELOW = 50  # R's rule (wilcox.test): exact below 50 values without ties
 N_PERMUTATIONS = 100_000
-NEAR = 2.0  # p within this factor of alpha is cross-checked
+NEAR = 2.0  # a p within this factor of alpha is cross-checked
 SEED = 20220101  # of every resampling here: the same inputs give the same bytes
 
 Values = NDArray[np.float64]
@@ -32,36 +32,23 @@ TEST = "two one-sided Mann-Whitney tests"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a test found.
+    """The result of a test."""
 
-    Attributes:
-        test: its name.
-        method: how p was computed.
-        n: values of x and of y; pairs twice for a paired test.
-        statistic: U of x, W+ or Brunner and Munzel's t.
-        p: two-sided, or None where there is none.
-        note: why there is no p, or what to know of it.
-        permutation_p: the cross-check of an asymptotic p near the threshold.
-    """
-
-    test: str
-    method: str
-    n: tuple[int, int]
-    statistic: float | None = None
-    p: float | None = None
-    note: str = ""
-    permutation_p: float | None = None
+    test: str  # its name
+    method: str  # how p was computed
+    n: tuple[int, int]  # values of x and of y; the number of pairs twice for a paired test
+    statistic: float | None = None  # U of x, W+ or Brunner and Munzel's t
+    p: float | None = None  # two-sided; None where there is none
+    note: str = ""  # why there is no p, or what to know of it
+    permutation_p: float | None = None  # the cross-check of an asymptotic p near the threshold
 
 
 def checked(values: ArrayLike, name: str = "values") -> Values:
-    """Values that every statistic here may be computed of.
+    """Returns values as float64, of which every statistic here can be computed.
 
     Args:
         values: one-dimensional.
         name: for the message.
-
-    Returns:
-        The values as float64.
 
     Raises:
         ValueError: if one of them is not a finite number.
@@ -76,10 +63,10 @@ def checked(values: ArrayLike, name: str = "values") -> Values:
 
 
 def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float | None = 0.05) -> Finding:
-    """The Mann-Whitney U test, two-sided (Mann and Whitney 1947; thesis 5.4).
+    """Computes the Mann-Whitney U test, two-sided (Mann and Whitney 1947; thesis 5.4).
 
     Exact below 50 values each and without ties, else normal with tie and continuity correction, as R's `wilcox.test`;
-    an asymptotic p within a factor of 2 of alpha is cross-checked by permutation.
+    a permutation test cross-checks an asymptotic p within a factor of 2 of alpha.
 
     Args:
         x: one method's values.
@@ -112,16 +99,7 @@ def mann_whitney(x: ArrayLike, y: ArrayLike, *, alpha: float | None = 0.05) -> F
 
 
 def permutation_p(x: ArrayLike, y: ArrayLike, *, n_permutations: int = N_PERMUTATIONS) -> float:
-    """The two-sided p of the rank sum by random relabelling; valid with ties.
-
-    Args:
-        x: one method's values.
-        y: the other's.
-        n_permutations: how many relabellings.
-
-    Returns:
-        (extreme + 1) / (n_permutations + 1), Phipson and Smyth 2010.
-    """
+    """Returns the rank sum's two-sided p by random relabelling, valid with ties (Phipson and Smyth 2010)."""
     x, y = checked(x, "x"), checked(y, "y")
     ranks = stats.rankdata(np.concatenate([x, y]))
     centre = len(x) * ranks.mean()
@@ -136,15 +114,7 @@ def permutation_p(x: ArrayLike, y: ArrayLike, *, n_permutations: int = N_PERMUTA
 
 
 def brunner_munzel(x: ArrayLike, y: ArrayLike) -> Finding:
-    """Brunner and Munzel's test, two-sided, with the t approximation.
-
-    Args:
-        x: one method's values.
-        y: the other's.
-
-    Returns:
-        The finding; its statistic is positive where x is the larger.
-    """
+    """Computes Brunner and Munzel's test, two-sided, with the t approximation; t > 0 where x is the larger."""
     x, y = checked(x, "x"), checked(y, "y")
     n = (len(x), len(y))
     if min(n) < MIN_SEEDS:
@@ -156,12 +126,12 @@ def brunner_munzel(x: ArrayLike, y: ArrayLike) -> Finding:
         return Finding(
             "Brunner-Munzel", "exact permutation", n, None, p, "the samples do not overlap, so t has no variance"
         )
-    found = stats.brunnermunzel(y, x, alternative="two-sided", distribution="t")  # SciPy's sign is y - x
-    return Finding("Brunner-Munzel", "t approximation", n, float(found.statistic), float(found.pvalue))
+    result = stats.brunnermunzel(y, x, alternative="two-sided", distribution="t")  # SciPy's sign is y - x
+    return Finding("Brunner-Munzel", "t approximation", n, float(result.statistic), float(result.pvalue))
 
 
 def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
-    """Wilcoxon's signed-rank test, two-sided, on the seeds that both methods have.
+    """Computes Wilcoxon's signed-rank test, two-sided, on the seeds that both methods have.
 
     Exact below 50 pairs without ties and zeros, else normal with continuity correction, zeros left out, as R's
     `wilcox.test(paired = TRUE)`.
@@ -180,7 +150,7 @@ def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
     note = f"unpaired seeds left out: {seed_list(left)}" if left else ""
     if len(seeds) < MIN_SEEDS:
         return too_few("Wilcoxon signed-rank", n, note)
-    # computed differences of equal decimals differ in their last bit, which would hide ties
+    # differences of equal decimals may differ in their last bit, which would hide ties
     differences = np.round(differences, 9)
     if not differences.any():
         return Finding("Wilcoxon signed-rank", "none needed", n, 0.0, 1.0, "all differences are 0")
@@ -188,37 +158,21 @@ def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
     ranks = stats.rankdata(np.abs(differences[differences != 0]))
     positive = float(ranks[differences[differences != 0] > 0].sum())
     exact = len(np.unique(sizes)) == len(differences) and len(differences) < EXACT_BELOW
-    found = stats.wilcoxon(
+    result = stats.wilcoxon(
         differences, zero_method="wilcox", correction=not exact, method="exact" if exact else "asymptotic"
     )
     method = "exact" if exact else "normal, tie and continuity correction"
-    return Finding("Wilcoxon signed-rank", method, n, positive, min(float(found.pvalue), 1.0), note)
+    return Finding("Wilcoxon signed-rank", method, n, positive, min(float(result.pvalue), 1.0), note)
 
 
 def too_few(test: str, n: tuple[int, int], note: str = "") -> Finding:
-    """The finding where there are too few seeds for a p.
-
-    Args:
-        test: its name.
-        n: values on both sides.
-        note: what else there is to say.
-
-    Returns:
-        A finding without p that says why.
-    """
+    """Returns a finding without a p, which says that there are too few seeds for one."""
     reason = f"{n[0]} against {n[1]} seeds; a p needs at least {MIN_SEEDS} each"
     return Finding(test, "none", n, note=f"{reason}; {note}" if note else reason)
 
 
 def seed_list(seeds: Sequence[int]) -> str:
-    """Seeds for people.
-
-    Args:
-        seeds: sorted.
-
-    Returns:
-        "0-3, 7"
-    """
+    """Returns sorted seeds for people: "0-3, 7"."""
     parts: list[list[int]] = []
     for seed in seeds:
         if parts and seed == parts[-1][-1] + 1:
@@ -229,9 +183,9 @@ def seed_list(seeds: Sequence[int]) -> str:
 
 
 def equivalence(x: ArrayLike, y: ArrayLike, margin: float) -> Finding:
-    """Tests the hypothesis that the shift of x against y is at least the margin, in either direction.
+    """Tests whether the shift of x against y is smaller than the margin, in both directions.
 
-    As R's larger p of `wilcox.test(x, y, mu = -margin, alternative = "greater")` and
+    Its p is the larger one of R's `wilcox.test(x, y, mu = -margin, alternative = "greater")` and
     `wilcox.test(x, y, mu = margin, alternative = "less")`.
 
     Args:

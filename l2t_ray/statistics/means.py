@@ -1,4 +1,4 @@
-"""The mean of a cell's runs and how well it is known; the difference of two means from their summaries."""
+"""The mean of a cell's runs with its interval; the difference of two means from their summaries."""
 
 from dataclasses import dataclass
 
@@ -10,31 +10,16 @@ from l2t_ray.statistics.hypothesis import checked
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean with its t interval.
+    """A mean with its t interval."""
 
-    Attributes:
-        n: values.
-        mean: None without values.
-        sd: with n - 1; None below two values.
-        half_width: of the confidence interval; None below two values.
-    """
-
-    n: int
-    mean: float | None = None
-    sd: float | None = None
-    half_width: float | None = None
+    n: int  # values
+    mean: float | None = None  # None without values
+    sd: float | None = None  # with n - 1; None below two values
+    half_width: float | None = None  # of the confidence interval; None below two values
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
-    """The mean and the half-width of its t interval, t_(n-1) sd / sqrt(n).
-
-    Args:
-        values: one a seed.
-        confidence: of the interval.
-
-    Returns:
-        The mean, as far as there are values for it.
-    """
+    """Returns the mean of one value a seed and the half-width of its t interval, as far as there are values."""
     array = checked(values)
     n = len(array)
     if n == 0:
@@ -46,47 +31,17 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Mean:
 
 
 def half_width(sd: float, n: int, confidence: float = 0.95) -> float:
-    """The half-width of the t interval of a mean.
-
-    Args:
-        sd: standard deviation of one value.
-        n: values.
-        confidence: of the interval.
-
-    Returns:
-        t_(n-1) sd / sqrt(n).
-    """
+    """Returns the half-width of the t interval of a mean of n values: t_(n-1) sd / sqrt(n)."""
     return float(stats.t.ppf((1 + confidence) / 2, n - 1) * sd / n**0.5)
 
 
 def spread(half: float, n: int, confidence: float = 0.95) -> float:
-    """The standard deviation behind a published half-width.
-
-    Args:
-        half: of the t interval.
-        n: values.
-        confidence: of the interval.
-
-    Returns:
-        half sqrt(n) / t_(n-1).
-    """
+    """Returns the standard deviation behind a published half-width of a mean of n values: half sqrt(n) / t_(n-1)."""
     return float(half * n**0.5 / stats.t.ppf((1 + confidence) / 2, n - 1))
 
 
 def welch(mean_x: float, sd_x: float, n_x: int, mean_y: float, sd_y: float, n_y: int) -> tuple[float, float, float]:
-    """Welch's t test from summaries, two-sided.
-
-    Args:
-        mean_x: of x.
-        sd_x: of one value of x.
-        n_x: values of x.
-        mean_y: of y.
-        sd_y: of one value of y.
-        n_y: values of y.
-
-    Returns:
-        p, standard error of the difference, degrees of freedom.
-    """
+    """Returns Welch's two-sided t test from summaries: p, standard error of the difference, degrees of freedom."""
     u, v = sd_x**2 / n_x, sd_y**2 / n_y
     if u + v == 0:
         return float(mean_x == mean_y), 0.0, float(n_x + n_y - 2)

@@ -1,4 +1,4 @@
-"""How likely a difference is to be found, and how many seeds that takes, by simulation from the observed spread.
+"""The chance to find a difference, and the number of seeds that takes, by simulation from the observed spread.
 
 Power is computed for differences that matter, not for the observed one: that would only restate the p-value.
 """
@@ -20,24 +20,21 @@ MOST_SEEDS = 1_000
 def mann_whitney_power(
     difference: float, sds: tuple[float, float], n: int, *, alpha: float = 0.05, n_simulations: int = N_SIMULATIONS
 ) -> float:
-    """The chance that Mann-Whitney finds a difference between two normal methods.
+    """Returns the chance, 0 to 1, that Mann-Whitney finds a difference between two normal methods.
 
     Args:
         difference: of the means.
-        sds: the spread of one run of each method.
+        sds: standard deviation of one run of each method.
         n: seeds a method.
         alpha: the threshold of the two-sided p.
         n_simulations: the error of the result is at most 0.5 / sqrt(n_simulations).
-
-    Returns:
-        0 to 1.
     """
     if max(sds) == 0:
         return float(difference != 0 and n >= MIN_SEEDS)
     generator = np.random.default_rng([SEED, n])
     exact = n < EXACT_BELOW and min(sds) > 0  # as `mann_whitney` chooses: normal values have no ties
     test = partial(stats.mannwhitneyu, method="exact" if exact else "asymptotic", use_continuity=True)
-    found = stats.power(
+    simulated = stats.power(
         lambda x, y, axis=-1: test(x, y, axis=axis).pvalue,
         [partial(generator.normal, difference, sds[0]), partial(generator.normal, 0.0, sds[1])],
         (n, n),
@@ -45,22 +42,19 @@ def mann_whitney_power(
         vectorized=True,
         n_resamples=n_simulations,
     )
-    return float(found.power)
+    return float(simulated.power)
 
 
 def needed_seeds(difference: float, sds: tuple[float, float], *, power: float = 0.8, alpha: float = 0.05) -> int | None:
-    """The fewest seeds a method with which Mann-Whitney finds a difference.
+    """Returns the fewest seeds a method with which Mann-Whitney finds a difference; None above 1,000.
 
     By simulation; above 200 seeds by Noether's formula (1987), which is within 3 % there.
 
     Args:
         difference: of the means; other than 0.
-        sds: the spread of one run of each method.
+        sds: standard deviation of one run of each method.
         power: the chance to find it.
         alpha: the threshold of the two-sided p.
-
-    Returns:
-        Seeds, or None where more than 1,000 are needed.
     """
     if max(sds) == 0:
         return MIN_SEEDS

@@ -1,11 +1,11 @@
-"""Enough seeds, and no more: a group-sequential design for Mann-Whitney tests, declared before the first run.
+"""A group-sequential design for Mann-Whitney tests, declared before the first run: enough seeds, and no more.
 
-A cell's two methods are compared at a few looks, after so many seeds each. O'Brien-Fleming-like spending (Lan and
+A cell's two methods are compared at a few looks, each after a number of seeds. O'Brien-Fleming-like spending (Lan and
 DeMets 1983) keeps the chance of a false claim over all looks at alpha. A cell stops for significance where |z| passes
-the look's boundary, and for futility where a significant end has become unlikely; futility is non-binding: the error
+the look's boundary, and for futility where a significant end has become unlikely. Futility is non-binding: the error
 rate is kept whether or not it is obeyed.
 
-Pure functions of numbers: no pandas, no MLflow, so that a sweep may ask between two packs.
+Pure functions of numbers without pandas and MLflow, so that a sweep can decide between two packs.
 """
 
 import math
@@ -25,19 +25,14 @@ KEYS = {"looks", "alpha", "futility", "compare"}
 
 @dataclass(frozen=True)
 class Design:
-    """What is declared before the start.
+    """A design as declared before the sweep starts."""
 
-    Attributes:
-        looks: seeds a method at each look, rising; the last is the most that is ever trained.
-        alpha: two-sided error over all looks, of one cell.
-        futility: a cell stops where the predictive probability of a significant end is below this; 0 never stops.
-        compare: the two methods that the design is about.
-    """
-
+    # seeds a method at each look, rising; the last is the most that is ever trained
     looks: tuple[int, ...] = (10, 20, 30)
-    alpha: float = 0.05
+    alpha: float = 0.05  # two-sided error over all looks, of one cell
+    # a cell stops where the predictive probability of a significant end is below this; 0 never stops
     futility: float = 0.1
-    compare: tuple[str, str] = ("l2t_www", "l2t_ww")
+    compare: tuple[str, str] = ("l2t_www", "l2t_ww")  # the two methods to compare
 
     def __post_init__(self) -> None:
         if not isinstance(self.looks, tuple) or not all(type(n) is int for n in self.looks):
@@ -60,13 +55,7 @@ class Design:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The design as a sweep file or a manifest holds it.
-
-        Args:
-            values: looks, alpha, futility, compare; what is left out has its default.
-
-        Returns:
-            The design.
+        """Returns the design that a sweep file or a manifest holds; entries that are left out have their defaults.
 
         Raises:
             ValueError: if there is an unknown entry.
@@ -78,11 +67,7 @@ class Design:
         return cls(**pairs)
 
     def to_json(self) -> dict[str, Any]:
-        """The design as plain values.
-
-        Returns:
-            What `from_json` takes.
-        """
+        """Returns plain values, which `from_json` takes."""
         return {
             "looks": list(self.looks), "alpha": self.alpha, "futility": self.futility, "compare": list(self.compare)
         }  # fmt: skip
@@ -105,30 +90,21 @@ class Design:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the looks so far say of a cell.
+    """The result of a cell's looks so far."""
 
-    Attributes:
-        state: continue, or why there is nothing more to train.
-        look: looks taken, 0 before the first.
-        n: values of x and y at the last look.
-        p: Mann-Whitney's at the last look.
-        level: the p that would have been significant there.
-        n_next: seeds a method that the next look needs; those of the last look where the cell is decided.
-        p_adjusted: for the looks taken so far: at or below the design's alpha where and only where the state is
-            significant; None before there is a p.
-    """
-
-    state: State
-    look: int
-    n: tuple[int, int]
-    p: float | None
-    level: float | None
-    n_next: int
+    state: State  # continue, or why no further run is needed
+    look: int  # looks taken, 0 before the first
+    n: tuple[int, int]  # values of x and y at the last look
+    p: float | None  # Mann-Whitney's at the last look
+    level: float | None  # the p that would have been significant there
+    n_next: int  # seeds a method that the next look needs; those of the last look where the cell is decided
+    # for the looks so far: at or below the design's alpha exactly where the state is significant; None before there is
+    # a p
     p_adjusted: float | None = None
 
     @property
     def is_decided(self) -> bool:
-        """Whether no further run of the two methods is needed."""
+        """Whether the two methods need no further run."""
         return self.state != "continue"
 
 
@@ -140,7 +116,7 @@ def decide(design: Design, x: Mapping[int, float | None], y: Mapping[int, float 
 
     Args:
         design: as declared.
-        x: the n-th wanted seed (0, 1, ...) to the first method's value; None for a run that ended without one
+        x: position of a seed (0, 1, ...) to the first method's value; None for a run that ended without one
             (diverged, failed for good); absent while it has not ended.
         y: the same for the second method.
 
@@ -173,22 +149,19 @@ def decide(design: Design, x: Mapping[int, float | None], y: Mapping[int, float 
 
 
 def _predictive(p: float, t: float, last: float) -> float:
-    """The probability of |Z_K| >= c_K given z at t, averaged over a flat prior of the drift (Choi et al. 1985)."""
+    """Returns the probability of |Z_K| >= c_K given z at t, over a flat prior of the drift (Choi et al. 1985)."""
     z = float(-special.ndtri(max(p, 1e-300) / 2))
     scale = math.sqrt(1 - t)
     return float(special.ndtr((z - last * math.sqrt(t)) / scale) + special.ndtr((-z - last * math.sqrt(t)) / scale))
 
 
 def in_order(seeds: Sequence[int], values: Mapping[int, float], ended: Sequence[int] = ()) -> dict[int, float | None]:
-    """What `decide` takes, of runs known by their seed.
+    """Returns the values of runs by position, as `decide` takes them.
 
     Args:
         seeds: all wanted ones; looks take them by rising number.
         values: seed to value of the finished runs.
         ended: seeds whose runs ended for good without a value.
-
-    Returns:
-        Position to value.
     """
     lost = set(ended)
     return {place: values.get(seed) for place, seed in enumerate(sorted(seeds)) if seed in values or seed in lost}

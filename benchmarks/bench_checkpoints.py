@@ -1,4 +1,4 @@
-"""What checkpoints cost: a training of the thesis' network with them, and the seconds and bytes of each.
+"""What checkpoints cost: trains the thesis' network with them, and times and weighs each one.
 
 python -m benchmarks.bench_checkpoints [--seconds 60] [--interval 10] [--method l2t_www]
 """
@@ -23,7 +23,7 @@ from l2t_ray.training import checkpoint
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--interval", type=float, default=10.0, help="execution.checkpoint_s")
     parser.add_argument("--method", default="l2t_www")
     parser.add_argument("--out", type=Path, default=Path("report/bench_checkpoints.json"))

@@ -1,9 +1,9 @@
-"""Times what a run spends beside its steps: its start, an epoch's draws and images, the evaluation of 10,000 images.
+"""Times what a run costs besides its steps: its start, an epoch's draws and images, and evaluating 10,000 images.
 
     python -m benchmarks.bench_costs [--batch 128] [--method l2t_ww] [--width 1] [--repeat 5] [--out report/bench_costs]
 
-Each is told in bilevel steps of the same run, timed in turn with them; the start is that of fresh processes, from their
-command to the end of the first step. Synthetic images of CIFAR-10's size. Writes OUT.json.
+Each time is also given in bilevel steps of the same run, which are timed in turn with it. The start is that of fresh
+processes, from their command to the end of the first step. Images are synthetic, of CIFAR-10's size. Writes OUT.json.
 """
 
 import argparse
@@ -47,13 +47,13 @@ def pack_of(batch: int, method: str, width: float, n_test: int, device: torch.de
 
 
 def first_step() -> None:
-    """A fresh process' part: everything up to the end of the first step."""
+    """What a fresh process does: everything up to the end of the first step."""
     with torch.no_grad():
         pack_of(50, "l2t_ww", 0.125, 10, torch.device("cuda" if torch.cuda.is_available() else "cpu")).train_epoch(0)
 
 
 def start_s(code: str, repeat: int) -> list[float]:
-    """Seconds of fresh processes."""
+    """Wall seconds of `repeat` fresh processes that run this code."""
     seconds = []
     for _ in range(repeat):
         start = time.perf_counter()

@@ -1,9 +1,9 @@
-"""What the system costs beside the training: runs of a method that does nothing, a full ledger, a large plan.
+"""What the system costs besides training: runs of a method that does nothing, a full ledger, a large plan.
 
     python -m benchmarks.bench_overhead [--runs 2000] [--pack 1 10] [--finished 20000] [--plan 100000] [--out FILE]
 
-Every figure is the wall time of the whole command line, its start (imports, Ray, MLflow's schema) included, by the
-number of runs. The machine's load before is written down with it: n = 1.
+Each figure is the wall time of the whole command, including its start (imports, Ray, MLflow's schema), divided by the
+number of runs. The output also holds the machine's load before the benchmark; n = 1.
 """
 
 import argparse
@@ -41,14 +41,14 @@ execution: {{pack: {pack}}}
 
 
 def nothing(runs: Sequence[Run], *_: Any, **__: Any) -> list[Outcome]:
-    """A trainer that does not train, and returns as many numbers as a real one."""
+    """A trainer that does not train, but returns as many numbers as a real one."""
     losses = [(epoch, 1.0) for epoch in range(1, EPOCHS + 1)]
     metrics = {"train_loss": losses, "train_accuracy_percent": losses, "test_accuracy_percent": [(EPOCHS, 50.0)]}
     return [Outcome(run.key, "finished", "", metrics, 0.001, 1) for run in runs]
 
 
 def command(folder: Path, *arguments: str) -> tuple[float, float, str]:
-    """Runs the command line; wall seconds, CPU seconds of it and its children, stdout."""
+    """Runs the command line; returns wall seconds, CPU seconds of it and its children, and stdout."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -59,20 +59,20 @@ def command(folder: Path, *arguments: str) -> tuple[float, float, str]:
 
 
 def train_nothing(n_runs: int, pack: str) -> dict[str, Any]:
-    """Runs of nothing through plan, Tune and ledger."""
+    """Times a launch whose runs do nothing, from the plan through Ray Tune to the ledger."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack=pack))
         wall_s, cpu_s, out = command(folder, "--json", "--no-probe", "--trainer", "benchmarks.bench_overhead:nothing")
-        told = json.loads(out)
-        assert told["n_finished"] == n_runs
+        printed = json.loads(out)
+        assert printed["n_finished"] == n_runs
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child so far: the driver
     row = {"runs": n_runs, "pack": pack, "wall_s": wall_s, "driver_cpu_s": cpu_s, "peak_mib": peak}
-    return {**row, "ms_a_run": 1000 * wall_s / n_runs, "launch_ms_a_run": 1000 * told["launch"]["wall_s"] / n_runs}
+    return {**row, "ms_a_run": 1000 * wall_s / n_runs, "launch_ms_a_run": 1000 * printed["launch"]["wall_s"] / n_runs}
 
 
 def reconcile(n_runs: int) -> dict[str, Any]:
-    """Planning when all runs are in the ledger."""
+    """Times plan and launch when the ledger already holds all runs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
@@ -85,7 +85,7 @@ def reconcile(n_runs: int) -> dict[str, Any]:
 
 
 def plan(n_runs: int) -> dict[str, Any]:
-    """Planning when no run has been trained."""
+    """Times the plan when no run has been trained."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
@@ -95,7 +95,7 @@ def plan(n_runs: int) -> dict[str, Any]:
 
 
 def fill(database: Path, runs: Sequence[Run]) -> None:
-    """Writes finished runs into MLflow's tables, as the ledger would have, without its 30 ms a run."""
+    """Writes finished runs into MLflow's tables as the ledger would, without the 30 ms that MLflow takes for each."""
     params = {"seed": "0", **{f"section.setting{n}": str(n) for n in range(25)}}
     with sqlite3.connect(database) as connection:
         experiment = connection.execute("SELECT experiment_id FROM experiments WHERE name = 'overhead'").fetchone()[0]

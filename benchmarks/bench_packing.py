@@ -1,10 +1,11 @@
-"""Runs per hour for k processes of K runs on one device, with and without NVIDIA MPS: the table behind the defaults.
+"""Runs per hour of k processes with K runs each on one device, with and without NVIDIA MPS: the basis of the defaults.
 
     python -m benchmarks.bench_packing [--processes 1 2 4 8] [--pack 1 2 4 8 16] [--batch 50 128] [--method l2t_www]
 
-Synthetic images of CIFAR's size, B of them, so that an epoch is one step. Every process warms up, waits for all others,
-and then counts the epochs that it ends within `--seconds`; its memory is capped at 1 / k. Writes `packing.json`,
-`packing.md` and `packing.svg` into `--out`; `ship_figures --packing` makes figures of them. Needs no Ray and no MLflow.
+The images are synthetic, of CIFAR's size, and as many as a batch (B), so that an epoch is one step. Every process warms
+up, waits for all others, and then counts the epochs that it ends within `--seconds`; each may use 1 / k of the memory.
+Writes `packing.json`, `packing.md` and `packing.svg` into `--out`; `ship_figures --packing` turns them into figures for
+the planner. Needs neither Ray nor MLflow.
 """
 
 import argparse
@@ -28,7 +29,7 @@ try:
     from l2t_ray.data.streams import stream
     from l2t_ray.errors import InputError
     from l2t_ray.launch.worker import mps
-    from l2t_ray.models import initialise, resnet
+    from l2t_ray.models import ResNet, initialise
     from l2t_ray.training.device import context_bytes, device_name, is_out_of_memory, limit_memory
     from l2t_ray.training.pack import EVALUATION_BATCH, train
 except ModuleNotFoundError as error:
@@ -36,17 +37,17 @@ except ModuleNotFoundError as error:
     raise SystemExit(f"bench_packing needs {error.name}; python -m pip install {needs}") from None
 
 CLASSES = tuple("abcdefghij")
-EPOCHS_A_RUN = 200  # of the thesis: what "runs per hour" counts
-WAIT_S = 300.0
+EPOCHS_A_RUN = 200  # as in the thesis; "runs per hour" counts runs of this length
+WAIT_S = 300.0  # for the slowest process
 Result = dict[str, Any]
 
 
 class DoneError(Exception):
-    """The time is over."""
+    """The time for counting epochs is over."""
 
 
 def inputs(batch: int) -> tuple[dict[str, int], DataSet]:
-    """B training images in ten classes, as even as can be; and one batch of test images."""
+    """B training images in ten classes of almost equal size, and one batch of test images."""
     samples = {name: batch // 10 + (place < batch % 10) for place, name in enumerate(CLASSES)}
     labels = torch.arange(10).repeat_interleave(torch.tensor([*samples.values()]))
     images = torch.randint(256, (batch + EVALUATION_BATCH, 3, 32, 32), dtype=torch.uint8)
@@ -55,14 +56,14 @@ def inputs(batch: int) -> tuple[dict[str, int], DataSet]:
 
 
 def work(case: dict[str, Any], barrier: Any, results: Any) -> None:
-    """One process: K runs, whose epochs in the common time are counted."""
+    """One process: trains K runs and counts the epochs that end in the time common to all processes."""
     os.environ.update(case["environment"])
     registry.load()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     limit_memory(1 / case["processes"])
     samples, data = inputs(case["batch"])
-    source = resnet(32, 1.0, 200)
+    source = ResNet(32, 1.0, 200)
     initialise(source, stream(0, "init"))
     source.requires_grad_(False).eval()
     settings = {
@@ -72,8 +73,8 @@ def work(case: dict[str, Any], barrier: Any, results: Any) -> None:
         "training": {"epochs": 3, "batch_size": case["batch"], "precision": case["precision"], "lr": 1e-5},
         "record": {"evaluations": 0},
     }
-    context = context_bytes(device)  # of this process, where it is alone
-    found = {"epochs": 0, "seconds": 0.0, "evaluation_s": 0.0, "context_bytes": context, "problem": "diverged"}
+    context = context_bytes(device)  # of this process alone
+    result = {"epochs": 0, "seconds": 0.0, "evaluation_s": 0.0, "context_bytes": context, "problem": "diverged"}
     begun, marks = 0.0, [time.perf_counter()]
 
     def on_epoch(epoch: int, _: Any) -> None:
@@ -82,7 +83,7 @@ def work(case: dict[str, Any], barrier: Any, results: Any) -> None:
             barrier.wait(WAIT_S)
             begun = time.perf_counter()
         elif epoch > case["warm_up"]:
-            found["epochs"] += 1
+            result["epochs"] += 1
             if time.perf_counter() - begun > case["seconds"]:
                 raise DoneError
 
@@ -92,20 +93,20 @@ def work(case: dict[str, Any], barrier: Any, results: Any) -> None:
 
     try:
         train(make(3), data, source, device=device, on_epoch=lambda *_: marks.append(time.perf_counter()))
-        found["evaluation_s"] = max(0.0, marks[3] - 2 * marks[2] + marks[1])  # only the third epoch ends with one
+        result["evaluation_s"] = max(0.0, marks[3] - 2 * marks[2] + marks[1])  # only the third epoch ends with one
         train(make(10**6), data, source, device=device, on_epoch=on_epoch)
     except DoneError:
-        found["problem"] = ""
+        result["problem"] = ""
     except Exception as error:
-        found["problem"] = "out of memory" if is_out_of_memory(error) else repr(error)
+        result["problem"] = "out of memory" if is_out_of_memory(error) else repr(error)
         barrier.abort()
-    found["seconds"] = time.perf_counter() - begun
-    found["reserved_bytes"] = torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
-    results.put(found)
+    result["seconds"] = time.perf_counter() - begun
+    result["reserved_bytes"] = torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
+    results.put(result)
 
 
 def measure(case: dict[str, Any]) -> Result:
-    """One case: all its processes together."""
+    """Runs one case, all its processes together."""
     context = multiprocessing.get_context("spawn")
     barrier, results = context.Barrier(case["processes"]), context.Queue()
     workers = [context.Process(target=work, args=(case, barrier, results)) for _ in range(case["processes"])]
@@ -140,7 +141,7 @@ def measure(case: dict[str, Any]) -> Result:
 
 
 def measure_all(arguments: argparse.Namespace) -> Iterator[Result]:
-    """Every case; where one runs out of memory, larger packs of as many processes are left out."""
+    """Measures every case; after one runs out of memory, larger packs of as many processes are left out."""
     for wish in arguments.mps:
         if wish == "on" and not torch.cuda.device_count():
             print("with MPS: left out, there is no card")
@@ -166,8 +167,8 @@ def measure_all(arguments: argparse.Namespace) -> Iterator[Result]:
                             if processes * pack > arguments.most:
                                 break
                             row = measure({**case, "pack": pack})
-                            told = row["problem"] or f"{row['runs_per_hour']:.1f} runs an hour"
-                            print(f"{method}, B = {batch}, {processes} x {pack}, MPS {wish}: {told}", flush=True)
+                            text = row["problem"] or f"{row['runs_per_hour']:.1f} runs an hour"
+                            print(f"{method}, B = {batch}, {processes} x {pack}, MPS {wish}: {text}", flush=True)
                             yield row
                             if row["problem"] == "out of memory":
                                 break
@@ -177,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--most", type=int, default=64, help="cases of more runs at once are left out")
+    parser.add_argument("--most", type=int, default=64, help="leave out cases of more runs at once")
     parser.add_argument("--batch", type=int, nargs="+", default=[50, 128], help="at least 10: each class has an image")
     parser.add_argument("--method", nargs="+", default=["l2t_www"])
     parser.add_argument("--width", type=float, default=1.0)
@@ -198,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{content['device']}, torch {content['torch']}, {content['cores']} cores, n = 1 for each case")
     content["rows"] = []
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for row in measure_all(arguments):  # written at once: who is cut short keeps what there is
+    for row in measure_all(arguments):  # written after each case, so that an interruption loses none
         content["rows"].append(row)
         (arguments.out / "packing.json").write_text(json.dumps(content, indent=1) + "\n")
         (arguments.out / "packing.md").write_text(markdown(content))
@@ -206,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if plot(content, arguments.out / "packing.svg"):
         written.append("packing.svg")
     else:
-        print("without a plot: matplotlib is not there, or no case was measured")
+        print("no plot: matplotlib is not installed, or no case was measured")
     print(f"written to {arguments.out}: {', '.join(written)}")
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_precision --weights weights/resnet32-tinyimagenet.pt [--seeds 10] [--out FILE]
 
-Without a card that has TF32 its rounding is emulated: the float32 operands of every product are rounded to 10 bits of
-mantissa, and sums stay float32. Writes OUT.json after every pack, and prints a table.
+Without a card that has TF32, its rounding is emulated: the float32 operands of every product are rounded to 10 bits of
+mantissa, and sums stay float32. Writes OUT.json after every method and precision, and prints a table.
 """
 
 import argparse
@@ -30,7 +30,7 @@ METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")
 PRECISIONS = ("float32", "tf32", "bf16")
 ACCURACY = "test_accuracy_percent"
 _LOST_BITS = 13  # of float32's 23
-_OPERANDS = {  # of every product that a training calls: which arguments are multiplied
+_OPERANDS = {  # of every product that training calls: the positions of the arguments that are multiplied
     torch.ops.aten.convolution.default: (0, 1),
     torch.ops.aten.convolution_backward.default: (0, 1, 2),
     torch.ops.aten.mm.default: (0, 1),
@@ -43,7 +43,7 @@ _OPERANDS = {  # of every product that a training calls: which arguments are mul
 
 
 def rounded(x: Tensor) -> Tensor:
-    """A float32 tensor with 10 bits of mantissa, to the nearest, halves away from zero; other types as they are."""
+    """A float32 tensor rounded to 10 bits of mantissa (to the nearest, halves away from zero); others as they are."""
     if x.dtype != torch.float32:
         return x
     half, kept = 1 << (_LOST_BITS - 1), -(1 << _LOST_BITS)
@@ -51,15 +51,11 @@ def rounded(x: Tensor) -> Tensor:
 
 
 class RoundedOperands(TorchDispatchMode):  # type: ignore[misc]  # torch's class has no types
-    """Rounds what products multiply, as a card's TF32 does.
-
-    Attributes:
-        n_products: how many were rounded.
-    """
+    """Rounds the operands of every product, as a card's TF32 does."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.n_products = 0
+        self.n_products = 0  # how many had their operands rounded
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), settings: dict[str, Any] | None = None
@@ -71,7 +67,7 @@ class RoundedOperands(TorchDispatchMode):  # type: ignore[misc]  # torch's class
 
 
 def runs_of(method: str, precision: str, arguments: argparse.Namespace) -> list[Run]:
-    """One run a seed."""
+    """One run per seed."""
     return [
         Run(
             data=Data(name="digits", samples_per_class=arguments.samples),
@@ -80,14 +76,14 @@ def runs_of(method: str, precision: str, arguments: argparse.Namespace) -> list[
             source=Source(weights=str(arguments.weights)),
             target=Target(width=arguments.width),
             training=Training(epochs=arguments.epochs, batch_size=arguments.batch, lr=0.05, precision=precision),
-            augment=Augment(crop_padding=2, flip=False),  # a mirrored digit is another sign
+            augment=Augment(crop_padding=2, flip=False),  # a mirrored digit is another symbol
         )
         for seed in range(arguments.seeds)
     ]
 
 
 def accuracies(runs: list[Run], device: torch.device) -> dict[int, float]:
-    """Seed to final accuracy in %, of the runs that finished: a pack on a card, one after another elsewhere."""
+    """Seed -> final accuracy in percent of the runs that finished; a card trains them as one pack, a CPU one by one."""
     data = load_data(runs[0].data, Path("data"))
     packs = [runs] if device.type == "cuda" else [[run] for run in runs]
     emulated = device.type != "cuda" and runs[0].training.precision != "float32"
@@ -97,9 +93,7 @@ def accuracies(runs: list[Run], device: torch.device) -> dict[int, float]:
         rounding = RoundedOperands()
         with rounding if emulated else nullcontext():
             outcomes = train(pack, data, source, device=device)
-        assert not emulated or rounding.n_products > 0, (
-            "a training multiplies by other operations than this script knows"
-        )
+        assert not emulated or rounding.n_products > 0, "training uses products that this script does not know"
         for run, outcome in zip(pack, outcomes, strict=True):
             if outcome.status == "finished":
                 found[run.seed] = outcome.metrics[ACCURACY][-1][1]
@@ -107,7 +101,7 @@ def accuracies(runs: list[Run], device: torch.device) -> dict[int, float]:
 
 
 def row(found: dict[str, dict[int, float]]) -> str:
-    """A method's line: each precision's mean and 95 % half-width, the paired change from the first, Wilcoxon's p."""
+    """A method's line: mean and 95 % half-width for each precision, paired change from the first, and Wilcoxon's p."""
     cells: list[str] = []
     first, *_ = found.values()
     for by_seed in found.values():
@@ -145,8 +139,8 @@ def main() -> None:
         found[method] = {}
         for precision in arguments.precisions:
             found[method][precision] = accuracies(runs_of(method, precision, arguments), device)
-            told = {"device": device_name(), "torch": torch.__version__, "emulated": bool(emulated), "by_method": found}
-            arguments.out.with_suffix(".json").write_text(json.dumps(told))
+            content = {"device": device_name(), "torch": torch.__version__, "emulated": bool(emulated)}
+            arguments.out.with_suffix(".json").write_text(json.dumps({**content, "by_method": found}))
         print(f"| {method} | {row(found[method])} |", flush=True)
 
 

@@ -1,8 +1,8 @@
-"""3 x 3 convolutions of small maps on this CPU: the library's against products without the padding, in ms.
+"""3 x 3 convolutions of small maps on this CPU: torch's own against our matrix products without the padding, in ms.
 
     python -m benchmarks.bench_small_maps [--batch 128] [--threads 2] [--repeat 15]
 
-`l2t_ray.small_maps.suit` says where which one is taken.
+`l2t_ray.models.small_convolutions.suit` decides which of the two a training uses.
 """
 
 import argparse
@@ -21,7 +21,7 @@ Pass = Callable[[], Tensor]
 
 
 def passes(size: int, n_inputs: int, n_outputs: int, batch: int) -> dict[str, tuple[Pass, Pass]]:
-    """By name the library's pass and ours."""
+    """For each pass by name: torch's function and ours."""
     x = torch.randn(batch, n_inputs, size, size).contiguous(memory_format=torch.channels_last)
     g = torch.randn(batch, n_outputs, size, size).contiguous(memory_format=torch.channels_last)
     w = torch.randn(1, n_outputs, n_inputs, 3, 3)
@@ -41,7 +41,7 @@ def passes(size: int, n_inputs: int, n_outputs: int, batch: int) -> dict[str, tu
 
 
 def milliseconds(work: Pass, repeat: int) -> float:
-    """The median after one turn."""
+    """The median time of `repeat` calls, after one that warms up."""
     found = []
     for _ in range(repeat + 1):
         started_s = time.perf_counter()
@@ -65,8 +65,8 @@ def main() -> None:
     for size, n_inputs, n_outputs in CASES:
         for name, (library, ours) in passes(size, n_inputs, n_outputs, arguments.batch).items():
             one, other = milliseconds(library, arguments.repeat), milliseconds(ours, arguments.repeat)
-            told = f"{size} x {size}, {n_inputs} to {n_outputs} | {name}"
-            print(f"| {told} | {one:.2f} | {other:.2f} | {one / other:.2f} |", flush=True)
+            case = f"{size} x {size}, {n_inputs} to {n_outputs} | {name}"
+            print(f"| {case} | {one:.2f} | {other:.2f} | {one / other:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

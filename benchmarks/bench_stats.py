@@ -2,11 +2,11 @@
 
     python -m benchmarks.bench_stats [--draws 200] [--time] [--coverage]
 
-Without `--time`: the 30 cells behind the thesis' 15 p-values are drawn `--draws` times, 30 seeds each, and the 15
-Mann-Whitney tests of each draw are compared with the thesis' verdicts. Twice: *exact* draws have the printed mean and
-half-width in every cell, *free* draws have them as their expectation, as a repetition of the whole study would.
-With `--coverage`: how often 95 % intervals of a difference of means hold the true one, of `--draws` experiments.
-With `--time`: a ledger of 2,000 runs with learning curves of 200 epochs is read, and its report is written.
+Without an option, it draws the 30 cells behind the thesis' 15 p-values `--draws` times, 30 seeds each, and compares the
+15 Mann-Whitney tests of each draw with the thesis' verdicts. It does so twice: *exact* draws have the printed mean and
+half-width in every cell; *free* draws have them only in expectation, as a repetition of the whole study would.
+With `--coverage`: how many of `--draws` 95 % intervals of a difference of means hold the true one.
+With `--time`: reads a ledger of 2,000 runs with learning curves of 200 epochs, and writes its report.
 """
 
 import argparse
@@ -30,7 +30,7 @@ TESTS = Path(__file__).parents[1] / "tests"
 
 
 def count_verdicts(n_draws: int, *, exact: bool, seed: int = 0) -> dict[str, object]:
-    """How often tests of drawn runs say what the thesis says."""
+    """How often tests of drawn runs reach the thesis' verdicts."""
     table = {(cell.data, cell.samples_per_class, cell.method): cell for cell in load_published()}
     claims, draws = load_claims(), np.random.default_rng(seed)
     significant = np.zeros((n_draws, len(claims)), dtype=bool)
@@ -55,7 +55,7 @@ def count_verdicts(n_draws: int, *, exact: bool, seed: int = 0) -> dict[str, obj
 
 
 def count_covered(n_draws: int, *, seed: int = 0) -> dict[str, object]:
-    """The share of Welch's and of BCa intervals that hold the true difference of means, 0; every spread is 1."""
+    """The share of Welch's and of BCa intervals that hold the true difference of means, 0; every sd is 1."""
     draws = np.random.default_rng(seed)
     kinds = {
         "normal": lambda shape: draws.normal(0, 1, shape),
@@ -74,7 +74,7 @@ def count_covered(n_draws: int, *, seed: int = 0) -> dict[str, object]:
 
 
 def time_report() -> dict[str, object]:
-    """Seconds to read 2,000 runs and to write their report."""
+    """Seconds to read 2,000 runs and to write their report, with the size of the page and the peak memory."""
     from analysis.report.evidence import gather
     from analysis.report.page import write_report
     from analysis.results.runs import read_results

@@ -1,14 +1,14 @@
-"""Times the bilevel step: ours, double back-propagation, roll-back and re-computation; in units of forward + backward.
+"""Times the bilevel step (ours, double back-propagation, roll-back and re-computation) in units of forward + backward.
 
     python -m benchmarks.bench_step [--repeat 5] [--batch 50 128] [--method l2t_ww l2t_www] [--inner sgd published]
                                     [--pack 1 4 8 16] [--out report/bench_step]
 
 The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format). All contenders of a case
-are timed in turn, `--repeat` times; medians and ranges are printed. On a CPU each has a process of its own, in which
-memory is treated as it comes, but for ours, which keeps what it frees; peak memory is what its steps add. On a card,
-and on a CPU if `--pack` is given, ours is timed for packs of K runs too: called and replayed as a graph, in each
-precision, against the device's measured matrix rate.
-Writes OUT.json and, where matplotlib is there, OUT.png; `--plot OUT.json` draws again.
+are timed in turn, `--repeat` times; medians and ranges are printed. On a CPU each contender has a process of its own;
+only ours and the unit "memory kept" keep freed memory there, as a training does; peak memory is what the steps add. On
+a card, and on a CPU if `--pack` is given, our step is timed for packs of K runs too: called and replayed as a graph, in
+each precision, against the measured rate of a large matrix product.
+Writes OUT.json and, if matplotlib is installed, OUT.png; `--plot OUT.json` draws it again.
 """
 
 import argparse
@@ -33,18 +33,18 @@ from l2t_ray.models.precision import allow_tf32
 from l2t_ray.training.device import keep_freed_memory
 
 Rows = list[dict[str, Any]]
-SIDE = 8192  # of the matrices whose product gives a card's rate
+SIDE = 8192  # of the matrices whose product measures a card's rate
 MEMORY_STEPS = 2
 
 
 def synchronize(device: torch.device) -> None:
-    """Waits for the card."""
+    """Waits until the card has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def in_turn(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each, taken in turn; the first turn warms up and is not counted."""
+    """Seconds of each step, timed in turn; the first turn warms up and is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for turn in range(repeat + 1):
         for name, step in steps.items():
@@ -58,7 +58,7 @@ def in_turn(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dic
 
 
 def apart(case: Case, repeat: int) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """On a CPU: seconds of each contender, taken in turn, and its peak memory; each has a process of its own."""
+    """On a CPU: seconds of each contender, timed in turn, and its peak memory; each has a process of its own."""
     context = multiprocessing.get_context("spawn")
     ends, seconds, peaks = {}, {}, {}
     for name in NAMES:
@@ -81,7 +81,7 @@ def apart(case: Case, repeat: int) -> tuple[dict[str, list[float]], dict[str, in
 
 
 def serve(end: Any, name: str, case: Case) -> None:
-    """A contender's process: a step whenever it is asked for one, and in the end what its steps needed of memory."""
+    """The process of a contender: takes a step at each request; at the end, sends the memory that its steps added."""
     if name in KEPT:
         keep_freed_memory()
     step = make(name, case, torch.device("cpu"))
@@ -95,12 +95,12 @@ def serve(end: Any, name: str, case: Case) -> None:
 
 
 def resident_bytes() -> int:
-    """The most that this process has held so far."""
+    """The most memory that this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def on_card(case: Case, repeat: int, device: torch.device) -> tuple[dict[str, list[float]], dict[str, int]]:
-    """On a card: the same, in one process, whose allocator tells each one's peak."""
+    """On a card: seconds and peak memory as in `apart`, but in one process, whose allocator reports each peak."""
     steps, peaks = {}, {}
     for name in ON_CARD:
         try:
@@ -112,7 +112,7 @@ def on_card(case: Case, repeat: int, device: torch.device) -> tuple[dict[str, li
 
 
 def peak_bytes(step: Step) -> int:
-    """What two steps need of a card's memory beside what the contender is made of."""
+    """Bytes of a card's memory that two steps need in addition to the contender's own tensors."""
     torch.cuda.synchronize()
     held = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -123,7 +123,7 @@ def peak_bytes(step: Step) -> int:
 
 
 def matrix_rate(precision: str, device: torch.device) -> float:
-    """Operations a second of a large matrix product, the best of ten."""
+    """Operations per second of a large matrix product, the best of ten."""
     allow_tf32(precision)
     side = SIDE if device.type == "cuda" else SIDE // 4
     a = torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
@@ -132,7 +132,7 @@ def matrix_rate(precision: str, device: torch.device) -> float:
 
 
 def compare(case: Case, repeat: int, device: torch.device) -> Rows:
-    """Ours and its rivals."""
+    """Times our step and its rivals."""
     seconds, peaks = apart(case, repeat) if device.type == "cpu" else on_card(case, repeat, device)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
     unit = min(medians[name] for name in medians if name.startswith(UNIT) and name not in KEPT)
@@ -140,14 +140,14 @@ def compare(case: Case, repeat: int, device: torch.device) -> Rows:
     rows = []
     for name, times in seconds.items():
         spread, peak = f"({min(times):.4f} to {max(times):.4f})", peaks[name]
-        told = f"{medians[name] / unit:8.1f} units{peak / 2**20:10.0f} MiB"
-        print(f"  {name:<34}{medians[name]:9.4f} s  {spread}{told}", flush=True)
+        cost = f"{medians[name] / unit:8.1f} units{peak / 2**20:10.0f} MiB"
+        print(f"  {name:<34}{medians[name]:9.4f} s  {spread}{cost}", flush=True)
         rows.append({**asdict(case), "name": name, "seconds": times, "unit_s": unit, "peak_bytes": peak})
     return rows
 
 
 def packs(case: Case, sizes: list[int], repeat: int, device: torch.device, rate: float) -> Rows:
-    """Ours for packs of K runs, called and replayed, and on a card with K calls in the place of each K groups."""
+    """Times our step for packs of K runs: called, replayed, and on a card with K calls instead of K groups."""
     rows: Rows = []
     per_run = operations(case)
     ways = [(False, False), (True, False), (True, True)] if device.type == "cuda" else [(False, False)]
@@ -167,10 +167,10 @@ def packs(case: Case, sizes: list[int], repeat: int, device: torch.device, rate:
                 SEPARATE_FROM["cuda"] = math.inf
             median = statistics.median(seconds)
             speed = per_run * pack / median
-            told = (
+            text = (
                 f"{1e3 * median / pack:9.2f} ms a run's step, {speed / 1e12:6.2f} T/s, {speed / rate:5.1%} of the rate"
             )
-            print(f"  K = {pack:<3}{how:<18}{told}", flush=True)
+            print(f"  K = {pack:<3}{how:<18}{text}", flush=True)
             rows.append({**asdict(this), "name": "ours", "seconds": seconds, "operations": per_run, "rate": rate})
     return rows
 
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[50, 128])
     parser.add_argument("--method", nargs="+", default=["l2t_ww", "l2t_www"])
     parser.add_argument("--inner", nargs="+", default=["sgd", "published"])
-    parser.add_argument("--precision", nargs="+", help="default: tf32 for the rivals and all for packs on a card")
+    parser.add_argument("--precision", nargs="+", help="of packs; by default all on a card, float32 on a CPU")
     parser.add_argument("--pack", type=int, nargs="+", help="default on a card: 1 4 8 16")
     parser.add_argument("--out", type=Path, default=Path("report/bench_step"))
     parser.add_argument("--plot", type=Path, help=argparse.SUPPRESS)
@@ -196,17 +196,17 @@ def main() -> None:
     keep_freed_memory()
     torch.backends.cudnn.benchmark = True
     hardware = torch.cuda.get_device_name() if has_card else f"{platform.machine()} CPU"
-    told = f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    print(f"{told}, median of {arguments.repeat} (range)")
+    machine = f"{hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    print(f"{machine}, median of {arguments.repeat} (range)")
     usual = "tf32" if has_card else "float32"
     rows: Rows = []
     file = arguments.out.with_suffix(".json")
     file.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(found: Rows) -> None:
-        """Writes at once: who is cut short keeps what there is."""
+        """Writes the file after each case, so that an interruption loses none."""
         rows.extend(found)
-        file.write_text(json.dumps({"hardware": told, "rows": rows}, indent=1) + "\n")
+        file.write_text(json.dumps({"hardware": machine, "rows": rows}, indent=1) + "\n")
 
     for batch in arguments.batch:
         for method in arguments.method:
@@ -224,7 +224,7 @@ def main() -> None:
 
 
 def draw(file: Path) -> None:
-    """The picture beside the figures, where matplotlib is installed."""
+    """Draws the picture beside the JSON file, if matplotlib is installed."""
     try:
         from benchmarks.plot_step import plot
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Targets without passes of their own: K runs at once by vmap against one after another, in seconds on this machine.
+"""Targets without hand-written passes: K runs at once by vmap against one after another, in seconds on this machine.
 
 python -m benchmarks.bench_traced --repeat 3
 """
@@ -15,14 +15,14 @@ from l2t_ray.models.target import Adjoints
 
 CASES = (("resnet20", 1.0), ("resnet20", 0.25), ("vit", 0.5))
 N_CLASSES = 10
-WAYS = {"vmap": 10**9, "loop": 0}  # traced.NARROW: up to how many channels runs are taken at once
+WAYS = {"vmap": 10**9, "loop": 0}  # value of traced.NARROW: runs are taken at once up to so many channels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeat", type=int, default=3, help="turns of each, of which the best counts")
+    parser.add_argument("--repeat", type=int, default=3, help="turns of each way; the best one counts")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--pack", type=int, default=4, help="K")
+    parser.add_argument("--pack", type=int, default=4, help="runs in a pack, K")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("network, width, pass: seconds by vmap, by a loop, ratio")
@@ -35,8 +35,8 @@ def main() -> None:
                     work()
                     if turn > 0:  # the first one warms up
                         best[way] = min(best[way], time.perf_counter() - started_s)
-            told = ", ".join(f"{best[way]:.3f}" for way in WAYS)
-            print(f"{arch}, {width:g}, {name}: {told}, {best['loop'] / best['vmap']:.2f}", flush=True)
+            seconds = ", ".join(f"{best[way]:.3f}" for way in WAYS)
+            print(f"{arch}, {width:g}, {name}: {seconds}, {best['loop'] / best['vmap']:.2f}", flush=True)
 
 
 @torch.no_grad()

@@ -1,7 +1,9 @@
-"""What a trace costs: one look at everything that can be traced, against the one step that an epoch has at the least.
+"""What traces cost: reading everything that can be traced once, against the one step that an epoch has at least.
 
-`python -m benchmarks.bench_traces [--repeat 5] [--images 50] [--method l2t_www]` prints a line for each kind, and all.
-An epoch of more images has more steps and still one look, so what is printed is the most that a trace can cost.
+    python -m benchmarks.bench_traces [--repeat 5] [--images 50] [--method l2t_www]
+
+Prints a line for each kind of trace, and one for all together. An epoch of more images has more steps but still reads
+its traces once, so the printed share is the most that traces can cost.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import torch
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Trace
 from l2t_ray.data.streams import stream
-from l2t_ray.models import initialise, resnet
+from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
 from l2t_ray.training.traces import Tracer
 
@@ -29,7 +31,7 @@ KINDS: dict[str, dict[str, object]] = {
 
 
 def main() -> None:
-    """Times looks and steps in turn, so that whatever else runs here slows both."""
+    """Times traces and steps in turn, so that other work on this machine slows both alike."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--images", type=int, default=50, help="of the training set")
@@ -37,7 +39,7 @@ def main() -> None:
     arguments = parser.parse_args()
     registry.load()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = resnet(32, 1.0, 200)
+    source = ResNet(32, 1.0, 200)
     initialise(source, stream(0, "init"))
     source = source.to(device).requires_grad_(False).eval()
     everything = {name: value for kind in KINDS.values() for name, value in kind.items()}

@@ -1,4 +1,4 @@
-"""What `bench_packing` measured: a Markdown table and a plot for people, figures of shapes for the planner."""
+"""Turns what `bench_packing` measured into a Markdown table and a plot for people, and figures for the planner."""
 
 import itertools
 import math
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.launch.placement.estimate import ARCH, TEST_IMAGES, n_images
+from l2t_ray.launch.placement.estimate import ARCH, n_images
 from l2t_ray.launch.placement.measurements import Crowd, Figure, Speed
 from l2t_ray.training.pack import EVALUATION_BATCH
 
@@ -15,7 +16,7 @@ Row = dict[str, Any]
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """Runs per hour, a table for each method, B and use of MPS, and how many times one process of one run that is."""
+    """Runs per hour, a table for each method, B and use of MPS, each also as a multiple of one process with one run."""
     head = f"{content['device']}, torch {content['torch']}, {content['cores']} cores, load before"
     lines = [f"{head} {content['load_before']:.1f}, n = 1 for each case. Runs of 200 epochs of one step per hour."]
     rows: list[Row] = content["rows"]
@@ -36,7 +37,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 def plot(content: Mapping[str, Any], out: Path) -> bool:
-    """Runs per hour over K k, a line for each k; False where nothing can be drawn."""
+    """Draws runs per hour over K k, a line for each k; False if matplotlib is missing or nothing was measured."""
     rows = [row for row in content["rows"] if row["runs_per_hour"]]
     try:
         import matplotlib as mpl
@@ -66,17 +67,18 @@ def plot(content: Mapping[str, Any], out: Path) -> bool:
 
 
 def figure_of(content: Mapping[str, Any], run: Run) -> Figure | None:
-    """A shape's figure from steps of other numbers of images.
+    """The planner's figure of a run's shape, computed from the measured steps of other numbers of images.
 
-    Between two measured B a step's time is a line, below the smallest it stays, above the largest it grows with B.
+    The time of a step is interpolated linearly between two measured B, is constant below the smallest, and grows in
+    proportion to B above the largest.
 
     Args:
         content: of `packing.json`.
         run: of the shape.
 
     Returns:
-        Speeds of one process, and how k processes slow each other down (with MPS, where that was measured); None where
-        the network, the method, the width or the precision was not measured, or a folder holds the images.
+        Speeds of one process, and how k processes slow each other down (with MPS, where that was measured); None if the
+        network, method, width or precision was not measured, or the images are in a folder and so cannot be counted.
     """
     asked = (run.method, run.target.width, run.training.precision)
     rows = [r for r in content["rows"] if (r["method"], r["width"], r["precision"]) == asked and not r["problem"]]
@@ -88,7 +90,7 @@ def figure_of(content: Mapping[str, Any], run: Run) -> Figure | None:
     if not alone or images is None or run.target.arch != ARCH:
         return None
     whole, rest = divmod(images, run.training.batch_size)
-    n_evaluations = math.ceil(TEST_IMAGES.get(run.data.name, 10_000) / EVALUATION_BATCH)
+    n_evaluations = math.ceil(registry.DATA_SETS[run.data.name].n_test / EVALUATION_BATCH)
     speeds = []
     for pack, by_batch in sorted(alone.items()):
         times = {batch: row["epoch_s"] for batch, row in by_batch.items()}

@@ -1,4 +1,4 @@
-"""The picture of `bench_step`: each contender in units of forward + backward, and steps a second against the pack."""
+"""Draws what `bench_step` measured: contenders in units of forward + backward, and steps per second of packs."""
 
 import statistics
 from pathlib import Path
@@ -15,7 +15,7 @@ GREYS = ("#1f4e79", "#8fa9c4", "#c9c9c9")
 
 
 def plot(figures: dict[str, Any], out: Path) -> None:
-    """Draws what `bench_step` wrote."""
+    """Draws the content of `bench_step`'s JSON file into a PNG file."""
     compared = [row for row in figures["rows"] if "unit_s" in row and row["name"] in {"ours", *RIVALS}]
     packs = [row for row in figures["rows"] if "operations" in row]
     picture, axes = plt.subplots(1, 2 if packs else 1, figsize=(11 if packs else 7, 4), squeeze=False)

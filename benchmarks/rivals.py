@@ -1,7 +1,7 @@
-"""The bilevel step as others do it: double back-propagation, and the published code's roll-back and re-computation.
+"""The bilevel step as others compute it: double back-propagation, or the published code's roll-back and re-computation.
 
-Both are written from method.md (sections 2 to 4) and from the description of the published code, on torch.nn modules
-and autograd, for one run. They do the same mathematics as `l2t_ray.learner` and serve as its rivals in `bench_step`.
+Both follow method.md (sections 2 to 4) and the description of the published code, with torch.nn modules and autograd,
+for one run. They compute the same as `l2t_ray.training.learner` and are its rivals in `bench_step`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Tensors = Mapping[str, Tensor]
 
 
 class Vgg9(nn.Module):
-    """VGG-9 with batch norm, and the projections, as a plain module."""
+    """VGG-9 with batch norm and with the projections, as a plain module."""
 
     def __init__(self, levels: Sequence[Sequence[int]], n_classes: int, pairs: Matching) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Vgg9(nn.Module):
 
 
 class Meta(nn.Module):
-    """f, g and h, one of each per pair."""
+    """The meta-networks f, g and h, one of each per pair."""
 
     def __init__(self, pairs: Matching, *, which: bool) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Rival:
 
 
 class DoubleBackprop(Rival):
-    """autograd through the unrolled look-ahead, on functional parameters."""
+    """Autograd through the unrolled look-ahead steps, with functional parameters."""
 
     def step(self, x: Tensor, y: Tensor) -> None:
         self.first_step(x, y)
@@ -139,10 +139,10 @@ class DoubleBackprop(Rival):
 
 
 class RollBack(Rival):
-    """The published scheme: take the steps, keep T + 2 states, then re-run every forward from its reloaded state.
+    """The published scheme: takes the steps, keeps T + 2 states, then computes every forward again from its state.
 
-    Going back, each stored step's loss is built again with a graph over theta and phi and differentiated twice; source
-    and meta-networks run again in each; at the end the state before the look-ahead is loaded.
+    Going back, it builds the loss of each stored step again, with a graph over theta and phi, and differentiates it
+    twice; source and meta-networks run again each time. At the end it loads the state before the look-ahead.
     """
 
     def step(self, x: Tensor, y: Tensor) -> None:

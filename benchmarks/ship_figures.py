@@ -1,9 +1,9 @@
-"""Figures of the shapes of sweep files, as the project ships them: measured here, or from what `bench_packing` wrote.
+"""Writes the figures that the planner ships with, for the shapes of sweep files: measured here or by `bench_packing`.
 
     python -m benchmarks.ship_figures sweeps/quickstart.yaml [--pack 1 2 4] [--idle]
     python -m benchmarks.ship_figures sweeps/cifar10_small.yaml --packing report/packing/packing.json
 
-Measured here, each shape gets a process of its own. The figures carry the hardware, the versions and whether the
+When measured here, each shape gets a process of its own. The figures hold the hardware, the versions and whether the
 machine was idle.
 """
 
@@ -34,21 +34,21 @@ OUT = Path(__file__).parents[1] / "l2t_ray" / "launch" / "placement" / "shipped.
 
 
 def measure(work: str, runs: str, packs: list[int], begun: float) -> dict[str, Any]:
-    """One shape, in a process of its own."""
+    """Measures one shape, in a process of its own."""
     prober = Prober(work, runs, begun)
     ready = prober.ready()
     return {**ready, "speeds": [found for pack in packs if (found := prober.speed(pack)) is not None]}
 
 
 def processor() -> str:
-    """The CPU's name."""
+    """The name of the CPU."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor()
 
 
 def measured(run: Run, packs: list[int], note: str, work: Work) -> Figure:
-    """One shape's figure from real steps on this machine."""
+    """The figure of one shape, from real steps on this machine."""
     runs = encode([run.model_copy(update={"seed": seed}) for seed in range(max(packs))])
     begun = time.time()
     with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -61,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--pack", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--idle", action="store_true", help="nothing else was running")
-    parser.add_argument("--packing", type=Path, metavar="FILE", help="packing.json of bench_packing; measures nothing")
+    parser.add_argument("--idle", action="store_true", help="note that nothing else was running")
+    parser.add_argument(
+        "--packing", type=Path, metavar="FILE", help="packing.json of bench_packing; nothing is measured"
+    )
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args(argv)
     shapes: dict[str, Run] = {}
@@ -83,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         figure = figure_of(packing, run) if packing else measured(run, arguments.pack, note, work)
         what = f"{run.data.name}, {run.data.samples_per_class} images a class, {run.method}"
         if figure is None:
-            print(f"{what}: left out, its method, width, precision or number of images is not among what was measured")
+            print(f"{what}: left out, as its method, width, precision or number of images was not measured")
             continue
         content[f"{name}|{device}"] = asdict(replace(figure, basis="shipped"))
-        told = ", ".join(f"K = {speed.pack}: {speed.epoch_s:.3f} s" for speed in figure.speeds)
-        print(f"{what}: {told}")
+        speeds = ", ".join(f"K = {speed.pack}: {speed.epoch_s:.3f} s" for speed in figure.speeds)
+        print(f"{what}: {speeds}")
     arguments.out.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     print(f"written to {arguments.out}")
 

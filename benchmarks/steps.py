@@ -1,4 +1,4 @@
-"""One training step of every contender, ready to be called: ours, its rivals, and the plain forward + backward."""
+"""One training step of every contender, ready to be called: ours, its rivals, and a plain forward + backward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,33 +25,33 @@ RIVALS: dict[str, type[DoubleBackprop] | type[RollBack]] = {
     "roll-back and re-computation": RollBack,
 }
 NAMES = (f"{UNIT}, channels-last", f"{UNIT}, contiguous", f"{UNIT}, memory kept", "source forward", "ours", *RIVALS)
-FORMATTED = {f"{name}, channels-last": name for name in RIVALS}  # on a card the format decides on its fast units
+FORMATTED = {f"{name}, channels-last": name for name in RIVALS}  # on a card, fast units need the right memory format
 ON_CARD = (*(name for name in NAMES if not name.endswith("memory kept")), *FORMATTED)
-KEPT = ("ours", f"{UNIT}, memory kept")  # on a CPU with `memory.keep_freed_memory`; all others as they come
+KEPT = ("ours", f"{UNIT}, memory kept")  # these keep freed memory on a CPU (`device.keep_freed_memory`)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed: batch size, method, the look-ahead's rule; of ours also runs a pack, precision, graph, K calls."""
+    """What is timed; packs, precision, graph and K calls apply only to our step."""
 
     batch: int
     method: str
-    inner: str
+    inner: str  # rule of the look-ahead steps
     precision: str = "float32"
-    pack: int = 1
-    graph: bool = False
-    calls: bool = False
+    pack: int = 1  # K, the runs in a pack
+    graph: bool = False  # replayed as a CUDA graph
+    calls: bool = False  # K calls instead of one with K groups
 
 
 def frozen_source(device: torch.device) -> Backbone:
-    """A ResNet-32 with random weights: what it has learned does not change its time."""
+    """A ResNet-32 with random weights, which takes as long as a trained one."""
     source = build("resnet32", 1.0, 200)
     initialise(source, stream(0, "init"))
     return source.to(device).requires_grad_(False).eval()
 
 
 def ours(case: Case, device: torch.device) -> Step:
-    """The learner's step, called or replayed."""
+    """Our learner's step, called or replayed as a graph."""
     learner, images, labels, lr = _learner(case, device)
     step = Replay(learner.step, learner.tensors(), captured=case.graph and device.type == "cuda")
 
@@ -63,7 +63,7 @@ def ours(case: Case, device: torch.device) -> Step:
 
 
 def operations(case: Case) -> int:
-    """Floating-point operations of our step's products, counted by torch without computing, an image scaled up."""
+    """Floating-point operations of the products in our step; torch counts those of an image without computing."""
     learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         learner.step(images, labels, lr)
@@ -71,7 +71,7 @@ def operations(case: Case) -> int:
 
 
 def make(name: str, case: Case, device: torch.device) -> Step:
-    """One contender by its name (`NAMES`), for one run."""
+    """A contender's step, by its name in `NAMES`, for one run."""
     registry.load()
     allow_tf32(case.precision)
     if name == "ours":

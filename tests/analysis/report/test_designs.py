@@ -159,10 +159,10 @@ def test_a_cell_before_its_first_look_has_no_verdict_though_others_are_decided(d
     fill(database, "s", [run for done, _ in parts for run in done], wanted=[run for _, rest in parts for run in rest],
          further={"design": DESIGN})  # fmt: skip
     evidence = gather()
-    told = [claim(item, "all cells") for item in evidence.comparisons]
-    assert "significant at look 1" in told[0]
-    assert told[1].endswith("the declared design has taken no look yet (n = 9 and 9).")
-    assert "significant" not in told[1]
+    claims = [claim(item, "all cells") for item in evidence.comparisons]
+    assert "significant at look 1" in claims[0]
+    assert claims[1].endswith("the declared design has taken no look yet (n = 9 and 9).")
+    assert "significant" not in claims[1]
     assert "Of these cells, 1 had no test yet, as no look of the design" in paragraph(evidence)
 
 

@@ -284,9 +284,9 @@ def test_the_calibration_error_is_called_by_its_name(database, capsys):
     curves = [{"test_ece_percent": [(200, error)]} for error in (12.0, 9.0)]
     fill(database, "ece", [Logged(seed=seed, curves=curve) for seed, curve in enumerate(curves)])
     assert main(["ece", "--metric", "test_ece_percent"]) == 0
-    told = capsys.readouterr().out
-    assert "mean expected calibration error (%, lower is better) by images a class" in " ".join(told.split())
-    assert "10.50" in told
+    out = capsys.readouterr().out
+    assert "mean expected calibration error (%, lower is better) by images a class" in " ".join(out.split())
+    assert "10.50" in out
 
 
 def test_of_another_metric_it_is_not_said_which_is_the_better(database):

@@ -161,7 +161,7 @@ def test_a_part_of_the_sweep_has_the_looks_of_the_whole(folder):
         ("{looks: {a: 1}}", "looks must be a list of whole numbers"),
     ],
 )
-def test_an_impossible_design_is_told_at_its_line(folder, design, message):
+def test_an_impossible_design_is_refused_at_its_line(folder, design, message):
     text = "\n".join(f"design: {design}" if line.startswith("design") else line for line in FILE.splitlines())
     Path("declared.yaml").write_text(text)
     with pytest.raises(InputError) as error:

@@ -66,7 +66,7 @@ def test_predicted_and_spent_and_every_device_over_time_are_in_the_reports_data(
     ]
 
 
-def test_a_launch_that_cannot_be_read_is_told(ledger):
+def test_a_launch_that_cannot_be_read_is_noted(ledger):
     ledger.write_launch({"started_ms": 20_000})
     results = gather(["small"], uri=ledger.uri).results
     assert [item.number for item in results.launches] == [1, 2]

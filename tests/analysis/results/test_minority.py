@@ -48,8 +48,8 @@ def test_of_equally_small_classes_the_mean_counts_and_all_are_named(database):
     evidence = gather()
     assert [cell.values[0] for cell in evidence.minority] == [25.0, 35.0]
     (table,) = evidence.minority_tables()
-    told = "100,cat=10,dog=10,ship=50: the smallest classes are cat, dog, equally small; a run's value is their mean."
-    assert told in table.notes
+    note = "100,cat=10,dog=10,ship=50: the smallest classes are cat, dog, equally small; a run's value is their mean."
+    assert note in table.notes
     assert evidence.reproductions == ()
 
 

@@ -106,7 +106,7 @@ def test_a_finished_run_without_a_number_is_a_gap_not_a_dropped_value(database, 
     assert "test_accuracy_percent is" in gap.reason
 
 
-def test_duplicates_are_told_and_the_oldest_counts(database):
+def test_duplicates_are_noted_and_the_oldest_counts(database):
     fill(database, "small", [Logged(accuracy=50.0), Logged(accuracy=51.0)])
     results = read_results()
     assert [*results.runs["test_accuracy_percent"]] == [50.0]
@@ -138,14 +138,14 @@ def test_one_cell_with_other_settings_in_each_of_two_sweeps_becomes_two_variants
     assert "each sweep has other settings here" in results.notices[-1]
 
 
-def test_without_a_manifest_the_runs_at_hand_count_and_that_is_told(database):
+def test_without_a_manifest_the_stored_runs_count_and_a_notice_says_so(database):
     fill(database, "small", grid(), manifest=False)
     results = read_results()
     assert len(results.runs) == 12
     assert results.notices == ("small: the ledger has no manifest, so runs that never started are not counted",)
 
 
-def test_a_torn_manifest_is_told(database):
+def test_a_torn_manifest_is_noted(database):
     fill(database, "small", grid())
     (path,) = database.parent.glob("mlartifacts/small/*/artifacts/manifest.json")
     path.write_text(path.read_text()[:40])
@@ -162,7 +162,7 @@ def test_a_ledger_moved_with_its_artifacts_is_read(database, tmp_path):
     assert len(read_results(uri=f"sqlite:///{moved / 'mlflow.db'}").gaps) == 1
 
 
-def test_runs_that_the_sweep_no_longer_wants_are_left_out_and_told(database):
+def test_runs_that_the_sweep_no_longer_wants_are_left_out_and_noted(database):
     fill(database, "small", grid())
     (path,) = database.parent.glob("mlartifacts/small/*/artifacts/manifest.json")
     manifest = json.loads(path.read_text())
@@ -181,7 +181,7 @@ def test_a_missing_ledger_is_an_error_and_is_not_created(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_ledger_and_a_database_of_something_else_are_told(database, tmp_path):
+def test_an_empty_ledger_and_a_database_of_something_else_are_refused(database, tmp_path):
     with pytest.raises(InputError, match="must hold runs, got none"):
         read_results()
     (tmp_path / "other.db").write_bytes(b"")
@@ -192,7 +192,7 @@ def test_an_empty_ledger_and_a_database_of_something_else_are_told(database, tmp
         read_results(uri=f"sqlite:///{tmp_path}/broken.db")
 
 
-def test_a_misspelt_sweep_is_answered_with_the_closest_name(database):
+def test_a_misspelt_sweep_is_refused_with_the_closest_name(database):
     fill(database, "quickstart", grid())
     with pytest.raises(InputError, match="no sweep 'quikstart'; did you mean 'quickstart'"):
         read_results(["quikstart"])

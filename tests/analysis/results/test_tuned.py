@@ -169,9 +169,9 @@ def test_a_gain_over_scratch_without_results_is_left_out_of_the_figure(folder, d
     assert "gain_tuned" not in drawn.numbers
 
 
-@pytest.mark.parametrize(("unit", "told"), [("test accuracy (%)", True), ("train loss", False)])
-def test_points_are_of_percents_alone(evidence, unit, told):
-    assert ("gain over scratch (points)" in text_of(draw_tuned(evidence.tunings, None, unit=unit))) == told
+@pytest.mark.parametrize(("unit", "is_percent"), [("test accuracy (%)", True), ("train loss", False)])
+def test_points_are_of_percents_alone(evidence, unit, is_percent):
+    assert ("gain over scratch (points)" in text_of(draw_tuned(evidence.tunings, None, unit=unit))) == is_percent
 
 
 def text_of(drawn):

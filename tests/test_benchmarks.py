@@ -16,6 +16,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement import measurements
 from l2t_ray.launch.placement.packing import speed_shape
+from tests.support.marks import LONG
 from tests.support.places import ROOT
 
 registry.load()
@@ -104,13 +105,14 @@ def test_nothing_measured_is_no_plot(tmp_path):
     assert not plot({**CONTENT, "rows": [row(1, 1, 50, None, problem="out of memory")]}, tmp_path / "none.svg")
 
 
+@LONG
 def test_packing_is_measured_without_ray_and_mlflow_and_can_be_shipped(tmp_path, monkeypatch):
     absent = tmp_path / "absent"
     absent.mkdir()
     for name in ("ray", "mlflow", "optuna"):
         (absent / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} here', name='{name}')")
     words = ["--processes", "1", "2", "--pack", "2", "--batch", "12", "--method", "scratch", "--width", "0.1"]
-    words += ["--seconds", "0.2", "--warm-up", "1", "--mps", "off", "on", "--out", str(tmp_path / "packing")]
+    words += ["--seconds", "0.2", "--warm-up", "1", "--mps", "off", "--out", str(tmp_path / "packing")]
     environment = {**os.environ, "PYTHONPATH": f"{absent}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bench_packing", *words],

@@ -20,11 +20,7 @@ from l2t_ray.sweepfile.read import read_sweep
 from tests.support.launches import BOOM
 from tests.support.marks import LONG
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 FILE = """
 sweep: away

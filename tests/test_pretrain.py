@@ -26,9 +26,6 @@ from tests.support.marks import LONG
 from tests.support.places import ROOT
 from tests.support.small_source import SMALL
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 SWEEPS = ROOT / "sweeps"
 SMALL_SETTINGS = {**SMALL, "data": {**SMALL["data"], "classes": ("0", "1")}}
 CPU = torch.device("cpu")
@@ -43,7 +40,6 @@ def data_dir(tmp_path_factory):
 def launch(tmp_path, monkeypatch, data_dir, template):
     """Writes the small file and runs the command on it in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(template, tmp_path)
     Path("source.yaml").write_text(yaml.safe_dump(SMALL))
     return lambda *arguments: main(["source.yaml", "--data-dir", str(data_dir), *arguments])

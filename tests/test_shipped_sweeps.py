@@ -32,7 +32,6 @@ COUNTS = {  # runs and cells; paper_grid: 15 conditions of 4 methods with 30 see
 def _folder(tmp_path, monkeypatch):
     """A working folder with the files and nothing else: no data set, no weights, no ledger."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(ROOT / "sweeps", "sweeps")
 
 

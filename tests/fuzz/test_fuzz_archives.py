@@ -19,9 +19,6 @@ from l2t_ray.errors import InputError
 from l2t_ray.launch import session
 from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 FILE = """
 sweep: images
 run:

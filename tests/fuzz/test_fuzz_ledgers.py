@@ -15,9 +15,6 @@ from l2t_ray.ledger.spool import Ended
 from l2t_ray.sweepfile.read import read_sweep
 from tests.fuzz.hostile import check_refusal, command, damaged, inputs, snapshot
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 FILE = """
 sweep: kept
 run: {data: {name: digits, samples_per_class: 2}, target: {width: 0.125}, training: {epochs: 2, batch_size: 8}}
@@ -52,7 +49,6 @@ def folder(made, tmp_path, monkeypatch):
     copy = tmp_path / "copy"
     shutil.copytree(made, copy)
     monkeypatch.chdir(copy)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return copy
 
 

@@ -56,7 +56,6 @@ VALUES = st.one_of(
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     Path("net.pt").write_bytes(b"weights")
     return tmp_path
 

@@ -11,9 +11,9 @@ from analysis.results.traces import read_traces
 from l2t_ray import models, sweep
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.ledger import Ledger
-from tests.support.launches import OF_MLFLOW, OF_RAY, call
+from tests.support.launches import OF_RAY, call
 
-pytestmark = OF_MLFLOW + OF_RAY
+pytestmark = OF_RAY
 
 FILE = """
 sweep: NAME
@@ -32,7 +32,6 @@ execution: {retries: 0, checkpoint_s: 0}
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     network = models.resnet(20, 0.125, 5)
     models.initialise(network, stream(9, "init"))
     torch.save(models.source_state(network), "small.pt")

@@ -14,6 +14,7 @@ from l2t_ray.search.search import Searching
 from l2t_ray.search.study import TunedStudy, open_storage, read_trials, study_name
 from l2t_ray.search.trials import Trials
 from l2t_ray.sweepfile.read import read_sweep
+from tests.support.marks import LONG
 from tests.support.servers import postgres
 
 OBJECTIVE = "validation_accuracy_percent"
@@ -34,7 +35,6 @@ search:
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
 
 
 def read(space="{training.lr: {low: 0.001, high: 0.3, log: true}}", trials=4, last=102, parallel=2, more=""):
@@ -261,6 +261,7 @@ def test_a_storage_that_does_not_answer_is_told_without_its_password():
 
 
 @pytest.mark.slow
+@LONG
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_study_in_a_real_postgresql_goes_on_after_a_kill(tmp_path):
     search = read(trials=3)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from l2t_ray import registry
-from tests.support import ray
+from tests.support import launches, ray
 from tests.support.places import ROOT
 
 SCHEMA = ROOT / "tests" / "fixtures" / "ledger_schema.sql"
@@ -79,6 +79,12 @@ def pretended_card():
 def no_ray():
     """No Ray in this process."""
     ray.stop()
+
+
+@pytest.fixture(autouse=True)
+def _launches_end_with_their_test():
+    yield
+    launches.end_all()
 
 
 @pytest.fixture(scope="session", autouse=True)

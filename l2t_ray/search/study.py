@@ -167,7 +167,9 @@ def open_storage(address: str, *, write: bool) -> Any:
             if write:
                 Path(address).parent.mkdir(parents=True, exist_ok=True)
                 _mend(Path(address))
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(address))
+            # absolute: the lock is a link to the file; one that leads nowhere, left by a kill, is waited for for ever
+            backend = optuna.storages.journal.JournalFileBackend(str(Path(address).resolve()))
+            return optuna.storages.JournalStorage(backend)
     except Exception as error:
         told = mask((str(error).splitlines() or [""])[0])
         law = "search.storage must be a journal file or a database that answers"

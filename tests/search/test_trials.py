@@ -1,6 +1,9 @@
 """Trials in real Optuna studies, fed with results as a launch feeds them: order, pruning, kills, nothing twice."""
 
 import math
+import signal
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -258,6 +261,24 @@ def test_a_storage_that_does_not_answer_is_told_without_its_password():
     with pytest.raises(InputError, match="must be a journal file or a database that answers") as caught:
         open_storage("postgresql://me:planted-secret@127.0.0.1:1/optuna", write=True)
     assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.slow
+@LONG
+def test_a_lock_that_a_killed_launch_has_left_on_the_journal_is_not_waited_for_in_vain(monkeypatch):
+    code = (
+        "import os, signal, sys; from l2t_ray.search.study import open_storage\n"
+        "storage = open_storage('study.journal', write=True)\n"
+        "storage._backend._lock.acquire(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert Path("study.journal.lock").is_symlink()
+    monkeypatch.setattr(
+        optuna.storages.journal.JournalFileSymlinkLock.__init__, "__defaults__", (3,)
+    )  # seconds, not 30
+    study = optuna.create_study(storage=open_storage("study.journal", write=True), study_name="next")
+    assert study.trials == []
+    assert not Path("study.journal.lock").is_symlink()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ OF_RAY = [
 ]
 # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
 OF_MLFLOW = [pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")]
+STARTED = []
 BOOM = """
 from dataclasses import dataclass
 from l2t_ray.methods import Method
@@ -42,7 +43,7 @@ def call(main, *arguments):
 
 def start(folder, *arguments):
     """`python -m l2t_ray.sweep` in a folder, as a process; nobody reads its stdout and stderr until it has ended."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "l2t_ray.sweep", *arguments],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
@@ -50,6 +51,20 @@ def start(folder, *arguments):
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
+
+
+def end_all():
+    """Ends what a test that has failed has left, with all below it."""
+    for process in STARTED:
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+            process.kill()
+            process.communicate()
+    STARTED.clear()
 
 
 def said(process):

@@ -53,7 +53,7 @@ def exit_code(command: Callable[[], int]) -> int:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the interpreter's last flush
         return 1
     except OSError as error:
-        if (line := told_of_disk(error)) is None:
+        if (line := disk_problem(error)) is None:
             raise
         print(line, file=sys.stderr)
         return 1
@@ -66,7 +66,7 @@ def say(*lines: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def told_of_disk(error: OSError) -> str | None:
+def disk_problem(error: OSError) -> str | None:
     """Returns a line for a full disk, or one that may not be written to; None for any other error, which is a bug."""
     rules = {
         errno.ENOSPC: ("the disk must have room", "free some"),

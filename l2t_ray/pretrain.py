@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
     out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: a wrong address must not cost a training
     starts = missing_starts(arguments.file, settings)
     from l2t_ray.launch.worker.source import pretrain
-    from l2t_ray.training.model_card import told
+    from l2t_ray.training.model_card import result_line
 
     try:
         for file in starts.values():
@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"interrupted; launch again{' without --force' if is_begun else ''} to go on", file=sys.stderr)
         return 1
     _track(ledger, settings, card, is_new=is_new)
-    print(told(out, card))
+    print(result_line(out, card))
     return 0
 
 

@@ -34,7 +34,7 @@ Levels = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a data set before its files are read; None and () where only the files tell."""
+    """What is known of a data set before its files are read; None and () where only the files show it."""
 
     n_classes: int | None = None
     classes: tuple[str, ...] = ()

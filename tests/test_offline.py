@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray import offline, sweep
-from l2t_ray.errors import told_of_disk
+from l2t_ray.errors import disk_problem
 from l2t_ray.launch import inline
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
@@ -150,4 +150,4 @@ def test_checkpoints_lie_in_the_store_that_the_file_names():
     ],
 )
 def test_what_a_disk_refuses_is_told_with_its_remedy(number, told):
-    assert told_of_disk(OSError(number, "no", "/there")) == told
+    assert disk_problem(OSError(number, "no", "/there")) == told

@@ -1,4 +1,4 @@
-"""The runs that a sweep wants, stored for the report, which could not tell otherwise what is missing."""
+"""The runs that a sweep wants, stored for the report, which could not know otherwise what is missing."""
 
 from typing import Any
 

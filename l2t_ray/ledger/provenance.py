@@ -25,7 +25,7 @@ def versions(files: Mapping[str, str] | None = None) -> str:
     """Returns the versions of Python, the packages and a method's own files, as a JSON object by name.
 
     Args:
-        files: a method's own, name to what tells two versions apart (`registry.CODE`).
+        files: a method's own, name to a digest of its version (`registry.CODE`).
     """
     return json.dumps({**_installed(), **(files or {})})
 

@@ -97,7 +97,7 @@ class Record:
 
     @property
     def start_ms(self) -> int:
-        """When one session of that length would have begun; with the key it tells one attempt from another."""
+        """When one session of that length would have begun; with the key it identifies an attempt."""
         return self.end_ms - round(self.wall_s * 1000)
 
     @classmethod

@@ -71,7 +71,7 @@ def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapp
 
 
 def _images(name: str, classes: list[str]) -> int | None:
-    """Returns the training images of the smallest of these classes; None where only the files tell."""
+    """Returns the training images of the smallest of these classes; None where only the files show them."""
     if name == "digits" and "8" not in classes:  # 8 is the smallest class; `load_data` checks the others
         return None
     return DATA_SETS[name].least_train

@@ -75,7 +75,7 @@ def remove_weights(out: Path) -> None:
     card_path(out).unlink(missing_ok=True)
 
 
-def told(out: Path, card: Card) -> str:
+def result_line(out: Path, card: Card) -> str:
     """Returns one line on the result of a training."""
     return (
         f"{out}: {card['test_accuracy_percent']:.2f} % of {card['n_test']} test images of {card['data']} "

@@ -32,7 +32,7 @@ class SourceData(Data):
     """Which images; all of them by default."""
 
     samples_per_class: Count | dict[str, Count] | None = Field(  # type: ignore[assignment]  # `load_data` takes None
-        None, description="as a run's; all of them, if not said otherwise"
+        None, description="as a run's; all of them by default"
     )
     validation_per_class: None = None  # a source is always measured on the test set
 

@@ -15,7 +15,7 @@ import yaml
 
 from l2t_ray import sweep
 from l2t_ray.config import Execution
-from l2t_ray.errors import told_of_disk
+from l2t_ray.errors import disk_problem
 from l2t_ray.launch.cluster.sources import SourceTrainer, kept, train_sources
 from l2t_ray.launch.worker.source import pretrain as train
 from l2t_ray.ledger.ledger import Ledger
@@ -111,7 +111,7 @@ def test_a_full_disk_ends_the_launch_with_its_remedy(folder, monkeypatch):
     monkeypatch.setattr("l2t_ray.launch.worker.source.train_source", fail)
     text = read_pretraining(Path("small.yaml")).model_dump_json()
     answer = SourceTrainer(text, None, str(folder), "data", torch.get_num_threads(), download=False).train()
-    assert told_of_disk(OSError(*answer["disk"])).startswith("weights/small.pt: the disk must have room")
+    assert disk_problem(OSError(*answer["disk"])).startswith("weights/small.pt: the disk must have room")
 
 
 def test_what_was_there_first_stays_where_machines_share_no_disk(folder):

@@ -203,7 +203,7 @@ def test_two_folders_of_one_name_are_two_data_sets():
         (lambda: run("hint", distil=True), {"classes": ("7", "8")}, "for hint with options.distil, got"),
         (lambda: run("intermediate_finetune"), {"history": HISTORY[:1]}, "two data sets in turn for "),
         (lambda: run("intermediate_finetune"), {"history": HISTORY[:1] * 2}, "got cifar10 then cifar10; train it"),
-        (lambda: run("intermediate_finetune"), {"history": ()}, "got a file of weights that tells of none"),
+        (lambda: run("intermediate_finetune"), {"history": ()}, "got a file of weights that names none"),
         (lambda: run("hint", source_level=3), {}, "options.source_level must be a level of resnet20, 0 to 2, or -1"),
         (lambda: run("hint", target_level=3), {}, "options.target_level must be a level of at least the hint's"),
         (lambda: run("factor_transfer", p=3), {}, "options.p must be 1 (L1) or 2 (L2), got 3"),
@@ -229,7 +229,7 @@ def test_a_source_without_classes_cannot_be_distilled():
     registry.load()
     given = source()
     given.classes = None
-    with pytest.raises(InputError, match="must tell its classes for distillation"):
+    with pytest.raises(InputError, match="must name its classes for distillation"):
         learner(run("distillation"), given=given)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2t_ray.config import Execution
-from l2t_ray.errors import InputError, LedgerUnavailableError, told_of_disk
+from l2t_ray.errors import InputError, LedgerUnavailableError, disk_problem
 from l2t_ray.files import write_atomic
 from l2t_ray.launch.cluster.connection import cluster
 from l2t_ray.launch.placement.devices import cores
@@ -65,7 +65,7 @@ class SourceTrainer:
         except InputError as error:
             return {"problems": error.problems}
         except OSError as error:
-            if told_of_disk(error) is None:
+            if disk_problem(error) is None:
                 raise
             return {"disk": (error.errno, error.strerror, error.filename)}
         return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new, "lines": self._lines}
@@ -101,7 +101,7 @@ def train_sources(
         OSError: if a disk is full or not writable.
     """
     from l2t_ray.launch.worker.source import as_record
-    from l2t_ray.training.model_card import told
+    from l2t_ray.training.model_card import result_line
 
     with cluster(address, n_cores=cores()):
         import ray
@@ -159,7 +159,7 @@ def train_sources(
                         ledger.flush()
                     except LedgerUnavailableError as error:
                         say(f"{error}; the weights are written, their entry waits in {ledger.spool.folder}")
-                say(told(Path(weights), card))
+                say(result_line(Path(weights), card))
 
 
 def kept(out: Path, settings: "Pretraining", answer: Mapping[str, Any]) -> Mapping[str, Any]:

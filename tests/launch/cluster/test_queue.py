@@ -42,9 +42,7 @@ def test_the_longest_come_first_and_before_them_the_unknown(tmp_path):
     settings = [{"training": {"epochs": n}} for n in (1, 2, 3)]
     runs = [make_run(seed, **values) for values in settings for seed in range(2)]
     known = {(shape(make_run(0, **settings[0])), "cpu"): 5.0, (shape(make_run(0, **settings[1])), "cpu"): 50.0}
-    queue, _ = make_queue(tmp_path, runs)
-    queue._lanes._known = known
-    queue = Queue(runs, queue._lanes, WORK, retries=1, on_end=Ends())
+    queue, _ = make_queue(tmp_path, runs, known=known)
     order = []
     for trial in range(6):
         config = queue.suggest(str(trial))
@@ -100,8 +98,8 @@ def test_a_slow_device_helps_as_long_as_it_ends_before_the_fast_one_has_all_done
 def test_a_slow_device_is_judged_by_how_long_its_pack_takes(tmp_path):
     runs = [make_run(seed) for seed in range(32)]
     groups = [cards(1, "fast"), cards(1, "slow")]
-    queue, _ = make_queue(tmp_path, runs, groups, gpu_share=1.0, pack=8)
-    queue._lanes._known = {(shape(runs[0]), "fast"): 1.0, (shape(runs[0]), "slow"): 4.5}
+    known = {(shape(runs[0]), "fast"): 1.0, (shape(runs[0]), "slow"): 4.5}
+    queue, _ = make_queue(tmp_path, runs, groups, known=known, gpu_share=1.0, pack=8)
     take(queue, "a")
     assert queue.live["a"].group.device == "fast"
     take(queue, "b")  # waits for the same card

@@ -22,8 +22,8 @@ def clock():
     return Clock()
 
 
-def make_progress(tmp_path, clock, expected, slots=2):
-    return Progress(expected, slots, tmp_path / "progress.json", stream=io.StringIO(), now=clock)
+def make_progress(tmp_path, clock, expected, slots=2, stream=None):
+    return Progress(expected, slots, tmp_path / "progress.json", stream=stream or io.StringIO(), now=clock)
 
 
 def test_the_time_left_is_unknown_until_something_was_measured(tmp_path, clock):
@@ -49,20 +49,22 @@ def test_durations_of_the_ledger_give_way_to_those_of_this_launch(tmp_path, cloc
 
 
 def test_a_failure_is_told_at_once_with_its_reason(tmp_path, clock):
-    progress = make_progress(tmp_path, clock, {"0": ("a", None), "1": ("a", None)})
+    stream = io.StringIO()
+    progress = make_progress(tmp_path, clock, {"0": ("a", None), "1": ("a", None)}, stream=stream)
     progress.ended("0", "failed", "ValueError: boom (mine.py:3 in f)", wall_s=0.0)
     progress.ended("1", "diverged", "loss is nan in epoch 3", wall_s=0.0)
-    text = progress._stream.getvalue()
+    text = stream.getvalue()
     assert "run 0 failed: ValueError: boom (mine.py:3 in f)" in text
     assert "run 1 diverged: loss is nan in epoch 3" in text
     assert progress.line().startswith("2 of 2 runs ended (1 diverged, 1 failed), 0 running, after")
 
 
 def test_off_a_terminal_there_is_a_line_every_half_minute(tmp_path, clock):
-    with make_progress(tmp_path, clock, {"0": ("a", 100.0)}) as progress:
+    stream = io.StringIO()
+    with make_progress(tmp_path, clock, {"0": ("a", 100.0)}, stream=stream) as progress:
         for clock.now_s in range(0, 95):
             progress.tick()
-        lines = progress._stream.getvalue().splitlines()
+        lines = stream.getvalue().splitlines()
     assert [line.rsplit("after ")[-1] for line in lines] == ["30 s", "60 s", "2 min"]
 
 

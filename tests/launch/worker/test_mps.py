@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray.errors import InputError
-from l2t_ray.launch.cluster import connection
+from l2t_ray.launch.cluster import connection, nodes
 from l2t_ray.launch.worker import mps
 from tests.support.marks import LONG
 from tests.support.waiting import wait_for
@@ -131,7 +131,7 @@ def test_every_node_with_a_card_keeps_one_and_workers_join_it(calls, no_ray):
         return os.environ[mps.PIPE]
 
     try:
-        with mps.on_every_node("auto", name) as served:
+        with nodes.on_every_node("auto", name) as served:
             assert served is True
             assert calls() == [["start", str(mps.folder_of(name) / "pipe")]]
             environment = ray.get(ray.remote(joined).remote())

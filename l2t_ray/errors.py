@@ -117,10 +117,3 @@ def duration(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{seconds / 3600:.1f} h"
     return f"{seconds / 86400:.1f} days"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns help with an unknown name: "did you mean 'x'?", or the names that exist."""
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"

@@ -47,7 +47,9 @@ def test_the_pages_examples_run(tmp_path, monkeypatch, capsys):
     with closing(sqlite3.connect("mlflow.db")) as connection:
         connection.executescript((ROOT / "tests" / "fixtures" / "ledger_schema.sql").read_text())
     fill(
-        tmp_path / "mlflow.db", "quickstart", [Logged(method=m, seed=seed) for m in ("ufm", "scratch") for seed in range(3)]
+        tmp_path / "mlflow.db",
+        "quickstart",
+        [Logged(method=m, seed=seed) for m in ("ufm", "scratch") for seed in range(3)],
     )
     training, reading = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     exec(training, {})

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from analysis.results.runs import METRIC, Gap, Results
 from analysis.results.wanted import Wanted, images, order
-from l2t_ray.errors import InputError, did_you_mean
+from l2t_ray.errors import InputError, suggest
 from l2t_ray.statistics.means import Mean, mean_interval
 
 DEFAULT_PAIR = ("l2t_www", "l2t_ww")
@@ -129,7 +129,7 @@ def choose_pair(cells: Sequence[Cell], names: Sequence[str] | None = None) -> tu
     if names:
         known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
         problems = [
-            f"--compare must name methods of these sweeps, got {name!r}; {did_you_mean(name, known)}"
+            f"--compare must name methods of these sweeps, got {name!r}; {suggest(name, known)}"
             for name in names
             if name not in known
         ]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
 from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
-from l2t_ray.errors import InputError, did_you_mean
+from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, is_number
 from l2t_ray.ledger.reader import Reader, open_ledger
 
@@ -115,7 +115,7 @@ def read_results(
         rows.append(_row(run, entry, detail))
     if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
         known = sorted({name for run_id in ids for name in details[run_id].metrics})
-        raise InputError(f"--metric must be one that runs have logged, got {metric!r}; {did_you_mean(metric, known)}")
+        raise InputError(f"--metric must be one that runs have logged, got {metric!r}; {suggest(metric, known)}")
     notices.extend(_mixed(rows))
     launches, unreadable = read_launches(chosen, entries, reader)
     notices.extend(unreadable)
@@ -141,7 +141,7 @@ def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list
         raise InputError(f"{shown}: the ledger must hold runs, got none; run `python -m l2t_ray.sweep FILE` first")
     unknown = [name for name in sweeps if name not in known]
     if unknown:
-        raise InputError([f"{shown}: no sweep {name!r}; {did_you_mean(name, known)}" for name in unknown])
+        raise InputError([f"{shown}: no sweep {name!r}; {suggest(name, known)}" for name in unknown])
     return list(dict.fromkeys(sweeps)) or known
 
 

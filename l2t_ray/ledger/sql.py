@@ -66,20 +66,20 @@ class Tables:
 
     def tags(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """Yields (run id, name, text) for all tags of these runs."""
-        return self._chunks("SELECT run_uuid, key, value FROM tags", run_ids)
+        return self._chunks("SELECT run_uuid, tags.key, value FROM tags", run_ids)
 
     def params(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, str]]:
         """Yields (run id, name, text) for all params of these runs."""
-        return self._chunks("SELECT run_uuid, key, value FROM params", run_ids)
+        return self._chunks("SELECT run_uuid, params.key, value FROM params", run_ids)
 
     def metrics(self, run_ids: Collection[str]) -> Iterator[tuple[str, str, float]]:
         """Yields (run id, name, value) for the last values of all metrics of these runs."""
-        return _read(self._chunks("SELECT run_uuid, key, value, is_nan FROM latest_metrics", run_ids))
+        return _read(self._chunks("SELECT run_uuid, latest_metrics.key, value, is_nan FROM latest_metrics", run_ids))
 
     def history(self, run_ids: Collection[str], metric: str) -> Iterator[tuple[str, int, float]]:
         """Yields (run id, step, value) for every value of one metric of these runs, in no order."""
         query = "SELECT run_uuid, step, value, is_nan FROM metrics"
-        return _read(self._chunks(query, run_ids, " AND key = :metric", metric=metric))
+        return _read(self._chunks(query, run_ids, " AND metrics.key = :metric", metric=metric))
 
     def close(self) -> None:
         """Closes the connections."""

@@ -200,9 +200,8 @@ def test_looks_take_seeds_by_rising_number():
 
 
 def test_a_sweep_may_ask_without_pandas_or_mlflow():
-    code = (
-        "import sys, l2t_ray.statistics.sequential; print([n for n in ('pandas', 'mlflow', 'torch', 'ray') if n in sys.modules])"
-    )
+    heavy = "('pandas', 'mlflow', 'torch', 'ray')"
+    code = f"import sys, l2t_ray.statistics.sequential; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -194,7 +194,7 @@ def test_an_empty_ledger_and_a_database_of_something_else_are_refused(database, 
 
 def test_a_misspelt_sweep_is_refused_with_the_closest_name(database):
     fill(database, "quickstart", grid())
-    with pytest.raises(InputError, match="no sweep 'quikstart'; did you mean 'quickstart'"):
+    with pytest.raises(InputError, match="no sweep 'quikstart'; did you mean quickstart"):
         read_results(["quikstart"])
 
 

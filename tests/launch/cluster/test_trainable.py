@@ -3,6 +3,7 @@
 import pickle
 import threading
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
 from l2t_ray.training import checkpoint
 from l2t_ray.training.device import is_out_of_memory
+from l2t_ray.training.storage import Remote
 
 registry.load()
 TINY = {
@@ -98,6 +100,27 @@ def test_a_place_that_takes_no_checkpoint_costs_the_checkpoint_alone(work, tmp_p
     ((_, status, _),) = train(work, [make_run(0)])
     assert status == "finished"
     assert "no checkpoint was written, the training goes on" in caplog.text
+
+
+def test_a_store_that_is_silent_for_a_moment_does_not_make_a_run_begin_anew(monkeypatch, tmp_path):
+    checkpoint.save_state(tmp_path / "run.ckpt", {"epoch": 3})
+    content, answers = (tmp_path / "run.ckpt").read_bytes(), []
+
+    def read_bytes(self):
+        if isinstance(answer := answers.pop(0), OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(Remote, "read_bytes", read_bytes)
+    monkeypatch.setattr(checkpoint, "READ_PAUSE_S", 0.0)
+    file = Remote("s3://bucket", PurePosixPath("bucket/run.ckpt"))
+    answers += [OSError("no answer"), OSError("no answer"), content, FileNotFoundError()]
+    assert checkpoint.load_state(file)["epoch"] == 3
+    answers[:] = [FileNotFoundError(), FileNotFoundError()]
+    assert checkpoint.load_state(file) is None
+    answers[:] = [OSError("no answer")] * checkpoint.READ_TRIES
+    with pytest.raises(OSError, match="no answer"):
+        checkpoint.load_state(file)
 
 
 def test_tune_sees_progress_and_then_the_outcomes(work):

@@ -1,11 +1,14 @@
-# l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted, never built: there was no Docker daemon.
+# l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted but never built:
+# no Docker daemon was at hand.
 #   docker build --tag l2t-ray:0.1.0 .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" --env HOME=/home/l2t/study --volume "$PWD:/home/l2t/study" \
 #     l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
-# As you, so that the folder can be written and what it gets is yours; HOME is where Ray writes its token (.ray/).
+# With --user the container can write into your folder, and what it writes is yours. Ray writes its
+# token (.ray/) into HOME.
 FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04
 
-# wget: KubeRay's probes; git: the commit in every result. Debian's archives keep one version: there is none to pin.
+# KubeRay's probes need wget; git tells the commit, which every result records. Ubuntu's archives
+# keep one version, so none is pinned.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates git python3 python3-venv tini wget \

@@ -21,7 +21,7 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 setup: $(BIN)/.ready           ## build .venv from nothing (about 5.5 GB with CUDA's libraries)
 
 quickstart: setup        ## train a source and four methods on digits, then print the statistics
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml  # so narrow a network: one thread is the fastest
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml  # one thread is the fastest for so narrow a network
 	$(BIN)/python -m l2t_ray.sweep sweeps/quickstart.yaml
 	$(BIN)/python -m analysis.stats quickstart --out report/quickstart
 
@@ -33,13 +33,13 @@ test: setup              ## the tests
 test-all: setup          ## the tests with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu'
 
-chaos: setup             ## kill 50 times at random whatever sweeps stand on, and check their ledgers (half an hour)
+chaos: setup             ## kill trainings, nodes, launches and servers 50 times, and check the ledgers (half an hour)
 	$(BIN)/python -m tests.chaos.campaign $(CHAOS)
 
 fuzz: setup              ## thousands of damaged files through the command lines
 	L2T_FUZZ=$${L2T_FUZZ:-10} $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
-load: setup              ## 2,000 runs while nodes are lost; a ledger under 8 nodes' results (half an hour)
+load: setup              ## 2,000 runs while nodes are lost; a ledger with the results of 8 nodes (half an hour)
 	$(BIN)/python -m tests.load.sweep_of_thousands
 	$(BIN)/python -m tests.load.ledger_under_load
 
@@ -48,7 +48,7 @@ lint: setup              ## style, docstrings and strict types
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-format: setup            ## put the sources into the house's layout
+format: setup            ## format the sources
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 

@@ -1,34 +1,44 @@
 #!/usr/bin/env bash
-# Everything there is to measure on a graphics card, in four parts of at most ten minutes each.
+# Measures everything that needs a graphics card, in four parts of at most ten minutes each.
 #
 #     benchmarks/on_gpu.sh step|packing|precision|cell OUT [PYTHON]
 #
-# step       the bilevel step against its rivals; packs, graphs, precisions; costs beside the steps; the replayed step's tests
-# packing    runs an hour against processes and packs, with and without NVIDIA's service
-# precision  final accuracies in float32, tf32 and bf16, 30 seeds of a cell of digits; needs WEIGHTS, as cell does
-# cell       CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and MLflow. Needs
-#            IMAGES (a folder or tar of train/<class>/*, test/<class>/*) and WEIGHTS (the published ResNet-32) in the environment;
-#            PACK runs a process (8), PROCESSES at once (2), PRECISION (tf32: float32 alone is 4 minutes at the card's full rate),
-#            MORE arguments of l2t_ray.offline (--where seed=0). Results wait in OUT/.l2t/cifar10_small/spool, also as
-#            OUT/cell.tar.gz, for a launch elsewhere with the same --set; unpacked into OUT again, another call goes on.
-# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the pictures, pytest, pytest-timeout and
-# hypothesis for the tests, scipy and scikit-learn for `precision`. What was measured is on the disk as it comes.
+# step       the bilevel step against its rivals; packs, graphs, precisions; what a run costs
+#            besides its steps; the tests of replayed steps
+# packing    runs an hour for numbers of processes and packs, with and without NVIDIA MPS
+# precision  final accuracies in float32, tf32 and bf16, 30 seeds of one cell of digits
+# cell       CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and
+#            MLflow. The results are files in OUT/.l2t/cifar10_small/spool and OUT/cell.tar.gz; a
+#            launch elsewhere with the same --set takes them over. Unpack cell.tar.gz into OUT, and
+#            another call goes on.
+#
+# Variables of the environment, with their defaults:
+# IMAGES     a folder or tar of train/<class>/*, test/<class>/*; cell needs it
+# WEIGHTS    the published ResNet-32; cell and precision need it
+# PACK       runs in a pack (8)
+# PROCESSES  processes at once (2)
+# PRECISION  tf32; float32 alone takes 4 minutes at the card's full rate
+# MORE       further arguments of l2t_ray.offline, such as `--where seed=0`
+#
+# PYTHON needs torch, torchvision, numpy, pydantic and pyyaml; matplotlib for the figures; pytest,
+# pytest-timeout and hypothesis for the tests; scipy and scikit-learn for `precision`. Results are
+# written as they are measured.
 set -euo pipefail
 part=$1 out=$(mkdir -p "$2" && cd "$2" && pwd) python=${3:-python3}
-case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac # `precision` and `cell` go to OUT
+case $python in */*) python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python") ;; esac # `precision` and `cell` change to OUT
 here=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH=$here${PYTHONPATH:+:$PYTHONPATH}
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | tee "$out/$part.card" || echo "no card: the CPU"
 case $part in
 step)
-    # named: others of our tests import Ray and MLflow
+    # these files alone: other tests import Ray and MLflow
     (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider tests/training/test_cuda_graph.py tests/data/test_augment.py 2>&1 | tail -n 20) |
         tee "$out/gpu_tests.txt" || true
     "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
     "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"
     ;;
 packing)
-    # 15 cases of some 20 s
+    # 15 cases of about 20 s
     "$python" -m benchmarks.bench_packing --precision tf32 --processes 1 2 4 --pack 1 4 8 --batch 100 --seconds 4 \
         --out "$out/packing" | tee "$out/packing.txt"
     ;;
@@ -52,7 +62,7 @@ cell)
     done
     wait
     echo "$(($(date +%s) - started)) s, $n processes, packs of ${PACK:-8}, $precision" | tee cell.seconds
-    [ ! -d .l2t ] || tar czf cell.tar.gz .l2t # one file: results and checkpoints, from which another call goes on
+    [ ! -d .l2t ] || tar czf cell.tar.gz .l2t # results and checkpoints in one file, from which another call goes on
     tail -n 3 cell.*.txt cell.*.log
     ;;
 *)

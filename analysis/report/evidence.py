@@ -154,7 +154,10 @@ def gather(
 
     comparisons = apply_designs(paired(cells), deciding)
     all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), deciding)
-    minority = minority_cells(results, cells) if asked.metric == METRIC else []
+    minority: list[Cell] = []
+    if asked.metric == METRIC:
+        minority, unread = minority_cells(results, cells)
+        results = replace(results, notices=(*results.notices, *unread))
     reproductions: list[Reproduction] = []
     if asked.metric == METRIC:
         reproductions = reproduce([*cells, *map(as_published, minority)], asked.margin, asked.alpha)

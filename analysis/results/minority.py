@@ -13,16 +13,40 @@ from dataclasses import replace
 from analysis.results.cells import Cell
 from analysis.results.published import MINORITY, plain
 from analysis.results.runs import Results
+from l2t_ray.ledger.limits import older_name, safe_name
 
 
-def minority_cells(results: Results, cells: list[Cell]) -> list[Cell]:
-    """The imbalanced cells with the smallest class' accuracy as values, where `record.per_class` stored it."""
+def minority_cells(results: Results, cells: list[Cell]) -> tuple[list[Cell], list[str]]:
+    """Gives the imbalanced cells the smallest class' accuracy as values, if `record.per_class` stored it.
+
+    Args:
+        results: finished runs.
+        cells: of these runs.
+
+    Returns:
+        The cells, and a sentence for each class whose accuracy an older version stored together with another class'.
+    """
     if "data.samples_per_class" not in results.runs:
-        return []
+        return [], []
     values: dict[tuple[object, str], dict[int, float]] = defaultdict(dict)
+    shared: dict[str, set[str]] = {}  # by an older version's metric: the runs in which several classes share it
+    notices: dict[str, None] = {}
     for row in results.runs.to_dict("records"):
         names = _smallest(str(row["data.samples_per_class"]))
-        accuracies = [row.get(metric(name), math.nan) for name in names]  # nan where only other runs have that metric
+        accuracies = []
+        for name in names:
+            new, old = metric(name), older_name(f"test_accuracy_class_{name}_percent")
+            value = row.get(new, math.nan)  # nan where only other runs have that metric
+            if new != old and not math.isfinite(value) and math.isfinite(row.get(old, math.nan)):
+                if old not in shared:
+                    shared[old] = _runs_with_several(results, old)
+                if row["run_id"] in shared[old]:
+                    notices[f"{row['cell']}: an older version stored the accuracy of {name!r} together with another "
+                            f"class' as {old}, so it is left out; --retry-failed does not help, train the runs again "
+                            "under another sweep name"] = None  # fmt: skip
+                else:
+                    value = row[old]
+            accuracies.append(value)
         if names and all(map(math.isfinite, accuracies)):
             key = ((row["data"], row["samples_per_class"], row["variant"]), str(row["method"]))
             values[key][row["seed"]] = sum(accuracies) / len(names)
@@ -31,7 +55,13 @@ def minority_cells(results: Results, cells: list[Cell]) -> list[Cell]:
         key = ((cell.condition.data, cell.condition.samples_per_class, cell.condition.variant), cell.method)
         if values[key]:
             minority.append(replace(cell, values=dict(sorted(values[key].items()))))
-    return minority
+    return minority, [*notices]
+
+
+def _runs_with_several(results: Results, name: str) -> set[str]:
+    """The runs that hold several values of a metric at one epoch: unlike classes whose names became the same."""
+    table = results.histories(name)
+    return {*table[table.duplicated(["run_id", "epoch"], keep=False)]["run_id"]}
 
 
 def equally_small(results: Results, cells: Sequence[Cell]) -> dict[str, list[str]]:
@@ -59,8 +89,8 @@ def as_published(cell: Cell) -> Cell:
 
 
 def metric(name: str) -> str:
-    """The ledger's metric for a class' test accuracy; characters that MLflow refuses become `_`."""
-    return re.sub(r"[^\w\-./ ]", "_", f"test_accuracy_class_{name}_percent")
+    """The ledger's metric for a class' test accuracy."""
+    return safe_name(f"test_accuracy_class_{name}_percent")
 
 
 def _smallest(samples: str) -> list[str]:

@@ -4,6 +4,7 @@ Seeds are matched by value, never by position. Nothing is dropped silently: a wa
 a gap with its reason, and anything else that a reader of the numbers should know becomes a notice.
 """
 
+import contextlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from analysis.results.launches import Launch, read_launches
 from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, is_number
+from l2t_ray.ledger.limits import CUT, PARAM_CHARACTERS, WHOLE, safe_name
 from l2t_ray.ledger.reader import Reader, open_ledger
 
 METRIC = "test_accuracy_percent"
@@ -71,7 +73,7 @@ def read_results(
         InputError: if there is no such ledger, sweep or metric, or no run at all.
     """
     reader, shown = open_ledger(uri, folder)
-    entries = reader.entries()
+    entries, metric = reader.entries(), safe_name(metric)
     chosen = _choose(sweeps, entries, shown)
     manifests, notices = read_manifests(chosen, entries, reader)
     by_key: dict[str, list[Entry]] = defaultdict(list)
@@ -84,6 +86,7 @@ def read_results(
         entry.run_id for entry in unlisted if entry.experiment not in manifests
     }
     details = reader.details(ids)
+    notices.extend(restore_texts(details, [entry for entry in entries if entry.run_id in ids], reader))
     wanted: list[Wanted] = []
     for sweep in chosen:
         if sweep in manifests:
@@ -133,6 +136,36 @@ def read_results(
         launches=tuple(launches),
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
     )
+
+
+def restore_texts(details: dict[str, Details], entries: Iterable[Entry], reader: Reader) -> list[str]:
+    """Puts settings and tags that MLflow cut back to their whole length.
+
+    Args:
+        details: by run id; changed in place. A setting that stays cut is removed, because half of it would mislead.
+        entries: of these runs.
+        reader: of the ledger.
+
+    Returns:
+        A sentence for each setting that stays cut.
+    """
+    lost: dict[str, int] = defaultdict(int)
+    for entry in entries:
+        detail = details[entry.run_id]
+        if any(text.endswith(CUT) for text in (*detail.params.values(), *detail.tags.values())):
+            with contextlib.suppress(InputError, ValueError):  # unreachable or damaged: reported below
+                whole = json.loads(reader.artifact(entry, WHOLE) or "{}")
+                detail.params.update(whole.get("params", {}))
+                detail.tags.update(whole.get("tags", {}))
+        for name, text in [*detail.params.items()]:
+            if text.endswith(CUT) or len(text) == PARAM_CHARACTERS:  # versions before 0.2 kept no whole text
+                del detail.params[name]
+                lost[name] += 1
+    return [
+        f"{name} is longer than the {PARAM_CHARACTERS:,} characters that MLflow keeps, and {_runs(n)} "
+        f"{'has' if n == 1 else 'have'} no {WHOLE} with all of it; tables that need it leave them out"
+        for name, n in lost.items()
+    ]
 
 
 def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list[str]:

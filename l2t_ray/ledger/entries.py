@@ -1,5 +1,6 @@
 """What the ledger holds of many runs at once: the few tags and last metric values that a launch needs."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,9 +38,14 @@ class Entry:
         return self.tags.get("kind", "")
 
 
+def as_logged(value: float) -> float:
+    """The value that was logged; MLflow stores infinity as 1.8e308."""
+    return math.copysign(math.inf, value) if abs(value) >= 1e308 else value
+
+
 def is_number(value: float | None) -> bool:
-    """Whether a metric has a finite value; MLflow stores infinity as 1.8e308."""
-    return value is not None and abs(value) < 1e308
+    """Whether a metric has a finite value."""
+    return value is not None and math.isfinite(as_logged(value))
 
 
 def oldest_first(entries: Iterable[Entry]) -> list[Entry]:

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import re
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,6 +25,7 @@ from l2t_ray.ledger.address import database_file, is_database, reaching, trackin
 from l2t_ray.ledger.client import FOLDER, connect
 from l2t_ray.ledger.entries import METRICS, Entry, oldest_first
 from l2t_ray.ledger.lease import Lease
+from l2t_ray.ledger.limits import NAME_CHARACTERS, PARAM_CHARACTERS, WHOLE, cut, cut_tag, safe_name, whole_texts
 from l2t_ray.ledger.manifest import manifest
 from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
@@ -254,8 +254,8 @@ class Ledger:
                 return
             if begun:
                 run_id = begun[0]
-                for name in ("outcome", "reason"):  # `settle` may have called it lost
-                    client.set_tag(run_id, f"l2t.{name}", {"outcome": record.outcome, **record.tags}[name])
+                for name, text in (("outcome", record.outcome), ("reason", record.tags["reason"])):
+                    client.set_tag(run_id, f"l2t.{name}", cut_tag(name, text))  # `settle` may have called it lost
         self._attempted.add(record.key)
         if not run_id:
             tags = {
@@ -268,25 +268,28 @@ class Ledger:
             created = client.create_run(
                 self._experiment.experiment_id,
                 start_time=record.start_ms,
-                tags={f"l2t.{name}": value for name, value in tags.items()},
-                run_name=record.name,
+                tags={f"l2t.{name}": cut_tag(name, value) for name, value in tags.items()},
+                run_name=cut(record.name, NAME_CHARACTERS),
             )
             run_id = created.info.run_id
         series = {**record.metrics}
         last = max((epoch for points in series.values() for epoch, _ in points), default=0)
         series.update(wall_s=[(last, record.wall_s)], peak_bytes=[(last, float(record.peak_bytes))])
         metrics = [
-            Metric(re.sub(r"[^\w\-./ ]", "_", name), value, record.end_ms, epoch)
+            Metric(safe_name(name), value, record.end_ms, epoch)
             for name, points in series.items()
             for epoch, value in points
         ]
-        params = [Param(name, value) for name, value in record.params.items()]
+        params = [Param(safe_name(name), cut(value, PARAM_CHARACTERS)) for name, value in record.params.items()]
         for start in range(0, max(len(params), 1), PARAMS_A_CALL):
             first = metrics[:METRICS_A_CALL] if start == 0 else []
             client.log_batch(run_id, metrics=first, params=params[start : start + PARAMS_A_CALL])
         for start in range(METRICS_A_CALL, len(metrics), METRICS_A_CALL):
             client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_CALL])
-        self._log_files(run_id, {name: base64.b64decode(content) for name, content in record.artifacts.items()})
+        files = {name: base64.b64decode(content) for name, content in record.artifacts.items()}
+        if long := whole_texts(record.params, record.tags):
+            files[WHOLE] = long.encode()
+        self._log_files(run_id, files)
         client.set_terminated(run_id, "FINISHED" if record.outcome == "finished" else "FAILED", end_time=record.end_ms)
 
     def _add_trace(self, run: Any, record: Record) -> None:

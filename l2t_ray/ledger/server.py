@@ -19,6 +19,7 @@ from l2t_ray.ledger.entries import (
     Details,
     Entry,
     History,
+    as_logged,
     is_number,
     oldest_first,
 )
@@ -46,14 +47,16 @@ class Server:
         for run_id in run_ids:
             data = self._runs[run_id].data
             tags = {name.removeprefix("l2t."): text for name, text in data.tags.items() if name.startswith("l2t.")}
-            details[run_id] = Details(tags, dict(data.params), dict(data.metrics))
+            metrics = {name: as_logged(value) for name, value in data.metrics.items()}
+            details[run_id] = Details(tags, dict(data.params), metrics)
         return details
 
     def histories(self, run_ids: Collection[str], metric: str) -> History:
         """Returns every value of one metric as (run id, step, value), sorted; asks for several runs at once."""
 
         def read(run_id: str) -> History:
-            return [(run_id, point.step, point.value) for point in self._client.get_metric_history(run_id, metric)]
+            points = self._client.get_metric_history(run_id, metric)
+            return [(run_id, point.step, as_logged(point.value)) for point in points]
 
         with reaching(self.uri), ThreadPoolExecutor(THREADS) as pool:
             return sorted(point for points in pool.map(read, run_ids) for point in points)

@@ -18,7 +18,6 @@ from l2t_ray.files import write_atomic
 from l2t_ray.ledger import provenance
 
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
-REASON_CHARACTERS = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ class Record:
             tags={
                 **tags,
                 "cell": cell,
-                "reason": mask(result.reason)[:REASON_CHARACTERS],
+                "reason": mask(result.reason),
                 "git": provenance.commit(),
                 "versions": provenance.versions(registry.CODE.get(run.method)),
                 "data_sha": data_sha or run.data.sha256 or "",

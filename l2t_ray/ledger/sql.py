@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlparse
 from l2t_ray.errors import InputError, mask
 from l2t_ray.ledger.address import database_file, reaching
 from l2t_ray.ledger.client import beside
-from l2t_ray.ledger.entries import METRICS, TAGS, TRACED, Details, Entry, History, is_number, oldest_first
+from l2t_ray.ledger.entries import METRICS, TAGS, TRACED, Details, Entry, History, as_logged, is_number, oldest_first
 from l2t_ray.ledger.server import artifacts_of, download
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Tables:
 
 def _read(rows: Iterable[Any]) -> Iterator[Any]:
     for run_id, name_or_step, value, is_nan in rows:
-        yield run_id, name_or_step, math.nan if is_nan else value  # MLflow stores a nan as 0
+        yield run_id, name_or_step, math.nan if is_nan else as_logged(value)  # MLflow stores a nan as 0
 
 
 class Database:

@@ -15,6 +15,7 @@ from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.summary import print_plan
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.limits import safe_name
 from l2t_ray.search.search import Searching
 from l2t_ray.search.summary import print_summaries, to_json
 from l2t_ray.sweepfile.read import Sweep
@@ -43,7 +44,7 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
                 say(f"{len(ledger.spool)} results of an earlier launch are written to {ledger.shown_uri} first")
                 ledger.flush()
             ledger.settle()
-            entries = ledger.entries(searching.search.objectives)
+            entries = ledger.entries([safe_name(name) for name in searching.search.objectives])
             retry = arguments.retry_failed
             launched = searching.train(ledger, entries, options(arguments), progress_file, say, retry_failed=retry)
         if launched and launched.n_spooled:

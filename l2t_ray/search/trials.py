@@ -13,6 +13,7 @@ import optuna
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.entries import Entry, failures, finished
+from l2t_ray.ledger.limits import safe_name
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.search.study import Trial, TunedStudy
 
@@ -91,7 +92,7 @@ class Trials:
 
     def ended(self, run: Run, ended: Ended) -> None:
         """Takes the result of a run of `next_runs`."""
-        values = {name: points[-1][1] for name, points in ended.metrics.items() if points}
+        values = {safe_name(name): points[-1][1] for name, points in ended.metrics.items() if points}
         self._known[run.key] = (ended.status, {**values, "wall_s": ended.wall_s})
         for active, trial in self._waiting.pop(run.key, []):
             active.ready.append(trial)
@@ -146,8 +147,9 @@ class Trials:
         active.n_open -= 1
 
     def _objectives(self, values: Mapping[str, float]) -> tuple[float, ...]:
-        for name in self._search.objectives:
+        names = [safe_name(name) for name in self._search.objectives]
+        for name in names:
             if name not in values:
                 known = ", ".join(known for known in values if known.startswith("validation_")) or "none"
                 raise InputError(f"search.objective must be what the runs log, got {name!r}; they log {known}")
-        return tuple(values[name] for name in self._search.objectives)
+        return tuple(values[name] for name in names)

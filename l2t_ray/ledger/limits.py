@@ -6,6 +6,7 @@ characters and a tag's after 8,000.
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Mapping
 
@@ -18,12 +19,14 @@ UNIT = "_percent"
 
 def safe_name(name: str) -> str:
     """The name under which MLflow holds a metric or param: the same if MLflow takes it, else distinct by a hash."""
-    allowed = re.sub(r"[^\w\-./ ]", "_", name)
-    if allowed == name and len(name) <= NAME_CHARACTERS:
+    allowed = older_name(name)
+    path = posixpath.normpath(name)  # MLflow may keep a metric as a file: two names must not be one path
+    if allowed == name == path and not path.startswith((".", "/")) and len(name) <= NAME_CHARACTERS:
         return name
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     unit = UNIT if name.endswith(UNIT) else ""
-    return f"{allowed.removesuffix(unit)[: NAME_CHARACTERS - 20]}.{digest}{unit}"
+    stem = allowed.removesuffix(unit).replace("/", "_")[: NAME_CHARACTERS - 20]
+    return f"{stem}.{digest}{unit}".lstrip(".")
 
 
 def older_name(name: str) -> str:

@@ -12,14 +12,10 @@ from l2t_ray.ledger.client import OF_EXPERIMENT, beside, follow
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.reader import open_ledger
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 
 @pytest.fixture
 def original(template, tmp_path, monkeypatch):
     """A working folder, its name not plain, with a run that has stored a file and one that has not."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = tmp_path / "it's_100% of ü"
     folder.mkdir()
     shutil.copy(template, folder)

@@ -8,15 +8,11 @@ from mlflow.tracking import MlflowClient
 from l2t_ray.ledger.ledger import Ledger
 from tests.support.ledgers import failures_of, finished_ids
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 KEY = "0123456789abcdef"
 
 
 @pytest.fixture
 def ledger(template, tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(template, tmp_path)
     made = Ledger("small", folder=tmp_path)
     made.open()

@@ -15,9 +15,6 @@ from l2t_ray.ledger.reader import open_ledger
 from tests.support.ledgers import Logged, fill, write_through_mlflow
 from tests.support.servers import MlflowServer
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 METRIC = "test_accuracy_percent"
 VALUES = (40.0, math.nan, math.inf, None, 0.0)  # by seed; MLflow stores a nan as 0 and infinity as 1.8e308
 

@@ -14,9 +14,6 @@ from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
 from tests.support.ledgers import finished_ids
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 
 class Described:
     name, uses, options = "described", frozenset(), {}
@@ -26,7 +23,6 @@ class Described:
 def method(monkeypatch):
     monkeypatch.setitem(registry.METHODS, "described", Described())
     monkeypatch.setattr(module, "PAUSES_S", (0.05,))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,8 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
             say("interrupted; launch again to go on with the same studies")
             _show(searching, as_json=arguments.json, launched=launched)
             return 1, None
-        figures = searching.draw(Path("report", sweep.name, FIGURES))
-        best = None if arguments.where else searching.write_best()
+        best = None if arguments.where else searching.write_best()  # first: a picture may fail
+        figures = searching.draw(Path("report", sweep.name, FIGURES), say)
     runs_best = best is not None and searching.search.settings.run_best
     code = _show(searching, as_json=arguments.json and not runs_best, launched=launched, quietly=runs_best)
     say(f"figures of the studies: {Path('report', sweep.name, FIGURES)} ({len(figures)} files)")

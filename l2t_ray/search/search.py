@@ -155,15 +155,18 @@ class Searching:
         write_best(self.sweep, choices, self.search.best_file, untuned=self.search.settings.untuned)
         return self.search.best_file
 
-    def draw(self, folder: Path) -> list[Path]:
-        """Writes Optuna's figures of every study and returns the files."""
+    def draw(self, folder: Path, say: Callable[[str], None]) -> list[Path]:
+        """Writes Optuna's figures of every study and returns the files; a study that cannot be drawn is reported."""
         from l2t_ray.search.summary import draw
 
-        found = []
+        files = []
         for study in self.search.studies:
             if any(trial.state == States.COMPLETE for trial in self._trials(study)):
-                found += draw(self._study(study), study.name, self.search.objectives, folder)
-        return found
+                try:
+                    files += draw(self._study(study), study.name, self.search.objectives, folder)
+                except Exception as error:  # a picture must not take the search's result along
+                    say(f"{study.name}: its figures cannot be drawn: {type(error).__name__}: {error}")
+        return files
 
     def _trials(self, study: "Study") -> Sequence[Any]:
         return read_trials(self._storage, self._names[study.name])

@@ -1,6 +1,7 @@
 """The results of a search, as text, as JSON, and as Optuna's own figures (history, importances, slices)."""
 
 import io
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -79,9 +80,10 @@ def _brief(value: Any) -> str:
 
 def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list[Path]:
     """Writes Optuna's figures of a study as SVG files and returns them; the study has at least one complete trial."""
+    os.environ["MPLBACKEND"] = "Agg"  # no display is needed, and a notebook's backend may not be installed
     import matplotlib as mpl
 
-    mpl.use("Agg")  # no display is needed
+    mpl.use("Agg")  # where matplotlib was imported before
     import optuna
     from matplotlib import pyplot
     from optuna.visualization import matplotlib

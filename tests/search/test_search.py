@@ -121,6 +121,15 @@ def test_one_command_searches_writes_the_best_settings_and_runs_them_and_again_i
     assert "nothing to search" in err
     assert "tiny_best: 4 runs wanted, 4 finished, nothing to train" in err
 
+    shutil.rmtree("report")
+    Path("report").write_text("a file where the folder of figures must be")
+    Path("tiny_best.yaml").unlink()
+    monkeypatch.setenv("MPLBACKEND", "module://a_notebook_elsewhere")
+    code, _, err = command("--set", "search.run_best=false")
+    assert code == 0  # pictures fail alone
+    assert "digits/2/scratch: its figures cannot be drawn: " in err
+    assert len(read_sweep(Path("tiny_best.yaml")).runs) == 4
+
     write_sweep(folder, trials=4)  # a trial more continues the study
     plan = json.loads(command("--plan", "--json")[1])
     assert sum(cell["n_to_train"] for cell in plan["cells"]) == 2

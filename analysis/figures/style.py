@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 160
-KINDS = ("svg", "pdf", "png", "csv")  # the files of a figure
+FORMATS: dict[str, tuple[str, ...]] = {  # of a figure, with what would tell the time and the program: left out
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator"),
+    "png": ("Software",),
+}
 MOST_POINTS = 100  # of a line
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -113,6 +117,11 @@ class Drawing:
     svg: str  # the figure as text, for the page
     numbers: pd.DataFrame  # what is drawn
 
+    @property
+    def files(self) -> list[str]:
+        """The names of its files."""
+        return [f"{self.name}.{kind}" for kind in (*FORMATS, "csv")]
+
 
 @contextmanager
 def drawing(
@@ -150,11 +159,10 @@ def save(figure: "Figure", name: str, caption: str, numbers: pd.DataFrame, folde
     """Writes a figure and its numbers (with `folder` None, nothing); only inside `drawing`, which sets the style."""
     figure.draw_without_rendering()  # compute the layout once: it costs as much as writing a format
     figure.set_layout_engine("none")
-    svg = _render(figure, "svg", {"Date": None, "Creator": None})
+    svg = _render(figure, "svg")
     if folder is not None:
-        write_atomic(folder / f"{name}.svg", svg)
-        write_atomic(folder / f"{name}.pdf", _render(figure, "pdf", {"CreationDate": None, "Creator": None}))
-        write_atomic(folder / f"{name}.png", _render(figure, "png", {"Software": None}))
+        for kind in FORMATS:
+            write_atomic(folder / f"{name}.{kind}", svg if kind == "svg" else _render(figure, kind))
         write_atomic(folder / f"{name}.csv", numbers.to_csv(index=False, lineterminator="\n").encode())
     return Drawing(name, caption, svg.decode(), numbers)
 
@@ -177,7 +185,7 @@ def file_name(*parts: str) -> str:
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _render(figure: "Figure", kind: str, metadata: dict[str, None]) -> bytes:
+def _render(figure: "Figure", kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DPI, metadata=metadata)
+    figure.savefig(buffer, format=kind, dpi=DPI, metadata=dict.fromkeys(FORMATS[kind]))
     return buffer.getvalue()

@@ -20,7 +20,7 @@ import pandas as pd
 from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
 from analysis.figures.difference import draw_differences, draw_p, draw_power
-from analysis.figures.style import KINDS, Drawing, file_name
+from analysis.figures.style import Drawing, file_name
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
 from analysis.report.answer import answer, claim
@@ -103,7 +103,7 @@ def write_report(
     files[PAGE] = _page(evidence, sections).encode()
     for name, content in files.items():
         write_atomic(folder / name, content)
-    drawn = [f"{FIGURES}/{figure.name}.{kind}" for group in figures.values() for figure in group for kind in KINDS]
+    drawn = [f"{FIGURES}/{name}" for group in figures.values() for figure in group for name in figure.files]
     keep_list(folder, [*files, *drawn])
     return folder / PAGE
 

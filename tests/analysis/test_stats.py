@@ -24,7 +24,7 @@ def sweep(database):
     return runs
 
 
-def test_tables_come_first_and_the_last_lines_say_where_the_figure_and_mlflows_pages_are(sweep, capsys):
+def test_tables_come_first_and_the_last_lines_say_where_the_figure_and_mlflows_pages_are(sweep, capsys, every_format):
     assert main(["small"]) == 1  # one run is missing
     out = capsys.readouterr().out
     assert "cifar10: mean test accuracy in % by images a class" in out

@@ -30,7 +30,7 @@ from tests.support.places import ROOT
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory):
-    """The folder of the golden ledger's report."""
+    """The folder of the golden ledger's report; of a module, so before the fixture that leaves formats out."""
     folder = tmp_path_factory.mktemp("golden")
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         connection.executescript((FIXTURES / "ledger_schema.sql").read_text())

@@ -16,6 +16,7 @@ from analysis.report.paragraph import PLAIN, paragraph, paragraph_latex, referen
 from analysis.stats import main
 from analysis.tables.runs import cost_table, origin_table, settings_table
 from tests.support.ledgers import Logged, fill
+from tests.support.marks import LONG
 
 SOURCE = {"source.sha256": "e" * 64, "transfer.beta": "0.5"}
 
@@ -167,6 +168,7 @@ def test_every_citation_has_its_reference(database):
         assert entry.count("{") == entry.count("}"), entry
 
 
+@LONG
 @pytest.mark.skipif(not (shutil.which("pdflatex") and shutil.which("bibtex")), reason="no pdflatex or no bibtex")
 def test_the_paragraph_compiles_with_its_references(database):
     fill(database, "s", pair(8), further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
@@ -177,7 +179,7 @@ def test_the_paragraph_compiles_with_its_references(database):
     )
     for command in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
         words = [command, "t"] if command == "bibtex" else [command, "-interaction=nonstopmode", "-halt-on-error", "t"]
-        done = subprocess.run(words, cwd="report", capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(words, cwd="report", capture_output=True, text=True, check=False, timeout=240)
         assert done.returncode == 0, done.stdout[-2000:]
         assert not re.search(r"[Ww]arning--", done.stdout), done.stdout
     assert "undefined" not in done.stdout

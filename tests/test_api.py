@@ -39,7 +39,6 @@ def test_importing_the_packages_imports_no_library():
 def test_the_pages_examples_run(tmp_path, monkeypatch, capsys):
     """With the quick start's files, and a ledger that one of its runs is written to."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(ROOT / "sweeps", "sweeps")
     network = build("resnet20", 0.5, 10)
     Path("weights").mkdir()

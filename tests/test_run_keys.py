@@ -24,7 +24,6 @@ QUICKSTART = json.loads((FIXTURES / "quickstart_accuracies.json").read_text())  
 def _folder(tmp_path, monkeypatch):
     """A working folder with the shipped files and nothing else."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(ROOT / "sweeps", "sweeps")
 
 

@@ -26,7 +26,6 @@ grid:
 def _folder(tmp_path, monkeypatch):
     """A working folder with the shipped files and two wrong ones."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copytree(ROOT / "sweeps", "sweeps")
     (tmp_path / "wrong.yaml").write_text(WRONG)
     (tmp_path / "rivals.yaml").write_text(RIVALS)

@@ -14,7 +14,7 @@ from l2t_ray.ledger.reader import open_ledger
 
 
 @pytest.fixture
-def original(template, tmp_path, monkeypatch):
+def original(template, tmp_path):
     """A working folder, its name not plain, with a run that has stored a file and one that has not."""
     folder = tmp_path / "it's_100% of ü"
     folder.mkdir()

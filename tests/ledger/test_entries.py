@@ -12,7 +12,7 @@ KEY = "0123456789abcdef"
 
 
 @pytest.fixture
-def ledger(template, tmp_path, monkeypatch):
+def ledger(template, tmp_path):
     shutil.copy(template, tmp_path)
     made = Ledger("small", folder=tmp_path)
     made.open()

@@ -16,8 +16,6 @@ OF_RAY = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-OF_MLFLOW = [pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")]
 STARTED = []
 BOOM = """
 from dataclasses import dataclass

@@ -12,9 +12,6 @@ from l2t_ray.pretrain import main
 from l2t_ray.training import pretraining
 from tests.support.small_source import SMALL
 
-# mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; ours to wait for, not to change
-pytestmark = pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated")
-
 OUT, CARD = Path(SMALL["out"]), Path("weights/small source's.json")
 
 
@@ -27,7 +24,6 @@ def data_dir(tmp_path_factory):
 def launch(tmp_path, monkeypatch, data_dir, template):
     """Runs the command on a training of one epoch in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(template, tmp_path)
     Path("source.yaml").write_text(yaml.safe_dump({**SMALL, "training": {**SMALL["training"], "epochs": 1}}))
     return lambda *arguments: main(["source.yaml", "--data-dir", str(data_dir), *arguments])

@@ -12,10 +12,10 @@ from l2t_ray.errors import InputError
 from l2t_ray.ledger.entries import Entry
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.sweepfile.read import read_sweep
-from tests.support.launches import OF_MLFLOW, OF_RAY, call
+from tests.support.launches import OF_RAY, call
 from tests.support.ledgers import Logged, write_through_mlflow
 
-pytestmark = OF_MLFLOW + OF_RAY
+pytestmark = OF_RAY
 
 FILE = """
 sweep: declared
@@ -59,7 +59,6 @@ def train(runs, data, source, *, device, states=None, on_epoch=None):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
     Path("arms.py").write_text(ARMS)

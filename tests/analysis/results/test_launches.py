@@ -13,11 +13,6 @@ from l2t_ray.ledger.ledger import Ledger
 from tests.support.ledgers import Logged, fill, write_through_mlflow
 from tests.support.servers import MlflowServer
 
-pytestmark = [
-    # mlflow 3.17 uses a loader strategy that SQLAlchemy 2.1 deprecates; MLflow has to fix it
-    pytest.mark.filterwarnings("ignore:The .*noload.* loader strategy is deprecated"),
-]
-
 
 def launch(started_ms, **values):
     """What a launch stores, with two samples of one card."""

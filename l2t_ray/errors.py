@@ -1,14 +1,45 @@
 """Bad input and unreachable ledgers: the exceptions, the exit codes of the commands, and the words of messages."""
 
+import codecs
 import difflib
 import errno
+import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 MAX_LISTED = 50  # names in a message
+TRACEBACK = "L2T_TRACEBACK"  # an environment variable: shows where in the code a disk or file failed
+STDOUT, STDERR = "stdout", "stderr"
+PLAIN = {  # for a terminal that takes ASCII alone
+    "\N{PLUS-MINUS SIGN}": "+-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-",
+    "\N{MULTIPLICATION SIGN}": "x", "\N{HORIZONTAL ELLIPSIS}": "...", "\N{LESS-THAN OR EQUAL TO}": "<=",
+    "\N{GREATER-THAN OR EQUAL TO}": ">=", "\N{GREEK SMALL LETTER ALPHA}": "alpha", "\N{NO-BREAK SPACE}": " ",
+    "\N{SQUARE ROOT}": "sqrt", "\N{RIGHTWARDS ARROW}": "->",
+}  # fmt: skip
+_ROOM = ("the disk must have room", "free some")
+_OPEN = ("must be open to you", "change its permissions, or go elsewhere")
+RULES = {  # by the kernel's number: the rule, the remedy
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EFBIG: ("the file must be as large as it needs", "raise `ulimit -f`"),
+    errno.EACCES: _OPEN,
+    errno.EPERM: _OPEN,
+    errno.EROFS: ("must be writable", "go elsewhere"),
+    errno.ENOENT: ("must exist", "create it"),
+    errno.ENOTDIR: ("must be in a folder", "move the file that is there"),
+    errno.EISDIR: ("must be a file", "move the folder that is there"),
+    errno.ENAMETOOLONG: ("the name must be shorter", "choose another"),
+    errno.EMFILE: ("as many files must be open at once as are needed", "raise `ulimit -n`"),
+    errno.ENFILE: ("as many files must be open at once as are needed", "end other programs"),
+    errno.EIO: ("the disk must answer", "look after it"),
+    errno.ESTALE: ("the disk must answer", "mount it again"),
+}
 
 
 class InputError(ValueError):
@@ -30,34 +61,109 @@ class LedgerUnavailableError(ConnectionError):
 def exit_code(command: Callable[[], int]) -> int:
     """Runs a command and turns its exceptions into a message on stderr and an exit code.
 
+    What stdout cannot show becomes ASCII (`+-`, `?`); what stderr does not take is dropped.
+
     Args:
         command: returns its exit code.
 
     Returns:
-        2 for refused input or an unreachable ledger; 1 for an interruption, a disk that is full or not writable, or a
+        2 for refused input or an unreachable ledger; 1 for an interruption, a disk or file that cannot be used, or a
         closed stdout; else the command's.
-
-    Raises:
-        OSError: any other than of a disk.
     """
+    with _streams():
+        try:
+            return _flushed(command)
+        except InputError as error:
+            say(*error.problems)
+        except LedgerUnavailableError as error:
+            say(str(error), "nothing is lost; launch again when it answers")
+        except KeyboardInterrupt:
+            say("interrupted; launch again to go on")
+            return 1
+        except OSError as error:
+            if os.environ.get(TRACEBACK):
+                traceback.print_exc()
+            if not (isinstance(error, BrokenPipeError) and error.filename == STDOUT):
+                say(disk_problem(error))
+            return 1
+        return 2
+
+
+def _flushed(command: Callable[[], int]) -> int:
+    """Runs a command and tells at once if its last lines cannot be written."""
     try:
-        return command()
-    except InputError as error:
-        print(*error.problems, sep="\n", file=sys.stderr)
-    except LedgerUnavailableError as error:
-        print(error, "nothing is lost; launch again when it answers", sep="\n", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted; launch again to go on", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  for the interpreter's last flush
-        return 1
-    except OSError as error:
-        if (line := disk_problem(error)) is None:
-            raise
-        print(line, file=sys.stderr)
-        return 1
-    return 2
+        code = command()
+    except SystemExit:  # help and wrong usage
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+class _Stream:
+    """Standard output, whose errors name it; or standard error, which drops what cannot be written."""
+
+    def __init__(self, stream: TextIO, name: str, *, may_fail: bool) -> None:
+        self._stream, self._name, self._may_fail = stream, name, may_fail
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._telling():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._telling():
+            self._stream.flush()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._may_fail:
+                raise OSError(error.errno, error.strerror, self._name) from error
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    """Makes stdout and stderr take every letter, and be there even if they were closed; ends with them flushed."""
+    codecs.register_error("l2t", _plain)
+    with suppress(OSError):
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # a file must not get the number of a closed stdout
+            os.set_inheritable(descriptor, True)
+        os.close(descriptor)
+    before = {name: getattr(sys, name) or _nowhere() for name in (STDOUT, STDERR)}
+    for name, stream in before.items():
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="l2t")
+        setattr(sys, name, _Stream(stream, name, may_fail=name == STDERR))
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            try:
+                stream.flush()
+            except OSError:  # the interpreter's last flush would fail, too
+                setattr(sys, name, _nowhere())
+            else:
+                setattr(sys, name, stream)
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w", encoding="utf-8")
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What is written for a letter that a stream's encoding lacks; a file name's undecodable byte is kept."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letter = error.object[error.start]
+    if "\udc80" <= letter <= "\udcff":
+        return bytes([ord(letter) - 0xDC00]), error.start + 1
+    return PLAIN.get(letter, "?"), error.start + 1
 
 
 def say(*lines: str) -> None:
@@ -66,18 +172,25 @@ def say(*lines: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def disk_problem(error: OSError) -> str | None:
-    """Returns a line for a full disk, or one that may not be written to; None for any other error, which is a bug."""
-    rules = {
-        errno.ENOSPC: ("the disk must have room", "free some"),
-        errno.EDQUOT: ("the disk must have room", "free some"),
-        errno.EACCES: ("must be open to you", "change its permissions, or go elsewhere"),
-        errno.EROFS: ("must be writable", "go elsewhere"),
-    }
-    if error.errno not in rules:
-        return None
-    rule, remedy = rules[error.errno]
-    return f"{error.filename or Path.cwd()}: {rule}, got {error.strerror!r}; {remedy} and launch again: nothing is lost"
+def disk_problem(error: OSError) -> str:
+    """Returns the line for a disk, file or connection that cannot be used: the place, the rule, the remedy."""
+    rule, remedy = RULES.get(
+        error.errno or 0, ("must be usable", f"correct that ({TRACEBACK}=1 shows where it failed)")
+    )
+    got = error.strerror or str(error) or type(error).__name__
+    if error.filename == STDOUT:
+        return f"stdout: {rule}, got {got!r}; send it elsewhere"
+    place = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
+    return (
+        f"{os.fsdecode(place) if place else _here()}: {rule}, got {got!r}; {remedy} and launch again: nothing is lost"
+    )
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "the working folder, which is gone"
 
 
 def mask(text: str) -> str:
@@ -106,6 +219,11 @@ def suggest(name: str, known: Iterable[str], listed: Iterable[str] | None = None
     if not options:
         return "there is none"
     return f"known are {', '.join(options[:MAX_LISTED])}{', ...' if len(options) > MAX_LISTED else ''}"
+
+
+def count(number: int, noun: str) -> str:
+    """Returns a number with its noun: "1 run", "2 runs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     arguments = parser.parse_args(argv)
+    if arguments.plan and arguments.status:
+        parser.error("--plan and --status are two answers; ask for one of them")
     if arguments.fleet and not arguments.plan:
         parser.error("--fleet stands with --plan: a launch takes the devices that there are")
     return arguments

@@ -122,7 +122,7 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert finals(folder) == first
 
     code, _, err = command("--where", "seed=1")
-    assert (code, err.splitlines()[0]) == (0, "tiny: 1 runs wanted, 1 finished, nothing to train")
+    assert (code, err.splitlines()[0]) == (0, "tiny: 1 run wanted, 1 finished, nothing to train")
     manifests = [entry for entry in Ledger("tiny", folder=folder).entries() if entry.kind == "manifest"]
     text = (folder / "mlartifacts/tiny" / manifests[0].run_id / "artifacts/manifest.json").read_text()
     assert len(manifests) == 1

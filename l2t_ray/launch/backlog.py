@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.errors import duration
+from l2t_ray.errors import count, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
@@ -85,7 +85,7 @@ class State:
 
     def announce(self, plan: Plan) -> str:
         """The first line of a launch or plan: what is wanted, finished, and to train."""
-        counts = f"{len(self.sweep.runs)} runs wanted, {len(self.done)} finished"
+        counts = f"{count(len(self.sweep.runs), 'run')} wanted, {len(self.done)} finished"
         if self.lost:
             counts += f", {len(self.lost)} failed or diverged"
             counts += " (--retry-failed trains them again)" if not set(self.lost) & set(self.to_train) else ""

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, say
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     """Plans a sweep, prints its status, or trains what it lacks; returns the exit code."""
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
+    ledger.check()
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if arguments.plan or arguments.status:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
@@ -53,7 +54,7 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         if n_waiting or state.to_train:
             stack.enter_context(ledger.writing(on_lost=interrupt))
             if n_waiting:
-                say(f"{n_waiting} results of an earlier launch are written to {ledger.shown_uri} first")
+                say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
                 ledger.flush()
             ledger.settle()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
@@ -118,7 +119,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
                 "does not take them; the next launch writes them first"
             )
         if launched.n_left:
-            say(f"interrupted with {launched.n_left} runs to go; launch again to go on from their checkpoints")
+            say(f"interrupted with {count(launched.n_left, 'run')} to go; launch again to go on from their checkpoints")
         try:
             state = State.read(sweep, ledger, retry_failed=False)
         except LedgerUnavailableError as error:

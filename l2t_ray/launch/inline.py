@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from l2t_ray.config import Run, pack_shape
-from l2t_ray.errors import InputError, duration, say
+from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.packing import shape
@@ -30,7 +30,8 @@ def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     waiting = {record.key: record for record in spool.records()}
     kept = {key for key, record in waiting.items() if record.outcome == "finished" or not arguments.retry_failed}
     to_train = [run for run in mine if run.key not in kept]
-    say(f"{sweep.name}: {len(mine)} runs in part {part} of {n_parts}, {len(to_train)} to train without Ray and MLflow")
+    part_of_sweep = f"{count(len(mine), 'run')} in part {part} of {n_parts}"
+    say(f"{sweep.name}: {part_of_sweep}, {len(to_train)} to train without Ray and MLflow")
     if to_train:
         work = _work(sweep, arguments)
         digests = prepare_inputs(to_train, work)

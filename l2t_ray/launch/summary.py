@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from l2t_ray.config import Run
-from l2t_ray.errors import duration
+from l2t_ray.errors import count, duration
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.power import Detectable
 from l2t_ray.ledger.entries import Entry, failures, finished
@@ -121,13 +121,17 @@ def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
         print(f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all", file=stream)
     print(f"devices: {plan.fleet}", file=stream)
     for share, n_runs in plan.shares.items():
-        print(f"placement of {n_runs} runs: {share}", file=stream)
+        print(f"placement of {count(n_runs, 'run')}: {share}", file=stream)
     if plan.wall_s is None:
-        print(f"time: unknown, {plan.n_unmeasured} runs are of shapes never measured on this device", file=stream)
+        print(
+            f"time: unknown, the duration of {count(plan.n_unmeasured, 'run')} was never measured on this device",
+            file=stream,
+        )
     elif plan.device_hours is not None:
-        told = ", ".join(f"{n_runs} runs {BASES[basis]}" for basis, n_runs in plan.bases.items())
+        origins = ", ".join(f"{count(n_runs, 'run')} {BASES[basis]}" for basis, n_runs in plan.bases.items())
         hours = f"{plan.device_hours:.3g} device-hours"
-        print(f"time: {duration(plan.wall_s)}, {hours}, {duration(plan.work_s)} of training ({told})", file=stream)
+        work = f"{duration(plan.work_s)} of training ({origins})"
+        print(f"time: {duration(plan.wall_s)}, {hours}, {work}" if origins else "time: nothing to train", file=stream)
     if plan.price is not None:
         print(f"price: {plan.price:.2f}", file=stream)
     if power is not None:
@@ -135,7 +139,8 @@ def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
 
 
 def _told(power: Detectable) -> str:
-    family = f"{power.n_seeds} seeds, {power.n_comparisons} comparisons, alpha {power.alpha:.2g} each"
+    compared = count(power.n_comparisons, "comparison")
+    family = f"{count(power.n_seeds, 'seed')}, {compared}, alpha {power.alpha:.2g} each"
     if power.a12 is None or power.sds is None:
         return f"power: {family}: too few seeds to find any difference 4 times in 5"
     points = f"{power.sds:.2f} standard deviations of a run"

@@ -29,7 +29,7 @@ from l2t_ray.ledger.limits import NAME_CHARACTERS, PARAM_CHARACTERS, WHOLE, cut,
 from l2t_ray.ledger.manifest import manifest
 from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
-from l2t_ray.ledger.sql import select_entries
+from l2t_ray.ledger.sql import deleted_experiment, select_entries
 from l2t_ray.training.trace_file import ARTIFACT as TRACES
 from l2t_ray.training.trace_file import merge
 
@@ -87,17 +87,32 @@ class Ledger:
             experiments = {one.experiment_id: one.name for one in paged(self._client.search_experiments)}
             return oldest_first(search_entries(self._client, experiments, names))
 
-    def open(self) -> None:
-        """Creates the database, its tables and the experiment where they are missing.
+    def check(self) -> None:
+        """Looks at the sweep's experiment and creates nothing.
 
         Raises:
-            InputError: if the experiment was deleted.
+            InputError: if it was deleted in MLflow: its finished runs would be trained again.
+            LedgerUnavailableError: if the ledger does not answer.
         """
-        if self._experiment.lifecycle_stage != "active":
+        with reaching(self.uri):
+            file = database_file(self.uri)
+            if file is not None and not file.exists():
+                return
+            if is_database(self.uri):
+                deleted = deleted_experiment(self.uri, self.sweep)
+            else:
+                experiment = self._client.get_experiment_by_name(self.sweep)
+                deleted = experiment.experiment_id if experiment and experiment.lifecycle_stage == "deleted" else ""
+        if deleted:
             raise InputError(
                 f"{self.shown_uri}: experiment {self.sweep!r} was deleted in MLflow; restore it with "
-                f"`mlflow experiments restore --experiment-id {self._experiment.experiment_id}`, or rename the sweep"
+                f"`mlflow experiments restore --experiment-id {deleted}`, or rename the sweep"
             )
+
+    def open(self) -> None:
+        """Creates the database, its tables and the experiment if they are missing; raises as `check` does."""
+        self.check()
+        _ = self._experiment
 
     @contextlib.contextmanager
     def writing(self, on_lost: Callable[[str], None] = lambda reason: None) -> Iterator[Lease]:

@@ -56,6 +56,11 @@ class Tables:
         ident = " LEFT JOIN tags ident ON ident.run_uuid = runs.run_uuid AND ident.key = 'l2t.key'"
         return self._rows(f"SELECT {columns}{FROM_OURS}{ident}{ACTIVE}")
 
+    def deleted_experiment(self, name: str) -> str:
+        """The id of the experiment of this name if it was deleted in MLflow; else an empty text."""
+        query = "SELECT experiment_id FROM experiments WHERE name = :name AND lifecycle_stage = 'deleted'"
+        return next((str(row.experiment_id) for row in self._rows(query, name=name)), "")
+
     def tags_named(self, names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         """Yields (run id, name, text) for these tags, named with their prefix, of every run that this project wrote."""
         return iter(self._named("tags", "item.value", names))
@@ -160,6 +165,11 @@ class Database:
     def artifact(self, entry: Entry, name: str) -> bytes | None:
         """Returns the content of a file that a run stored; None where the run has no such file."""
         place = urlparse(entry.artifact_uri)
+        if place.scheme == "mlflow-artifacts":
+            raise InputError(
+                f"{mask(self.uri)}: was written through an MLflow server, which alone can read its files; "
+                "give that server's address with --tracking-uri or MLFLOW_TRACKING_URI"
+            )
         if place.scheme not in ("", "file"):
             return download(self.uri, entry, name)
         file = database_file(self.uri)
@@ -179,6 +189,12 @@ def select_entries(uri: str, metrics_wanted: Iterable[str] = METRICS) -> Iterato
     with closing(Tables(uri)) as tables:
         if tables.exist:
             yield from read_entries(tables, metrics_wanted)
+
+
+def deleted_experiment(uri: str, name: str) -> str:
+    """The id of the experiment of this name if it was deleted in MLflow; else an empty text."""
+    with closing(Tables(uri)) as tables:
+        return tables.deleted_experiment(name) if tables.exist else ""
 
 
 def read_entries(

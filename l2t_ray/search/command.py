@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from l2t_ray.errors import say
+from l2t_ray.errors import count, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.cluster.tuner import Launched
 from l2t_ray.launch.command import interrupt, options, with_sources
@@ -26,6 +26,7 @@ FIGURES = "search"  # below the sweep's report
 def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path | None]:
     """Plans a search, prints its status, or trains its trials."""
     ledger = Ledger(sweep.name)
+    ledger.check()
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
     if arguments.plan:
         return _show_plan(Searching(sweep, write=False), ledger, arguments), None
@@ -85,7 +86,7 @@ def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespa
     for space in dict.fromkeys("; ".join(map(str, study.space)) for study in search.studies):
         print(f"space: {space}")
     then = "then runs" if search.settings.run_best else "writes"
-    print(f"in the end: {then} {search.best_file}, {searching.n_final_runs} runs")
+    print(f"in the end: {then} {search.best_file}, {count(searching.n_final_runs, 'run')}")
     return 0
 
 

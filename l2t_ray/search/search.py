@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError, LedgerUnavailableError, duration, mask
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, mask
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.cluster.tuner import Launched
@@ -74,12 +74,13 @@ class Searching:
         search = self.search
         ended = sum(s.n_complete + s.n_pruned + s.n_failed for s in self.summaries())
         n_studies, n_trials = len(search.studies), search.settings.trials
-        head = f"{self.sweep.name}: {n_studies} stud{'y' if n_studies == 1 else 'ies'} of {n_trials} trials"
-        head += f" with {len(search.seeds)} seeds, {ended} trials ended"
+        head = f"{self.sweep.name}: {n_studies} stud{'y' if n_studies == 1 else 'ies'} of {count(n_trials, 'trial')}"
+        head += f" with {count(len(search.seeds), 'seed')}, {count(ended, 'trial')} ended"
         if not n_left:
             return f"{head}, nothing to search"
         wall = "time unknown" if plan.wall_s is None else f"at most about {duration(plan.wall_s)}"
-        return f"{head}, at most {n_left} runs to train, {next(iter(plan.shares))}, {wall}; studies in {self.address}"
+        work = f"at most {count(n_left, 'run')} to train, {next(iter(plan.shares))}, {wall}"
+        return f"{head}, {work}; studies in {self.address}"
 
     def train(
         self,

@@ -65,6 +65,8 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
             f"{top.place}: must be a map of {', '.join(PARTS)}, got {shown(top)}; see the schema",
         ])
     parts = dict(top.value)
+    if "out" in parts and not {"sweep", "grid"} & {*parts}:
+        raise InputError(f"{path}: this is the file of a source network; train it: python -m l2t_ray.pretrain {path}")
     for name, item in top.value.items():
         if name not in PARTS:
             below = name in RUN or name in SECTIONS

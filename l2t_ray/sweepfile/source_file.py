@@ -32,6 +32,8 @@ def read_pretraining(
         InputError: with a line for every problem.
     """
     top, problems = load_yaml(path)
+    if isinstance(top.value, dict) and {"sweep", "grid"} & {*top.value}:
+        raise InputError(f"{path}: this is the file of a sweep; launch it: python -m l2t_ray.sweep {path}")
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals:

@@ -4,7 +4,9 @@ Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas do: 1e-
 Every key of a mapping is a text, so that a class may be called 0.
 """
 
+import difflib
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,9 @@ class Dumper(yaml.SafeDumper):
 
 
 _TAG = "tag:yaml.org,2002:"
+_SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u3000\ufeff"
+# before the first letter of a line, after `:`, `-`, `,` or an opening bracket, or before a colon; not in a comment
+_ODD_SPACE = re.compile(rf"^[^#'\"]*?(?:^ *|[:,\-\[{{] *)[{_SPACES}]|^[^#'\"]*?[{_SPACES}] *:(?: |$)")
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # unfit for paths and terminals
 _CORE = {
     "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
@@ -99,9 +104,8 @@ def load_yaml(path: Path) -> tuple[Item, list[str]]:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise InputError(
-            f"{path}: must be a file that can be read, got {error.strerror!r}; correct the path"
-        ) from error
+        rule = f"{path}: must be a file that can be read, got {error.strerror!r}"
+        raise InputError(f"{rule}; {_other_file(path)}") from error
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: must have at most {MAX_BYTES} bytes, got more; write seeds as {{from: 0, to: 29}}")
     try:
@@ -111,7 +115,26 @@ def load_yaml(path: Path) -> tuple[Item, list[str]]:
         raise InputError(
             f"{path}:{line}: must be UTF-8, got byte {content[error.start]:#x}; save it as UTF-8"
         ) from error
+    _refuse_odd_spaces(text, str(path))
     return parse_yaml(text, str(path))
+
+
+def _other_file(path: Path) -> str:
+    """What to do about a file that is not there: name the one that was probably meant."""
+    files = [file for folder in (path.parent, Path("sweeps")) for file in sorted(folder.glob("*.y*ml"))]
+    by_stem = {file.stem: file for file in reversed(files)}
+    close = difflib.get_close_matches(path.stem, by_stem, 1) if not path.exists() else []
+    return f"did you mean {by_stem[close[0]]}?" if close else "correct the path"
+
+
+def _refuse_odd_spaces(text: str, source: str) -> None:
+    """YAML takes a no-break space for a letter, and then reports another line."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _ODD_SPACE.search(line):
+            space = next(letter for letter in match.group() if letter in _SPACES)
+            found = f"got {unicodedata.name(space, 'a format character').lower()} (U+{ord(space):04X})"
+            place = f"{source}:{number}: spaces between names and values must be plain ones"
+            raise InputError(f"{place}, {found} in column {line.index(space) + 1}; replace it")
 
 
 def parse_yaml(text: str, source: str, place: str | None = None) -> tuple[Item, list[str]]:

@@ -360,6 +360,8 @@ def test_a_deleted_experiment_is_told_with_its_remedy(ledger):
     with pytest.raises(InputError, match="mlflow experiments restore"):
         Ledger(ledger.sweep, folder=ledger.folder).open()
     with pytest.raises(InputError, match="mlflow experiments restore"):
+        Ledger(ledger.sweep, folder=ledger.folder).check()  # what --plan and --status ask
+    with pytest.raises(InputError, match="mlflow experiments restore"):
         Ledger(ledger.sweep, folder=ledger.folder).write_manifest(
             SimpleNamespace(name=ledger.sweep, runs={}, cells={}), []
         )

@@ -9,6 +9,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
 from l2t_ray.sweepfile import yaml_lines
 from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.sweepfile.source_file import read_pretraining
 from tests.support.sweepfiles import DIGITS, changed, grid, problems, read
 
 pytestmark = pytest.mark.usefixtures("sweep_folder")
@@ -244,3 +245,58 @@ def test_plain_scalars_follow_yaml_1_2():
 def test_more_than_a_million_runs_are_refused_with_their_number_before_they_are_made():
     told = problems(grid(changed(seed="{from: 0, to: 2147483646}", samples_per_class="[1, 2]")))
     assert told == ("sweep.yaml: must have at most 1,000,000 runs, got 4,294,967,294; shorten the longest lists",)
+
+
+# gate: another file than was meant
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quikstart.yaml", "sweeps/quick_start.yaml"])
+def test_a_file_that_is_not_there_is_guessed(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sweeps").mkdir()
+    Path("sweeps/quickstart.yaml").write_text("sweep: quickstart\n")
+    with pytest.raises(InputError, match=r"did you mean sweeps/quickstart\.yaml\?"):
+        read_sweep(Path(name))
+
+
+def test_a_source_networks_file_is_one_line_with_its_command(tmp_path):
+    file = tmp_path / "source.yaml"
+    file.write_text("out: w.pt\ndata: {name: digits}\nsource: {arch: resnet20}\ntraining: {epochs: 1}\n")
+    with pytest.raises(InputError) as caught:
+        read_sweep(file)
+    assert caught.value.problems == (
+        f"{file}: this is the file of a source network; train it: python -m l2t_ray.pretrain {file}",
+    )
+
+
+def test_a_sweep_given_as_a_source_is_one_line_with_its_command(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("sweep: x\ngrid: []\n")
+    with pytest.raises(InputError) as caught:
+        read_pretraining(file)
+    assert caught.value.problems == (f"{file}: this is the file of a sweep; launch it: python -m l2t_ray.sweep {file}",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column"),
+    [
+        ("sweep: x\nrun:\n\u00a0 target: {width: 0.1}\n", 3, 1),
+        ("sweep: x\nrun: {target: {width:\u00a00.1}}\n", 2, 22),
+        ("sweep: x\ngrid:\n-\u2003method: scratch\n", 3, 2),
+        ("sweep: x\nrun\u00a0: {}\n", 2, 4),
+        ("sweep: x\nrun:\n  \u200btarget: {}\n", 3, 3),
+    ],
+)
+def test_an_odd_space_is_told_where_it_stands(tmp_path, text, line, column):
+    file = tmp_path / "odd.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match=rf"odd\.yaml:{line}: .*U\+[0-9A-F]{{4}}\) in column {column}; replace it"):
+        read_sweep(file)
+
+
+def test_an_odd_space_in_a_text_or_comment_is_none_of_our_business(tmp_path):
+    file = tmp_path / "fine.yaml"
+    file.write_text("sweep: x  # :\u00a0b\nmethods: ['a\u00a0b.py']\n")
+    with pytest.raises(InputError) as caught:
+        read_sweep(file)
+    assert not any("column" in problem for problem in caught.value.problems)

@@ -1,7 +1,7 @@
 """The command line of the analysis: reads finished runs, prints tables and tests, draws figures and writes a report.
 
 stdout is the product (tables, or JSON with `--json`), stderr the progress. Exit codes: 0 every wanted run has a result;
-1 some have none (they are listed); 2 wrong usage or an unreachable ledger.
+1 some have none (they are listed), or a file or stdout cannot be written; 2 wrong usage or an unreachable ledger.
 """
 
 import argparse
@@ -18,8 +18,7 @@ METRIC = "test_accuracy_percent"  # as in analysis.results.runs, whose import wo
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; `argv` is by default the process' own."""
-    arguments = _parser().parse_args(argv)
-    return exit_code(lambda: _run(arguments))
+    return exit_code(lambda: _run(_parser().parse_args(argv)))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -45,6 +44,7 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             print("every wanted run has a result")
         return code
+    failed: OSError | None = None
     if arguments.out:
         _check_folder(arguments.out)
         folder = arguments.out / FIGURES
@@ -55,20 +55,29 @@ def _run(arguments: argparse.Namespace) -> int:
         drawings, closing = figures["accuracy"], [f"report: {page}"]
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
-        drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
-        closing = []
+        drawings, closing = [], []
+        try:
+            drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
+        except OSError as error:  # somebody else's folder: the tables are printed first
+            failed = error
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
     figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
-    closing = [figure, *closing, f"pages: {pages(results.uri)}"]
+    closing = [*([] if failed else [figure]), *closing, f"pages: {pages(results.uri)}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)
-        return code
+        return _ended(code, failed)
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
         print(f"note: {notice}")
     print(*closing, sep="\n")
+    return _ended(code, failed)
+
+
+def _ended(code: int, failed: OSError | None) -> int:
+    if failed:
+        raise failed
     return code
 
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,20 +23,30 @@ _TRIES = 50
 _PAUSE_S = 0.02
 _WAIT_S = 0.5  # between two tries of a process that waits
 HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the working folder
+_SHARED = 0o666  # the mode of a new file, before the umask takes from it
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file by temporary file, fsync and rename in its folder, which is created if it is missing."""
+    """Writes a file by temporary file, fsync and rename in its folder, which is created if it is missing.
+
+    The umask gives its permissions, as of every new file.
+
+    Raises:
+        OSError: with the file's name, if it cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with temporary.open("xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -90,10 +99,11 @@ class Lock:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _SHARED)
         except OSError as error:
+            remedy = "start elsewhere, or have its owner open it (chmod -R g+w; umask 002 where a group shares it)"
             raise InputError(
-                f"{self.path.parent}: the folder must be writable, got {error.strerror!r}; start elsewhere"
+                f"{self.path.parent}: the folder must be writable, got {error.strerror!r}; {remedy}"
             ) from error
         try:
             self._take(descriptor)
@@ -168,7 +178,7 @@ def alone(file: Path) -> Iterator[None]:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(file.with_name(f"{file.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _SHARED)
     except OSError:
         yield
         return

@@ -6,6 +6,8 @@ is written as SVG, PDF and PNG, with its numbers as CSV beside it.
 
 import hashlib
 import io
+import logging
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -128,12 +130,24 @@ def drawing(
     columns: int = 1, rows: int = 1, *, width: float = 6.4, height: float = 4.0, **layout: Any
 ) -> Iterator[Any]:
     """Yields a figure in the house style and its axes as a two-dimensional array; width and height are in inches."""
-    import matplotlib as mpl
+    mpl = _matplotlib()
     from matplotlib.figure import Figure
 
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
         figure = Figure(figsize=(width, height))
         yield figure, figure.subplots(rows, columns, squeeze=False, **layout)
+
+
+def _matplotlib() -> Any:
+    """Imports matplotlib without a backend, which may be a notebook's, and without a word on a closed home folder."""
+    backend = os.environ.pop("MPLBACKEND", None)  # read at the import
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        import matplotlib as mpl
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return mpl
 
 
 def label_epochs(ax: Any) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,12 @@ def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     part_of_sweep = f"{count(len(mine), 'run')} in part {part} of {n_parts}"
     say(f"{sweep.name}: {part_of_sweep}, {len(to_train)} to train without Ray and MLflow")
     if to_train:
+        try:  # before the training, not after it
+            spool.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=spool.folder).close()
+        except OSError as error:
+            law = f"must be in a folder that can be written, got {error.strerror!r}"
+            raise InputError(f"{spool.folder}: {law}; start elsewhere") from error
         work = _work(sweep, arguments)
         digests = prepare_inputs(to_train, work)
         started_s, n_ended = time.monotonic(), 0

@@ -10,9 +10,10 @@ import os
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+from l2t_ray.errors import InputError
 from l2t_ray.ledger.address import database_file, file_uri
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
     Args:
         uri: of MLflow.
         writing: whether a SQLite database that was copied or moved is first pointed at its artifacts.
+
+    Raises:
+        InputError: if a SQLite database or its folder must be written and cannot be.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout is for results
@@ -40,11 +44,39 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
     for name in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they report is also raised
     file = database_file(uri)
-    if file is not None and not file.exists():
-        _make(file)
-    elif file is not None and writing:
-        follow(file)
+    if file is not None and (writing or not file.exists()):
+        if closed := _closed(file):
+            remedy = "have its owner open it to you (chmod -R g+w), or set MLFLOW_TRACKING_URI to another ledger"
+            raise InputError(f"{closed}: must be writable by a launch, got 'Permission denied'; {remedy}")
+        if file.exists():
+            follow(file)
+        else:
+            _make(file)
     return MlflowClient(uri)
+
+
+def reading(uri: str) -> dict[str, Any]:
+    """Returns the arguments with which SQLAlchemy opens a database to read it, also one that is closed to writers.
+
+    SQLite writes beside a database even to read it, unless it is told that nobody changes it.
+    """
+    file = database_file(uri)
+    if file is None:
+        return {}
+    if not file.exists() or _closed(file) is None:
+        return {"connect_args": {"timeout": 60}}  # a writer on a busy disk holds it
+    still = "" if Path(f"{file}-wal").exists() else "&immutable=1"  # else its owner is writing now
+    address = f"{file.resolve().as_uri()}?mode=ro{still}"
+    return {"creator": lambda: sqlite3.connect(address, uri=True, timeout=60, check_same_thread=False)}
+
+
+def _closed(file: Path) -> Path | None:
+    """The first of a database, its folder and its artifacts that exists and is closed to this user's writing."""
+    folder = next(place for place in file.absolute().parents if place.exists())
+    for place in (file, folder, file.parent / FOLDER):
+        if place.exists() and not os.access(place, os.W_OK):
+            return place
+    return None
 
 
 def _make(file: Path) -> None:
@@ -54,6 +86,7 @@ def _make(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
         fresh = Path(folder, "fresh.db")
+        fresh.touch()  # SQLite's own would be closed to the group, whatever the umask says
         MlflowClient(file_uri(fresh)).search_experiments(max_results=1)
         try:
             os.link(fresh, file)

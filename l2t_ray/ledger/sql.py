@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlparse
 
 from l2t_ray.errors import InputError, mask
 from l2t_ray.ledger.address import database_file, reaching
-from l2t_ray.ledger.client import beside
+from l2t_ray.ledger.client import beside, reading
 from l2t_ray.ledger.entries import METRICS, TAGS, TRACED, Details, Entry, History, as_logged, is_number, oldest_first
 from l2t_ray.ledger.server import artifacts_of, download
 
@@ -94,8 +94,7 @@ class Tables:
     def _engine(self) -> "Engine":
         import sqlalchemy
 
-        patient = {"timeout": 60} if self._uri.startswith("sqlite") else {}  # a writer on a busy disk holds it
-        return sqlalchemy.create_engine(self._uri, connect_args=patient)
+        return sqlalchemy.create_engine(self._uri, **reading(self._uri))
 
     def _rows(self, query: str, **values: Any) -> Sequence[Any]:
         from sqlalchemy import bindparam, text

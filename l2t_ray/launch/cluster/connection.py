@@ -2,8 +2,10 @@
 
 import logging
 import os
+import secrets
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,12 +15,14 @@ from typing import Any
 
 import l2t_ray
 from l2t_ray.errors import InputError
-from l2t_ray.launch.placement.devices import Group, cluster_fleet
+from l2t_ray.launch.placement.devices import Group, cluster_fleet, n_cards
+from l2t_ray.launch.worker.places import SOCKET_BYTES, home, is_writable, private, temporary
 
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
 LOOK_AGAIN_S = 1.0
 START_TRIES = 3
+SESSION_BYTES = 68  # of /ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store
 
 logger = logging.getLogger(__name__)
 ENVIRONMENT = {  # ours unless the user has set them; what is Tune's has no other way to be told
@@ -165,12 +169,16 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
 def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
     import ray
 
+    keep_token()
+    place = {"_temp_dir": str(folder)} if (folder := session_folder()) else {}
     for n_left in reversed(range(START_TRIES)):
         try:
-            ray.init(address="local", num_cpus=n_cores, include_dashboard=False, **quiet)
+            ray.init(address="local", num_cpus=n_cores, num_gpus=n_cards(), include_dashboard=False, **place, **quiet)
         except Exception as error:  # of a busy machine it raises a plain one, after half a minute
             ray.shutdown()
             if not n_left:
+                if isinstance(error, OSError) and error.filename:
+                    raise
                 raise InputError(f"Ray must start on this machine, got {error}; is it busy? Launch again") from error
             logger.warning("Ray does not start, it is tried again: %s", error)
         else:
@@ -192,11 +200,43 @@ def keep_keys() -> None:
         class_cache.ENV_VARS_TO_PROPAGATE.discard(name)
 
 
+def session_folder() -> Path | None:
+    """Returns a folder for Ray's files where its own choice is too long for sockets or cannot be written; else None."""
+    wanted = os.environ.get("RAY_TMPDIR", os.environ.get("TMPDIR"))
+    with suppress(FileNotFoundError):  # there is none; the refusal tells what to set
+        usual = Path(tempfile.gettempdir() if wanted is None else wanted)
+        shared = usual / "ray"
+        fits = len(os.fsencode(usual)) + SESSION_BYTES <= SOCKET_BYTES
+        if fits and is_writable(shared if shared.exists() else usual):
+            return None
+    return private(temporary(("RAY_TMPDIR", "TMPDIR"), SESSION_BYTES + len("l2t-12345678")))
+
+
+def keep_token() -> None:
+    """Gives Ray a token of this process alone where the home folder has none and takes none."""
+    token = _token()
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if given or os.environ.get("RAY_AUTH_MODE") != "token" or os.access(token, os.R_OK):
+        return
+    with suppress(OSError):
+        if token.is_absolute() and not token.exists():
+            token.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=token.parent):
+                return
+    own = private(temporary()) / "auth_token"
+    own.touch(0o600)
+    own.write_text(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(own)
+
+
 def close_token() -> None:
     """Makes Ray's token readable by its owner only; `ray.init` leaves it readable by all."""
-    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     with suppress(OSError):  # there is none, or it is somebody else's
-        token.chmod(0o600)
+        _token().chmod(0o600)
+
+
+def _token() -> Path:
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or home() / ".ray" / "auth_token")
 
 
 @contextmanager

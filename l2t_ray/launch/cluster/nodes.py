@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, disk_problem
 from l2t_ray.launch.cluster.usage import Usage
+from l2t_ray.launch.placement.devices import VISIBLE
 from l2t_ray.launch.worker.mps import CONTROL, PIPE, Wish, folder_of, service
 
 LOOK_S = 1.0
@@ -21,7 +22,8 @@ class Meter:
     """An actor that samples how busy one machine is."""
 
     def __init__(self) -> None:
-        self._usage, self._lock = Usage(), threading.Lock()
+        # an actor without a card of its own sees none: all of the machine's count
+        self._usage, self._lock = Usage(visible=os.environ.get(VISIBLE) or None), threading.Lock()
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, name="meter", daemon=True).start()
 
@@ -131,15 +133,18 @@ class Keeper:
     """
 
     def __init__(self, launch: str, n_gpus: int) -> None:
-        self._service = service("on", n_gpus=n_gpus, folder=folder_of(launch))
+        self._launch, self._n_gpus = launch, n_gpus
         self._runs = False
 
     def start(self) -> str:
         """Starts MPS; returns what went wrong, or an empty text."""
         try:
+            self._service = service("on", n_gpus=self._n_gpus, folder=folder_of(self._launch))
             self._service.__enter__()
         except InputError as error:
             return str(error)
+        except OSError as error:
+            return disk_problem(error)
         self._runs = True
         return ""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from l2t_ray.config import Execution
-from l2t_ray.errors import InputError, LedgerUnavailableError, disk_problem
+from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.files import write_atomic
 from l2t_ray.launch.cluster.connection import cluster
 from l2t_ray.launch.placement.devices import cores
@@ -65,9 +65,7 @@ class SourceTrainer:
         except InputError as error:
             return {"problems": error.problems}
         except OSError as error:
-            if disk_problem(error) is None:
-                raise
-            return {"disk": (error.errno, error.strerror, error.filename)}
+            return {"disk": (error.errno, error.strerror or str(error), error.filename)}
         return {"card": card, "weights": Path(settings.out).read_bytes(), "is_new": is_new, "lines": self._lines}
 
     def said(self, n_known: int) -> list[str]:

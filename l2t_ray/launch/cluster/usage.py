@@ -1,9 +1,13 @@
 """How busy this machine's devices were during a launch: sampled by NVML and psutil, in bounded memory."""
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from l2t_ray.launch.placement.devices import VISIBLE, visible_cards
 
 INTERVAL_S = 5.0
 MOST_SAMPLES = 720  # then every second one is dropped and the interval doubles
@@ -15,6 +19,7 @@ class Usage:
 
     now: Callable[[], float] = time.monotonic
     interval_s: float = INTERVAL_S  # between samples
+    visible: str | None = field(default_factory=lambda: os.environ.get(VISIBLE))  # which cards; None for all
     # [seconds since the start, {device: (utilisation in percent, bytes in use)}]
     samples: list[tuple[float, dict[str, tuple[float, int]]]] = field(default_factory=list)
 
@@ -23,7 +28,7 @@ class Usage:
 
         self._psutil = psutil
         psutil.cpu_percent()  # the first value has no beginning
-        self._cards = _cards()
+        self._cards = _cards(self.visible)
         self._begun = self._due = self.now()
 
     def tick(self) -> None:
@@ -58,24 +63,43 @@ class Usage:
         return {"interval_s": self.interval_s, "devices": devices}
 
 
-def _cards() -> dict[str, Callable[[], tuple[float, int]]]:
-    """A reader of utilisation (percent) and memory (bytes) for each NVIDIA card."""
+def _cards(visible: str | None) -> dict[str, Callable[[], tuple[float, int]]]:
+    """A reader of utilisation (percent) and memory (bytes) for each NVIDIA card, or part of one, that is visible."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
         handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        names = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        # CUDA counts the fastest card first, NVML by the bus
+        by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+        alike = by_bus or len({_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles}) <= 1
     except pynvml.NVMLError:
         return {}
-
-    def reader(handle: Any) -> Callable[[], tuple[float, int]]:
-        def read() -> tuple[float, int]:
+    known = {name: (f"gpu {index}", handle) for index, (name, handle) in enumerate(zip(names, handles, strict=True))}
+    found = {}
+    for name in visible_cards(visible, names, alike=alike):
+        if name not in known:
             try:
-                rates, memory = pynvml.nvmlDeviceGetUtilizationRates(handle), pynvml.nvmlDeviceGetMemoryInfo(handle)
-            except pynvml.NVMLError:  # a card that fell off the bus ends no launch
-                return 0.0, 0
-            return float(rates.gpu), int(memory.used)
+                known[name] = (name, pynvml.nvmlDeviceGetHandleByUUID(name.encode()))
+            except pynvml.NVMLError:  # a part that this NVML does not find
+                continue
+        device, handle = known[name]
+        found[device] = _reader(pynvml, handle)
+    return found
 
-        return read
 
-    return {f"gpu {index}": reader(handle) for index, handle in enumerate(handles)}
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _reader(pynvml: Any, handle: Any) -> Callable[[], tuple[float, int]]:
+    def read() -> tuple[float, int]:
+        percent, used = 0.0, 0
+        with suppress(pynvml.NVMLError):  # a card that fell off the bus ends no launch
+            used = int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        with suppress(pynvml.NVMLError):  # of a part of a card it is not known
+            percent = float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        return percent, used
+
+    return read

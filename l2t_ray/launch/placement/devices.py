@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from l2t_ray.errors import InputError
 GIB = 2**30
 CORES_A_GPU = 8.0  # assumed for a fleet named on the command line
 CPU = "cpu"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 KNOWN = {  # kinds of `--fleet`: torch's name of the card, and its memory by the maker
     "h200": ("NVIDIA H200", 141e9),
     "h100": ("NVIDIA H100 80GB HBM3", 80e9),
@@ -66,16 +67,57 @@ def memory_bytes() -> int:
     return max(0, free)
 
 
-def local_fleet() -> list[Group]:
-    """This machine's cards as one kind, with the memory of the smallest; or its CPU."""
-    n_gpus = 0
-    if _has_nvidia_driver():
-        import torch
+def n_cards() -> int:
+    """The number of cards that this process may use: CUDA_VISIBLE_DEVICES may hide some."""
+    if not _has_nvidia_driver():
+        return 0
+    import torch
 
-        n_gpus = torch.cuda.device_count()
+    return int(torch.cuda.device_count())
+
+
+def visible_cards(text: str | None, uuids: Sequence[str], *, alike: bool = True) -> list[str]:
+    """Reads CUDA_VISIBLE_DEVICES as CUDA does: the list ends before the first name that is no device.
+
+    Args:
+        text: indices ("0,2"), UUIDs or their beginnings ("GPU-4f2b"), of a part of a card ("MIG-..."), or a text that
+            hides all ("", "-1", "NoDevFiles"); None if it is not set.
+        uuids: of the machine's cards, in NVML's order.
+        alike: whether an index means the same to CUDA as to NVML.
+
+    Returns:
+        The devices' UUIDs, each once; all cards where an index does not tell which is meant.
+    """
+    if text is None:
+        return [*uuids]
+    found: list[str] = []
+    for name in (part.strip() for part in text.split(",")):
+        if name.isdecimal() and name.isascii():
+            if not alike:
+                return [*uuids]
+            device = uuids[int(name)] if int(name) < len(uuids) else ""
+        elif name.startswith("MIG-"):
+            device = name
+        else:
+            device = next((uuid for uuid in uuids if name.startswith("GPU-") and uuid.startswith(name)), "")
+        if not device:
+            break
+        found.append(device)
+    return [*dict.fromkeys(found)]
+
+
+def local_fleet() -> list[Group]:
+    """This machine's cards as one kind, with the memory of the smallest; or its CPU. Refuses cards that fail."""
+    n_gpus = n_cards()
     if not n_gpus:
         return [Group(CPU, 1, memory_bytes(), cores(), is_gpu=False)]
-    cards = [torch.cuda.get_device_properties(index) for index in range(n_gpus)]
+    import torch
+
+    try:
+        cards = [torch.cuda.get_device_properties(index) for index in range(n_gpus)]
+    except (RuntimeError, AssertionError) as error:  # a driver that is too old, a card that is broken
+        rule = f"{n_gpus} graphics cards must be usable, got {str(error).splitlines()[0]!r}"
+        raise InputError(f"{rule}; set {VISIBLE} to those that are, or to -1 for the CPU") from error
     smallest = min(card.total_memory for card in cards)
     return [Group(str(cards[0].name), n_gpus, int(smallest), cores() / n_gpus, is_gpu=True)]
 

@@ -7,7 +7,6 @@ any other keeps a copy by its SHA-256, for later launches too. Processes of a ma
 import contextlib
 import functools
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from l2t_ray.data.load import cache_file
 from l2t_ray.errors import InputError
 from l2t_ray.files import alone, compute_sha256, write_atomic
 from l2t_ray.launch.worker.job import Work, whole
+from l2t_ray.launch.worker.places import home, is_writable, temporary
 
 FETCH_S = 600.0
 
@@ -116,10 +116,10 @@ def _holds(file: Path, sha256: str) -> bool:
 
 def store() -> Path:
     """`l2t_ray` in the user's cache folder; a temporary folder if that is not writable."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "l2t_ray"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        return Path(tempfile.gettempdir()) / f"l2t_ray-{os.getuid()}"
-    return folder
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "l2t_ray"
+    with contextlib.suppress(OSError):
+        if folder.is_absolute():  # else nobody knows the home
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if is_writable(folder):
+            return folder
+    return temporary() / f"l2t_ray-{os.getuid()}"

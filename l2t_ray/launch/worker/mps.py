@@ -11,16 +11,17 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from l2t_ray.errors import InputError
+from l2t_ray.launch.worker.places import temporary
 
 CONTROL = "nvidia-cuda-mps-control"
 PIPE, LOG = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
 ANSWER_S = 60.0
+ROOM = 64  # bytes of the folder's name and of the longest name that the daemon gives a socket in it
 Wish = Literal["auto", "off", "on"]
 
 logger = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ if os.path.isdir(folder):
 
 def folder_of(launch: str) -> Path:
     """A launch's MPS folder on every node; short, because a socket's name has at most 107 characters."""
-    return Path(tempfile.gettempdir()) / f"l2t-mps-{launch}"
+    return temporary(room=ROOM) / f"l2t-mps-{launch}"
 
 
 def is_expected(wish: Wish) -> bool:
@@ -50,8 +51,9 @@ def is_expected(wish: Wish) -> bool:
 
 def join(launch: str) -> None:
     """Makes this process use its node's MPS daemon, if there is one; must be called before CUDA starts."""
-    if launch and folder_of(launch).is_dir():
-        os.environ.update(_environment(folder_of(launch)))
+    with contextlib.suppress(InputError):
+        if launch and (folder := folder_of(launch)).is_dir():
+            os.environ.update(_environment(folder))
 
 
 @contextlib.contextmanager

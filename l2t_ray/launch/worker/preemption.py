@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from l2t_ray.launch.worker.places import home
+
 PATH = "L2T_NOTICE"  # an environment variable; tests use it to simulate several machines
 VALID_S = 600.0  # a machine that still runs after that time was not taken away
 EVERY_S = 5.0
@@ -13,7 +15,7 @@ EVERY_S = 5.0
 
 def file() -> Path:
     """The file in the user's home that exists once the machine is about to be taken away."""
-    return Path(os.environ.get(PATH) or Path.home() / ".l2t_notice")
+    return Path(os.environ.get(PATH) or home() / ".l2t_notice")
 
 
 def announce() -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from analysis.results.cells import Cell
@@ -33,6 +33,10 @@ def minority_cells(results: Results, cells: list[Cell]) -> tuple[list[Cell], lis
     notices: dict[str, None] = {}
     for row in results.runs.to_dict("records"):
         names = _smallest(str(row["data.samples_per_class"]))
+        if names is None:
+            place = f"{row['cell']} seed {row['seed']} ({row['key']})"
+            notices[f"{place}: data.samples_per_class cannot be read, so the run has no smallest class"] = None
+            continue
         accuracies = []
         for name in names:
             new, old = metric(name), older_name(f"test_accuracy_class_{name}_percent")
@@ -71,7 +75,7 @@ def equally_small(results: Results, cells: Sequence[Cell]) -> dict[str, list[str
     for row in results.runs.to_dict("records") if conditions else ():
         data, label = row["data"], row["samples_per_class"]
         names = _smallest(str(row["data.samples_per_class"])) if (data, label) in conditions else []
-        if len(names) > 1:
+        if names and len(names) > 1:
             note = f"{label}: the smallest classes are {', '.join(names)}, equally small; a run's value is their mean."
             notes[data][note] = None
     return {data: [*texts] for data, texts in notes.items()}
@@ -93,14 +97,14 @@ def metric(name: str) -> str:
     return safe_name(f"test_accuracy_class_{name}_percent")
 
 
-def _smallest(samples: str) -> list[str]:
-    """The named classes with the fewest images; none where all classes have equally many."""
+def _smallest(samples: str) -> list[str] | None:
+    """The named classes with the fewest images; none where all classes have equally many, None if unreadable."""
+    if not samples.startswith("{"):  # one number for every class, or a setting that the ledger does not hold
+        return []
     try:
-        counts = json.loads(samples)
+        counts: dict[str, int] = json.loads(samples)
     except ValueError:
-        return []
-    if not isinstance(counts, Mapping):
-        return []
-    named = {str(name): n for name, n in counts.items() if name != "*"}
+        return None
+    named = {name: n for name, n in counts.items() if name != "*"}
     least = min(named.values(), default=math.inf)
     return sorted(name for name, n in named.items() if n == least) if max(counts.values(), default=0) > least else []

@@ -110,3 +110,11 @@ def test_an_older_ledgers_class_is_read_unless_another_shares_its_metric(databas
     else:
         assert found == []
         assert "together with another class" in notices[0]
+
+
+def test_a_setting_that_somebody_has_broken_is_reported(database):
+    fill(database, "old", [Logged(samples="4,C=1", seed=0, params={"data.samples_per_class": '{"C": 1,'})])
+    results = read_results(["old"])
+    found, notices = minority_cells(results, make_cells(results))
+    assert found == []
+    assert "data.samples_per_class cannot be read" in notices[0]

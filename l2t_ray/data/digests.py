@@ -55,7 +55,7 @@ class Digests:
         Args:
             path: the folder or tar, with `train/<class>/...`; hidden files and a top folder around it do not count.
         """
-        return self._known_or_computed("images", path, lambda: _read_images(path))
+        return self._known_or_computed("images by composed names", path, lambda: _read_images(path))
 
     def save(self) -> None:
         """Writes the new digests; where the folder is not writable, the next plan computes them again."""

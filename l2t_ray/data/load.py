@@ -12,8 +12,10 @@ from torch import Tensor
 
 from l2t_ray.config import Data
 from l2t_ray.data import sets as data_sets
+from l2t_ray.data.archive import SPLITS, check_exists
 from l2t_ray.data.cache import Content, load_cached
 from l2t_ray.data.digests import Digests
+from l2t_ray.data.names import composed
 from l2t_ray.data.subsets import count_samples, unknown_class
 from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
@@ -43,11 +45,14 @@ class DataSet:
         """Returns the images of some classes, in their old order, with labels renumbered in the order of the names.
 
         Args:
-            names: of classes, each once.
+            names: of classes, each once, in any Unicode form.
 
         Raises:
             InputError: if a name is not a class.
         """
+        names = [composed(name) for name in names]
+        if len({*names}) < len(names):
+            raise InputError("data.classes must name each class once, got one in two Unicode forms; remove one")
         unknown = [name for name in names if name not in self.classes]
         if unknown:
             raise InputError([unknown_class("data.classes", name, self.classes, self.name) for name in unknown])
@@ -55,7 +60,7 @@ class DataSet:
         for number, name in enumerate(names):
             numbers[self.classes.index(name)] = number
         tensors: dict[str, Any] = {}
-        for split in data_sets.SPLITS:
+        for split in SPLITS:
             labels = numbers[getattr(self, f"{split}_labels")]
             tensors[f"{split}_images"] = getattr(self, f"{split}_images")[labels >= 0]
             tensors[f"{split}_labels"] = labels[labels >= 0]
@@ -119,7 +124,8 @@ def cache_file(settings: Data, data_dir: Path) -> Path:
 
 
 def _missing(path: Path) -> Content:
-    raise InputError(f"{path}: data.path must exist, counted from the working folder; correct it")
+    check_exists(path)
+    raise InputError(f"{path}: data.path must exist, counted from the working folder; it was there a moment ago")
 
 
 def _describe(classes: tuple[str, ...], tensors: dict[str, Tensor]) -> Content:

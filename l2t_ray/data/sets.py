@@ -5,28 +5,30 @@ int64 [N]. Larger and smaller images are resized bilinearly, antialiased, in uin
 """
 
 import contextlib
-import io
 import sys
 import urllib.error
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.data.archive import Archive
+from l2t_ray.data.archive import SPLITS, Archive, refuse
+from l2t_ray.data.images import UnreadableError, decode
+from l2t_ray.data.kinds import identify, read_head
+from l2t_ray.data.names import composed, printable
 from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
 
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
-VERSION = 1  # of the decoding: a cache of another version is built again
+VERSION = 2  # of the decoding: a cache of another version is built again
 SIZE = 32
 MAX_PIXELS = 1 << 26
-SPLITS = ("train", "test")
 DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 
 
@@ -60,12 +62,28 @@ def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
                 labels = split_set.labels if name == "stl10" else split_set.targets
                 tensors[f"{split}_labels"] = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     except (RuntimeError, urllib.error.URLError, OSError) as error:
+        wrong = _foreign_files(kind, data_dir)
+        if wrong:
+            raise InputError(wrong) from error
         rule = f"must hold {name} as {kind.base_folder}/, every file with the checksum that torchvision knows"
         if download:
             raise InputError(f"{data_dir}: {rule}; fetching it failed: {error}; put {kind.filename} there") from error
         remedy = f"unpack {kind.filename} there, or allow the download (leave out --no-download)"
         raise InputError(f"{data_dir}: {rule}, got none or others; {remedy}") from error
     return tuple(split_set.classes), tensors
+
+
+def _foreign_files(kind: Any, data_dir: Path) -> list[str]:
+    """Returns a problem for each file in the place of a data set's that is something else, such as a web page."""
+    parts = [name for name, _ in [*kind.train_list, *kind.test_list]]
+    problems = []
+    for path in [data_dir / kind.filename, *(data_dir / kind.base_folder / name for name in dict.fromkeys(parts))]:
+        with contextlib.suppress(OSError):
+            found = identify(read_head(path))
+            if found and "compressed" not in found[0]:
+                rule = f"{path}: must be a file of {kind.__name__}"
+                problems.append(f"{rule}, got {found[0]}; {found[1] or 'remove it'}")
+    return problems
 
 
 def read_digits() -> Decoded:
@@ -99,21 +117,19 @@ def read_image_folder(path: Path) -> Decoded:
     """
     with Archive(path, "train") as archive:
         files: dict[str, dict[str, str]] = {}
+        misplaced, absent = [], []
         for split in SPLITS:
-            files[split] = {}
-            for name in (name for name in archive.names if name.startswith(f"{split}/")):
-                parts = name.split("/")
-                if len(parts) != 3:
-                    raise InputError(f"{path}: images must be in {split}/<class>/, got {name!r}; move it")
-                files[split][name] = parts[1]
-            if not files[split]:
-                raise InputError(f"{path}: {split}/<class>/ must hold images, there are none; add them")
-            _check_folders(archive, split, files[split])
+            names = [name for name in archive.names if name.startswith(f"{split}/")]
+            rule = f"images must be in {split}/<class>/"
+            misplaced += [f"{rule}, got '{printable(name)}'; move it" for name in names if name.count("/") != 2]
+            files[split] = {name: name.split("/")[1] for name in names}
+            if not names:
+                absent.append(f"{split}/<class>/ must hold images, there are none; add them")
+        refuse(path, [*misplaced, *absent])
+        refuse(path, [problem for split in SPLITS for problem in _empty_folders(archive, split, files[split])])
         classes = tuple(sorted(set(files["train"].values())))
-        if unknown := sorted(set(files["test"].values()) - set(classes)):
-            raise InputError(
-                f"{path}: classes of test/ must be in train/ too, got {', '.join(unknown)}; add its training images"
-            )
+        unknown = sorted(set(files["test"].values()) - set(classes))
+        refuse(path, [_unknown_class(name, classes) for name in unknown])
         return classes, _decode(archive, files, classes)
 
 
@@ -132,8 +148,8 @@ def read_tiny_imagenet(path: Path) -> Decoded:
     with Archive(path, "wnids.txt") as archive:
         if "val/val_annotations.txt" not in archive.names:
             raise InputError(f"{path}: tiny_imagenet must hold val/val_annotations.txt, got none; fetch it again")
-        classes = tuple(sorted(set(archive.read("wnids.txt").decode(errors="replace").split())))
-        lines = archive.read("val/val_annotations.txt").decode(errors="replace").splitlines()
+        classes = tuple(sorted(set(_read_text(archive, "wnids.txt").split())))
+        lines = _read_text(archive, "val/val_annotations.txt").splitlines()
         wnids = dict(line.split("\t")[:2] for line in lines if "\t" in line)
         files: dict[str, dict[str, str]] = {"train": {}, "test": {}}
         for name in archive.names:
@@ -150,16 +166,22 @@ def read_tiny_imagenet(path: Path) -> Decoded:
                 raise InputError(f"{path}: {layout} must hold images, there are none; fetch the data set again")
             if unknown := sorted(set(names.values()) - set(classes)):
                 raise InputError(f"{path}: wnids.txt must name every class, {unknown[0]} of {split} is not there")
-        _check_folders(archive, "train", files["train"])
+        refuse(path, _empty_folders(archive, "train", files["train"]))
         return classes, _decode(archive, files, classes)
 
 
-def _check_folders(archive: Archive, split: str, files: Mapping[str, str]) -> None:
+def _unknown_class(name: str, classes: tuple[str, ...]) -> str:
+    """Returns the problem of a class of test/ that train/ does not have."""
+    same = [known for known in classes if known.casefold() == name.casefold()]
+    remedy = f"rename it to {same[0]}, as in train/" if same else "add its training images"
+    return f"classes of test/ must be in train/ too, got {name}; {remedy}"
+
+
+def _empty_folders(archive: Archive, split: str, files: Mapping[str, str]) -> list[str]:
+    """Returns a problem for each class folder without images."""
     folders = {name.split("/")[1] for name in archive.folders if name.startswith(f"{split}/")}
-    if empty := sorted(folders - set(files.values())):
-        raise InputError(
-            f"{archive.path}: a class folder must hold images, {split}/{empty[0]} is empty; fill or remove it"
-        )
+    empty = sorted(folders - set(files.values()))
+    return [f"a class folder must hold images, {split}/{name} is empty; fill or remove it" for name in empty]
 
 
 def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...]) -> dict[str, Tensor]:
@@ -172,27 +194,36 @@ def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: t
         tensors[f"{split}_images"] = torch.empty(len(labels), 3, SIZE, SIZE, dtype=torch.uint8)
         tensors[f"{split}_labels"] = torch.tensor([numbers[name] for name in labels.values()], dtype=torch.int64)
     print(f"{archive.path}: decoding {len(places)} images, once", file=sys.stderr)
+    problems, with_frames = [], []
     for name in archive.stored():
-        if name in places:
-            split, index = places[name]
-            tensors[f"{split}_images"][index] = _decode_image(archive.path, name, archive.read(name))
+        if name not in places:
+            continue
+        split, index = places[name]
+        content = archive.read(name)
+        try:
+            tensors[f"{split}_images"][index], has_frames = _decode_image(content)
+        except UnreadableError as error:
+            rule = f"{printable(name)} must be an image that can be decoded"
+            problems.append(f"{rule}, got {len(content)} bytes ({error.reason}); {error.remedy}")
+        else:
+            with_frames += [name] if has_frames else []
+    refuse(archive.path, sorted(problems))
+    if with_frames:
+        some = (
+            f"{archive.path}: note: {len(with_frames)} images have several frames, such as {printable(with_frames[0])}"
+        )
+        print(f"{some}; the first frame of each is read", file=sys.stderr)
     return tensors
 
 
-def _decode_image(path: Path, name: str, content: bytes) -> Tensor:
-    from PIL import Image
+def _decode_image(content: bytes) -> tuple[Tensor, bool]:
+    """Returns uint8 [3, 32, 32], and whether the file has further frames."""
+    pixels, has_frames = decode(content, MAX_PIXELS)
+    return _resize(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0], has_frames
 
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}")
-            pixels = np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow raises a dozen kinds for damaged files
-        raise InputError(
-            f"{path}: {name} must be an image that can be decoded, got {len(content)} bytes ({error}); "
-            "replace or remove it"
-        ) from error
-    return _resize(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0]
+
+def _read_text(archive: Archive, name: str) -> str:
+    return composed(archive.read(name).decode(errors="replace"))
 
 
 def _resize(images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from l2t_ray.config import Data
+from l2t_ray.data.names import composed
 from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError, suggest
 
@@ -85,7 +86,8 @@ def count_samples(
     Args:
         labels: int64 [N] of the training images.
         classes: their names.
-        samples_per_class: a number; a map of class to number, '*' for all others; None for all.
+        samples_per_class: a number; a map of class to number, '*' for all others; None for all. A name may be in any
+            Unicode form.
         name: of the data set, for messages.
 
     Raises:
@@ -94,9 +96,12 @@ def count_samples(
     available = torch.bincount(labels, minlength=len(classes)).tolist()
     if samples_per_class is None:
         return available
-    wanted = samples_per_class if isinstance(samples_per_class, Mapping) else {OTHERS: samples_per_class}
+    asked = samples_per_class if isinstance(samples_per_class, Mapping) else {OTHERS: samples_per_class}
+    wanted = {composed(title): number for title, number in asked.items()}
     place = "data.samples_per_class"
     problems = [unknown_class(place, key, classes, name) for key in wanted if key not in {OTHERS, *classes}]
+    if len(wanted) < len(asked):
+        problems.append(f"{place} must name each class once, got one in two Unicode forms; remove one")
     counts = []
     for title, n_images in zip(classes, available, strict=True):
         count = wanted.get(title, wanted.get(OTHERS))

@@ -10,6 +10,7 @@ from pathlib import Path
 from l2t_ray import registry
 from l2t_ray.config import OPTIONAL_SECTIONS, Source, Target, like_default
 from l2t_ray.data.digests import Contents, Digests
+from l2t_ray.data.names import twin
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
@@ -193,14 +194,20 @@ class Checks:
             return
         if path.value not in self.images:
             try:
+                if found := twin(Path(path.value)):
+                    rule = f"data.path must be spelled as on the disk, where it is {str(found)!a}"
+                    yield f"{path.item.place}: {rule}, got {path.value!a}; rename one of them"
+                    return
                 if not Path(path.value).exists():
                     rule = f"data.path must be a folder or a tar, from the working folder, got {path.value!r}"
                     yield f"{path.item.place}: {rule}; correct the path, or put the images there"
                     return
                 self.images[path.value] = self.digests.of_images(Path(path.value))
             except (InputError, OSError) as error:
-                reason = " ".join(str(error).removeprefix(f"{path.value}: ").split())
-                yield f"{path.item.place}: data.path must be a folder or a tar of {name.value}, {path.value!r} {reason}"
+                for problem in getattr(error, "problems", [str(error)]):
+                    reason = " ".join(problem.removeprefix(f"{path.value}: ").split())
+                    rule = f"data.path must be a folder or a tar of {name.value}, {path.value!r}"
+                    yield f"{path.item.place}: {rule} {reason}"
                 return
         contents = self.images[path.value]
         for pinned in block.values("data.sha256"):

@@ -1,8 +1,9 @@
 """Checks the classes and numbers of images that a block asks for against what is known of the data set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from l2t_ray.data.names import composed
 from l2t_ray.errors import suggest
 from l2t_ray.registry import DATA_SETS
 from l2t_ray.sweepfile.blocks import Block, Choice
@@ -21,21 +22,39 @@ def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -
     """
     every = list(n_train) if n_train else list(DATA_SETS[name].classes)
     for chosen in block.values("data.classes") or [Choice(None, None)]:  # type: ignore[arg-type]
-        for title in chosen.value or ():
+        yield from _alike(chosen, "data.classes", chosen.value or ())
+        classes = [composed(title) for title in chosen.value or every]
+        for title in classes:
             if every and title not in every:
                 place = chosen.item.place
                 yield f"{place}: data.classes must name classes of {name}, got {title!r}; {suggest(title, every)}"
-        classes = list(chosen.value or every)
         for samples in block.values("data.samples_per_class"):
+            if isinstance(samples.value, dict):
+                yield from _alike(samples, "data.samples_per_class", samples.value)
             yield from _check_samples(samples, name, classes, n_train)
             for held in block.values("data.validation_per_class"):
                 yield from _check_held_out(held, samples, name, classes, n_train)
 
 
+def _alike(choice: Choice, setting: str, titles: Collection[str]) -> Iterator[str]:
+    """Yields a line for each class that is named twice, in two Unicode forms."""
+    seen: set[str] = set()
+    for title in titles:
+        if composed(title) in seen:
+            yield f"{choice.item.place}: {setting} must name each class once, got {title!a} in two forms; remove one"
+        seen.add(composed(title))
+
+
+def _numbers(samples: Choice) -> dict[str, Any]:
+    """Returns the numbers of images by class, in Unicode's composed form."""
+    wanted = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    return {composed(title): number for title, number in wanted.items()}
+
+
 def _check_held_out(
     held: Choice, samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None
 ) -> Iterator[str]:
-    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    wanted = _numbers(samples)
     left = []
     for title in classes or [OTHERS]:
         there = n_train.get(title) if n_train else _images(name, [title])
@@ -48,9 +67,10 @@ def _check_held_out(
 
 
 def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapping[str, int] | None) -> Iterator[str]:
-    wanted: Mapping[str, Any] = samples.value if isinstance(samples.value, dict) else {OTHERS: samples.value}
+    wanted = _numbers(samples)
+    given = {composed(title): title for title in samples.value} if isinstance(samples.value, dict) else {}
     for title, number in wanted.items():
-        item = samples.item.trail([title])[-1]
+        item = samples.item.trail([given.get(title, title)])[-1]
         rule = f"{item.place}: data.samples_per_class must"
         if title == OTHERS:
             others = [known for known in classes if known not in wanted]

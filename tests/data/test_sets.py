@@ -155,6 +155,19 @@ def test_a_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
         load_data(Data(name="cifar10", samples_per_class=1), tmp_path, download=False)
 
 
+def test_a_page_in_the_place_of_a_file_is_called_what_it_is(tmp_path, monkeypatch):
+    write_cifar(tmp_path, monkeypatch, datasets.CIFAR10, DATA_SETS["cifar10"].classes, "labels", with_archive=False)
+    first, second = (tmp_path / "cifar-10-batches-py" / name for name in ("data_batch_3", "test_batch"))
+    first.write_bytes(b"<html>not found</html>")
+    second.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError) as caught:
+        load_data(Data(name="cifar10", samples_per_class=1), tmp_path, download=False)
+    assert caught.value.problems == (
+        f"{first}: must be a file of CIFAR10, got a web page (HTML); download it again",
+        f"{second}: must be a file of CIFAR10, got a Git LFS pointer; run git lfs pull",
+    )
+
+
 def test_a_download_that_fails_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # discard: nobody listens
     with pytest.raises(InputError, match=r"fetching it failed: .*refused.*; put cifar-10-python.tar.gz there"):

@@ -78,6 +78,42 @@ def test_a_folder_has_no_more_images_than_lie_in_it():
     assert "did you mean dog?" in problems(grid(folder_block("pets", "{cat: 3, dogs: 1}")))[0]
 
 
+@pytest.mark.parametrize("asked", ["caf\u00e9", "cafe\u0301"])
+@pytest.mark.parametrize("there", ["caf\u00e9", "cafe\u0301"])
+def test_a_class_may_be_spelled_in_any_unicode_form(asked, there):
+    images(Path("pets"), **{there: 3, "dog": 2})
+    data = f"{{name: image_folder, path: pets, classes: [{asked}, dog], samples_per_class: {{{asked}: %d, dog: 1}}}}"
+    block = f"{{data: {data}, method: scratch, seed: 0}}"
+    assert len(keys(grid(block % 3))) == 1
+    rule = "data.samples_per_class must be <= 3 for image_folder, got 4; ask for fewer"
+    assert problems(grid(block % 4)) == (f"sweep.yaml:3: {rule}",)
+
+
+def test_a_class_in_two_unicode_forms_is_refused():
+    images(Path("pets"), **{"café": 3, "dog": 2})
+    data = "{name: image_folder, path: pets, classes: [caf\u00e9, cafe\u0301], samples_per_class: %s}"
+    (line,) = problems(grid(f"{{data: {data % 1}, method: scratch, seed: 0}}"))
+    assert line == r"sweep.yaml:3: data.classes must name each class once, got 'cafe\u0301' in two forms; remove one"
+    data = "{name: image_folder, path: pets, samples_per_class: {caf\u00e9: 1, cafe\u0301: 2, '*': 1}}"
+    (line,) = problems(grid(f"{{data: {data}, method: scratch, seed: 0}}"))
+    assert "data.samples_per_class must name each class once" in line
+
+
+def test_a_path_in_another_unicode_form_is_told():
+    images(Path("cafe\u0301/pets"), cat=3, dog=2)
+    (line,) = problems(grid(folder_block("caf\u00e9/pets")))
+    assert line.startswith("sweep.yaml:3: data.path must be spelled as on the disk, where it is 'cafe\\u0301/pets'")
+
+
+def test_every_bad_name_of_a_folder_has_its_line():
+    images(Path("pets"), **{"c\x1bt": 3, "dog": 2})
+    path = "'pets' a folder's name must be UTF-8 without control characters"
+    assert problems(grid(folder_block("pets"))) == tuple(
+        rf"sweep.yaml:3: data.path must be a folder or a tar of image_folder, {path}, got '{split}/c\x1bt'; rename it"
+        for split in ("test", "train")
+    )
+
+
 def test_the_second_planning_reads_no_content(monkeypatch):
     images(Path("pets"), cat=3, dog=2)
     text = grid(folder_block("pets"), UFM)

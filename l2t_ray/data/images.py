@@ -1,0 +1,142 @@
+"""The bytes of one image file become its pixels in red, green and blue: upright, on white, 8 bits a channel.
+
+An image of more bits is scaled by the range of its type. What has no known range is refused.
+"""
+
+import contextlib
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from l2t_ray.data.kinds import identify
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
+
+ORIENTATION = 0x0112  # EXIF's tag
+BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF's tags
+WHITE_IS_ZERO, SEPARATE, UNSIGNED = 0, 2, 1
+WITH_16_BITS = {"PNG", "TIFF", "PPM", "JPEG2000"}  # formats of whose 16-bit grey Pillow gives the whole range
+WITH_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
+REMEDY = "replace or remove it"
+CONVERT = "convert it to 8 or 16 bits"
+
+
+class UnreadableError(ValueError):
+    """An image that cannot be read rightly.
+
+    Attributes:
+        reason: why.
+        remedy: what to do.
+    """
+
+    def __init__(self, reason: str, remedy: str = REMEDY) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+def decode(content: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
+    """Decodes an image; of several frames, the first one.
+
+    Args:
+        content: of the file.
+        max_pixels: more are refused, before they are decoded.
+
+    Returns:
+        Pixels [H, W, 3], and whether the file has further frames.
+
+    Raises:
+        UnreadableError: if it is no image, damaged, or of a kind whose values have no known range.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > max_pixels:
+                raise UnreadableError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+            _check_range(image)
+            pixels = _as_rgb(_upright(image))
+            return pixels, _has_frames(image)
+    except UnreadableError:
+        raise
+    except UnidentifiedImageError as error:
+        reason, remedy = _describe(content)
+        raise UnreadableError(reason, remedy) from error
+    except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        raise UnreadableError(str(error) or type(error).__name__) from error
+
+
+def _describe(content: bytes) -> tuple[str, str]:
+    """Returns what a file is that Pillow does not know, and a remedy."""
+    if content[:4] in {b"II*\0", b"MM\0*"}:
+        return "a TIFF of a kind that Pillow does not read", CONVERT
+    what, remedy = identify(content[:1024]) or ("no kind of image that Pillow knows", "")
+    return f"{what}, damaged" if what.endswith(" image") else what, remedy or REMEDY
+
+
+def _check_range(image: "ImageFile") -> None:
+    """Refuses values whose range nobody knows, and what Pillow reads wrongly."""
+    tags: Any = image.tag_v2 if image.format == "TIFF" else {}  # type: ignore[attr-defined]
+    formats = {*_numbers(tags.get(SAMPLE_FORMAT, UNSIGNED))}
+    if image.mode == "F":
+        raise UnreadableError("float values, whose range nobody knows", CONVERT)
+    if formats & {2, 5}:
+        raise UnreadableError("signed values, whose range nobody knows", CONVERT)
+    if image.mode == "I" and image.format != "PPM":
+        raise UnreadableError("values of 32 bits, whose range nobody knows", CONVERT)
+    if image.mode.startswith("I;16") and image.format not in WITH_16_BITS:
+        raise UnreadableError(f"16 bits as {image.format}, whose range nobody knows", CONVERT)
+    if tags.get(PLANES) == SEPARATE and max(_numbers(tags.get(BITS, 1))) > 8:
+        raise UnreadableError("more than 8 bits in separate planes, which Pillow reads wrongly", CONVERT)
+    if "transparency" in image.info and image.mode == "RGB" and "16" in str(image.tile[0].args):
+        raise UnreadableError("one transparent colour in 16 bits, which Pillow reads wrongly", "convert it to 8 bits")
+
+
+def _upright(image: "Image") -> "Image":
+    """Returns the image, turned as its EXIF entry says."""
+    from PIL import ImageOps
+
+    image.load()
+    orientation = 1
+    with contextlib.suppress(Exception):  # EXIF that cannot be read says nothing, as in every viewer
+        orientation = image.getexif().get(ORIENTATION, 1)
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def _as_rgb(image: "Image") -> NDArray[np.uint8]:
+    from PIL import Image
+
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _scaled(image)
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))
+    seen = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+    return np.array(Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen).convert("RGB"))
+
+
+def _scaled(image: "Image") -> NDArray[np.uint8]:
+    """Returns grey values of 9 to 16 bits as 8 bits, their type's range as 0 to 255."""
+    values = np.asarray(image).astype(np.uint32)
+    tags: Any = getattr(image, "tag_v2", {})
+    largest = 2 ** max(_numbers(tags.get(BITS, 16))) - 1
+    grey = ((values * 255 + largest // 2) // largest).astype(np.uint8)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns 8 bits round, but not 16
+        grey = 255 - grey
+    if "transparency" in image.info:
+        grey[values == image.info["transparency"]] = 255
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+def _has_frames(image: "ImageFile") -> bool:
+    if image.format not in WITH_FRAMES:
+        return False
+    with contextlib.suppress(Exception):  # a damaged second frame does not matter: the first one is read
+        return getattr(image, "n_frames", 1) > 1
+    return False
+
+
+def _numbers(value: int | tuple[int, ...]) -> tuple[int, ...]:
+    return value if isinstance(value, tuple) else (value,)

@@ -1,18 +1,35 @@
-"""Files of weights: `l2t_ray.pretrain` writes them, runs read them; also reads the published L2T-ww checkpoint."""
+"""Files of weights: `l2t_ray.pretrain` writes them, runs read them; also reads the published L2T-ww checkpoint.
+
+Others' files are read if they hold the tensors of the network: a bare state_dict or one within a checkpoint, with the
+prefixes that DataParallel, torch.compile and the like put before its names.
+"""
 
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from l2t_ray.config import Source
+from l2t_ray.data.kinds import identify, read_head
+from l2t_ray.data.names import composed, twin
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.build import build
-from l2t_ray.models.resnet import STAGE_CHANNELS
+from l2t_ray.registry import SIZES
 
+_WITHIN = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep the tensors
+_WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|backbone|_orig_mod|_fsdp_wrapped_module)\.)+")
+_INSIDE = re.compile(r"(?<=\.)(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_COUNTER = "num_batches_tracked"  # of batch norm, which no old file has and no network here reads
+_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF"  # how torch.save began files before it wrote zips
+_CUT = "a file that is cut short or damaged"
+_AGAIN = "fetch or train it again"
+_SAVE = "save its state_dict()"
 # The published checkpoint's block1, blocks2.0-3, block3, ... are our stages.0.0, stages.0.1-4, stages.1.0, ...
 _PUBLISHED = (
     (re.compile(r"^block([135])\."), lambda match: f"stages.{(int(match[1]) - 1) // 2}.0."),
@@ -33,7 +50,7 @@ def source_state(network: Backbone) -> dict[str, Any]:
 
 
 def load_source(settings: Source) -> Backbone:
-    """Reads the frozen source network from a weights file, ours or the published L2T-ww checkpoint, on the CPU.
+    """Reads the frozen source network from a file of weights, on the CPU.
 
     Args:
         settings: architecture, width and the file.
@@ -42,32 +59,131 @@ def load_source(settings: Source) -> Backbone:
         The network in eval mode, its parameters without gradient.
 
     Raises:
-        InputError: if the file is missing, damaged, or of another network.
+        InputError: if the file is missing, damaged, something else than weights, or of another network.
     """
     if settings.weights is None:
         raise InputError("source.weights: a method with a source needs a file of weights; name one")
     path = Path(settings.weights)
     if not path.is_file():
+        if found := twin(path):
+            rule = f"source.weights must be spelled as on the disk, {str(found)!a}"
+            raise InputError(f"{path}: {rule}, got another Unicode form; rename one of them")
         raise InputError(f"{path}: source.weights does not exist; train one with python -m l2t_ray.pretrain FILE")
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        state = {_our_name(name): tensor for name, tensor in loaded["state_dict"].items()}
-        n_classes, n_inputs = state["fc.weight"].shape
-    except Exception as error:  # torch raises half a dozen kinds for damaged files
-        found = "cut short, or no weights"
-        if isinstance(error, UnpicklingError):
-            found = "more than tensors and plain values"
-        raise InputError(f"{path}: is not a readable file of weights, got {found}; fetch or train it again") from error
-    network = build(settings.arch, settings.width, n_classes)
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        held = f"{loaded.get('arch', 'unknown')}, width {loaded.get('width', n_inputs / STAGE_CHANNELS[-1])}"
-        asked = f"{settings.arch}, width {settings.width}"
-        raise InputError(f"{path}: source must match the weights, which are {held}; got {asked}") from error
-    network.classes = tuple(loaded.get("classes", ())) or None
-    network.history = tuple(loaded.get("history", ()))
+    loaded = _load(path)
+    about = loaded if isinstance(loaded, Mapping) else {}
+    network = _build(path, settings, _tensors(path, loaded), about)
+    classes, history = about.get("classes"), about.get("history")
+    if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
+        network.classes = tuple(map(composed, classes)) or None
+    if isinstance(history, list | tuple) and all(isinstance(part, Mapping) and "data" in part for part in history):
+        network.history = tuple(history)
     return network.requires_grad_(False).eval()
+
+
+def _load(path: Path) -> Any:
+    """Returns what torch reads; refuses a file that is something else, or holds more than tensors."""
+    try:
+        head = read_head(path)
+        if head.startswith(b"PK"):
+            _check_zip(path)
+        elif re.match(rb"\x80[\2-\5]", head) and not head.startswith(_TORCH):
+            raise _refusal(path, "a pickle that torch.save has not written", f"read it in Python, and {_SAVE}")
+        elif found := identify(head):
+            raise _refusal(path, found[0], found[1] or "name another file")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>", str(error))
+        if named is None:
+            raise _refusal(path, _CUT if head.startswith(_TORCH) else "no weights", _AGAIN) from error
+        what = f"it holds a pickled object ({named[1] or named[2]}), not only tensors"
+        raise _refusal(path, f"more than tensors and plain values: {what}", _SAVE) from error
+    except Exception as error:  # torch raises half a dozen kinds for damaged files
+        raise _refusal(path, _CUT, _AGAIN) from error
+
+
+def _check_zip(path: Path) -> None:
+    """Refuses a zip that torch.save has not written."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise _refusal(path, "a TorchScript module", f"read it with torch.jit.load, and {_SAVE}")
+    if not any(name.endswith("/data.pkl") for name in names):
+        what = f"a zip of {', '.join(names[:3])}" if names else "an empty zip"
+        raise _refusal(path, what, "unpack it, and name the file of weights")
+
+
+def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
+    """Returns the named tensors of a checkpoint or of a bare state_dict."""
+    if not isinstance(loaded, Mapping):
+        raise _refusal(path, f"a {type(loaded).__name__} without names", "save the network's state_dict()")
+    for place in _WITHIN:
+        if isinstance(loaded.get(place), Mapping):
+            return _tensors(path, loaded[place])
+    state = {name: value for name, value in loaded.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if not state:
+        there = ", ".join(map(str, [*loaded][:8])) or "nothing"
+        raise _refusal(path, f"no named tensors, but {there}", "save the network's state_dict()")
+    return state
+
+
+def _build(path: Path, settings: Source, named: Mapping[str, Tensor], about: Mapping[str, Any]) -> Backbone:
+    """Returns the network that is asked for, with the tensors under its own names."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in named.items():
+        own = _our_name(_INSIDE.sub("", _WRAPPERS.sub("", name)))
+        if own in state:
+            raise _refusal(path, f"two networks, with {own} in each", "save the state_dict() of one")
+        state[own] = tensor
+    head = state.get("fc.weight")
+    n_classes = len(head) if head is not None and head.dim() == 2 else 0
+    network = build(settings.arch, settings.width, n_classes or 1)
+    own_shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    for name, tensor in state.items():
+        if name in own_shapes and not name.endswith(_COUNTER) and not tensor.is_floating_point():
+            raise _refusal(path, f"{name} as {tensor.dtype}", "save it in floating point")
+    read = state
+    if any(_WRAPPERS.match(name) for name in named):  # beside a network in a wrapper lie a loss or a number of averages
+        parts = {name.partition(".")[0] for name in own_shapes}
+        read = {name: tensor for name, tensor in state.items() if name.partition(".")[0] in parts}
+    try:
+        network.load_state_dict(read)
+    except RuntimeError as error:
+        asked = f"{settings.arch}, width {settings.width}"
+        held = _recognise(state) or (f"{about['arch']}, width {about.get('width')}" if "arch" in about else asked)
+        if held == asked:
+            held = _differences(state, own_shapes)
+        raise InputError(f"{path}: source must match the weights, which are {held}; got {asked}") from error
+    return network
+
+
+def _recognise(state: Mapping[str, Tensor]) -> str | None:
+    """Returns architecture and width of the largest network whose names are all there."""
+    found, most = None, 0
+    for arch in SIZES:
+        with torch.device("meta"):  # allocates nothing
+            network = build(arch, 1.0, 1)
+        names = dict(network.named_parameters())
+        if most < len(names) and names.keys() <= state.keys() and state["fc.weight"].dim() == 2:
+            width = state["fc.weight"].shape[1] / network.fc.in_features
+            found, most = f"{arch}, width {width}", len(names)
+    return found
+
+
+def _differences(state: Mapping[str, Tensor], own_shapes: Mapping[str, torch.Size]) -> str:
+    """Returns how tensors differ from those of the network that is asked for."""
+    lacking = [name for name in own_shapes if name not in state and not name.endswith(_COUNTER)]
+    others = [name for name in state if name not in own_shapes]
+    unlike = [name for name in state if name in own_shapes and state[name].shape != own_shapes[name]]
+    told = [f"without {', '.join(lacking[:2])}"] if lacking else []
+    told += [f"with {', '.join(others[:2])}"] if others else []
+    told += [f"with {unlike[0]} of {list(state[unlike[0]].shape)}"] if unlike else []
+    return f"of another network, {' and '.join(told)}"
+
+
+def _refusal(path: Path, found: str, remedy: str) -> InputError:
+    return InputError(f"{path}: is not a readable file of weights, got {found}; {remedy}")
 
 
 def _our_name(published: str) -> str:

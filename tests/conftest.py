@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sqlite3
+import tempfile
 
 # before torch is imported: on a busy machine OpenMP's threads spin
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from l2t_ray import registry
 from tests.support import launches, ray
 from tests.support.places import ROOT
+from tests.support.servers import Postgres
 
 SCHEMA = ROOT / "tests" / "fixtures" / "ledger_schema.sql"
 
@@ -79,6 +81,14 @@ def pretended_card():
 def no_ray():
     """No Ray in this process."""
     ray.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """One PostgreSQL for all tests that want a database of it; one that stops it starts it again."""
+    # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
+    with tempfile.TemporaryDirectory(prefix="l2t-postgres-") as folder, Postgres(folder) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

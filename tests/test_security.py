@@ -21,7 +21,6 @@ from l2t_ray.launch.cluster import connection
 from l2t_ray.models import load_source
 from l2t_ray.training import checkpoint
 from tests.support.places import ROOT
-from tests.support.servers import postgres
 
 PLANTED = ("planted-secret", "planted-in-the-environment")
 FOLDERS = ("l2t_ray", "analysis", "benchmarks", "clusters")
@@ -224,19 +223,15 @@ def test_tune_sends_no_key_of_the_environment_to_workers(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path):
+def test_planted_secrets_are_in_no_log_table_or_artifact(tmp_path, postgresql):
     """The password of the ledger's address and a key in the environment, through a sweep of which one run fails."""
-    psycopg = pytest.importorskip("psycopg", reason="needs psycopg")
-    folder = tmp_path / "work"
+    import psycopg
+
+    folder, uri = tmp_path / "work", postgresql.database()
     folder.mkdir()
     (folder / "tiny.yaml").write_text(SWEEP)
     (folder / "mine.py").write_text(BOOM)
-    # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
-    with (
-        tempfile.TemporaryDirectory() as server,
-        tempfile.TemporaryDirectory(prefix="l2t-s", dir="/tmp") as short,  # Ray's sockets have long names
-        postgres(server) as uri,
-    ):
+    with tempfile.TemporaryDirectory(prefix="l2t-s", dir="/tmp") as short:  # Ray's sockets have long names
         logs = Path(short)
         assert PLANTED[0] in uri
         environment = {

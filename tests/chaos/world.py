@@ -19,6 +19,7 @@ import torch
 from l2t_ray import models
 from l2t_ray.data.streams import stream
 from l2t_ray.ledger.ledger import Ledger
+from tests.support.launches import is_over
 from tests.support.places import ROOT
 from tests.support.ports import free_port
 from tests.support.servers import MlflowServer, Postgres
@@ -83,12 +84,6 @@ def kill_tree(pid):
     wait_for(are_over, most_s=60)
 
 
-def is_over(process):
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() == psutil.STATUS_ZOMBIE
-    return True
-
-
 @contextlib.contextmanager
 def small_disk(mebibytes):
     """A folder on a disk of its own that can be filled, or None where none may be mounted."""
@@ -133,19 +128,17 @@ class World:
         self.servers, self.nodes, self.driver, self.address = [], [], None, ""
         self.uri = f"sqlite:///{folder / 'mlflow.db'}"
         self.temporary = Path(tempfile.mkdtemp(prefix="rc", dir="/tmp"))
+        self.store = f"sqlite:///{self.temporary / 'server.db'}"  # behind the server
         self.joined, self.codes = 0, []
         self.steps = Steps(folder) if (folder / "stepped.py").exists() else None
-        if "postgres" in backend:
-            self.servers.append(Postgres(self.temporary))
-            self.uri = self.servers[0].uri
-        if backend in {"server", "served-postgres"}:
-            store = self.uri if "postgres" in backend else f"sqlite:///{self.temporary / 'server.db'}"
-            self.servers.append(MlflowServer(store, self.temporary))
-            self.uri = self.servers[-1].uri
 
     def __enter__(self):
-        for server in self.servers:
-            server.start()
+        if "postgres" in self.backend:
+            self.servers.append(Postgres(self.temporary).start())
+            self.uri = self.store = self.servers[0].database()
+        if self.backend in {"server", "served-postgres"}:
+            self.servers.append(MlflowServer(self.store, self.temporary).start())
+            self.uri = self.servers[-1].uri
         self.start_nodes()
         return self
 
@@ -305,7 +298,7 @@ def hold_database(world, seconds):
     if "postgres" in world.backend:
         import psycopg
 
-        with psycopg.connect(world.servers[0].uri) as connection:
+        with psycopg.connect(world.store) as connection:
             connection.execute("LOCK TABLE runs, tags, params, metrics, latest_metrics IN ACCESS EXCLUSIVE MODE")
             time.sleep(seconds)
             connection.rollback()

@@ -22,7 +22,7 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
 from tests.support.ledgers import finished_ids
 from tests.support.marks import LONG
-from tests.support.servers import MlflowServer, postgres
+from tests.support.servers import MlflowServer
 from tests.support.waiting import wait_for
 
 HOLD = """
@@ -294,34 +294,34 @@ def test_of_processes_that_start_at_once_at_most_one_writes(ledger, tmp_path):
 
 @pytest.mark.slow
 @LONG
-def test_postgresql_behind_a_server_holds_lease_and_results(tmp_path, capsys):
-    with postgres(tmp_path) as uri:
-        with MlflowServer(uri, tmp_path) as server:
-            served = Ledger("served", server.uri, folder=tmp_path)
-            with served.writing():
-                put(served, make_run(1))
-                server.stop()
-                with pytest.raises(LedgerUnavailableError):
-                    put(served, make_run(2))
-                server.start()
-                assert served.flush() == 0
-                other = Ledger("served", server.uri, folder=tmp_path / "other")
-                with pytest.raises(InputError), other.writing():
-                    pass
-            assert race(served, tmp_path, 3) <= 1
-            direct = Ledger("served", uri, folder=tmp_path)  # what `select_entries` reads is what the server wrote
-            keys = [make_run(1).key, make_run(2).key]
-            assert set(finished_ids(direct, keys)) == set(finished_ids(served, keys)) == set(keys)
-            assert "planted-secret" not in direct.shown_uri
-        import optuna
+def test_postgresql_behind_a_server_holds_lease_and_results(tmp_path, capsys, postgresql):
+    uri = postgresql.database()
+    with MlflowServer(uri, tmp_path) as server:
+        served = Ledger("served", server.uri, folder=tmp_path)
+        with served.writing():
+            put(served, make_run(1))
+            server.stop()
+            with pytest.raises(LedgerUnavailableError):
+                put(served, make_run(2))
+            server.start()
+            assert served.flush() == 0
+            other = Ledger("served", server.uri, folder=tmp_path / "other")
+            with pytest.raises(InputError), other.writing():
+                pass
+        assert race(served, tmp_path, 3) <= 1
+        direct = Ledger("served", uri, folder=tmp_path)  # what `select_entries` reads is what the server wrote
+        keys = [make_run(1).key, make_run(2).key]
+        assert set(finished_ids(direct, keys)) == set(finished_ids(served, keys)) == set(keys)
+        assert "planted-secret" not in direct.shown_uri
+    import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = optuna.storages.RDBStorage(uri.removesuffix("mlflow") + "optuna")
-        study = optuna.create_study(storage=storage, study_name="once")
-        study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
-        assert len(optuna.load_study(study_name="once", storage=storage).trials) == 3
-        storage.remove_session()
-        storage.engine.dispose()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = optuna.storages.RDBStorage(postgresql.database())
+    study = optuna.create_study(storage=storage, study_name="once")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    assert len(optuna.load_study(study_name="once", storage=storage).trials) == 3
+    storage.remove_session()
+    storage.engine.dispose()
     assert capsys.readouterr().out == ""  # stdout is for results; MLflow's client prints addresses unless told not to
     log = (tmp_path / "mlflow-server.log").read_text() + "".join(
         Path(path).read_text() for path in (tmp_path / ".l2t").rglob("*.json")

@@ -18,7 +18,7 @@ from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
 from tests.support.ledgers import finished_ids
 from tests.support.marks import LONG
-from tests.support.servers import MlflowServer, Postgres
+from tests.support.servers import MlflowServer
 from tests.support.waiting import wait_for
 
 pytestmark = LONG  # the first test of each backend pays for its start
@@ -44,33 +44,18 @@ with ledger.writing():
 class Backend:
     """Where the ledger is, with what may be done to it."""
 
-    def __init__(self, kind, folder):
-        self.uri, self.servers, self.folder = f"sqlite:///{folder / 'mlflow.db'}", [], folder
-        if "postgres" in kind:
-            self.servers.append(Postgres(folder))
-            self.uri = self.store = self.servers[0].uri
-        else:
-            self.store = f"sqlite:///{folder / 'mlflow.db'}"
-        if "server" in kind:
-            self.servers.append(MlflowServer(self.store, folder))
-            self.uri = self.servers[-1].uri
-
-    def __enter__(self):
-        for server in self.servers:
-            server.start()
-        return self
-
-    def __exit__(self, *_):
-        for server in reversed(self.servers):
-            server.stop()
+    def __init__(self, uri, folder, server=None):
+        self.uri, self.folder, self.server = uri, folder, server
 
     @contextlib.contextmanager
     def away(self):
-        """Nobody gets an answer: the last server is killed, or another writer has the file."""
-        if self.servers:
-            self.servers[-1].stop()
-            yield
-            self.servers[-1].start()
+        """Nobody gets an answer: the server is killed, or another writer has the file."""
+        if self.server is not None:
+            self.server.stop()
+            try:
+                yield
+            finally:
+                self.server.start()
             return
         with contextlib.closing(
             sqlite3.connect(self.folder / "mlflow.db", timeout=240, isolation_level=None)
@@ -89,11 +74,19 @@ class Backend:
     ],
 )
 def backend(request, tmp_path_factory):
+    folder, server = tmp_path_factory.mktemp("backend"), None
+    store = f"sqlite:///{folder / 'mlflow.db'}"
+    if "postgres" in request.param:
+        server = request.getfixturevalue("postgresql")
+        store = server.database()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lease, "HEARTBEAT_S", 0.5)
         patched.setattr(module, "PAUSES_S", (0.2,))
-        with Backend(request.param, tmp_path_factory.mktemp("backend")) as made:
-            yield made
+        if "server" in request.param:
+            with MlflowServer(store, folder) as served:
+                yield Backend(served.uri, folder, served)
+        else:
+            yield Backend(store, folder, server)
 
 
 @pytest.fixture
@@ -164,7 +157,7 @@ def test_a_second_driver_is_refused(ledger, tmp_path):
 
 
 def test_a_ledger_that_is_away_stops_a_launch_before_it_starts(backend, ledger, tmp_path):
-    if not backend.servers:
+    if backend.server is None:
         pytest.skip("SQLite waits 20 s for a lock; `make chaos` locks it for a minute")
     other = Ledger("faults", backend.uri, folder=tmp_path)
     with backend.away(), pytest.raises(LedgerUnavailableError, match="must answer"), other.writing():

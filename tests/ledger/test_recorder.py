@@ -1,7 +1,5 @@
 """Results on their way to the ledger while it is away."""
 
-import time
-
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -13,6 +11,7 @@ from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
 from l2t_ray.ledger.spool import Ended
 from tests.support.ledgers import finished_ids
+from tests.support.waiting import wait_for
 
 
 class Described:
@@ -53,13 +52,6 @@ def go_away(monkeypatch):
     monkeypatch.setattr(MlflowClient, "log_batch", away)
 
 
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_results_are_in_the_ledger_when_the_block_is_left_and_each_is_told(ledger):
     runs, written = [make_run(seed) for seed in range(5)], []
     with Recorder(ledger, written.append) as recorder:
@@ -76,8 +68,8 @@ def test_a_ledger_that_comes_back_gets_everything_once(ledger, monkeypatch, capl
         with monkeypatch.context() as patched:
             go_away(patched)
             add(recorder, run)
-            wait_until(lambda: "the training goes on, results wait in" in caplog.text)
-        wait_until(lambda: len(ledger.spool) == 0)
+            wait_for(lambda: "the training goes on, results wait in" in caplog.text)
+        wait_for(lambda: len(ledger.spool) == 0)
     assert recorder.n_left == 0
     assert caplog.text.count("results wait in") == 1  # warned once
     assert "the ledger answers again" in caplog.text

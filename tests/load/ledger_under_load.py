@@ -55,7 +55,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="load-") as name:
         folder = Path(name)
         database = Postgres(folder).start() if arguments.store == "postgres" else None
-        store = database.uri if database else f"sqlite:///{folder}/server.db"
+        store = database.database() if database else f"sqlite:///{folder}/server.db"
         try:
             with MlflowServer(store, folder) as server:
                 row = press(runs, server.uri, folder, arguments)

@@ -18,7 +18,6 @@ from l2t_ray.search.study import TunedStudy, open_storage, read_trials, study_na
 from l2t_ray.search.trials import Trials
 from l2t_ray.sweepfile.read import read_sweep
 from tests.support.marks import LONG
-from tests.support.servers import postgres
 
 OBJECTIVE = "validation_accuracy_percent"
 States = optuna.trial.TrialState
@@ -284,14 +283,12 @@ def test_a_lock_that_a_killed_launch_has_left_on_the_journal_is_not_waited_for_i
 @pytest.mark.slow
 @LONG
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_study_in_a_real_postgresql_goes_on_after_a_kill(tmp_path):
-    search = read(trials=3)
-    with postgres(tmp_path) as uri:
-        storage = uri.replace("/mlflow", "/optuna")
-        first = Launch(search, accuracy, storage=storage).go(n_results=5)
-        second = Launch(search, accuracy, storage=storage, entries=first.entries()).go()
-        assert [trial.state for trial in second.stored()] == [States.COMPLETE] * 3
-        keys = [run.key for run in [*first.trained, *second.trained]]
-        assert len(keys) == len(set(keys)) == 2 * 3 * 3
-        second.storage.engine.dispose()
-        first.storage.engine.dispose()
+def test_a_study_in_a_real_postgresql_goes_on_after_a_kill(postgresql):
+    search, storage = read(trials=3), postgresql.database()
+    first = Launch(search, accuracy, storage=storage).go(n_results=5)
+    second = Launch(search, accuracy, storage=storage, entries=first.entries()).go()
+    assert [trial.state for trial in second.stored()] == [States.COMPLETE] * 3
+    keys = [run.key for run in [*first.trained, *second.trained]]
+    assert len(keys) == len(set(keys)) == 2 * 3 * 3
+    second.storage.engine.dispose()
+    first.storage.engine.dispose()

@@ -3,11 +3,12 @@
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
+
+from tests.support.servers import Server
+from tests.support.waiting import MOST_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -28,7 +29,7 @@ class Browser:
         content = json.dumps(values).encode()
         request = urllib.request.Request(f"{self.address}{path}", content, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=MOST_S) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{path}: {json.load(error)['value']['message']}") from None
@@ -53,20 +54,33 @@ class Browser:
         ]  # fmt: skip
 
 
+class Driver(Server):
+    """Chromedriver, which starts browsers."""
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def _begin(self, log):
+        return subprocess.Popen([DRIVER, f"--port={self.port}"], stdout=log, stderr=log)
+
+    def _answers(self):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{self.address}/status", timeout=10).close()
+            return self.process.poll() is None
+
+    def stop(self):
+        if self.process is not None:
+            self.process.terminate()  # it ends its browsers
+            self.process.wait(MOST_S)
+            self.process = None
+
+
 @contextlib.contextmanager
 def chromium(profile, width: int, height: int = 900):
     """Yields a browser with a window of this width, even one narrower than the smallest desktop window."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    driver = subprocess.Popen([DRIVER, f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        browser = Browser(f"http://127.0.0.1:{port}")
-        for _ in range(100):
-            with contextlib.suppress(urllib.error.URLError, ConnectionError):
-                urllib.request.urlopen(f"{browser.address}/status", timeout=5).close()
-                break
-            time.sleep(0.1)
+    with Driver(f"{profile}.log") as driver:
+        browser = Browser(driver.address)
         metrics = {"deviceMetrics": {"width": width, "height": height, "pixelRatio": 1.0}}
         options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"], "mobileEmulation": metrics}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
@@ -75,7 +89,4 @@ def chromium(profile, width: int, height: int = 900):
         try:
             yield browser
         finally:
-            urllib.request.urlopen(urllib.request.Request(browser.address, method="DELETE"), timeout=60).close()
-    finally:
-        driver.terminate()
-        driver.wait(30)
+            urllib.request.urlopen(urllib.request.Request(browser.address, method="DELETE"), timeout=MOST_S).close()

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.support.places import ROOT
+from tests.support.waiting import MOST_S, wait_for
 
 OF_RAY = [
     # Ray leaves sockets and pipes of its own processes to the garbage collector
@@ -63,6 +64,22 @@ def end_all():
             process.kill()
             process.communicate()
     STARTED.clear()
+
+
+def end(process, number):
+    """Ends a launch by a signal; returns its stderr when nothing below it is left, which would train on."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=MOST_S)
+    wait_for(lambda: all(is_over(one) for one in family), told=lambda: f"{family}")
+    return err
+
+
+def is_over(process):
+    """Whether a process has ended, be it that nobody has asked how."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def said(process):

@@ -1,15 +1,16 @@
-"""Real servers on loopback for tests: MLflow's, and PostgreSQL from the distribution's package."""
+"""Real servers on loopback: MLflow's, Google's storage, and PostgreSQL from the distribution's package."""
 
 import contextlib
 import getpass
+import http.client
 import json
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -19,28 +20,77 @@ import pytest
 from tests.support.ports import free_port
 from tests.support.waiting import wait_for
 
+TRIES = 5
 
-class MlflowServer:
-    """`mlflow server` over a database; `stop` kills it, `start` brings it back at the same port."""
 
-    def __init__(self, store, folder, port=None):
-        self.port = port or free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.process = None
-        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        self._command += ["--workers", "1", "--backend-store-uri", store]
-        self._command += ["--artifacts-destination", str(folder / "server-artifacts")]
-        self._log = folder / "mlflow-server.log"
+class Server:
+    """A process that listens on a port of loopback; `start` after `stop` brings it back at the same port."""
+
+    def __init__(self, log):
+        self.port, self.process, self._log, self._is_new = free_port(), None, Path(log), True
 
     def start(self):
+        """Returns when it answers; a port that somebody took meanwhile is changed, or waited for where it is known."""
+        n_left = TRIES
+        while not self._tried(n_left := n_left - 1):
+            if self._is_new:
+                self.port = free_port()
+            else:
+                time.sleep(1)
+        self._is_new = False
+        return self
+
+    def _tried(self, n_left):
+        with self._log.open("ab") as log:
+            before = log.tell()
+            self.process = self._begin(log)
+
+        def told():
+            return self._log.read_bytes()[before:].decode(errors="replace")[-3000:]
+
+        def found():
+            return "up" if self._answers() else "taken" if n_left and "in use" in told() else None
+
+        try:
+            is_up = wait_for(found, process=self.process, told=told, pause_s=0.1) == "up"
+        except AssertionError:
+            self.stop()
+            raise
+        if not is_up:
+            self.stop()
+        return is_up
+
+    def stop(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class MlflowServer(Server):
+    """`mlflow server` over a database; its address is settled when it has started."""
+
+    def __init__(self, store, folder):
+        super().__init__(folder / "mlflow-server.log")
+        self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
+        self._command += ["--backend-store-uri", store]
+        self._command += ["--artifacts-destination", str(folder / "server-artifacts")]
+
+    @property
+    def uri(self):
+        return f"http://127.0.0.1:{self.port}"
+
+    def _begin(self, log):
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment.pop("MLFLOW_TRACKING_URI", None)
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, env=environment, start_new_session=True, stdout=log, stderr=log
-            )
-        wait_for(self._answers, process=self.process, told=lambda: self._log.read_text()[-3000:], pause_s=0.2)
-        return self
+        command = [*self._command, "--port", str(self.port)]
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
 
     def _answers(self):
         with contextlib.suppress(OSError):
@@ -54,35 +104,25 @@ class MlflowServer:
             self.process.wait()
             self.process = None
 
-    def __enter__(self):
-        return self.start()
 
-    def __exit__(self, *_):
-        self.stop()
+class GoogleStorage(Server):
+    """Google Cloud Storage's interface with a bucket, and a file of credentials for it."""
 
+    def __init__(self, folder, bucket):
+        super().__init__(Path(folder) / "google_storage.log")
+        self.credentials, self._bucket = Path(folder) / "credentials.json", bucket
 
-@contextlib.contextmanager
-def google_storage(folder, bucket):
-    """Google Cloud Storage's interface on loopback with a bucket; its port, and a file of credentials for it."""
-    port = free_port()
-    credentials = Path(folder) / "credentials.json"
-    told = {"client_id": "me", "client_secret": "planted-secret", "refresh_token": "planted-secret"}
-    told |= {"type": "authorized_user", "token_uri": f"http://127.0.0.1:{port}/token"}
-    credentials.write_text(json.dumps(told))
-    command = [sys.executable, Path(__file__).with_name("google_storage.py"), str(port), bucket]
-    with (Path(folder) / "google_storage.log").open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_for(lambda: _listens(port), process=process, told=lambda: Path(log.name).read_text()[-3000:])
-        yield port, credentials
-    finally:
-        process.kill()
-        process.wait()
+    def _begin(self, log):
+        told = {"client_id": "me", "client_secret": "planted-secret", "refresh_token": "planted-secret"}
+        told |= {"type": "authorized_user", "token_uri": f"http://127.0.0.1:{self.port}/token"}
+        self.credentials.write_text(json.dumps(told))
+        command = [sys.executable, Path(__file__).with_name("google_storage.py"), str(self.port), self._bucket]
+        return subprocess.Popen(command, stdout=log, stderr=log)
 
-
-def _listens(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 10):
-        return True
+    def _answers(self):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            urllib.request.urlopen(f"http://127.0.0.1:{self.port}/storage/v1/b/{self._bucket}", timeout=10).close()
+            return self.process.poll() is None
 
 
 def postgres_programs():
@@ -93,11 +133,8 @@ def postgres_programs():
     return found[-1].parent if found else None
 
 
-class Postgres:
-    """A PostgreSQL of its own on a loopback port, with a password; skips where there is none.
-
-    It has the databases `mlflow`, which `uri` names, and `optuna`: each wants one of its own, for alembic's table.
-    """
+class Postgres(Server):
+    """A PostgreSQL of its own with a password; skips where there is none."""
 
     def __init__(self, folder):
         pytest.importorskip("psycopg", reason="needs psycopg")
@@ -111,10 +148,10 @@ class Postgres:
             except KeyError:
                 pytest.skip("needs a user `postgres` when run as root")
             self._options, self._user = {"user": "postgres", "group": "postgres", "extra_groups": []}, "postgres"
-        self.port, self.process = free_port(), None
-        self.uri = f"postgresql://{self._user}:planted-secret@127.0.0.1:{self.port}/mlflow"
         data = Path(folder) / "postgres"
         data.mkdir()
+        super().__init__(data / "log")
+        self._n_databases = 0
         if self._options:
             shutil.chown(data, "postgres", "postgres")
             for parent in data.parents:  # pytest's folders are closed to others
@@ -123,28 +160,34 @@ class Postgres:
         secret = data / "password"
         secret.write_text("planted-secret")
         secret.chmod(0o644)
-        self._options |= {"cwd": data, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._options |= {"cwd": data}
         command = [programs / "initdb", "-D", data / "cluster", "-U", self._user, "-A", "scram-sha-256"]
-        subprocess.run([*command, f"--pwfile={secret}", "-E", "UTF8", "--no-sync"], check=True, **self._options)
-        self._command = [programs / "postgres", "-D", data / "cluster", "-p", str(self.port)]
-        self._command += ["-h", "127.0.0.1", "-k", data]
+        command += [f"--pwfile={secret}", "-E", "UTF8", "--no-sync"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._options)
+        self._command = [programs / "postgres", "-D", data / "cluster", "-h", "127.0.0.1", "-k", data]
 
-    def start(self):
+    def database(self):
+        """Makes an empty database and returns its address; MLflow and Optuna each want one, for alembic's table."""
+        self._n_databases += 1
+        name = f"ledger{self._n_databases}"
+        with self._connect() as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        return f"postgresql://{self._user}:planted-secret@127.0.0.1:{self.port}/{name}"
+
+    def _begin(self, log):
+        return subprocess.Popen([*self._command, "-p", str(self.port)], stdout=log, stderr=log, **self._options)
+
+    def _answers(self):  # after a SIGKILL it recovers first
         import psycopg
 
-        self.process = subprocess.Popen(self._command, **self._options)
+        with contextlib.suppress(psycopg.OperationalError), self._connect():
+            return True
+
+    def _connect(self):
+        import psycopg
+
         address = {"host": "127.0.0.1", "port": self.port, "user": self._user, "password": "planted-secret"}
-
-        def is_up():
-            with contextlib.suppress(psycopg.OperationalError):
-                with psycopg.connect(dbname="postgres", autocommit=True, **address) as connection:
-                    for name in ("mlflow", "optuna"):
-                        with contextlib.suppress(psycopg.errors.DuplicateDatabase):
-                            connection.execute(f"CREATE DATABASE {name}")
-                return True
-
-        wait_for(is_up, process=self.process)  # after a SIGKILL it recovers first
-        return self
+        return psycopg.connect(dbname="postgres", autocommit=True, connect_timeout=10, **address)
 
     def stop(self, number=signal.SIGKILL):
         """SIGKILL to it and its children leaves it to recover at its next start; SIGINT is its fast shutdown."""
@@ -163,15 +206,5 @@ class Postgres:
                 self.process.wait()
             self.process = None
 
-    def __enter__(self):
-        return self.start()
-
     def __exit__(self, *_):
         self.stop(signal.SIGINT)
-
-
-@contextlib.contextmanager
-def postgres(folder):
-    """Yields the URI of a running PostgreSQL's database `mlflow`."""
-    with Postgres(folder) as server:
-        yield server.uri

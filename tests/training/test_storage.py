@@ -16,7 +16,7 @@ from l2t_ray.launch.worker.train import StoppedError, train_pack
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.training import checkpoint
 from l2t_ray.training.storage import address, files, storage
-from tests.support.servers import google_storage
+from tests.support.servers import GoogleStorage
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # moto's server leaves its sockets
 
@@ -51,9 +51,9 @@ def s3():
 def gs(tmp_path_factory):
     """The address of a server of Google's storage with the bucket `kept`."""
     folder = tmp_path_factory.mktemp("gs")
-    with google_storage(folder, "kept") as (port, credentials), pytest.MonkeyPatch.context() as patched:
-        patched.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(credentials))
-        yield f"?scheme=http&endpoint_override=127.0.0.1:{port}&retry_limit_seconds=5"
+    with GoogleStorage(folder, "kept") as server, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(server.credentials))
+        yield f"?scheme=http&endpoint_override=127.0.0.1:{server.port}&retry_limit_seconds=5"
 
 
 @pytest.fixture(params=["disk", "s3", "gs"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from l2t_ray.errors import InputError
-from l2t_ray.files import Lock
+from l2t_ray.files import Lock, alone, write_atomic
 
 HOLD = """
 import sys
@@ -121,3 +121,29 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", fail)
     with pytest.raises(InputError, match="must be where files can be locked"), Lock(tmp_path / "lock"):
         pass
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_permissions_that_the_umask_gives(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_atomic(tmp_path / "a" / "file", b"old")
+        write_atomic(tmp_path / "a" / "file", b"new")
+        with Lock(tmp_path / "a" / "lock"), alone(tmp_path / "a" / "cache"):
+            pass
+    finally:
+        os.umask(before)
+    found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "a").iterdir()}
+    assert found == {"file": mode, "lock": mode, "cache.lock": mode}
+    assert (tmp_path / "a" / "file").read_bytes() == b"new"
+
+
+def test_a_file_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space") as told:
+        write_atomic(tmp_path / "file", b"new")
+    assert told.value.filename == str(tmp_path / "file")
+    assert [*tmp_path.iterdir()] == []

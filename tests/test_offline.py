@@ -1,6 +1,5 @@
 """A sweep trained where there is no Ray and no MLflow, and its results carried into a ledger later."""
 
-import errno
 import hashlib
 import json
 import shutil
@@ -12,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from l2t_ray import offline, sweep
-from l2t_ray.errors import disk_problem
 from l2t_ray.launch import inline
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
@@ -141,13 +139,10 @@ def test_checkpoints_lie_in_the_store_that_the_file_names():
     )
 
 
-@pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.EROFS, "/there: must be writable, got 'no'; go elsewhere and launch again: nothing is lost"),
-        (errno.ENOSPC, "/there: the disk must have room, got 'no'; free some and launch again: nothing is lost"),
-        (errno.EIO, None),
-    ],
-)
-def test_what_a_disk_refuses_is_told_with_its_remedy(number, told):
-    assert disk_problem(OSError(number, "no", "/there")) == told
+def test_a_folder_that_takes_no_results_is_refused_before_the_training(capsys):
+    Path("away.yaml").write_text(FILE)
+    Path(".l2t/away").mkdir(parents=True)
+    Path(".l2t/away/spool").write_text("a file")
+    assert offline.main(["away.yaml"]) == 2
+    told = ".l2t/away/spool: must be in a folder that can be written, got 'File exists'; start elsewhere"
+    assert told in capsys.readouterr().err

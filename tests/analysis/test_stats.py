@@ -1,5 +1,6 @@
 """The command line `python -m analysis.stats`."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -144,3 +145,18 @@ def test_a_wrong_address_is_refused_under_the_name_of_its_option_or_variable(fol
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("MLFLOW_TRACKING_URI must")
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_where_no_figure_can_be_written_the_tables_are_there_and_a_line(sweep, capsys, monkeypatch, form):
+    def closed(path, content):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("analysis.figures.style.write_atomic", closed)
+    assert main(["small", *form]) == 1
+    told = capsys.readouterr()
+    assert "l2t_www" in told.out
+    assert "figure:" not in told.out + told.err
+    assert told.err.splitlines()[-1].startswith(
+        "report/small/accuracy_cifar10.svg: must be open to you, got 'Permission"
+    )

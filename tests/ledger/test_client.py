@@ -1,14 +1,21 @@
 """A new SQLite ledger is whole or not there."""
 
+import contextlib
+import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from l2t_ray.errors import InputError
+from l2t_ray.ledger.address import file_uri
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.reader import open_ledger
+from tests.support.ledgers import Logged, fill
 from tests.support.marks import LONG
 
 pytestmark = LONG
@@ -78,3 +85,47 @@ def test_a_folder_may_have_any_name(tmp_path, template, name):
     Ledger("named", folder=folder).open()
     assert Ledger("named", folder=folder).entries() == []
     assert [path.name for path in tmp_path.rglob("*.db")] == ["mlflow.db"]  # and no other was made
+
+
+def test_the_umask_decides_who_may_write_the_database(tmp_path):
+    before = os.umask(0o002)
+    try:
+        Ledger("shared", folder=tmp_path).open()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o664
+
+
+@pytest.fixture
+def closed(database, monkeypatch):
+    """A ledger as launches leave it, with a run; everything in its folder is then closed to this user's writing."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    fill(database, "small", [Logged(seed=0, accuracy=40.0)])
+    assert not Path(f"{database}-wal").exists()
+    monkeypatch.setattr(os, "access", lambda place, mode: not Path(place).is_relative_to(database.parent))
+    return database
+
+
+def test_a_ledger_that_is_closed_to_writing_is_read_and_left_as_it_is(closed):
+    before = closed.read_bytes()
+    assert [entry.experiment for entry in Ledger("small", folder=closed.parent).entries() if entry.kind == "run"] == [
+        "small"
+    ]
+    assert (closed.read_bytes(), [*closed.parent.glob("mlflow.db*")]) == (before, [closed])
+
+
+def test_what_its_owner_is_writing_is_read_too(closed):
+    with contextlib.closing(sqlite3.connect(closed)) as connection:
+        connection.execute("UPDATE experiments SET name = 'renamed'")
+        connection.commit()
+        assert Path(f"{closed}-wal").stat().st_size
+        read, _ = open_ledger(file_uri(closed))
+        assert {entry.experiment for entry in read.entries()} == {"renamed"}
+
+
+def test_a_launch_names_what_is_closed_to_it(closed):
+    with pytest.raises(InputError, match=rf"{closed}: must be writable by a launch, .*MLFLOW_TRACKING_URI"):
+        Ledger("small", folder=closed.parent).open()
+    with pytest.raises(InputError, match=rf"{closed.parent}: must be writable by a launch"):
+        Ledger("small", f"sqlite:///{closed.parent}/new/other.db").open()

@@ -1,6 +1,9 @@
 """The look of methods (each has a colour, marker and line, the same in every figure), and names of files."""
 
+import os
 import re
+import subprocess
+import sys
 from itertools import combinations
 
 import pytest
@@ -10,6 +13,7 @@ from analysis.figures.style import LOOKS, STROKES, file_name, looks
 from analysis.report.evidence import gather
 from l2t_ray import registry
 from tests.support.ledgers import Logged, fill
+from tests.support.places import ROOT
 
 OWN = [f"l2t_www/beta={beta}" for beta in (0.1, 0.5, 1, 2)] + ["mine", "yours", "theirs"]
 
@@ -58,3 +62,16 @@ def test_two_names_are_never_one_file():
     assert len({*files}) == len(names)
     assert all(re.fullmatch(r"lambda_[\w.-]+", name) for name in files)
     assert file_name("lambda", "stl10", "a-b") == "lambda_stl10_a-b"  # no hash, as nothing was replaced
+
+
+@pytest.mark.parametrize(
+    "backend", ["module://matplotlib_inline.backend_inline", "module://nothing.here", "TkAgg", "x"]
+)
+def test_a_figure_needs_neither_a_backend_nor_a_home_folder(backend):
+    code = "import io, os; from analysis.figures.style import drawing\n"
+    code += "with drawing() as (figure, axes):\n    figure.savefig(io.BytesIO(), format='svg')\n"
+    code += "print(os.environ['MPLBACKEND'])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
+    environment |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": backend, "HOME": "/proc/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{backend}\n", "")

@@ -3,6 +3,11 @@
 `read_results` is the public API (docs/api.md); it is imported when it is first used.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m analysis...`: a random.py of the working folder must not be Python's
+    sys.path.append(sys.path.pop(0))
+
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from analysis.figures.style import STYLES, Drawing, drawing, save
 from analysis.results.comparison import Comparison
 from analysis.tables.table import points
 from analysis.tables.tests import alpha_text, alphas, pair_name
-from l2t_ray.statistics.effect import mean_intervals
+from l2t_ray.statistics.effect import WELCH
 from l2t_ray.statistics.hypothesis import MIN_SEEDS, mann_whitney
 from l2t_ray.statistics.power import mann_whitney_power
 
@@ -46,9 +46,8 @@ def draw_differences(comparisons: Sequence[Comparison], folder: Path | None, *, 
         ax.grid(visible=False, axis="y")
         ax.set_xlabel(f"difference of mean {unit.replace('(%)', '(percentage points)')}")
         ax.set_title(pair_name(shown), loc="left", fontsize=10)
-        how = mean_intervals(item.mean_difference for item in shown)
         caption = (
-            f"{pair_name(shown)}: difference of means with 95 % intervals ({how}); filled diamonds are significant "
+            f"{pair_name(shown)}: difference of means with 95 % intervals ({WELCH}); filled diamonds are significant "
             f"after Holm's correction at {alpha_text(shown)}, open circles are not; the grey band is the margin of "
             f"{points(margin)}."
         )
@@ -134,5 +133,5 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
 
 
 def _p_of_first(item: Comparison, seeds: Sequence[int]) -> float:
-    found = mann_whitney([item.a.values[s] for s in seeds], [item.b.values[s] for s in seeds], alpha=1e-9)
+    found = mann_whitney([item.a.values[s] for s in seeds], [item.b.values[s] for s in seeds])
     return float("nan") if found.p is None else max(found.p, 1e-6)

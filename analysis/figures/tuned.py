@@ -8,7 +8,7 @@ import pandas as pd
 from analysis.figures.style import Drawing, drawing, looks, save
 from analysis.results.tuned import Tunings
 from analysis.tables.table import arm_name
-from l2t_ray.statistics.effect import Estimate, mean_intervals
+from l2t_ray.statistics.effect import WELCH, Estimate
 
 APART = 0.16  # from the middle of a row to either of its two points
 
@@ -64,12 +64,10 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
         for ax, label in ((left, unit), (right, gained)):
             ax.grid(visible=False, axis="y")
             ax.set_xlabel(label)
-        pairs = [each for item in found.gains for each in (item.own, item.tuned) if each.has_values]
-        how = mean_intervals(each.mean_difference for each in pairs)
         caption = (
             "Each method at its own settings (open circles) and at the best ones of a search on held-out training "
             "images (filled diamonds). Left: means with 95 % t intervals. Right: the difference to scratch under the "
-            f"same kind of settings, with 95 % intervals ({how})."
+            f"same kind of settings, with 95 % intervals ({WELCH})."
         )
         return save(figure, "tuned", caption, pd.DataFrame(rows), folder)
 

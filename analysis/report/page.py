@@ -45,12 +45,11 @@ RENDERINGS: dict[str, Callable[[Table], str]] = {
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 METHODS = (
-    "Mann-Whitney, two-sided: exact below 50 seeds without ties, else normal with tie and continuity correction; an "
-    "asymptotic p within a factor of 2 of the threshold is cross-checked by 100,000 permutations. Wilcoxon's "
-    "signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
-    "Intervals are 95 %: Student's t for means; for differences of means Welch's t below 20 seeds on a side and BCa "
-    "bootstrap of 9,999 resamples from there on; the inverted Mann-Whitney test for the Hodges-Lehmann shift; "
-    "Newcombe's method 5 for A12.",
+    "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
+    "Brunner-Munzel by permutations below 10 seeds, else with its t approximation. Wilcoxon's signed-rank test pairs "
+    "equal seeds. Fewer than 5 seeds get no p.",
+    "Intervals are 95 %: Student's t for means, Welch's t for differences of means, the inverted Mann-Whitney test for "
+    "the Hodges-Lehmann shift, Newcombe's method 5 for A12.",
     "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
 )
 

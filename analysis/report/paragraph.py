@@ -12,12 +12,11 @@ from analysis.results.comparison import Comparison
 from analysis.tables.render import escape_latex
 from analysis.tables.table import count_text, points
 from analysis.tables.tests import pair_name
-from l2t_ray.statistics.effect import BCA, BOOTSTRAP_FROM, WELCH
 from l2t_ray.statistics.hypothesis import MIN_SEEDS, seed_list
 from l2t_ray.statistics.sequential import Design
 
 PLAIN = {
-    "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947", "efron1987": "Efron 1987",
+    "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947",
     "vargha2000": "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987",
     "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
 }  # fmt: skip
@@ -54,8 +53,8 @@ def _sentences(evidence: Evidence) -> str:
         f"We compared {pair_name(items)} in {len(items)} cell{'' if one else 's'} by two-sided Mann-Whitney tests "
         f"[mann1947]{_rule(evidence)}",
         *_untested(items),
-        f"We report means with 95 % t intervals, differences of means with {_intervals(items)}, and the effect size "
-        "A12 [vargha2000] with its interval [newcombe2006].",
+        "We report means with 95 % t intervals, differences of means with Welch's t intervals [welch1947], and the "
+        "effect size A12 [vargha2000] with its interval [newcombe2006].",
     ]
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
@@ -100,15 +99,6 @@ def _untested(items: Sequence[Comparison]) -> list[str]:
     if early:
         reasons.append(f"{early} had no test yet, as no look of the design with enough results had been reached")
     return [f"Of these cells, {'; '.join(reasons)}."] if reasons else []
-
-
-def _intervals(items: Sequence[Comparison]) -> str:
-    kinds = {item.mean_difference.method for item in items if item.has_values} & {WELCH, BCA}
-    bootstrap = "BCa bootstrap intervals of 9,999 resamples [efron1987]"
-    if kinds == {BCA}:
-        return bootstrap
-    few = "Welch's t intervals [welch1947]"
-    return few if kinds == {WELCH} else f"{few} below {BOOTSTRAP_FROM} seeds of a method and {bootstrap} else"
 
 
 def _seeds(cells: list[Cell]) -> str:

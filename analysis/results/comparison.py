@@ -101,9 +101,17 @@ class Comparison:
 
     @cached_property
     def shown_within(self) -> float | None:
-        """The smallest margin with which the two would be equivalent: the larger end of a 1 - 2 alpha interval."""
+        """The margin above which the two are equivalent: the larger end of a 1 - 2 alpha interval."""
         found = hodges_lehmann(*self._values, 1 - 2 * self.alpha)
         return None if found.low is None or found.high is None else max(abs(found.low), abs(found.high))
+
+    @cached_property
+    def is_shown_at_limit(self) -> bool:
+        """Whether the two are equivalent with the margin `shown_within` itself; on tied data perhaps only above it."""
+        if not self.shown_within:
+            return False
+        p = equivalence(*self._values, self.shown_within).p
+        return p is not None and p < self.alpha
 
     @property
     def sds(self) -> tuple[float, float] | None:
@@ -154,7 +162,7 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _compare(a: Cell, b: Cell, alpha: float, margin: float) -> Comparison:
-    return Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()], alpha=alpha), alpha, margin)
+    return Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()]), alpha, margin)
 
 
 def _family(item: Comparison, family: Family) -> tuple[str, ...]:

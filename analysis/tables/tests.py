@@ -15,7 +15,7 @@ from analysis.tables.table import (
     points,
     signed,
 )
-from l2t_ray.statistics.effect import mean_intervals
+from l2t_ray.statistics.effect import WELCH
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design
 
@@ -56,12 +56,15 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
             ]  # fmt: skip
         rows.append((*condition_text(item.condition), *texts))
     header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
-    how = mean_intervals(item.mean_difference for item in comparisons if item.has_values)
     notes = (
-        f"In points of the metric, with 95 % intervals: {how}; Mann-Whitney inverted; Newcombe's method 5 for A12, the "
-        "chance that a run of the first method beats one of the second.",
+        f"In points of the metric, with 95 % intervals: {WELCH}; Mann-Whitney inverted; Newcombe's method 5 for A12, "
+        "the chance that a run of the first method beats one of the second.",
     )
     return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
+
+
+def _limit(item: Comparison) -> str:
+    return f"{'' if item.is_shown_at_limit else 'over '}{item.shown_within:.2f}"
 
 
 def power_table(comparisons: Sequence[Comparison]) -> Table:
@@ -77,7 +80,7 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             f"{item.a.mean.n}, {item.b.mean.n}",
             p_text(p),
             reading,
-            NOTHING if p is None or item.shown_within is None else f"{item.shown_within:.2f}",
+            NOTHING if p is None or item.shown_within is None else _limit(item),
             sds,
             needed,
             *_alpha(item, comparisons),

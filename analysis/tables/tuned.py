@@ -16,7 +16,7 @@ from analysis.tables.table import (
     p_text,
     signed,
 )
-from l2t_ray.statistics.effect import mean_intervals
+from l2t_ray.statistics.effect import WELCH
 from l2t_ray.statistics.means import Mean
 
 
@@ -44,9 +44,8 @@ def tuned_table(tunings: Sequence[Tuning], *, what: str = "Mean test accuracy in
         ))  # fmt: skip
     header = ("data set", "images a class", "method", "own settings", "best settings", "difference", "p (Mann-Whitney)",
               "p (Holm)", "A12", "best settings chosen")  # fmt: skip
-    how = _intervals([item.comparison for item in tunings if item.comparison is not None])
     notes = (
-        f"{what} {PLUS_MINUS} 95 % half-width; the difference is best {MINUS} own, with its 95 % interval ({how}).",
+        f"{what} {PLUS_MINUS} 95 % half-width; the difference is best {MINUS} own, with its 95 % interval ({WELCH}).",
         "A search chose the best settings on held-out training images and with other seeds; every number here is of "
         "the test set and of seeds that the search did not use.",
         "p is two-sided, of one test; Holm's over all rows. The same: the search found no better settings.",
@@ -70,9 +69,8 @@ def gains_table(gains: Sequence[Gain]) -> Table | None:
     ]  # fmt: skip
     header = ("data set", "images a class", "method", "gain at own settings", "p (Holm)", "gain at best settings",
               "p (Holm)", "change of the gain", "p (Wilcoxon)", "p (Holm)")  # fmt: skip
-    how = _intervals([each for item in gains for each in (item.own, item.tuned)])
     notes = [
-        f"The gain is method {MINUS} scratch, means in points with 95 % intervals ({how}), Mann-Whitney's p by Holm "
+        f"The gain is method {MINUS} scratch, means in points with 95 % intervals ({WELCH}), Mann-Whitney's p by Holm "
         "over the column.",
         "The change is over seeds that all four cells have, paired by seed, with its t interval; Wilcoxon's p is of "
         "one test, Holm's beside it over all changes of this table.",
@@ -103,10 +101,6 @@ def reading(gains: Sequence[Gain]) -> list[str]:
             f"{p_text(item.test.p)}, by Holm over all changes {p_text(item.p_holm)})."
         )
     return sentences
-
-
-def _intervals(items: Sequence[Comparison]) -> str:
-    return mean_intervals(item.mean_difference for item in items if item.has_values)
 
 
 def _difference(item: Comparison) -> str:

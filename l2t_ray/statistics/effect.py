@@ -5,25 +5,22 @@
 | A12 (Vargha and Delaney 2000) | P(X > Y) + P(X = Y)/2 | Newcombe 2006, method 5: a score interval, valid at 0 and 1 |
 | rank-biserial | 2 A12 - 1 | the same |
 | Hodges-Lehmann | the median of all x - y | the Mann-Whitney test inverted, as R's `wilcox.test(conf.int = TRUE)` |
-| difference of means | mean x - mean y | Welch's t (1947) below 20 values, from there on BCa bootstrap (Efron 1987) |
+| difference of means | mean x - mean y | Welch's t (1947) |
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from l2t_ray.statistics.hypothesis import EXACT_BELOW, SEED, Values, checked
+from l2t_ray.statistics.hypothesis import EXACT_BELOW, checked
 from l2t_ray.statistics.means import welch
+from l2t_ray.statistics.permutation import rank_sums
 
-N_RESAMPLES = 9_999
 TINY = 1e-9  # distance from A12, 0 and 1, where the equation of its interval is degenerate
 MIN_VALUES = 3  # on each side; with fewer a difference of means has no interval
-BOOTSTRAP_FROM = 20  # values on each side, from which the interval is BCa's
-WELCH, BCA, NO_SPREAD = "Welch's t", "BCa bootstrap", "no spread"
+WELCH, NO_SPREAD = "Welch's t", "no spread"
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
     tail = (1 - confidence) / 2
     if len(np.unique(both)) == m + n and max(m, n) < EXACT_BELOW:
         method = "exact, Mann-Whitney inverted"
-        cumulative = np.cumsum(u_distribution(m, n))
+        cumulative = np.cumsum(rank_sums(x, y)[1][m * (m + 1) : m * (m + 1 + 2 * n) + 1 : 2])  # of U = 0 .. mn
         # R: qwilcox(tail), the smallest u with P(U <= u) >= tail, and 1 where that is 0
         rank = max(1, int(np.searchsorted(cumulative, tail * (1 - 1e-12))))
         if cumulative[0] > tail:
@@ -96,61 +93,16 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
 
 
 def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Returns mean x - mean y, with Welch's t interval below 20 values on either side, from there on with a BCa one.
+    """Returns mean x - mean y with Welch's t interval (1947); none with fewer than 3 values on a side.
 
-    With few values a bootstrap covers too little: 5 normal ones each, 88 % instead of 95 % (docs/statistics.md).
+    A BCa bootstrap covers too little even with 30 values (82 to 93 % instead of 95 %; docs/statistics.md).
     """
     x, y = checked(x, "x"), checked(y, "y")
-    fewest = min(len(x), len(y))
     value = float(x.mean() - y.mean())
-    if fewest < MIN_VALUES:
+    if min(len(x), len(y)) < MIN_VALUES:
         return Estimate(value, None, None, "too few values for an interval")
     if np.ptp(x) == 0 and np.ptp(y) == 0:
         return Estimate(value, value, value, NO_SPREAD)
-    return (welch_interval if fewest < BOOTSTRAP_FROM else bca_interval)(x, y, confidence)
-
-
-def welch_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
-    """Returns mean x - mean y with Welch's t interval (1947); at least 2 values each, not both constant."""
-    value = float(x.mean() - y.mean())
     _, error, degrees = welch(x.mean(), x.std(ddof=1), len(x), y.mean(), y.std(ddof=1), len(y))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
     return Estimate(value, value - half, value + half, WELCH)
-
-
-def bca_interval(x: Values, y: Values, confidence: float = 0.95) -> Estimate:
-    """Returns mean x - mean y with a BCa bootstrap interval, resampled within each method; not both constant."""
-    value = float(x.mean() - y.mean())
-    interval = stats.bootstrap(
-        (x, y),
-        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
-        n_resamples=N_RESAMPLES,
-        confidence_level=confidence,
-        method="BCa",
-        rng=np.random.default_rng(SEED),
-    ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high), BCA)
-
-
-def mean_intervals(estimates: Iterable[Estimate]) -> str:
-    """Returns how `mean_difference` made the intervals of these estimates, for notes."""
-    methods = {estimate.method for estimate in estimates} & {WELCH, BCA}
-    if methods == {WELCH}:
-        return WELCH
-    bootstrap = f"{BCA} of {N_RESAMPLES:,} resamples"
-    return bootstrap if methods == {BCA} else f"{WELCH} below {BOOTSTRAP_FROM} values on a side, else {bootstrap}"
-
-
-@cache
-def u_distribution(m: int, n: int) -> NDArray[np.float64]:
-    """Returns the null distribution of Mann and Whitney's U without ties: P(U = u) for u = 0 .. mn."""
-    # choose m of the ranks 1 .. m + n; U is their sum less m (m + 1) / 2, so the j-th chosen adds rank - j
-    ways = np.zeros((m + 1, m * n + 1))
-    ways[0, 0] = 1
-    for rank in range(1, m + n + 1):
-        for chosen in range(min(rank, m), 0, -1):
-            step = rank - chosen
-            if step <= n:
-                ways[chosen, step:] += ways[chosen - 1, : m * n + 1 - step]
-    shares: NDArray[np.float64] = ways[m] / ways[m].sum()
-    return shares

@@ -128,7 +128,7 @@ def decide(design: Design, x: Mapping[int, float | None], y: Mapping[int, float 
         if any(seed not in values for values in (x, y) for seed in range(n)):
             return decision
         left, right = ([v for seed in range(n) if (v := values[seed]) is not None] for values in (x, y))
-        p = mann_whitney(left, right, alpha=None).p
+        p = mann_whitney(left, right).p
         adjusted = decision.p_adjusted
         if p is not None:
             here = smallest_alpha(design.information[:look], p)

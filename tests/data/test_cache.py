@@ -6,7 +6,6 @@ import os
 import pytest
 import torch
 
-from l2t_ray.config import Source
 from l2t_ray.data.archive import Archive
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.load import load_data
@@ -14,7 +13,6 @@ from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
 from tests.support.image_files import (
     CIFAR10,
-    PUBLISHED,
     TINY,
     animals,
     equal,
@@ -118,23 +116,11 @@ def real_dir(tmp_path_factory):
 
 
 @needs_tiny
-def test_the_published_network_classifies_472_of_the_real_validation_images(real_dir):
-    """472 of 1,000; Pillow's resize((32, 32), BILINEAR) of one image after another gives the same number."""
-    from l2t_ray.data.augment import normalize
-    from l2t_ray.models import load_source
-
-    data = load_data(tiny_settings(TINY, samples=25), real_dir)
-    assert data.train_images.shape == (5000, 3, 32, 32)
-    assert len(data.classes) == 200
-    network = load_source(Source(weights=str(PUBLISHED)))
-    with torch.no_grad():
-        logits = torch.cat([network(normalize(images)) for images in data.test_images.split(250)])
-    assert int((logits.argmax(1) == data.test_labels).sum()) == 472
-
-
-@needs_tiny
 def test_the_second_load_of_6000_real_images_reads_none_of_them(real_dir, monkeypatch):
     first = load_data(tiny_settings(TINY, samples=25), real_dir)
+    assert first.train_images.shape == (5000, 3, 32, 32)
+    assert first.test_images.shape == (1000, 3, 32, 32)
+    assert len(first.classes) == 200
     monkeypatch.setattr(Archive, "read", None)
     assert equal(load_data(tiny_settings(TINY, samples=25), real_dir), first)
 

@@ -1,6 +1,7 @@
 """A launch and a report read one ledger alike, in a database at hand and behind a server."""
 
 import math
+import shutil
 import sqlite3
 from contextlib import closing
 
@@ -37,7 +38,8 @@ def check(uri, folder):
     assert math.isnan(points[runs[1].run_id])
 
 
-def test_what_is_no_number_is_no_value_for_a_launch_nor_for_a_report(folder):
+def test_what_is_no_number_is_no_value_for_a_launch_nor_for_a_report(folder, template):
+    shutil.copy(template, folder)
     check(f"sqlite:///{folder}/mlflow.db", folder)
 
 
@@ -52,7 +54,8 @@ def with_artifacts_at(database, address):
         connection.execute("UPDATE runs SET artifact_uri = ?", (address,))
 
 
-def test_artifacts_in_a_store_that_cannot_be_reached_are_told(folder, capsys):
+def test_artifacts_in_a_store_that_cannot_be_reached_are_told(folder, template, capsys):
+    shutil.copy(template, folder)
     write_through_mlflow(f"sqlite:///{folder}/mlflow.db", folder, "small", [])
     with_artifacts_at(folder / "mlflow.db", "nosuch://me:planted-secret@host/small")
     capsys.readouterr()  # MLflow's migrations

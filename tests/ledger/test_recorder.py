@@ -1,5 +1,7 @@
 """Results on their way to the ledger while it is away."""
 
+import shutil
+
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -25,8 +27,10 @@ def method(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    return tmp_path_factory.mktemp("ledger")
+def database(tmp_path_factory, template):
+    folder = tmp_path_factory.mktemp("ledger")
+    shutil.copy(template, folder)
+    return folder
 
 
 @pytest.fixture

@@ -100,6 +100,7 @@ def test_a_place_travels_as_text_and_comes_back_equal(folder):
     assert storage(address(folder / "x")) == folder / "x"
 
 
+@pytest.mark.parametrize("folder", ["s3", "gs"], indirect=True)  # on disk: tests/launch/cluster/test_trainable.py
 def test_a_pack_that_was_stopped_goes_on_bitwise_from_the_store(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     n_threads = torch.get_num_threads()

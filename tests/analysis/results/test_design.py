@@ -1,6 +1,7 @@
 """A design declared in a sweep file: the sweep obeys it, and the report decides by the same rule."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,8 @@ def test_a_diverged_run_is_looked_past_unless_it_is_tried_again(folder):
     assert [{decision.look for decision in found} for found in looks] == [{1}, {0}]
 
 
-def test_a_finished_run_without_a_number_is_looked_past(folder):
+def test_a_finished_run_without_a_number_is_looked_past(folder, template):
+    shutil.copy(template, folder)
     read = read_sweep(Path("declared.yaml"))
     runs = [
         Logged(key=key, seed=run.seed, accuracy=float("nan") if run.seed == 2 else run.seed)

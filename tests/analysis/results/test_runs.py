@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -32,7 +33,8 @@ def test_a_run_is_a_row_with_its_identity_settings_provenance_and_last_metrics(d
     assert (row["git"], row["data_sha"], row["training.epochs"]) == (run.git, run.data_sha, "200")
 
 
-def test_what_mlflows_client_writes_is_read_by_sql(folder):
+def test_what_mlflows_client_writes_is_read_by_sql(folder, template):
+    shutil.copy(template, folder)
     runs = [*grid(), Logged(method="l2t_ww", outcome="diverged", reason="train_loss is nan in epoch 2", accuracy=None)]
     write_through_mlflow(f"sqlite:///{folder}/mlflow.db", folder, "small", runs)
     results = read_results(["small"])

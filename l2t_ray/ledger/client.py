@@ -7,6 +7,7 @@ experiment's) or `mlartifacts/NAME/RUN/artifacts`; a database that was moved get
 import contextlib
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FOLDER = "mlartifacts"  # beside the database
+LEAST_BYTES = 1 << 16  # what SQLite writes beside a database that it reads
 OF_EXPERIMENT, OF_RUN = 1, 3  # names in an address below that folder
 
 
@@ -56,14 +58,14 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
 
 
 def reading(uri: str) -> dict[str, Any]:
-    """Returns the arguments with which SQLAlchemy opens a database to read it, also one that is closed to writers.
+    """Returns the arguments with which SQLAlchemy opens a database to read it, also one that nobody can write to.
 
     SQLite writes beside a database even to read it, unless it is told that nobody changes it.
     """
     file = database_file(uri)
     if file is None:
         return {}
-    if not file.exists() or _closed(file) is None:
+    if not file.exists() or (_closed(file) is None and shutil.disk_usage(file.parent).free >= LEAST_BYTES):
         return {"connect_args": {"timeout": 60}}  # a writer on a busy disk holds it
     still = "" if Path(f"{file}-wal").exists() else "&immutable=1"  # else its owner is writing now
     address = f"{file.resolve().as_uri()}?mode=ro{still}"
@@ -81,13 +83,14 @@ def _closed(file: Path) -> Path | None:
 
 def _make(file: Path) -> None:
     """Creates a database beside the file and moves it there: MLflow cannot go on from half of its migrations."""
-    from mlflow.tracking import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=f".{file.name}.") as folder:
         fresh = Path(folder, "fresh.db")
         fresh.touch()  # SQLite's own would be closed to the group, whatever the umask says
-        MlflowClient(file_uri(fresh)).search_experiments(max_results=1)
+        # an address, not a path: MLflow writes it into a statement of SQL, quotes and colons as they are
+        SqlAlchemyStore(file_uri(fresh), (file.resolve().parent / FOLDER).as_uri())
         try:
             os.link(fresh, file)
         except FileExistsError:  # another sweep was faster

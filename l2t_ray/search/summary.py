@@ -1,6 +1,7 @@
 """The results of a search, as text, as JSON, and as Optuna's own figures (history, importances, slices)."""
 
 import io
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -80,6 +81,7 @@ def _brief(value: Any) -> str:
 
 def draw(study: Any, cell: str, objectives: Sequence[str], folder: Path) -> list[Path]:
     """Writes Optuna's figures of a study as SVG files and returns them; the study has at least one complete trial."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it would tell of a home folder that is closed
     os.environ["MPLBACKEND"] = "Agg"  # no display is needed, and a notebook's backend may not be installed
     import matplotlib as mpl
 

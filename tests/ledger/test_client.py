@@ -8,11 +8,13 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.address import file_uri
+from l2t_ray.ledger.client import reading
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.reader import open_ledger
 from tests.support.ledgers import Logged, fill
@@ -129,3 +131,11 @@ def test_a_launch_names_what_is_closed_to_it(closed):
         Ledger("small", folder=closed.parent).open()
     with pytest.raises(InputError, match=rf"{closed.parent}: must be writable by a launch"):
         Ledger("small", f"sqlite:///{closed.parent}/new/other.db").open()
+
+
+def test_a_ledger_on_a_full_disk_is_read(closed, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=0))
+    assert "creator" in reading(file_uri(closed))
+    assert Ledger("small", folder=closed.parent).entries()
+    assert [*closed.parent.glob("mlflow.db*")] == [closed]

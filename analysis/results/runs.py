@@ -17,7 +17,7 @@ import pandas as pd
 from analysis.results.launches import Launch, read_launches
 from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
-from l2t_ray.ledger.entries import Details, Entry, is_number
+from l2t_ray.ledger.entries import Details, Entry, ending, is_number
 from l2t_ray.ledger.limits import CUT, PARAM_CHARACTERS, WHOLE, safe_name
 from l2t_ray.ledger.reader import Reader, open_ledger
 
@@ -99,7 +99,12 @@ def read_results(
             found = from_entries(sweep, [entry for entry in unlisted if entry.experiment == sweep], details)
             notices.append(f"{sweep}: the ledger has no manifest, so runs that never started are not counted")
         wanted.extend(found)
-    wanted = distinct(wanted, notices)
+    settings = {
+        run.key: details[entry.run_id].params
+        for run in wanted
+        for entry in [one for one in by_key[run.key] if one.status == "FINISHED"][:1]
+    }
+    wanted = distinct(wanted, notices, settings)
     rows, gaps = [], []
     for run in sorted(wanted, key=lambda run: run.sort_key):
         attempts = by_key[run.key]
@@ -107,7 +112,8 @@ def read_results(
         if not finished:
             gaps.append(_gap(run, attempts, details))
             continue
-        entry = finished[0]
+        usable = (entry for entry in finished if is_number(details[entry.run_id].metrics.get(metric)))
+        entry = next(usable, finished[0])  # the oldest, unless its metric is no number
         detail = details[entry.run_id]
         value = detail.metrics.get(metric)
         if len(finished) > 1:
@@ -185,8 +191,7 @@ def _gap(run: Wanted, attempts: Sequence[Entry], details: dict[str, Details]) ->
     last = ended[-1]
     if last.status != "FAILED":
         return Gap(run, "running", f"MLflow says that run {last.run_id} is {last.status}")
-    tags = details[last.run_id].tags
-    return Gap(run, tags.get("outcome", "failed"), tags.get("reason", ""))
+    return Gap(run, *ending(details[last.run_id].tags))
 
 
 def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:

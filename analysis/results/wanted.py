@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.ledger.entries import Details, Entry
 from l2t_ray.ledger.reader import Reader
 
+MOST_SHOWN = 40  # characters of a setting in a sentence
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further ones follow by name
 
 
@@ -107,17 +108,18 @@ def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Detail
     return list(by_key.values())
 
 
-def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
+def distinct(wanted: Sequence[Wanted], notices: list[str], settings: Mapping[str, Mapping[str, str]]) -> list[Wanted]:
     """Returns one item per key.
 
-    Where sweeps give the same cell and seed different settings, each sweep's name becomes part of the variant.
+    Where sweeps give the same cell different settings, each sweep's name becomes part of the variant.
 
     Args:
         wanted: of all sweeps.
         notices: receives a sentence for every such cell, and for every two sweeps that share runs.
+        settings: of the finished runs, by key.
 
     Raises:
-        InputError: if one sweep has two runs of one seed in one cell.
+        InputError: if runs of one sweep and cell have the same seed, or differ in another setting.
     """
     unique: dict[str, Wanted] = {}
     shared: Counter[tuple[str, str]] = Counter()
@@ -133,7 +135,8 @@ def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
     keys: dict[tuple[str, int], list[Wanted]] = defaultdict(list)
     for run in unique.values():
         keys[run.cell, run.seed].append(run)
-    doubled = {cell for (cell, _), runs in keys.items() if len(runs) > 1}
+    apart = {cell: "other runs of the same seeds" for (cell, _), runs in keys.items() if len(runs) > 1}
+    apart |= _unlike_sweeps(unique.values(), settings)
     for (cell, seed), runs in keys.items():
         if len({run.sweep for run in runs}) < len(runs):
             raise InputError(
@@ -142,13 +145,53 @@ def distinct(wanted: Sequence[Wanted], notices: list[str]) -> list[Wanted]:
             )
     named_apart = []
     for run in unique.values():
-        if run.cell in doubled:
+        if run.cell in apart:
             variant = "/".join(part for part in (run.variant, run.sweep) if part)
             named_apart.append(replace(run, variant=variant, cell=f"{run.cell}/{run.sweep}"))
         else:
             named_apart.append(run)
     notices.extend(
-        f"{cell}: each sweep has other settings here, so its runs become a variant of that name"
-        for cell in sorted(doubled)
+        f"{cell}: each sweep has other settings here ({difference}), so its runs become a variant of that name"
+        for cell, difference in sorted(apart.items())
     )
     return named_apart
+
+
+def _unlike_sweeps(wanted: Iterable[Wanted], settings: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Compares the finished runs of each cell.
+
+    Args:
+        wanted: of all sweeps.
+        settings: of the finished ones, by key.
+
+    Returns:
+        The cells whose runs differ between sweeps in another setting than the seed, with that difference.
+
+    Raises:
+        InputError: if the runs of one sweep differ.
+    """
+    first: dict[str, dict[str, Wanted]] = defaultdict(dict)  # by cell and sweep
+    unlike: dict[str, str] = {}
+    for run in wanted:
+        if run.key not in settings:
+            continue
+        mine = first[run.cell].setdefault(run.sweep, run)
+        if difference := _difference(settings[mine.key], settings[run.key]):
+            raise InputError(
+                f"{run.sweep}: runs of cell {run.cell} must differ in their seed alone, got {difference} in seed "
+                f"{run.seed} ({run.key}), unlike seed {mine.seed} ({mine.key}); report them as sweeps of their own"
+            )
+        for other in first[run.cell].values():
+            if difference := _difference(settings[other.key], settings[run.key]):
+                unlike.setdefault(run.cell, difference)
+    return unlike
+
+
+def _difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """The settings but the seed that both runs hold with different values; an older run may lack newer settings."""
+    names = [name for name in sorted(one.keys() & other.keys() - {"seed"}) if one[name] != other[name]]
+    return ", ".join(f"{name} {_short(one[name])} and {_short(other[name])}" for name in names)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= MOST_SHOWN else f"{value[:MOST_SHOWN]}..."

@@ -137,6 +137,37 @@ def test_one_cell_with_other_settings_in_each_of_two_sweeps_becomes_two_variants
     assert "each sweep has other settings here" in results.notices[-1]
 
 
+def test_sweeps_with_other_settings_are_not_pooled_although_their_seeds_differ(database):
+    """Ten seeds of either once became one cell of twenty."""
+    for sweep, lr, seeds in (("slow", "0.05", range(3)), ("fast", "0.1", range(3, 6))):
+        fill(database, sweep, [Logged(seed=seed, params={"training.lr": lr}) for seed in seeds])
+    results = read_results(["slow", "fast"])
+    assert results.runs.groupby("variant")["seed"].apply(sorted).to_dict() == {"slow": [0, 1, 2], "fast": [3, 4, 5]}
+    assert "each sweep has other settings here (training.lr 0.05 and 0.1)" in results.notices[-1]
+
+
+def test_sweeps_with_the_same_settings_are_one_cell_also_where_an_older_one_lacks_a_newer_setting(database):
+    fill(database, "older", [Logged(seed=0, params={"training.lr": "0.1"})])
+    fill(database, "newer", [Logged(seed=1, params={"training.lr": "0.1", "training.ema": "false"})])
+    assert set(read_results(["older", "newer"]).runs["cell"]) == {"cifar10/10/scratch"}
+
+
+def test_one_odd_run_within_a_cell_is_named_with_its_difference(database):
+    runs = [Logged(seed=seed, params={"training.lr": "0.1" if seed != 2 else "0.2"}) for seed in range(4)]
+    fill(database, "odd", runs)
+    message = r"must differ in their seed alone, got training\.lr 0\.1 and 0\.2 in seed 2"
+    with pytest.raises(InputError, match=message):
+        read_results(["odd"])
+
+
+def test_a_duplicate_without_a_number_hides_no_later_one(database):
+    first, second = Logged(seed=0, accuracy=None, run_id="0" * 32), Logged(seed=0, accuracy=51.0, run_id="1" * 32)
+    fill(database, "small", [first, second])
+    results = read_results()
+    assert list(results.runs["test_accuracy_percent"]) == [51.0]
+    assert results.gaps == ()
+
+
 def test_without_a_manifest_the_stored_runs_count_and_a_notice_says_so(database):
     fill(database, "small", grid(), manifest=False)
     results = read_results()

@@ -3,6 +3,11 @@
 The names below are the public API (docs/api.md). Each is imported when it is first used, so `import l2t_ray` is cheap.
 """
 
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m l2t_ray...`: a random.py of the working folder must not be Python's
+    sys.path.append(sys.path.pop(0))
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -74,6 +74,7 @@ def exit_code(command: Callable[[], int]) -> int:
         os.environ["HOME"] = "/"  # nobody knows it, and libraries fail; Docker does the same
     with _streams():
         try:
+            _refuse_modes()
             return _flushed(command)
         except InputError as error:
             say(*error.problems)
@@ -89,6 +90,15 @@ def exit_code(command: Callable[[], int]) -> int:
                 say(disk_problem(error))
             return 1
         return 2
+
+
+def _refuse_modes() -> None:
+    """Refuses modes of Python in which libraries break, with messages that lead elsewhere."""
+    if sys.flags.optimize > 1:
+        raise InputError("PYTHONOPTIMIZE (or -OO): must be below 2, because Ray reads its docstrings, got 2; unset it")
+    if any("error".startswith(option.partition(":")[0]) for option in sys.warnoptions):
+        rule = "must not make warnings errors, because libraries warn"
+        raise InputError(f"PYTHONWARNINGS (or -W): {rule}, got {','.join(sys.warnoptions)}; unset it")
 
 
 def _flushed(command: Callable[[], int]) -> int:

@@ -54,6 +54,22 @@ def test_an_error_without_a_file_is_told_too(error, capsys):
     assert (str(error.strerror or error) or "TimeoutError") in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PYTHONOPTIMIZE", "2"), ("PYTHONWARNINGS", "error"), ("PYTHONWARNINGS", "default,e::UserWarning")],
+)
+def test_a_mode_of_python_in_which_libraries_break_is_refused(name, value):
+    done = run("return 0", **{name: value})
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith(name)
+    assert f"got {value}; unset it" in line
+
+
+def test_a_mode_of_python_that_is_harmless_is_taken():
+    assert run("return 0", PYTHONOPTIMIZE="1", PYTHONWARNINGS="ignore").returncode == 0
+
+
 def test_a_working_folder_that_is_gone_is_told(tmp_path, monkeypatch):
     gone = tmp_path / "gone"
     gone.mkdir()

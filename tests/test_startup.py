@@ -48,6 +48,14 @@ def test_help_imports_the_standard_library_alone(module):
     assert imported(module, "--help") == (0, set())
 
 
+@pytest.mark.parametrize("module", ["l2t_ray.sweep", "analysis.stats"])
+def test_a_file_of_the_working_folder_is_not_taken_for_a_module(module, tmp_path):
+    for name in ("argparse", "random", "yaml"):
+        (tmp_path / f"{name}.py").write_text(f"raise ImportError({name!r})")
+    assert imported(module, "--help")[0] == 0
+    assert imported("l2t_ray.sweep", "sweeps/quickstart.yaml", "--status")[0] == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -18,7 +18,7 @@ def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
     """Returns MLflow's address: the argument, else MLFLOW_TRACKING_URI, else `mlflow.db` in the working folder.
 
     Raises:
-        InputError: if it is a folder of files, which MLflow 3.13 gave up, or of another unknown kind.
+        InputError: if it is a folder of files, which MLflow 3.13 gave up, a database in memory, or of an unknown kind.
     """
     named = "--tracking-uri" if uri else "MLFLOW_TRACKING_URI"
     chosen = uri or os.environ.get("MLFLOW_TRACKING_URI") or file_uri(folder.resolve() / "mlflow.db")
@@ -26,6 +26,8 @@ def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
         raise InputError(
             f"{named} must be a database or a server (sqlite:///FILE, postgresql://..., http://...), got {mask(chosen)}"
         )
+    if chosen.startswith("sqlite") and not re.match(r"sqlite(\+\w+)?:///(?!(file:)?:memory:|\?|$)", chosen):
+        raise InputError(f"{named} must name SQLite's file, else all ends with the process; write sqlite:///FILE")
     if not chosen.startswith("sqlite") and re.search(r"\s", chosen):
         raise InputError(f"{named} must have no blanks, got some; write %20 in a password, or trim it")
     return chosen

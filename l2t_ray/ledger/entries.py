@@ -87,12 +87,22 @@ def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mappin
     return [key for key, asked in traced.items() if key in done and not attempted[key].issuperset(asked)]
 
 
+def ending(tags: Mapping[str, str]) -> tuple[str, str]:
+    """Returns the outcome and reason of a run that MLflow calls FAILED; its page lets anyone set that."""
+    outcome, reason = tags.get("outcome", "failed"), tags.get("reason", "")
+    return (
+        ("failed", "was trained to its end, then set to FAILED in MLflow")
+        if outcome == "finished"
+        else (outcome, reason)
+    )
+
+
 def failures(entries: Iterable[Entry], keys: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Returns key to (outcome, reason) of the latest failed attempt, for the keys without a finished run."""
     entries, wanted = list(entries), set(keys)
     done = finished(entries, wanted)
     return {
-        entry.key: (entry.tags.get("outcome", "failed"), entry.tags.get("reason", ""))
+        entry.key: ending(entry.tags)
         for entry in entries
         if entry.status == "FAILED" and entry.kind == "run" and entry.key in wanted and entry.key not in done
     }

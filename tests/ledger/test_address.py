@@ -16,6 +16,15 @@ def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path,
 
 
 @pytest.mark.parametrize(
+    "uri", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///?mode=ro", "sqlite://x.db"]
+)
+def test_a_database_in_memory_is_refused_because_it_ends_with_the_process(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match="MLFLOW_TRACKING_URI must name SQLite's file"):
+        tracking_uri()
+
+
+@pytest.mark.parametrize(
     ("text", "masked"),
     [
         ("postgresql://me:p@ss@host/db", "postgresql://***@host/db"),

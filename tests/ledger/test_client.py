@@ -72,10 +72,11 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
 
 
 def test_a_new_ledger_may_be_in_a_folder_of_any_name(tmp_path):
-    folder = Path(tmp_path, "a%20b, 50% of it: what? über #1 + 2")
+    folder = Path(tmp_path, 'a%20b, 50% of it: what? über #1 + 2, it\'s "mine" :now')
     folder.mkdir()
     Ledger("named", folder=folder).open()
     assert (folder / "mlflow.db").exists()
+    assert not (folder / "mlruns").exists()
     assert Ledger("named", folder=folder).entries() == []
 
 

@@ -42,6 +42,12 @@ def test_the_latest_attempt_tells_why_a_run_failed(ledger):
     assert failures_of(ledger, [KEY]) == {KEY: ("diverged", "train_loss is not finite in epoch 3")}
 
 
+def test_a_run_that_was_set_to_failed_by_hand_is_told_as_that(ledger):
+    run_id = attempt(ledger, "FINISHED", 1000, outcome="finished", reason="")
+    MlflowClient(ledger.uri).set_terminated(run_id, "FAILED")
+    assert failures_of(ledger, [KEY]) == {KEY: ("failed", "was trained to its end, then set to FAILED in MLflow")}
+
+
 def test_a_failed_attempt_beside_a_finished_one_is_no_failure(ledger):
     attempt(ledger, "FINISHED", 1000)
     attempt(ledger, "FAILED", 2000, outcome="failed")

@@ -149,6 +149,7 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
         with _terminate_as_interrupt():
             yield False
         return
+    refuse_namesakes()
     logging.getLogger("ray").setLevel(logging.ERROR)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address:
@@ -183,6 +184,23 @@ def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
             logger.warning("Ray does not start, it is tried again: %s", error)
         else:
             return
+
+
+def refuse_namesakes() -> None:
+    """Refuses files of the working folder that workers would import in the place of a module: Ray lists it first.
+
+    Raises:
+        InputError: with a line for each, such as `numpy.py`.
+    """
+    here, problems = Path.cwd(), []
+    for file in sorted([*here.glob("*.py"), *here.glob("*/__init__.py")]):
+        within = file.relative_to(here)
+        meant = getattr(sys.modules.get(within.parts[0].removesuffix(".py")), "__file__", None)
+        if meant and Path(meant).resolve() != file.resolve():
+            rule = f"must not have the name of a module, because workers would import it in the place of {meant}"
+            problems.append(f"{within}: {rule}; rename it")
+    if problems:
+        raise InputError(problems)
 
 
 def prepare_environment() -> None:

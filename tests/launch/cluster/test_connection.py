@@ -52,6 +52,18 @@ def test_a_cluster_that_is_not_there_is_asked_once(starts):
     assert len(asked) == 1
 
 
+def test_a_file_that_workers_would_import_in_the_place_of_a_module_is_refused(starts, tmp_path, monkeypatch):
+    (tmp_path / "yaml").mkdir()
+    for name in ("random.py", "yaml/__init__.py", "test.py", "mine.py"):
+        (tmp_path / name).write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        connection.cluster(None, n_cores=1).__enter__()
+    assert starts[1] == []
+    assert [line.split(": ")[0] for line in caught.value.problems] == ["random.py", "yaml/__init__.py"]
+    assert caught.value.problems[0].endswith("random.py; rename it")
+
+
 @pytest.fixture
 def session(monkeypatch):
     """The folder of Ray's session where these variables are set; None for Ray's own choice."""

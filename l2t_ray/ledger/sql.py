@@ -190,6 +190,12 @@ def select_entries(uri: str, metrics_wanted: Iterable[str] = METRICS) -> Iterato
             yield from read_entries(tables, metrics_wanted)
 
 
+def is_ledger(uri: str) -> bool:
+    """Whether MLflow has tables in this database."""
+    with closing(Tables(uri)) as tables:
+        return tables.exist
+
+
 def deleted_experiment(uri: str, name: str) -> str:
     """The id of the experiment of this name if it was deleted in MLflow; else an empty text."""
     with closing(Tables(uri)) as tables:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import optuna
 
 from l2t_ray.errors import InputError, mask
+from l2t_ray.ledger.address import database_file
+from l2t_ray.ledger.sql import is_ledger
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.search import Search, Study
@@ -161,6 +163,13 @@ def open_storage(address: str, *, write: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if "://" in address:
+                file = database_file(address)
+                if file is not None and not file.exists():
+                    if not write:
+                        return None
+                elif is_ledger(address):
+                    law = "search.storage must be another database than MLflow's, because both name one table alike"
+                    raise InputError(f"{mask(address)}: {law}; correct {STORAGE} or the file")
                 return optuna.storages.RDBStorage(address)
             if not write and not Path(address).exists():
                 return None
@@ -170,6 +179,8 @@ def open_storage(address: str, *, write: bool) -> Any:
             # absolute: the lock is a link to the file; one that leads nowhere, left by a kill, is waited for for ever
             backend = optuna.storages.journal.JournalFileBackend(str(Path(address).resolve()))
             return optuna.storages.JournalStorage(backend)
+    except InputError:
+        raise
     except Exception as error:
         told = mask((str(error).splitlines() or [""])[0])
         law = "search.storage must be a journal file or a database that answers"

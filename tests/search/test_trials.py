@@ -2,6 +2,7 @@
 
 import math
 import signal
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -260,6 +261,20 @@ def test_a_storage_that_does_not_answer_is_told_without_its_password():
     with pytest.raises(InputError, match="must be a journal file or a database that answers") as caught:
         open_storage("postgresql://me:planted-secret@127.0.0.1:1/optuna", write=True)
     assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("write", [False, True])
+def test_mlflows_database_is_refused_as_storage_and_left_as_it_is(template, tmp_path, write):
+    file = shutil.copy(template, tmp_path)
+    before = Path(file).read_bytes()
+    with pytest.raises(InputError, match="search.storage must be another database than MLflow's"):
+        open_storage(f"sqlite:///{file}", write=write)
+    assert Path(file).read_bytes() == before
+
+
+def test_a_plan_makes_no_database():
+    assert open_storage("sqlite:///studies.db", write=False) is None
+    assert not Path("studies.db").exists()
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -21,6 +22,7 @@ from l2t_ray.launch.worker.places import SOCKET_BYTES, home, is_writable, privat
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
 LOOK_AGAIN_S = 1.0
+LOOPBACK_S = 10.0  # for an answer of this machine to itself
 START_TRIES = 3
 SESSION_BYTES = 68  # of /ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store
 
@@ -170,6 +172,7 @@ def _ray(address: str | None, n_cores: int) -> Iterator[bool]:
 def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
     import ray
 
+    reach_itself()
     keep_token()
     place = {"_temp_dir": str(folder)} if (folder := session_folder()) else {}
     for n_left in reversed(range(START_TRIES)):
@@ -184,6 +187,20 @@ def _start(n_cores: int, quiet: Mapping[str, Any]) -> None:
             logger.warning("Ray does not start, it is tried again: %s", error)
         else:
             return
+
+
+def reach_itself() -> None:
+    """Refuses a machine without a loopback, on which Ray's processes would wait for each other for minutes.
+
+    Raises:
+        InputError: with the kernel's reason.
+    """
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), LOOPBACK_S).close()
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise InputError(f"127.0.0.1: this machine must reach itself, got {told!r}; ip link set lo up") from error
 
 
 def refuse_namesakes() -> None:

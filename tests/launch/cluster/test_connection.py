@@ -1,7 +1,9 @@
 """What becomes of a launch where Ray starts late or not at all."""
 
+import errno
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -62,6 +64,16 @@ def test_a_file_that_workers_would_import_in_the_place_of_a_module_is_refused(st
     assert starts[1] == []
     assert [line.split(": ")[0] for line in caught.value.problems] == ["random.py", "yaml/__init__.py"]
     assert caught.value.problems[0].endswith("random.py; rename it")
+
+
+def test_a_machine_that_does_not_reach_itself_is_told_at_once(starts, monkeypatch):
+    def closed(*_):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "create_connection", closed)
+    with pytest.raises(InputError, match="must reach itself, got 'Network is unreachable'; ip link set lo up"):
+        connection.cluster(None, n_cores=1).__enter__()
+    assert starts[1] == []
 
 
 @pytest.fixture

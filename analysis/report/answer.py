@@ -11,6 +11,8 @@ from analysis.results.runs import METRIC
 from analysis.results.wanted import images_text
 from analysis.tables.table import arm_name, count_text, estimate_text, level_text, p_text, points, signed
 from analysis.tables.tests import alpha_text, alphas, look_p_text, pair_name
+from l2t_ray.errors import count
+from l2t_ray.statistics.hypothesis import Finding
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
 
@@ -33,7 +35,7 @@ def answer(
         first = f"{pair_name(comparisons)}: {_why_untested(comparisons)}, so there is no test yet."
         second = _best(cells, metric)
     else:
-        first, second = _result(tested, metric), _size(tested)
+        first, second = _result(tested, metric) + _worst_ranked(tested, metric), _size(tested)
     return [first, second, _rest(tested, reproductions, n_missing)]
 
 
@@ -90,6 +92,32 @@ def _result(tested: Sequence[Comparison], metric: str) -> str:
         f"{counts} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
         f"{worse} in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
     )
+
+
+def _worst_ranked(tested: Sequence[Comparison], metric: str) -> str:
+    """What becomes of the tests if runs without a result are ranked last: leaving them out favours who loses runs."""
+    affected = [item for item in tested if sum(item.ranked_last) and not item.decision]
+    if not affected or "accuracy" not in metric:  # of another metric nobody says which end is the worst
+        return ""
+    lost = {(cell.condition, cell.arm): n for item in affected
+            for cell, n in zip((item.a, item.b), item.ranked_last, strict=True)}  # fmt: skip
+    n_lost = sum(lost.values())
+    head = f" Ranked last, the {count(n_lost, 'run')} without a result change{'s' if n_lost == 1 else ''}"
+    changed = [
+        f"{item.condition}: {_p(p_text(item.worst_ranked.p))} instead of {_p(p_text(item.test.p))}"
+        for item in affected
+        if _sign(item.worst_ranked, item.alpha) != _sign(item.test, item.alpha)
+    ]
+    if not changed:
+        return f"{head} no single test."
+    return f"{head} {len(changed)} of {count(len(tested), 'single test')} ({'; '.join(changed)})."
+
+
+def _sign(found: Finding, alpha: float) -> int:
+    """1 where a test finds a higher, -1 where it finds b higher, 0 where it finds no difference."""
+    if found.p is None or found.statistic is None or found.p >= alpha:
+        return 0
+    return 1 if 2 * found.statistic > found.n[0] * found.n[1] else -1
 
 
 def _rule(tested: Sequence[Comparison]) -> str:

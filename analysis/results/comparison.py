@@ -14,6 +14,7 @@ from l2t_ray.statistics.power import needed_seeds
 from l2t_ray.statistics.sequential import Decision
 
 Family = Literal["sweep", "data", "all"]
+ENDED = frozenset({"diverged", "failed", "invalid"})  # outcomes of runs that will give no result
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,25 @@ class Comparison:
             return False
         p = equivalence(*self._values, self.shown_within).p
         return p is not None and p < self.alpha
+
+    @cached_property
+    def ranked_last(self) -> tuple[int, int]:
+        """Wanted runs of a and of b that count as the worst in `worst_ranked`.
+
+        Those that diverged, failed or gave no number; missing ones, too, if only one side has any.
+        """
+        ended = [sum(gap.outcome in ENDED for gap in cell.gaps) for cell in (self.a, self.b)]
+        missing = [len(cell.gaps) - n for cell, n in zip((self.a, self.b), ended, strict=True)]
+        if 0 in missing:
+            ended = [n + m for n, m in zip(ended, missing, strict=True)]
+        return ended[0], ended[1]
+
+    @cached_property
+    def worst_ranked(self) -> Finding:
+        """Mann-Whitney's test with the runs of `ranked_last` below all results, as ties."""
+        worst = min(*self._values[0], *self._values[1]) - 1 if self.has_values else 0.0
+        x, y = ([*values, *[worst] * n] for values, n in zip(self._values, self.ranked_last, strict=True))
+        return mann_whitney(x, y)
 
     @property
     def sds(self) -> tuple[float, float] | None:

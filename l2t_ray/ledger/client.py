@@ -41,6 +41,7 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1"
     )  # MLflow's 7 tries block for minutes; the spool waits anyway
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # a result leaves the spool when MLflow has it, not before
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3"):

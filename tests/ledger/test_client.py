@@ -71,6 +71,14 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
     assert (tmp_path / "not/there/yet.db").exists()
 
 
+def test_writing_waits_for_mlflow_whatever_the_environment_says(tmp_path, template, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ENABLE_ASYNC_LOGGING", "true")
+    shutil.copy(template, tmp_path)
+    ledger = Ledger("waited", folder=tmp_path)
+    with ledger.writing():
+        assert [entry.kind for entry in ledger.entries()] == ["lease"]
+
+
 def test_a_new_ledger_may_be_in_a_folder_of_any_name(tmp_path):
     folder = Path(tmp_path, 'a%20b, 50% of it: what? über #1 + 2, it\'s "mine" :now')
     folder.mkdir()

@@ -40,6 +40,7 @@ ENVIRONMENT = {  # ours unless the user has set them; what is Tune's has no othe
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
+GIVEN_UP = ("TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR")  # Tune raises a DeprecationWarning where they are set
 
 
 def runtime_environment() -> dict[str, Any]:
@@ -221,7 +222,9 @@ def refuse_namesakes() -> None:
 
 
 def prepare_environment() -> None:
-    """Sets the variables that Ray and Tune read, unless the user has set them."""
+    """Sets the variables that Ray and Tune read, unless the user has set them, and removes what they refuse."""
+    for name in GIVEN_UP:
+        os.environ.pop(name, None)
     for name, value in ENVIRONMENT.items():
         if name != "RAY_AUTH_MODE" or "ray" not in sys.modules:  # read when ray is imported; later is too late
             os.environ.setdefault(name, value)

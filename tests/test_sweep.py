@@ -313,7 +313,7 @@ def test_a_launch_that_is_ended_while_it_trains_its_source_says_how_to_resume(fo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_launch_ends_cleanly_and_says_how_to_resume(folder, number):
     steps = write_stepped(folder, last=1, epochs=1000000)
     steps.allow(None)  # they do not stand still: an epoch has to end

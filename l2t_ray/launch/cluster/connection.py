@@ -279,12 +279,16 @@ def _token() -> Path:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Makes SIGTERM end a launch as Ctrl-C does."""
+    """Makes SIGTERM, and the end of the terminal or ssh session, end a launch as Ctrl-C does; not under nohup."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if number == signal.SIGTERM or handler == signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -193,16 +193,11 @@ def disk_problem(error: OSError) -> str:
     if error.filename == STDOUT:
         return f"stdout: {rule}, got {got!r}; send it elsewhere"
     place = error.filename if isinstance(error.filename, str | bytes | os.PathLike) else ""
-    return (
-        f"{os.fsdecode(place) if place else _here()}: {rule}, got {got!r}; {remedy} and launch again: nothing is lost"
-    )
-
-
-def _here() -> str:
     try:
-        return str(Path.cwd())
+        here = Path.cwd()
     except OSError:
-        return "the working folder, which is gone"
+        return f"the working folder: must stay while a command runs, got {got!r}; launch again in one that does"
+    return f"{os.fsdecode(place) if place else here}: {rule}, got {got!r}; {remedy} and launch again: nothing is lost"
 
 
 def mask(text: str) -> str:

@@ -75,7 +75,8 @@ def test_a_working_folder_that_is_gone_is_told(tmp_path, monkeypatch):
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert disk_problem(FileNotFoundError(2, "no")).startswith("the working folder, which is gone: must exist")
+    told = disk_problem(FileNotFoundError(2, "no"))
+    assert told == "the working folder: must stay while a command runs, got 'no'; launch again in one that does"
 
 
 def test_where_in_the_code_a_file_failed_is_shown_on_request():

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from l2t_ray.errors import InputError
-from l2t_ray.ledger.address import database_file, file_uri
+from l2t_ray.ledger.address import SERVER_SCHEMES, database_file, file_uri
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 FOLDER = "mlartifacts"  # beside the database
 LEAST_BYTES = 1 << 16  # what SQLite writes beside a database that it reads
 OF_EXPERIMENT, OF_RUN = 1, 3  # names in an address below that folder
@@ -42,6 +43,7 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
     )  # MLflow's 7 tries block for minutes; the spool waits anyway
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"  # a result leaves the spool when MLflow has it, not before
+    _reach_directly(urlparse(uri).hostname if uri.startswith(SERVER_SCHEMES) else None)
     from mlflow.tracking import MlflowClient
 
     for name in ("mlflow", "alembic", "urllib3"):
@@ -56,6 +58,13 @@ def connect(uri: str, *, writing: bool = False) -> "MlflowClient":
         else:
             _make(file)
     return MlflowClient(uri)
+
+
+def _reach_directly(host: str | None) -> None:
+    """Keeps a server of this machine's own from being asked for through the proxy that the environment names."""
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if host in LOOPBACK and host not in others.split(","):
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = f"{others},{host}".lstrip(",")
 
 
 def reading(uri: str) -> dict[str, Any]:

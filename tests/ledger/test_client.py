@@ -14,7 +14,7 @@ import pytest
 
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.address import file_uri
-from l2t_ray.ledger.client import reading
+from l2t_ray.ledger.client import connect, reading
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.reader import open_ledger
 from tests.support.ledgers import Logged, fill
@@ -69,6 +69,22 @@ def test_two_sweeps_that_begin_in_one_folder_share_the_database(tmp_path):
 def test_a_folder_that_is_not_there_is_made(tmp_path):
     Ledger("deep", f"sqlite:///{tmp_path}/not/there/yet.db", folder=tmp_path).open()
     assert (tmp_path / "not/there/yet.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "others", "direct"),
+    [
+        ("http://127.0.0.1:5000/", "", "127.0.0.1"),
+        ("http://localhost:5000", "corp.example", "corp.example,localhost"),
+        ("http://127.0.0.1:5000", "127.0.0.1,corp.example", "127.0.0.1,corp.example"),
+        ("http://mlflow.example:5000", "corp.example", "corp.example"),
+    ],
+)
+def test_a_server_of_this_machine_is_not_asked_for_through_a_proxy(uri, others, direct, monkeypatch):
+    monkeypatch.setenv("no_proxy", "")
+    monkeypatch.setenv("NO_PROXY", others)
+    connect(uri)
+    assert (os.environ["no_proxy"] or os.environ["NO_PROXY"]) == direct
 
 
 def test_writing_waits_for_mlflow_whatever_the_environment_says(tmp_path, template, monkeypatch):

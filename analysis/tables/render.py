@@ -29,13 +29,13 @@ def print_table(table: Table, stream: TextIO) -> None:
     from rich.table import Table as Rich
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = WIDE
     drawn = Rich(box=SIMPLE, pad_edge=False, title=table.title, title_justify="left", title_style="bold")
     for index, title in enumerate(table.header):
         drawn.add_column(title, justify="right" if index in table.numeric else "left", overflow="fold")
     for index, row in enumerate(table.rows):
         drawn.add_row(*row, end_section=index + 1 in table.rules)
+    least = console.measure(drawn, options=console.options.update_width(WIDE)).minimum
+    console.width = max(console.width, least) if console.is_terminal else WIDE  # below that, cells would be left empty
     console.print(drawn)
     for note in table.notes:
         console.print(note)

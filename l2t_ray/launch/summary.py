@@ -171,6 +171,6 @@ def _print(table: Any, stream: TextIO) -> None:
     from rich.console import Console
 
     console = Console(file=stream, highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 160
+    least = console.measure(table, options=console.options.update_width(160)).minimum
+    console.width = max(console.width, least) if console.is_terminal else 160  # below that, cells would be left empty
     console.print(table)

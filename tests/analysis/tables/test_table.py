@@ -16,7 +16,7 @@ from analysis.results.minority import metric
 from analysis.results.runs import Gap
 from analysis.results.wanted import Wanted, images_text
 from analysis.tables.published import claims_table
-from analysis.tables.render import escape_latex, to_csv, to_html, to_json, to_latex, to_markdown, to_text
+from analysis.tables.render import escape_latex, print_table, to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables.table import Table, accuracy_tables, missing_table, p_text, points, signed
 from analysis.tables.tests import all_pairs_table, effect_table, hypothesis_table, power_table
 from l2t_ray.statistics.hypothesis import seed_list
@@ -124,6 +124,22 @@ def test_text_is_what_the_terminal_shows():
     lines = to_text(PLAIN).splitlines()
     assert lines[0] == "A title"
     assert "A note." in lines
+
+
+class Narrow(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_that_is_too_narrow_for_the_table_wraps_it_and_loses_no_cell(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "6")
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Narrow()
+    print_table(PLAIN, stream)
+    for word in ("scratc", "ufm", "1.00", "0.10", "2.00"):
+        assert word in stream.getvalue()
 
 
 class Elements(HTMLParser):

@@ -3,11 +3,9 @@
 `read_results` is the public API (docs/api.md); it is imported when it is first used.
 """
 
-import sys
+import l2t_ray  # noqa: F401  of the same checkout; puts the working folder last among the places of modules
 
-if sys.argv[:1] == ["-m"]:  # `python -m analysis...`: a random.py of the working folder must not be Python's
-    sys.path.append(sys.path.pop(0))
-
+# isort: split
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

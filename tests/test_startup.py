@@ -50,10 +50,22 @@ def test_help_imports_the_standard_library_alone(module):
 
 @pytest.mark.parametrize("module", ["l2t_ray.sweep", "analysis.stats"])
 def test_a_file_of_the_working_folder_is_not_taken_for_a_module(module, tmp_path):
-    for name in ("argparse", "random", "yaml"):
+    for name in ("argparse", "random", "typing", "yaml"):
         (tmp_path / f"{name}.py").write_text(f"raise ImportError({name!r})")
     assert imported(module, "--help")[0] == 0
     assert imported("l2t_ray.sweep", "sweeps/quickstart.yaml", "--status")[0] == 0
+
+
+def test_the_statistics_of_a_checkout_use_its_own_modules(tmp_path):
+    for name in ("l2t_ray", "analysis"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-v", "-m", "analysis.stats", "--help"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert f"{tmp_path}/l2t_ray" in done.stderr
+    assert f"{ROOT}/l2t_ray" not in done.stderr
 
 
 @pytest.mark.parametrize(

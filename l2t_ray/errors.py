@@ -16,6 +16,7 @@ from typing import Any, TextIO
 MAX_LISTED = 50  # names in a message
 TRACEBACK = "L2T_TRACEBACK"  # an environment variable: shows where in the code a disk or file failed
 STDOUT, STDERR = "stdout", "stderr"
+HARMLESS = ("ImportWarning", "ResourceWarning", "BytesWarning", "EncodingWarning")  # libraries do not warn so
 PLAIN = {  # for a terminal that takes ASCII alone
     "\N{PLUS-MINUS SIGN}": "+-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-",
     "\N{MULTIPLICATION SIGN}": "x", "\N{HORIZONTAL ELLIPSIS}": "...", "\N{LESS-THAN OR EQUAL TO}": "<=",
@@ -96,7 +97,10 @@ def _refuse_modes() -> None:
     """Refuses modes of Python in which libraries break, with messages that lead elsewhere."""
     if sys.flags.optimize > 1:
         raise InputError("PYTHONOPTIMIZE (or -OO): must be below 2, because Ray reads its docstrings, got 2; unset it")
-    if any("error".startswith(option.partition(":")[0]) for option in sys.warnoptions):
+    for option in sys.warnoptions:
+        action, _, category, *narrower = (option + "::").split(":")
+        if not action or not "error".startswith(action) or category in HARMLESS or any(narrower):
+            continue
         rule = "must not make warnings errors, because libraries warn"
         raise InputError(f"PYTHONWARNINGS (or -W): {rule}, got {','.join(sys.warnoptions)}; unset it")
 

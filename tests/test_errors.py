@@ -66,8 +66,9 @@ def test_a_mode_of_python_in_which_libraries_break_is_refused(name, value):
     assert f"got {value}; unset it" in line
 
 
-def test_a_mode_of_python_that_is_harmless_is_taken():
-    assert run("return 0", PYTHONOPTIMIZE="1", PYTHONWARNINGS="ignore").returncode == 0
+@pytest.mark.parametrize("filters", ["ignore", "error::ImportWarning", "error::UserWarning:my_module"])
+def test_a_mode_of_python_that_is_harmless_is_taken(filters):
+    assert run("return 0", PYTHONOPTIMIZE="1", PYTHONWARNINGS=filters).returncode == 0
 
 
 def test_a_working_folder_that_is_gone_is_told(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 MAX_LISTED = 50  # names in a message
 TRACEBACK = "L2T_TRACEBACK"  # an environment variable: shows where in the code a disk or file failed
 STDOUT, STDERR = "stdout", "stderr"
-HARMLESS = ("ImportWarning", "ResourceWarning", "BytesWarning", "EncodingWarning")  # libraries do not warn so
+HARMLESS = ("ImportWarning", "ResourceWarning", "BytesWarning", "EncodingWarning")  # no library that we use gives these
 PLAIN = {  # for a terminal that takes ASCII alone
     "\N{PLUS-MINUS SIGN}": "+-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-",
     "\N{MULTIPLICATION SIGN}": "x", "\N{HORIZONTAL ELLIPSIS}": "...", "\N{LESS-THAN OR EQUAL TO}": "<=",

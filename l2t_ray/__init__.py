@@ -8,10 +8,21 @@ import sys
 if sys.argv[:1] == ["-m"]:  # `python -m l2t_ray...`: a random.py of the working folder must not be Python's
     sys.path.append(sys.path.pop(0))
 
+    def _one_line(kind: type[BaseException], error: BaseException, trace: "TracebackType | None") -> None:
+        """Tells Ctrl-C during the imports in one line; `errors.exit_code` does so afterwards."""
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("interrupted; launch again to go on\n")
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = _one_line
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from l2t_ray.config import Run
     from l2t_ray.data.load import load_data
     from l2t_ray.errors import InputError

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -54,6 +55,16 @@ def test_a_file_of_the_working_folder_is_not_taken_for_a_module(module, tmp_path
         (tmp_path / f"{name}.py").write_text(f"raise ImportError({name!r})")
     assert imported(module, "--help")[0] == 0
     assert imported("l2t_ray.sweep", "sweeps/quickstart.yaml", "--status")[0] == 0
+
+
+def test_ctrl_c_during_the_imports_is_one_line():
+    code = "import sys; sys.argv = ['-m']; import l2t_ray; raise KeyboardInterrupt"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "interrupted; launch again to go on\n"
+    assert done.returncode == -signal.SIGINT
 
 
 def test_the_statistics_of_a_checkout_use_its_own_modules(tmp_path):

@@ -64,12 +64,13 @@ def main():
                 database.stop()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(row))
+    failed = (row["lost"], row["doubled"]) != (0, 0)
     print(
-        "{results} results in {seconds:.0f} s through a server on {store}: {in_ledger} in the ledger, {lost} lost, "
+        "{verdict}: {results} results in {seconds:.0f} s through a server on {store}: {in_ledger} in the ledger, {lost} lost, "
         "{doubled} doubled; from result to ledger {median_s:.2f} s (median), {worst_s:.1f} s (longest); the last was "
-        "written {after_s:.1f} s after it came".format(**row)
+        "written {after_s:.1f} s after it came".format(verdict="FAILED" if failed else "PASSED", **row)
     )
-    return 0 if (row["lost"], row["doubled"]) == (0, 0) else 1
+    return failed
 
 
 def press(runs, uri, folder, arguments):

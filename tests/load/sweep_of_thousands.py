@@ -129,9 +129,13 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(row))
     growth = draw_memory(samples, lost, plot)
-    print(f"{row['finished']} of {row['runs']} finished, {doubled} doubled, {len(lost)} nodes lost, {wall_s:.0f} s")
     print(f"the driver grew by {growth:.2f} MiB a minute in the second half; {plot}")
-    return 0 if (row["finished"], doubled, driver.returncode) == (arguments.runs, 0, 0) else 1
+    failed = (row["finished"], doubled, driver.returncode) != (arguments.runs, 0, 0)
+    print(
+        f"{'FAILED' if failed else 'PASSED'}: {row['finished']} of {row['runs']} finished, {doubled} doubled, "
+        f"{len(lost)} nodes lost, exit code {driver.returncode}, {wall_s:.0f} s"
+    )
+    return failed
 
 
 def doubles(database):

@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.figures.style import Drawing, drawing, file_name, looks, save
 from analysis.results.cells import Cell
 from analysis.results.wanted import images
-from analysis.tables.table import arm_name, arms, count_text
+from analysis.tables.names import arm_name
+from analysis.tables.table import arms, count_text
 
 UNIT = "test accuracy (%)"
 SPREAD = 0.8  # of a category's width, over which the methods' points are spread

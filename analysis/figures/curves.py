@@ -10,8 +10,8 @@ from analysis.figures.accuracy import by_data, samples_of
 from analysis.figures.style import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save, thinned
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
-from analysis.results.wanted import images_text
-from analysis.tables.table import arm_name, arms
+from analysis.tables.names import arm_name, samples_text
+from analysis.tables.table import arms
 
 METRICS: Mapping[str, str] = {
     "train_loss": "training loss",
@@ -67,7 +67,7 @@ def _draw(
                 ax.fill_between(epoch, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
                 every = max(1, len(band) // 6)
                 ax.plot(epoch, mean, **look.stroke, markevery=every, markersize=3.5, label=arm_name(arm))
-            ax.set_title(f"{data}, {images_text(label)}", loc="left", fontsize=9)
+            ax.set_title(f"{data}, {samples_text(label)}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {

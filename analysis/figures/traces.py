@@ -27,7 +27,8 @@ from analysis.figures.style import (
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
 from analysis.results.traces import COLUMNS, Trace, read_traces
-from analysis.tables.table import arm_name, arms
+from analysis.tables.names import arm_name
+from analysis.tables.table import arms
 
 MOST_LINES = 8
 MOST_PANELS = 6

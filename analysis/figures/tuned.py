@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.style import Drawing, drawing, looks, save
 from analysis.results.tuned import Tunings
-from analysis.tables.table import arm_name
+from analysis.tables.names import arm_name
 from l2t_ray.statistics.effect import WELCH, Estimate
 
 APART = 0.16  # from the middle of a row to either of its two points

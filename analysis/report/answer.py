@@ -8,8 +8,8 @@ from analysis.results.cells import Cell
 from analysis.results.comparison import Comparison
 from analysis.results.published import Reproduction, load_claims, plain
 from analysis.results.runs import METRIC
-from analysis.results.wanted import images_text
-from analysis.tables.table import arm_name, count_text, estimate_text, level_text, p_text, points, signed
+from analysis.tables.names import arm_name, samples_text
+from analysis.tables.table import count_text, estimate_text, level_text, p_text, points, signed
 from analysis.tables.tests import alpha_text, alphas, look_p_text, pair_name
 from l2t_ray.errors import count
 from l2t_ray.statistics.hypothesis import Finding
@@ -42,7 +42,7 @@ def answer(
 def claim(item: Comparison, family: str) -> str:
     """A sentence on one comparison, with its n, test and correction; `family` says what p is corrected over."""
     a, b = (arm_name(cell.arm) for cell in (item.a, item.b))
-    where = f"{item.condition.data}, {images_text(item.condition.samples_per_class)}"
+    where = f"{item.condition.data}, {samples_text(item.condition.samples_per_class)}"
     if not item.has_values:
         return f"{where}: {a} and {b} cannot be compared, one has no finished run."
     size = f"{estimate_text(item.mean_difference, sign=True)} points"
@@ -197,7 +197,7 @@ def _best(cells: Sequence[Cell], metric: str) -> str:
     unit = " %" if metric.endswith("_percent") else ""
     return (
         f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on {best.condition.data} with "
-        f"{images_text(best.condition.samples_per_class)} (n = {best.mean.n})."
+        f"{samples_text(best.condition.samples_per_class)} (n = {best.mean.n})."
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.results.cells import Cell, choose_pair, make_cells
-from analysis.results.comparison import Comparison, Family, compare, compare_all
+from analysis.results.cells import Cell, choose_pairs, make_cells
+from analysis.results.comparison import Comparison, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
 from analysis.results.minority import as_published, equally_small, minority_cells
 from analysis.results.published import Reproduction, reproduce
@@ -17,11 +17,6 @@ from analysis.tables.tests import all_pairs_table, design_table, effect_table, h
 from analysis.tables.tuned import gains_table, tuned_table
 from l2t_ray.statistics.sequential import Design
 
-FAMILIES: dict[Family, str] = {
-    "sweep": "all cells of the sweep for this pair of methods",
-    "data": "the cells of one data set for this pair of methods",
-    "all": "all cells of all sweeps for this pair of methods",
-}
 FIXED_N = (
     "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
     "compares: n depends on its decisions, but p here is computed as if n had been fixed."
@@ -34,10 +29,10 @@ class Question:
     """What the user asks of the runs."""
 
     metric: str = METRIC  # a run counts with its last value
-    pair: tuple[str, str] | None = None  # two methods; None means those of a declared design, else the default pair
+    pair: tuple[str, str] | None = None  # two methods to compare, and nothing else
+    baseline: str | None = None  # every other method is compared with it; without either, `choose_pairs` decides
     alpha: float = 0.05  # threshold of one test
     margin: float = 1.0  # smallest difference that matters, in the metric's unit
-    family: Family = "sweep"  # p is corrected over this
 
     @property
     def unit(self) -> str:
@@ -49,11 +44,6 @@ class Question:
         """What a table's numbers are, for its title."""
         return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"
 
-    @property
-    def family_text(self) -> str:
-        """What p is corrected over, in words."""
-        return FAMILIES[self.family]
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -62,20 +52,20 @@ class Evidence:
     question: Question
     results: Results
     cells: tuple[Cell, ...]  # without the runs that a design has spared
-    comparisons: tuple[Comparison, ...]  # of the chosen pair; empty where there is only one method
+    comparisons: tuple[Comparison, ...]  # the question's; empty where there is only one method
     all_pairs: tuple[Comparison, ...]  # of every two arms
     designs: dict[str, Design]  # as declared, by sweep
     spared: tuple[Spared, ...]  # runs that a design made unnecessary
     gaps: tuple[Gap, ...]  # wanted runs without a result, the spared ones left out
     minority: tuple[Cell, ...]  # imbalanced cells, with the smallest class' accuracy
-    minority_comparisons: tuple[Comparison, ...]  # of the chosen pair among them
+    minority_comparisons: tuple[Comparison, ...]  # the question's among them
     reproductions: tuple[Reproduction, ...]  # our cells against the thesis'
     tunings: Tunings
 
     def main_tables(self) -> list[Table]:
         """The tables of the terminal: accuracies per data set, then tuning, the smallest class, and missing runs."""
         question = self.question
-        accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what)
         missing = missing_table(self.gaps)
         return [
             *self._with_note(accuracy, self.comparisons),
@@ -92,9 +82,7 @@ class Evidence:
     def minority_tables(self) -> list[Table]:
         """The thesis' Table 4, for each data set with imbalanced runs that stored each class' accuracy."""
         what = "Mean accuracy on the smallest class in %"
-        tables = accuracy_tables(
-            self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
-        )
+        tables = accuracy_tables(self.minority, self.minority_comparisons, name="minority", what=what)
         notes = equally_small(self.results, self.minority)
         tables = [
             replace(table, notes=(*table.notes, *notes.get(table.name.partition("_")[2], ()))) for table in tables
@@ -119,7 +107,7 @@ class Evidence:
         """All further tables, by section of the page."""
         tables: dict[str, list[Table]] = {}
         if self.comparisons:
-            tables["tests"] = [hypothesis_table(self.comparisons, self.question.family_text)]
+            tables["tests"] = [hypothesis_table(self.comparisons)]
             tables["sizes"] = [effect_table(self.comparisons)]
             tables["power"] = [power_table(self.comparisons)]
             design = design_table(self.comparisons, self.designs)
@@ -127,7 +115,7 @@ class Evidence:
         if self.all_pairs:
             tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        tables["thesis"] = [*([thesis] if thesis else []), claims_table()]
+        tables["thesis"] = [thesis, claims_table()] if thesis else []
         return tables
 
 
@@ -145,14 +133,8 @@ def gather(
     spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)
-    pair = choose_pair(cells, asked.pair or declared)
-
-    def paired(of: Sequence[Cell]) -> list[Comparison]:
-        if pair is None:
-            return []
-        return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
-
-    comparisons = apply_designs(paired(cells), deciding)
+    chosen = choose_pairs(cells, names=asked.pair, baseline=asked.baseline, declared=declared)
+    comparisons = apply_designs(compare(chosen, alpha=asked.alpha, margin=asked.margin), deciding)
     all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), deciding)
     minority: list[Cell] = []
     if asked.metric == METRIC:
@@ -171,7 +153,14 @@ def gather(
         spared=tuple(spared),
         gaps=tuple(gap for cell in cells for gap in cell.gaps),
         minority=tuple(minority),
-        minority_comparisons=tuple(paired(minority)),
+        minority_comparisons=tuple(compare(_among(minority, chosen), alpha=asked.alpha, margin=asked.margin)),
         reproductions=tuple(reproductions),
         tunings=find_tunings(results, cells, alpha=asked.alpha, margin=asked.margin),
     )
+
+
+def _among(minority: Sequence[Cell], pairs: Sequence[tuple[Cell, Cell]]) -> list[tuple[Cell, Cell]]:
+    """The same pairs with the smallest class' accuracies, as far as both cells have them."""
+    found = {(cell.condition, cell.method): cell for cell in minority}
+    keys = [((a.condition, a.method), (b.condition, b.method)) for a, b in pairs]
+    return [(found[a], found[b]) for a, b in keys if a in found and b in found]

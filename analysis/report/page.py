@@ -31,9 +31,10 @@ from analysis.report.paragraph import computed_with, paragraph, paragraph_latex,
 from analysis.results.cells import Cell
 from analysis.results.launches import usage_rows
 from analysis.results.runs import METRIC
+from analysis.tables.names import arm_name
 from analysis.tables.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables.runs import cost_table, launches_tables, origin_table, settings_table
-from analysis.tables.table import Table, arm_name
+from analysis.tables.table import Table
 from analysis.tables.tuned import reading
 from l2t_ray.files import write_atomic
 

@@ -26,12 +26,15 @@ PROVENANCE = ("git", "versions", "data_sha")
 IDENTITY = ("sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id")
 
 
+LACKING = "incomplete"  # outcome of a finished run that did not store what a table shows
+
+
 @dataclass(frozen=True)
 class Gap:
     """A wanted run without a result that can be used."""
 
     wanted: Wanted
-    outcome: str  # missing, running, diverged, failed, invalid
+    outcome: str  # missing, running, diverged, failed, invalid, incomplete
     reason: str = ""
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from scipy import stats
 
 from analysis.results.published import ALPHA, MINORITY, READINGS, SEEDS, Reproduction, load_claims, readings
-from analysis.tables.table import NOTHING, PLUS_MINUS, Table, arm_name, p_text, points, signed
+from analysis.tables.names import arm_name
+from analysis.tables.table import NOTHING, PLUS_MINUS, Table, p_text, points, signed
 from l2t_ray.statistics.means import half_width
 
 

@@ -220,4 +220,4 @@ def test_a_class_metric_is_spelled_as_the_ledger_spells_it():
     ("label", "text"), [("1", "1 image a class"), ("10", "10 images a class"), ("cat=3", "cat=3 images a class")]
 )
 def test_a_number_of_images_is_written_in_words(label, text):
-    assert images_text(label) == text
+    assert samples_text(label) == text

@@ -187,9 +187,8 @@ def evenly(length: int, most: int) -> list[int]:
 
 
 def thinned(values: pd.DataFrame) -> pd.DataFrame:
-    """Every n-th row, so that at most `MOST_POINTS` are left; the last row is always one of them."""
-    every = max(1, -(-len(values) // MOST_POINTS))
-    return values.iloc[(len(values) - 1) % every :: every]
+    """At most `MOST_POINTS` rows, evenly spread from the first to the last: a trace keeps its start and its end."""
+    return values.iloc[evenly(len(values), MOST_POINTS)]
 
 
 def file_name(*parts: str) -> str:

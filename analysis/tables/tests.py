@@ -3,8 +3,18 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.results.comparison import MOST_UNLIKE, Comparison, equivalent_in_family
-from analysis.tables.names import MINUS, arm_name
-from analysis.tables.table import NOTHING, Table, condition_text, estimate_text, level_text, p_text, points, signed
+from analysis.tables.names import arm_name, data_name, family_text, methods_text, one_pair, pair_place
+from analysis.tables.table import (
+    NOTHING,
+    Table,
+    condition_text,
+    estimate_text,
+    level_text,
+    p_text,
+    points,
+    signed,
+    unlike_notes,
+)
 from l2t_ray.statistics.effect import WELCH
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design

@@ -188,6 +188,14 @@ def test_paths_of_weights_say_whether_methods_start_alike(database):
     assert "whose first stored weights DIFFER" in page
 
 
+def test_the_common_start_of_weights_is_drawn_for_200_epochs(database):
+    # 201 values: epoch 0, where all methods are alike, and 200 epochs at which the weight is 8 to 9
+    runs = [Logged(method=m, artifacts=traced([0.5, *[8 + i / 200 for i in range(200)]])) for m in ("scratch", "ufm")]
+    report_of(database, runs)
+    (figure,) = Path("report/figures").glob("weights_*.svg")
+    assert {"2", "4", "6", "8"} <= {*re.findall(r"<!-- (\S+) -->", figure.read_text())}  # ticks of the weight's axis
+
+
 def test_lambda_of_a_pair_is_averaged_and_ordered_by_layer(database):
     table = {"name": ["lambda.0-10", "lambda.0-2", "lambda.0-10", "lambda.0-2"], "epoch": [0, 0, 1, 1], "index": ""}
     run = Logged(method="l2t_ww", artifacts=traced([1.0, 1.0, 0.5, 2.0], **table))

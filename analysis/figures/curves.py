@@ -10,7 +10,7 @@ from analysis.figures.accuracy import by_data, samples_of
 from analysis.figures.style import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save, thinned
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
-from analysis.tables.names import arm_name, samples_text
+from analysis.tables.names import arm_name, data_name, samples_text
 from analysis.tables.table import arms
 
 METRICS: Mapping[str, str] = {
@@ -67,7 +67,7 @@ def _draw(
                 ax.fill_between(epoch, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
                 every = max(1, len(band) // 6)
                 ax.plot(epoch, mean, **look.stroke, markevery=every, markersize=3.5, label=arm_name(arm))
-            ax.set_title(f"{data}, {samples_text(label)}", loc="left", fontsize=9)
+            ax.set_title(f"{data_name(data)}, {samples_text(label)}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {
@@ -76,5 +76,6 @@ def _draw(
         axes.flat[0].legend(named.values(), named.keys(), fontsize=7)
         for row in axes:
             row[0].set_ylabel(unit)
-        caption = f"{data}: {unit.split(' (', maxsplit=1)[0]} over training, mean over seeds with 95 % t intervals."
+        what = unit.split(" (", maxsplit=1)[0]
+        caption = f"{data_name(data)}: {what} over training, mean over seeds with 95 % t intervals."
         return save(figure, file_name("curves", metric, data), caption, bands, folder)

@@ -1,6 +1,6 @@
 """Computes everything that the terminal, the files and the page show about one or several sweeps, once for all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,9 +8,11 @@ from analysis.results.cells import Cell, choose_pairs, make_cells
 from analysis.results.comparison import Comparison, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
 from analysis.results.minority import as_published, equally_small, minority_cells
+from analysis.results.overall import Overall, overall
 from analysis.results.published import Reproduction, reproduce
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
+from analysis.tables.claims import overall_table, verdict_table
 from analysis.tables.published import claims_table, reproduction_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
 from analysis.tables.tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
@@ -40,6 +42,11 @@ class Question:
         return UNITS.get(self.metric, self.metric.replace("_percent", " (%)").replace("_", " "))
 
     @property
+    def words(self) -> tuple[str, str]:
+        """What a higher and a lower value are: better and worse, where the metric's direction is known."""
+        return ("better", "worse") if "accuracy" in self.metric else ("higher", "lower")
+
+    @property
     def what(self) -> str:
         """What a table's numbers are, for its title."""
         return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"
@@ -53,6 +60,7 @@ class Evidence:
     results: Results
     cells: tuple[Cell, ...]  # without the runs that a design has spared
     comparisons: tuple[Comparison, ...]  # the question's; empty where there is only one method
+    overall: tuple[Overall, ...]  # each method of the comparisons over all cells, the best first
     all_pairs: tuple[Comparison, ...]  # of every two arms
     designs: dict[str, Design]  # as declared, by sweep
     spared: tuple[Spared, ...]  # runs that a design made unnecessary
@@ -63,16 +71,27 @@ class Evidence:
     tunings: Tunings
 
     def main_tables(self) -> list[Table]:
-        """The tables of the terminal: accuracies per data set, then tuning, the smallest class, and missing runs."""
-        question = self.question
-        accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what)
+        """The tables of the terminal: accuracies, claims, tuning, the smallest class, and missing runs."""
         missing = missing_table(self.gaps)
         return [
-            *self._with_note(accuracy, self.comparisons),
+            *self.accuracy_tables(),
+            *self.claim_tables(),
             *self.tuned_tables(),
             *self.minority_tables(),
             *([missing] if missing else []),
         ]
+
+    def accuracy_tables(self, link: Callable[[Cell], str] | None = None) -> list[Table]:
+        """A table for each data set; `link` gives the address of a cell's runs, for the page."""
+        tables = accuracy_tables(self.cells, self.comparisons, what=self.question.what, link=link)
+        return self._with_note(tables, self.comparisons)
+
+    def claim_tables(self) -> list[Table]:
+        """The methods over all cells, and every comparison; none without a comparison."""
+        if not self.comparisons:
+            return []
+        together = overall_table(self.overall, self.comparisons, self.question.words)
+        return [*([together] if together else []), verdict_table(self.comparisons, self.question.words)]
 
     def tuned_tables(self) -> list[Table]:
         """Methods at own and at best settings, then what transfer adds to scratch; none where nothing was tuned."""
@@ -148,6 +167,7 @@ def gather(
         results=results,
         cells=tuple(cells),
         comparisons=tuple(comparisons),
+        overall=tuple(overall(comparisons, asked.alpha)),
         all_pairs=tuple(all_pairs),
         designs=designs,
         spared=tuple(spared),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from typing import Literal
 
 from analysis.results.cells import Cell, Condition
 from l2t_ray.statistics.correction import benjamini_hochberg, holm
@@ -21,6 +22,8 @@ from l2t_ray.statistics.hypothesis import Finding, brunner_munzel, equivalence, 
 from l2t_ray.statistics.power import needed_seeds
 from l2t_ray.statistics.sequential import Decision
 
+Verdict = Literal["higher", "lower", "equivalent", "undecided", "untested"]
+VERDICTS: tuple[Verdict, ...] = ("higher", "lower", "equivalent", "undecided", "untested")
 MOST_UNLIKE = 2.0  # ratio of spreads, or of numbers of seeds, up to which Mann-Whitney keeps its level
 ENDED = frozenset({"diverged", "failed", "invalid"})  # outcomes of runs that will give no result
 
@@ -208,3 +211,16 @@ def equivalent_in_family(comparisons: Sequence[Comparison]) -> list[bool]:
     """For each comparison, whether its two methods are shown to be equivalent after Holm's correction over all."""
     p = holm([item.equivalence.p if item.has_values else None for item in comparisons])
     return [value is not None and value < item.alpha for value, item in zip(p, comparisons, strict=True)]
+
+
+def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
+    """What is shown of each comparison's first method after Holm's correction over all; undecided: neither."""
+    found: list[Verdict] = []
+    for item, is_equivalent in zip(comparisons, equivalent_in_family(comparisons), strict=True):
+        if item.is_significant_in_family:
+            found.append("higher" if item.is_higher else "lower")
+        elif is_equivalent:
+            found.append("equivalent")
+        else:
+            found.append("untested" if item.p is None else "undecided")
+    return found

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from analysis.results.cells import Cell, Condition
 from analysis.results.comparison import MOST_UNLIKE, Comparison
@@ -27,6 +27,7 @@ class Table:
     notes: tuple[str, ...] = ()  # what a reader must know, one sentence each
     rules: tuple[int, ...] = ()  # rows before which a line is drawn
     n_text: int = 1  # columns of text, from the left; the others hold numbers
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)  # row and column -> where the page links it
 
     @property
     def numeric(self) -> range:
@@ -40,18 +41,43 @@ def accuracy_tables(
     *,
     name: str = "accuracy",
     what: str = "Mean test accuracy in %",
+    link: Callable[[Cell], str] | None = None,
 ) -> list[Table]:
-    """A table for each data set, laid out as the thesis' Tables 1 to 3: methods by images per class, tests below."""
+    """A table for each data set, laid out as the thesis' Tables 1 to 3: methods by images per class, tests below.
+
+    Args:
+        cells: in the order of tables.
+        comparisons: their tests stand below the methods where all are of the same two methods.
+        name: begins the tables' names.
+        what: the numbers are.
+        link: gives the address of a cell's runs, for the page.
+
+    Returns:
+        The tables, by data set in alphabetical order.
+    """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.condition.data].append(cell)
-    return [_accuracy_table(data, groups[data], comparisons, name, what) for data in sorted(groups)]
+    return [_accuracy_table(data, groups[data], comparisons, name, what, link) for data in sorted(groups)]
 
 
-def _accuracy_table(data: str, cells: Sequence[Cell], comparisons: Sequence[Comparison], name: str, what: str) -> Table:
+def _accuracy_table(
+    data: str,
+    cells: Sequence[Cell],
+    comparisons: Sequence[Comparison],
+    name: str,
+    what: str,
+    link: Callable[[Cell], str] | None,
+) -> Table:
     samples = sorted({cell.condition.samples_per_class for cell in cells}, key=images)
     by_place = {(cell.arm, cell.condition.samples_per_class): cell for cell in cells}
     rows = [(arm_name(arm), *(accuracy_text(by_place.get((arm, label))) for label in samples)) for arm in arms(cells)]
+    links = {
+        (row, column): link(cell)
+        for row, arm in enumerate(arms(cells))
+        for column, label in enumerate(samples, start=1)
+        if link is not None and (cell := by_place.get((arm, label))) is not None and cell.values
+    }
     rules, notes = [], [f"{what} {PLUS_MINUS} 95 % half-width."]
     groups: dict[tuple[str, str], dict[str, Comparison]] = defaultdict(dict)
     for item in comparisons if one_pair(comparisons) else ():  # many pairs have a table of their own
@@ -87,7 +113,7 @@ def _accuracy_table(data: str, cells: Sequence[Cell], comparisons: Sequence[Comp
         notes.append(f"{count_text(cells)} runs a cell.")
     header = ("images a class", *samples)
     title = f"{data_name(data)}: {what[0].lower()}{what[1:]} by images a class"
-    return Table(f"{name}_{data}", title, header, tuple(rows), tuple(dict.fromkeys(notes)), tuple(rules))
+    return Table(f"{name}_{data}", title, header, tuple(rows), tuple(dict.fromkeys(notes)), tuple(rules), links=links)
 
 
 def missing_table(gaps: Sequence[Gap]) -> Table | None:

@@ -44,7 +44,9 @@ def hypothesis_table(comparisons: Sequence[Comparison]) -> Table:
             "declared design decides by its own table, and Holm and Benjamini-Hochberg correct its adjusted p."
         )
     notes.extend(_notes(comparisons))
-    return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=n_text(comparisons))
+    return Table(
+        "tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=n_text(comparisons)
+    )
 
 
 def effect_table(comparisons: Sequence[Comparison]) -> Table:
@@ -64,7 +66,9 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
         "the chance that a run of the first method beats one of the second.",
         *unlike_notes(comparisons),
     )
-    return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=n_text(comparisons))
+    return Table(
+        "effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=n_text(comparisons)
+    )
 
 
 def _limit(item: Comparison) -> str:
@@ -176,7 +180,18 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
         "large, and equivalence is tested as if n had been fixed."
     )
-    header = (*_titles(shown), "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed", *_alpha_title(shown))
+    header = (
+        *_titles(shown),
+        "state",
+        "look",
+        "n",
+        "p",
+        "level",
+        "adjusted p",
+        "Holm p",
+        "seeds needed",
+        *_alpha_title(shown),
+    )
     return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=n_text(shown))
 
 

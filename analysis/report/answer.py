@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
-from analysis.results.comparison import VERDICTS, Comparison, Verdict, verdicts
-from analysis.results.overall import Overall
+from analysis.results.comparison import VERDICTS, Comparison, verdicts
 from analysis.results.published import load_claims, plain, repeated_verdicts
 from analysis.tables.claims import verdict_text
 from analysis.tables.names import arm_name, data_name, one_pair, pair_place, samples_text
 from analysis.tables.table import count_text, estimate_text, p_text, points
 from analysis.tables.tests import alpha_text, alphas, pair_name
 from l2t_ray.errors import count
+from l2t_ray.statistics.effect import Estimate
 from l2t_ray.statistics.hypothesis import Finding
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
@@ -40,47 +41,56 @@ def answer(evidence: Evidence) -> list[str]:
     return [*found, _rest(evidence)]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """One method against another in a sentence."""
+
+    arm: str
+    base: str
+    difference: Estimate
+    p: float | None  # after Holm's correction
+    is_significant: bool
+
+    @property
+    def text(self) -> str:
+        return f"{arm_name(self.arm)} ({estimate_text(self.difference, sign=True)}, {_p(p_text(self.p))})"
+
+
 def _over_all(evidence: Evidence) -> str:
     """The methods over all cells: who is higher, who is lower, who is not shown to differ."""
-    found = [item for item in evidence.overall if len(item.comparisons) > 1]
+    found = [
+        _Found(item.arm, item.base, item.difference, item.p_holm, item.is_significant)
+        for item in evidence.overall
+        if len(item.comparisons) > 1
+    ]
     if not found:
         return ""
-    words = evidence.question.words
-    parts = []
-    for verdict, sign in ((words[0], 1), (words[1], -1)):
-        here = [item for item in found if item.is_significant and item.difference.value * sign > 0]
-        if here:
-            parts.append(
-                f"{_named(here, numbers=True)} {'is' if len(here) == 1 else 'are'} {verdict} than {_base(found)}"
-            )
-    rest = [item for item in found if not item.is_significant]
-    if rest:
-        is_alone = not parts
-        of = f" from {_base(found)}" if is_alone else ""
-        parts.append(f"{_named(rest, numbers=True)} {'is' if len(rest) == 1 else 'are'} not shown to differ{of}")
-    n_cells = sorted({len(item.comparisons) for item in found})
+    n_cells = sorted({len(item.comparisons) for item in evidence.overall if len(item.comparisons) > 1})
     cells = f"{n_cells[0]}" if len(n_cells) == 1 else f"{n_cells[0]} to {n_cells[-1]}"
     corrected = "" if len(found) == 1 else f", Holm over {len(found)} methods"
-    return (
-        f"Over {cells} cells {'; '.join(parts)} (mean difference in points with its 95 % interval; van Elteren's test"
-        f"{corrected})."
+    how = f"mean difference in points with its 95 % interval; van Elteren's test{corrected}"
+    return f"Over {cells} cells {_ordered(found, evidence.question.words)} ({how})."
+
+
+def _ordered(found: Sequence[_Found], words: tuple[str, str]) -> str:
+    """The methods by what is shown of them: better, worse, not shown to differ; each with its numbers."""
+    bases = {item.base for item in found}
+    base = arm_name(bases.pop()) if len(bases) == 1 else "what it is compared with"
+    groups = [
+        (f"{words[0]} than {base}", [item for item in found if item.is_significant and item.difference.value > 0]),
+        (f"{words[1]} than {base}", [item for item in found if item.is_significant and item.difference.value <= 0]),
+        (f"not shown to differ from {base}", [item for item in found if not item.is_significant]),
+    ]
+    return "; ".join(
+        f"{_listed([item.text for item in items])} {'is' if len(items) == 1 else 'are'} {text}"
+        for text, items in groups
+        if items
     )
 
 
-def _named(found: Sequence[Overall], *, numbers: bool) -> str:
-    names = []
-    for item in found[:MOST_METHODS]:
-        p = item.p_holm
-        number = f" ({estimate_text(item.difference, sign=True)}, {_p(p_text(p))})" if numbers else ""
-        names.append(f"{arm_name(item.arm)}{number}")
-    if len(found) > MOST_METHODS:
-        names.append(f"{len(found) - MOST_METHODS} more")
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _base(found: Sequence[Overall]) -> str:
-    bases = {item.base for item in found}
-    return arm_name(bases.pop()) if len(bases) == 1 else "what it is compared with"
+def _listed(texts: Sequence[str]) -> str:
+    shown = [*texts[:MOST_METHODS], *([f"{len(texts) - MOST_METHODS} more"] if len(texts) > MOST_METHODS else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
@@ -89,13 +99,14 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
     corrected = "" if len(comparisons) == 1 else f", Holm over all {len(comparisons)}"
     how = f"two-sided Mann-Whitney {_rule(tested)}{corrected}; {n} seeds a cell"
-    if len(comparisons) == 1:
-        (item,) = comparisons
-        size = f"{estimate_text(item.paired_difference, sign=True)} points"
-        a, b = pair_name(comparisons).split(" against ")
-        return (
-            f"{a} {_verb(shown[item], words, item.margin)} {b} on {_where(item)}: {size}, {_p(p_text(item.p))} ({how})."
-        )
+    if len({item.a.place for item in comparisons}) == 1:  # one cell, perhaps several methods
+        ordered = sorted(tested, key=lambda item: -item.paired_difference.value)
+        found = [
+            _Found(item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family)
+            for item in ordered
+        ]
+        where = f"{data_name(tested[0].condition.data)} with {samples_text(tested[0].condition.samples_per_class)}"
+        return f"On {where} {_ordered(found, words)} (paired difference in points with its 95 % interval; {how})."
     parts = []
     for verdict in VERDICTS:
         items = [item for item in comparisons if shown[item] == verdict]
@@ -106,14 +117,6 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
             parts.append(f"{name}{within} in {len(items)}{places}")
     subject = f"of {pair_name(comparisons)}" if one_pair(comparisons) else f"with {arm_name(comparisons[0].b.method)}"
     return f"Of {len(comparisons)} comparisons {subject}: {', '.join(parts)} ({how})."
-
-
-def _verb(verdict: Verdict, words: tuple[str, str], margin: float) -> str:
-    return {
-        "higher": f"is {words[0]} than",
-        "lower": f"is {words[1]} than",
-        "equivalent": f"is equivalent within {points(margin)} to",
-    }.get(verdict, "is not shown to differ from")
 
 
 def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> str:
@@ -136,11 +139,6 @@ def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> s
             f"{arm + ' on ' if arm and several else ''}{data_name(data)}{'' if several or not arm else ' ' + arm}{at}"
         )
     return f" ({'; '.join(texts)})"
-
-
-def _where(item: Comparison) -> str:
-    parts = (data_name(item.condition.data), samples_text(item.condition.samples_per_class), item.condition.variant)
-    return ", ".join(part for part in parts if part)
 
 
 def _worst_ranked(evidence: Evidence, tested: Sequence[Comparison]) -> str:

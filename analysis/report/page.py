@@ -133,9 +133,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
 
 def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
     tables = evidence.detail_tables()
-    together, claims = [], evidence.claim_tables()
-    if len(claims) > 1:
-        together, claims = claims[:1], claims[1:]
+    claims = evidence.claim_tables()
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
     spared = [
         f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not needed."
@@ -146,9 +144,9 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     base = _base(evidence, mlflow_url)
     accuracy = evidence.accuracy_tables(lambda cell: _runs_url(evidence, cell, base))
     sections = [
-        Section("claims", "Who is better", tables=together, figures=figures["claims"]),
+        Section("claims", "Who is better", tables=claims[:1], figures=figures["claims"]),
         Section("results", "Results", [_links_text(evidence, base)], accuracy, figures["accuracy"]),
-        Section("verdicts", "Cell by cell", tables=claims),
+        Section("verdicts", "Cell by cell", tables=claims[1:]),
         Section(
             "tuned",
             "At their own settings and at their best ones",

@@ -31,8 +31,8 @@ def verdict_text(verdict: Verdict, words: Words) -> str:
 def overall_table(
     found: Sequence[Overall], comparisons: Sequence[Comparison], words: Words = ("better", "worse")
 ) -> Table | None:
-    """Each method against another over all cells, the largest difference first; None without enough results."""
-    if not found:
+    """Each method against another over all cells, the largest difference first; None where all are in one cell."""
+    if not any(len(item.comparisons) > 1 for item in found):
         return None
     shown = verdicts(comparisons)
     counts: dict[tuple[str, str], Counter[Verdict]] = {}

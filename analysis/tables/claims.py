@@ -16,7 +16,7 @@ from analysis.tables.table import (
     points,
     unlike_notes,
 )
-from analysis.tables.tests import alpha_text
+from analysis.tables.tests import alpha_text, look_p_text
 from l2t_ray.errors import count
 from l2t_ray.statistics.effect import Estimate
 
@@ -81,12 +81,8 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
             if many
             else condition_text(item.condition)
         )
-        decision = item.decision
-        p = p_text(item.deciding.p)
-        if decision is not None:
-            p = f"{p_text(decision.p)} (look {decision.look}, level {level_text(decision.level)})"
         rows.append((
-            *place, verdict_text(verdict, words), f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), p,
+            *place, verdict_text(verdict, words), f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), _p(item),
             p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING,
         ))  # fmt: skip
     where = ("data set", "images a class", *(("methods",) if many else ()))
@@ -101,6 +97,17 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
     ]
     title = "Every comparison" if many else f"{methods_text(comparisons[0])}, cell by cell"
     return Table("verdicts", title, header, tuple(rows), tuple(notes), n_text=len(where) + 1)
+
+
+def _p(item: Comparison) -> str:
+    decision = item.decision
+    if decision is None:
+        return p_text(item.deciding.p)
+    if not decision.look:
+        return "no look yet"
+    if decision.p is None:
+        return f"too few values at look {decision.look}"
+    return f"{look_p_text(decision)} (look {decision.look}, level {level_text(decision.level)})"
 
 
 def _paired(item: Comparison) -> str:

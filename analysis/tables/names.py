@@ -30,9 +30,7 @@ def data_name(data: str) -> str:
 
 
 def samples_text(label: str) -> str:
-    """Images per class in words: 10 images a class, 1 image a class; the label of an imbalanced set as it is."""
-    if not label.isdigit():
-        return label
+    """Images per class in words: 10 images a class, 1 image a class."""
     return f"{label} image{'' if label == '1' else 's'} a class"
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from l2t_ray.statistics.correction import benjamini_hochberg, by_family, holm
+from l2t_ray.statistics.correction import benjamini_hochberg, holm
 from l2t_ray.statistics.effect import (
     a12,
     hodges_lehmann,
@@ -247,10 +247,6 @@ def test_a_test_without_a_p_yet_counts_in_the_family():
 
 def test_a_test_without_a_p_yet_counts_as_one_in_benjamini_and_hochberg():
     assert benjamini_hochberg([0.3, None]) == [pytest.approx(0.6), None]  # R: p.adjust(c(0.3, 1), "BH")
-
-
-def test_each_family_is_corrected_by_itself():
-    assert by_family(holm, [0.01, 0.02, 0.03], ["a", "b", "a"]) == pytest.approx([0.02, 0.02, 0.03])
 
 
 def wins(n_wins, n_ties, n_losses):

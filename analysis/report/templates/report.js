@@ -31,8 +31,7 @@ for (const table of document.querySelectorAll("table")) {
 }
 // A link to a folded section opens it.
 const unfold = () => {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  target?.querySelector("details")?.setAttribute("open", "");
+  document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector("details")?.setAttribute("open", "");
 };
 addEventListener("hashchange", unfold);
 unfold();

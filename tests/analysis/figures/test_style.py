@@ -51,7 +51,8 @@ def test_more_methods_than_looks_are_drawn_all_the_same():
 
 
 def test_p_with_a_single_number_of_seeds_has_a_whole_tick(database):
-    fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
+    runs = [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)]
+    fill(database, "s", runs, further={"design": {"looks": [5], "compare": ["ufm", "scratch"]}})
     words = re.findall(r"<!-- (.*?) -->", draw_p(gather().comparisons, None).svg)
     assert "5" in words
     assert not [word for word in words if re.fullmatch(r"[45]\.\d+", word)]

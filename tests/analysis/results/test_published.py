@@ -145,5 +145,5 @@ def test_the_table_counts_its_verdicts_and_names_its_level():
     rows = reproduce([cell(of_mean(29.39, 1.0)), cell(of_mean(10.0, 1.0), method="scratch")], 3.0, 0.01)
     table = reproduction_table(rows)
     assert table.notes[0] == "2 cells: 1 reproduced, 1 contradicted."
-    assert "p below 0.01" in table.notes[1]
+    assert "corrected by Holm over the 2 cells, at 0.01." in table.notes[1]
     assert table.rows[0][3] == "reproduced"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from analysis.results.cells import Cell
 from analysis.results.comparison import Comparison
+from analysis.results.metrics import percent_sign
 from analysis.results.published import Reproduction, load_claims, plain
 from analysis.results.runs import METRIC
 from analysis.results.wanted import images_text
@@ -194,10 +195,9 @@ def _same_claims(tested: Sequence[Comparison]) -> str:
 def _best(cells: Sequence[Cell], metric: str) -> str:
     best = max((cell for cell in cells if cell.mean.mean is not None), key=lambda cell: cell.mean.mean or 0)
     half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
-    unit = " %" if metric.endswith("_percent") else ""
     return (
-        f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on {best.condition.data} with "
-        f"{images_text(best.condition.samples_per_class)} (n = {best.mean.n})."
+        f"The highest mean is {best.mean.mean:.2f}{half}{percent_sign(metric)} by {arm_name(best.arm)} on "
+        f"{best.condition.data} with {images_text(best.condition.samples_per_class)} (n = {best.mean.n})."
     )
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 from analysis.results.cells import Cell, choose_pair, make_cells
 from analysis.results.comparison import Comparison, Family, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
+from analysis.results.metrics import unit
 from analysis.results.minority import as_published, equally_small, minority_cells
+from analysis.results.overall import Overall, judge_overall
 from analysis.results.published import Reproduction, reproduce
+from analysis.results.ranking import Ranking, rank_arms
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
+from analysis.tables.overall import overall_table, ranking_table
 from analysis.tables.published import claims_table, reproduction_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
 from analysis.tables.tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
@@ -26,7 +30,6 @@ FIXED_N = (
     "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
     "compares: n depends on its decisions, but p here is computed as if n had been fixed."
 )
-UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Question:
     @property
     def unit(self) -> str:
         """The label of an axis that shows the metric."""
-        return UNITS.get(self.metric, self.metric.replace("_percent", " (%)").replace("_", " "))
+        return unit(self.metric)
 
     @property
     def what(self) -> str:
@@ -64,6 +67,8 @@ class Evidence:
     cells: tuple[Cell, ...]  # without the runs that a design has spared
     comparisons: tuple[Comparison, ...]  # of the chosen pair; empty where there is only one method
     all_pairs: tuple[Comparison, ...]  # of every two arms
+    overall: Overall | None  # the chosen pair over all cells
+    ranking: Ranking | None  # all methods over the cells that they share
     designs: dict[str, Design]  # as declared, by sweep
     spared: tuple[Spared, ...]  # runs that a design made unnecessary
     gaps: tuple[Gap, ...]  # wanted runs without a result, the spared ones left out
@@ -73,16 +78,29 @@ class Evidence:
     tunings: Tunings
 
     def main_tables(self) -> list[Table]:
-        """The tables of the terminal: accuracies per data set, then tuning, the smallest class, and missing runs."""
+        """The tables of the terminal: accuracies per data set, all cells, tuning, the smallest class, missing runs."""
         question = self.question
         accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
         missing = missing_table(self.gaps)
         return [
-            *self._with_note(accuracy, self.comparisons),
+            *self._restricted(self._with_note(accuracy, self.comparisons)),
+            *self.overall_tables(),
             *self.tuned_tables(),
             *self.minority_tables(),
             *([missing] if missing else []),
         ]
+
+    def overall_tables(self) -> list[Table]:
+        """One pair over all cells, then all methods by average rank; without enough cells none."""
+        return [
+            *(self._restricted([overall_table(self.overall)]) if self.overall else []),
+            *([ranking_table(self.ranking)] if self.ranking else []),
+        ]
+
+    def _restricted(self, tables: Sequence[Table]) -> list[Table]:
+        """The tables; that their means are restricted ones joins the notes where they are."""
+        text = self.results.restricted
+        return [replace(table, notes=(*table.notes, f"{text}.")) if text else table for table in tables]
 
     def tuned_tables(self) -> list[Table]:
         """Methods at own and at best settings, then what transfer adds to scratch; none where nothing was tuned."""
@@ -167,6 +185,8 @@ def gather(
         cells=tuple(cells),
         comparisons=tuple(comparisons),
         all_pairs=tuple(all_pairs),
+        overall=judge_overall(comparisons),
+        ranking=rank_arms(cells, metric=asked.metric, alpha=asked.alpha),
         designs=designs,
         spared=tuple(spared),
         gaps=tuple(gap for cell in cells for gap in cell.gaps),

@@ -7,9 +7,11 @@ from typing import Any
 from analysis.report.answer import answer
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell, Condition
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import Comparison, family_size
 from analysis.results.launches import launch_rows
+from analysis.results.overall import Overall
 from analysis.results.published import READINGS, Reproduction, load_claims
+from analysis.results.ranking import Ranking
 from analysis.results.runs import Gap
 from analysis.results.tuned import Tunings
 from l2t_ray.statistics.effect import Estimate
@@ -28,10 +30,14 @@ def summary_json(evidence: Evidence) -> Row:
         ),
         "n_spared": sum(len(item.seeds) for item in evidence.spared),
         "cells": cell_rows(evidence.cells, values=True),
-        "comparisons": [_comparison(item) for item in evidence.comparisons],
+        "comparisons": [_comparison(item, evidence.comparisons) for item in evidence.comparisons],
         "all_pairs": comparison_rows(evidence.all_pairs),
+        "overall": overall_json(evidence.overall) if evidence.overall else None,
+        "ranking": ranking_json(evidence.ranking) if evidence.ranking else None,
         "minority": cell_rows(evidence.minority, values=True),
-        "minority_comparisons": [_comparison(item) for item in evidence.minority_comparisons],
+        "minority_comparisons": [
+            _comparison(item, evidence.minority_comparisons) for item in evidence.minority_comparisons
+        ],
         **tuned_json(evidence.tunings),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],
@@ -52,6 +58,32 @@ def missing_json(evidence: Evidence) -> Row:
         "n_wanted": len(results.wanted),
         "n_finished": len(results.runs),
         "missing": [_gap(gap) for gap in evidence.gaps],
+    }
+
+
+def overall_json(overall: Overall) -> Row:
+    """One pair of methods over its cells."""
+    return {
+        "cells": [_place(item.condition) for item in overall.comparisons],
+        "left_out": [_place(item.condition) for item in overall.left_out],
+        "van_elteren": asdict(overall.test),
+        "mean_a12": asdict(overall.a12),
+        "mean_difference": asdict(overall.difference),
+    }
+
+
+def ranking_json(ranking: Ranking) -> Row:
+    """All methods by their average rank over cells."""
+    return {
+        "average_ranks": dict(zip(ranking.arms, ranking.ranks.means, strict=True)),
+        "cells": [dict(zip(("data", "samples_per_class"), place, strict=True)) for place in ranking.places],
+        "rank_1_is": "lowest" if ranking.is_lowest_first else "highest",
+        "friedman_chi_squared": ranking.ranks.statistic,
+        "friedman_p": ranking.ranks.p,
+        "alpha": ranking.alpha,
+        "critical_difference": ranking.ranks.critical_difference,
+        "methods_left_out": list(ranking.arms_left_out),
+        "cells_left_out": [list(place) for place in ranking.places_left_out],
     }
 
 
@@ -103,7 +135,7 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
     return rows
 
 
-def _comparison(item: Comparison) -> Row:
+def _comparison(item: Comparison, comparisons: Sequence[Comparison]) -> Row:
     row: Row = {
         **_place(item.condition),
         "a": item.a.method,
@@ -126,7 +158,9 @@ def _comparison(item: Comparison) -> Row:
         findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
         row.update({name: asdict(finding) for name, finding in findings.items()})
         row["shown_within"] = item.shown_within
+        row["paired"] = asdict(item.paired) if item.paired else None
         row["needed_seeds"] = item.needed
+        row["needed_seeds_in_family"] = item.needed_in(family_size(item, comparisons))
     return row
 
 

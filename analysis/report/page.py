@@ -20,6 +20,7 @@ import pandas as pd
 from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
 from analysis.figures.difference import draw_differences, draw_p, draw_power
+from analysis.figures.ranks import draw_ranks
 from analysis.figures.style import Drawing, file_name
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
@@ -49,7 +50,7 @@ METHODS = (
     "Brunner-Munzel by permutations below 10 seeds, else with its t approximation. Wilcoxon's signed-rank test pairs "
     "equal seeds. Fewer than 5 seeds get no p.",
     "Intervals are 95 %: Student's t for means, Welch's t for differences of means, the inverted Mann-Whitney test for "
-    "the Hodges-Lehmann shift, Newcombe's method 5 for A12.",
+    "the Hodges-Lehmann shift, Newcombe's method 5 for A12, Clopper and Pearson's for equal seeds.",
     "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
 )
 
@@ -113,11 +114,13 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
     sizes = draw_differences(comparisons, folder, unit=unit)
     power = (draw_p(comparisons, folder), draw_power(comparisons, folder))
+    ranks = draw_ranks(evidence.ranking, folder)
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
+        "overall": [ranks] if ranks else [],
         "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
         "sizes": [sizes] if sizes else [],
@@ -140,6 +143,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     sections = [
         Section("results", "Results", tables=main, figures=figures["accuracy"]),
         Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
+        Section("overall", "Over all cells", tables=evidence.overall_tables(), figures=figures["overall"]),
         Section(
             "tuned",
             "At their own settings and at their best ones",

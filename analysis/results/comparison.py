@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Literal
 
 from analysis.results.cells import Cell, Condition, matched
 from l2t_ray.statistics.correction import benjamini_hochberg, by_family, holm
-from l2t_ray.statistics.effect import Estimate, a12, hodges_lehmann, mean_difference, rank_biserial
+from l2t_ray.statistics.effect import Estimate, a12, hodges_lehmann, mean_difference, paired_superiority, rank_biserial
 from l2t_ray.statistics.hypothesis import Finding, brunner_munzel, equivalence, mann_whitney, wilcoxon
 from l2t_ray.statistics.power import needed_seeds
 from l2t_ray.statistics.sequential import Decision
@@ -86,6 +86,11 @@ class Comparison:
         return mean_difference(*self._values)
 
     @cached_property
+    def paired(self) -> Estimate | None:
+        """P(a above b) on equal seeds, ties counting half; None where no seed has both."""
+        return paired_superiority(self.a.values, self.b.values)
+
+    @cached_property
     def wilcoxon(self) -> Finding:
         """Wilcoxon's signed-rank test over the seeds that both have."""
         return wilcoxon(self.a.values, self.b.values)
@@ -142,7 +147,11 @@ class Comparison:
     @cached_property
     def needed(self) -> int | None:
         """Seeds per method that find a difference of the margin with 80 % power; None if more than 1,000."""
-        return None if self.sds is None else needed_seeds(self.margin, self.sds, alpha=self.alpha)
+        return self.needed_in(1)
+
+    def needed_in(self, n_tests: int) -> int | None:
+        """The same at alpha / n_tests, the level of Holm's first step in a family of so many tests."""
+        return None if self.sds is None else _needed(self.margin, self.sds, self.alpha / n_tests)
 
     @property
     def _values(self) -> tuple[list[float], list[float]]:
@@ -179,6 +188,16 @@ def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
         replace(item, p_holm=by_holm, p_bh=by_bh)
         for item, by_holm, by_bh in zip(comparisons, p_holm, p_bh, strict=True)
     ]
+
+
+def family_size(item: Comparison, comparisons: Sequence[Comparison]) -> int:
+    """How many of the comparisons p of this one is corrected over, itself included."""
+    return sum(other.family == item.family for other in comparisons)
+
+
+@lru_cache(maxsize=1024)  # simulated: table and JSON ask for the same
+def _needed(margin: float, sds: tuple[float, float], alpha: float) -> int | None:
+    return needed_seeds(margin, sds, alpha=alpha)
 
 
 def _compare(a: Cell, b: Cell, alpha: float, margin: float) -> Comparison:

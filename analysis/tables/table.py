@@ -83,7 +83,7 @@ def _accuracy_table(
         designed = any(item.decision for here in groups.values() for item in here.values())
         looks = ", from the p adjusted for the declared looks" if designed else ""
         notes.insert(
-            1, f"p is two-sided, of one test; Holm's over {family}{looks}; A12 is how often the first method wins."
+            1, f"p is two-sided, of one test; Holm's over {family}{looks}; A12 is how often the first method is higher."
         )
     if any(not cell.is_complete for cell in cells):
         notes.append("(k/n): k of n wanted runs have a result.")

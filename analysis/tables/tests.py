@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import Comparison, family_size
 from analysis.tables.table import (
     MINUS,
     NOTHING,
@@ -15,7 +15,7 @@ from analysis.tables.table import (
     points,
     signed,
 )
-from l2t_ray.statistics.effect import WELCH
+from l2t_ray.statistics.effect import MEANINGFUL, WELCH, Estimate
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design
 
@@ -54,13 +54,34 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
                 estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
                 estimate_text(item.a12), estimate_text(item.rank_biserial),
             ]  # fmt: skip
+        paired = item.paired
+        texts += [NOTHING, NOTHING] if paired is None else [estimate_text(paired), _reading(paired)]
         rows.append((*condition_text(item.condition), *texts))
-    header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+    header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial", "equal seeds",
+              f"against {MEANINGFUL:g}")  # fmt: skip
     notes = (
         f"In points of the metric, with 95 % intervals: {WELCH}; Mann-Whitney inverted; Newcombe's method 5 for A12, "
-        "the chance that a run of the first method beats one of the second.",
+        "the chance that a run of the first method is above one of the second.",
+        "Equal seeds: the chance that the first method is above the second with the same seed, ties counting half, "
+        f"with Clopper and Pearson's interval. Meaningful: that interval leaves out 0.5 and the chance is above "
+        f"{MEANINGFUL:g} (or below {1 - MEANINGFUL:g}); found: the interval leaves out 0.5.",
     )
     return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
+
+
+def _reading(paired: Estimate) -> str:
+    assert paired.low is not None
+    assert paired.high is not None
+    if paired.low <= 0.5 <= paired.high:
+        return "not found"
+    return "meaningful" if max(paired.value, 1 - paired.value) > MEANINGFUL else "found"
+
+
+def _needed(item: Comparison, n_tests: int) -> str:
+    if item.sds is None:
+        return NOTHING
+    needed = item.needed_in(n_tests)
+    return ">1000" if needed is None else str(needed)
 
 
 def _limit(item: Comparison) -> str:
@@ -73,7 +94,6 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
     for item in comparisons:
         p = item.equivalence.p if item.has_values else None
         reading = "no p" if p is None else "equivalent" if p < item.alpha else "not shown"
-        needed = NOTHING if item.sds is None else ">1000" if item.needed is None else str(item.needed)
         sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
         rows.append((
             *condition_text(item.condition),
@@ -82,7 +102,8 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             reading,
             NOTHING if p is None or item.shown_within is None else _limit(item),
             sds,
-            needed,
+            _needed(item, 1),
+            _needed(item, family_size(item, comparisons)),
             *_alpha(item, comparisons),
         ))
     margin, alpha = comparisons[0].margin, alpha_text(comparisons)
@@ -94,13 +115,17 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         "shown within",
         "spread of one run",
         "seeds needed",
+        "after correction",
         *_alpha_title(comparisons),
     )
+    sizes = sorted({family_size(item, comparisons) for item in comparisons})
+    family = " or ".join(map(str, sizes))
     notes = (
         f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha} the shift "
         "lies within. Shown within: the smallest margin, in points, with which it would.",
         f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
-        "from the observed spread (Noether's formula above 200).",
+        f"from the observed spread (Noether's formula above 200). After correction: at {alpha} / {family}, Holm's "
+        f"first step for {family} tests, which is enough whatever the other tests find.",
     )
     return Table(
         "power", f"Equivalence and needed seeds, {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1

@@ -114,13 +114,12 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
     sizes = draw_differences(comparisons, folder, unit=unit)
     power = (draw_p(comparisons, folder), draw_power(comparisons, folder))
-    ranks = draw_ranks(evidence.ranking, folder)
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
-        "overall": [ranks] if ranks else [],
+        "overall": [figure for figure in [draw_ranks(evidence.ranking, folder)] if figure],
         "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
         "sizes": [sizes] if sizes else [],

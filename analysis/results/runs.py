@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
-from analysis.results.metrics import CURVE, EXAMPLES, derive, is_derived
+from analysis.results.metrics import CURVE, EXAMPLES, Derived, derive, is_derived
 from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, ending, is_number
@@ -89,12 +89,7 @@ def read_results(
         entry.run_id for entry in unlisted if entry.experiment not in manifests
     }
     details = reader.details(ids)
-    derived = None
-    if is_derived(metric):
-        finished_ids = [entry.run_id for entry in entries if entry.run_id in ids and entry.status == "FINISHED"]
-        derived = derive(metric, reader.histories(finished_ids, CURVE))
-    for run_id, value in derived.values.items() if derived else ():
-        details[run_id].metrics[metric] = value
+    derived = _derived(metric, [entry for entry in entries if entry.run_id in ids], details, reader)
     notices.extend(restore_texts(details, [entry for entry in entries if entry.run_id in ids], reader))
     wanted: list[Wanted] = []
     for sweep in chosen:
@@ -157,6 +152,16 @@ def read_results(
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
         restricted=restricted,
     )
+
+
+def _derived(metric: str, entries: Iterable[Entry], details: dict[str, Details], reader: Reader) -> Derived | None:
+    """Adds a derived metric to the details of finished runs with a curve; returns None for a metric that is logged."""
+    if not is_derived(metric):
+        return None
+    derived = derive(metric, reader.histories([one.run_id for one in entries if one.status == "FINISHED"], CURVE))
+    for run_id, value in derived.values.items():
+        details[run_id].metrics[metric] = value
+    return derived
 
 
 def restore_texts(details: dict[str, Details], entries: Iterable[Entry], reader: Reader) -> list[str]:

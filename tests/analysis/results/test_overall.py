@@ -10,6 +10,7 @@ from analysis.figures.ranks import draw_ranks
 from analysis.report.evidence import Question, gather
 from analysis.report.numbers import summary_json
 from analysis.report.page import write_report
+from analysis.report.paragraph import PLAIN, paragraph, references
 from l2t_ray.statistics.stratified import average_difference, mean_a12, van_elteren
 from tests.support.ledgers import Logged, fill
 
@@ -69,6 +70,16 @@ def test_the_page_has_the_table_the_ranks_and_the_diagram(database):
     # Friedman's largest value, N (k - 1), as the methods have the same order in every cell
     assert found["ranking"]["friedman_chi_squared"] == pytest.approx(3 * 3)
     assert found["overall"]["mean_difference"]["value"] == pytest.approx(5)
+
+
+def test_the_paragraph_for_a_paper_names_what_was_computed_over_cells(database):
+    fill(database, "s", sweep())
+    text = paragraph(gather())
+    assert "Over 3 cells together we report the mean difference" in text
+    assert "4 methods are compared by their average ranks over 3 cells" in text
+    for source in ("van Elteren 1960", "Agarwal et al. 2021", "Demsar 2006", "Bouthillier et al. 2021"):
+        assert f"({source})" in text
+    assert all(f"{{{key}," in references() for key in PLAIN)
 
 
 def test_the_lowest_mean_has_rank_1_where_low_is_better(database):

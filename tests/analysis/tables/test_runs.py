@@ -154,7 +154,8 @@ def test_the_paragraph_says_which_interval_a_difference_of_means_has(database):
 
 
 def test_every_citation_has_its_reference(database):
-    runs = [*pair(8), *pair(20, samples="30")]
+    runs = [*pair(8), *pair(20, samples="30"), *pair(8, samples="50")]
+    runs += [Logged(method="hint", samples=label) for label in ("10", "30", "50")]  # three methods have ranks
     fill(database, "s", runs, further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
     cited = {key for keys in re.findall(r"\\cite\{(.*?)\}", paragraph_latex(gather())) for key in keys.split(",")}
     assert cited == {*PLAIN}

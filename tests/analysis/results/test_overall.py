@@ -45,6 +45,12 @@ def test_the_answer_over_cells_is_that_of_the_cells_values(database):
     assert [str(item.condition) for item in overall.left_out] == ["cifar10/100"]
 
 
+def test_a_declared_design_is_named_beside_the_answer_over_cells(database):
+    design = {"looks": [5, 6], "compare": ["l2t_www", "l2t_ww"]}
+    fill(database, "s", sweep(samples=("10", "30"), n=6), further={"design": design})
+    assert "A declared design decided on n, but p" in gather().overall_tables()[0].notes[-1]
+
+
 def test_one_cell_has_no_answer_over_cells_and_two_have_one(database):
     fill(database, "one", sweep(samples=("10",)))
     assert gather().overall is None

@@ -116,7 +116,14 @@ def _parser() -> argparse.ArgumentParser:
         help="compare every method with this one; by default a declared design's pair is compared, else every method "
         "with scratch, else l2t_www with l2t_ww, else the last two in the tables",
     )
-    parser.add_argument("--metric", default=METRIC, help=f"metric whose last value counts; by default {METRIC}")
+    parser.add_argument(
+        "--metric",
+        default=METRIC,
+        help=(
+            f"metric whose last value counts, by default {METRIC}; or, from the learning curve, accuracy_auc_percent "
+            "or epochs_to_50_percent (any number)"
+        ),
+    )
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
     parser.add_argument(
         "--margin", type=_positive, default=1.0, help="smallest difference that matters, in points; by default 1"

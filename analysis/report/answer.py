@@ -8,6 +8,7 @@ from itertools import groupby
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
 from analysis.results.comparison import VERDICTS, Comparison, verdicts
+from analysis.results.metrics import percent_sign
 from analysis.results.published import load_claims, plain, repeated_verdicts
 from analysis.tables.claims import verdict_text
 from analysis.tables.names import arm_name, data_name, one_pair, pair_place, samples_text
@@ -228,12 +229,11 @@ def _same_claims(evidence: Evidence) -> str:
 
 
 def _best(evidence: Evidence) -> str:
-    metric = evidence.question.metric
     best: Cell = max((cell for cell in evidence.cells if cell.mean.mean is not None), key=lambda c: c.mean.mean or 0)
     half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
-    unit = " %" if metric.endswith("_percent") else ""
+    sign = percent_sign(evidence.question.metric)
     return (
-        f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on "
+        f"The highest mean is {best.mean.mean:.2f}{half}{sign} by {arm_name(best.arm)} on "
         f"{data_name(best.condition.data)} with {samples_text(best.condition.samples_per_class)} (n = {best.mean.n})."
     )
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from analysis.results.cells import Cell, choose_pairs, make_cells
 from analysis.results.comparison import Comparison, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
+from analysis.results.metrics import UNITS, is_lower_better, target, unit
 from analysis.results.minority import as_published, equally_small, minority_cells
 from analysis.results.overall import Overall, overall
 from analysis.results.published import Reproduction, reproduce
+from analysis.results.ranking import Ranking, rank_arms
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
 from analysis.tables.claims import overall_table, verdict_table
 from analysis.tables.published import claims_table, reproduction_table
+from analysis.tables.ranking import ranking_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
 from analysis.tables.tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
 from analysis.tables.tuned import gains_table, tuned_table
@@ -23,7 +26,6 @@ FIXED_N = (
     "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
     "compares: n depends on its decisions, but p here is computed as if n had been fixed."
 )
-UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,14 @@ class Question:
     @property
     def unit(self) -> str:
         """The label of an axis that shows the metric."""
-        return UNITS.get(self.metric, self.metric.replace("_percent", " (%)").replace("_", " "))
+        return unit(self.metric)
 
     @property
     def words(self) -> tuple[str, str]:
         """What a higher and a lower value are: better and worse, where the metric's direction is known."""
-        return ("better", "worse") if "accuracy" in self.metric else ("higher", "lower")
+        if self.metric in UNITS or target(self.metric) is not None or "accuracy" in self.metric:
+            return ("worse", "better") if is_lower_better(self.metric) else ("better", "worse")
+        return "higher", "lower"
 
     @property
     def what(self) -> str:
@@ -61,6 +65,7 @@ class Evidence:
     cells: tuple[Cell, ...]  # without the runs that a design has spared
     comparisons: tuple[Comparison, ...]  # the question's; empty where there is only one method
     overall: tuple[Overall, ...]  # each method of the comparisons over all cells, the best first
+    ranking: Ranking | None  # all methods over the cells that they share
     all_pairs: tuple[Comparison, ...]  # of every two arms
     designs: dict[str, Design]  # as declared, by sweep
     spared: tuple[Spared, ...]  # runs that a design made unnecessary
@@ -84,14 +89,23 @@ class Evidence:
     def accuracy_tables(self, link: Callable[[Cell], str] | None = None) -> list[Table]:
         """A table for each data set; `link` gives the address of a cell's runs, for the page."""
         tables = accuracy_tables(self.cells, self.comparisons, what=self.question.what, link=link)
-        return self._with_note(tables, self.comparisons)
+        return self._restricted(self._with_note(tables, self.comparisons))
 
     def claim_tables(self) -> list[Table]:
         """The methods over all cells, and every comparison; none without a comparison."""
         if not self.comparisons:
             return []
         together = overall_table(self.overall, self.comparisons, self.question.words)
-        return [*([together] if together else []), verdict_table(self.comparisons, self.question.words)]
+        return [
+            *self._restricted([together] if together else []),
+            verdict_table(self.comparisons, self.question.words),
+            *([ranking_table(self.ranking)] if self.ranking else []),
+        ]
+
+    def _restricted(self, tables: Sequence[Table]) -> list[Table]:
+        """The tables; that their means are restricted ones joins the notes where they are."""
+        text = self.results.restricted
+        return [replace(table, notes=(*table.notes, f"{text}.")) if text else table for table in tables]
 
     def tuned_tables(self) -> list[Table]:
         """Methods at own and at best settings, then what transfer adds to scratch; none where nothing was tuned."""
@@ -167,7 +181,8 @@ def gather(
         results=results,
         cells=tuple(cells),
         comparisons=tuple(comparisons),
-        overall=tuple(overall(comparisons, asked.alpha)),
+        overall=tuple(overall(comparisons, asked.alpha, is_lower_better=is_lower_better(asked.metric))),
+        ranking=rank_arms(cells, metric=asked.metric, alpha=asked.alpha),
         all_pairs=tuple(all_pairs),
         designs=designs,
         spared=tuple(spared),

@@ -11,6 +11,7 @@ from analysis.results.comparison import Comparison, Verdict, verdicts
 from analysis.results.launches import launch_rows
 from analysis.results.overall import Overall
 from analysis.results.published import READINGS, Reproduction, load_claims
+from analysis.results.ranking import Ranking
 from analysis.results.runs import Gap
 from analysis.results.tuned import Tunings
 from l2t_ray.statistics.effect import Estimate
@@ -26,6 +27,7 @@ def summary_json(evidence: Evidence) -> Row:
         "question": asdict(evidence.question),
         "answer": answer(evidence),
         "overall": [_overall(item) for item in evidence.overall],
+        "ranking": ranking_json(evidence.ranking) if evidence.ranking else None,
         "n_spared": sum(len(item.seeds) for item in evidence.spared),
         "cells": cell_rows(evidence.cells, values=True),
         "comparisons": _comparisons(evidence.comparisons),
@@ -52,6 +54,21 @@ def missing_json(evidence: Evidence) -> Row:
         "n_wanted": len(results.wanted),
         "n_finished": len(results.runs),
         "missing": [_gap(gap) for gap in evidence.gaps],
+    }
+
+
+def ranking_json(ranking: Ranking) -> Row:
+    """All methods by their average rank over cells."""
+    return {
+        "average_ranks": dict(zip(ranking.arms, ranking.ranks.means, strict=True)),
+        "cells": [dict(zip(("data", "samples_per_class"), place, strict=True)) for place in ranking.places],
+        "rank_1_is": "lowest" if ranking.is_lowest_first else "highest",
+        "friedman_chi_squared": ranking.ranks.statistic,
+        "friedman_p": ranking.ranks.p,
+        "alpha": ranking.alpha,
+        "critical_difference": ranking.ranks.critical_difference,
+        "methods_left_out": list(ranking.arms_left_out),
+        "cells_left_out": [list(place) for place in ranking.places_left_out],
     }
 
 
@@ -143,7 +160,9 @@ def _comparison(item: Comparison, verdict: Verdict) -> Row:
         findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
         row.update({name: asdict(finding) for name, finding in findings.items()})
         row["shown_within"] = item.shown_within
-        row["needed_seeds"] = item.needed
+        row["paired_superiority"] = asdict(item.paired_superiority) if item.paired_superiority else None
+        row["needed_seeds"] = item.needed_in(1)
+        row["needed_seeds_in_family"] = item.needed_in(item.n_family)
     return row
 
 

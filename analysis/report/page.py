@@ -19,6 +19,7 @@ import pandas as pd
 from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
 from analysis.figures.difference import draw_differences, draw_p, draw_power
+from analysis.figures.ranks import draw_ranks
 from analysis.figures.style import Drawing, file_name
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
@@ -52,7 +53,7 @@ METHODS = (
     "Holm's correction is over all comparisons that this report makes, whatever sweep or data set they are from.",
     "Intervals are 95 %: Student's t for means and for paired differences, Welch's t for differences of means, the "
     "inverted Mann-Whitney test for the Hodges-Lehmann shift, Newcombe's method 5 for A12, Brunner and Munzel's where "
-    "their test decides.",
+    "their test decides, Clopper and Pearson's for equal seeds.",
     "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
 )
 
@@ -115,6 +116,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     unit, comparisons = evidence.question.unit, evidence.comparisons
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
     forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
+    ranks = draw_ranks(evidence.ranking, folder)
     p_by_seeds, power = draw_p(comparisons, folder), draw_power(comparisons, folder)
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
@@ -124,6 +126,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
         "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
         "claims": [forest] if forest else [],
+        "ranks": [ranks] if ranks else [],
         "design": [p_by_seeds] if p_by_seeds else [],
         "power": [power] if power else [],
         "curves": draw_curves(evidence.results, evidence.cells, folder),
@@ -134,6 +137,8 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
 def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
     tables = evidence.detail_tables()
     claims = evidence.claim_tables()
+    ranked = [table for table in claims if table.name == "ranks"]
+    claims = [table for table in claims if table.name != "ranks"]
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
     spared = [
         f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not needed."
@@ -147,6 +152,7 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
         Section("claims", "Who is better", tables=claims[:1], figures=figures["claims"]),
         Section("results", "Results", [_links_text(evidence, base)], accuracy, figures["accuracy"]),
         Section("verdicts", "Cell by cell", tables=claims[1:]),
+        Section("ranks", "Average ranks", tables=ranked, figures=figures["ranks"]),
         Section(
             "tuned",
             "At their own settings and at their best ones",

@@ -21,6 +21,8 @@ PLAIN = {
     "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947",
     "vargha2000": "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987",
     "brunner2000": "Brunner and Munzel 2000", "vanelteren1960": "van Elteren 1960",
+    "agarwal2021": "Agarwal et al. 2021", "demsar2006": "Demsar 2006", "bouthillier2021": "Bouthillier et al. 2021",
+    "clopper1934": "Clopper and Pearson 1934",
     "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
 }  # fmt: skip
 KEYS = re.compile(r"\[([\w,]+)\]")
@@ -65,7 +67,21 @@ def _sentences(evidence: Evidence) -> str:
             "corrected likewise."
         )
     if any(len(found.comparisons) > 1 for found in evidence.overall):
-        parts.append("Over all cells we used van Elteren's stratified form of the test [vanelteren1960].")
+        parts.append(
+            "Over all cells together we report the mean difference, the mean A12 with a bootstrap interval stratified "
+            "by cell and method [agarwal2021], and van Elteren's stratified Mann-Whitney test [vanelteren1960]."
+        )
+    if any(item.paired_superiority for item in items):
+        parts.append(
+            "On equal seeds we report how often one method is above the other, with an exact interval [clopper1934], "
+            "and read it against 0.75 [bouthillier2021]."
+        )
+    if evidence.ranking:
+        parts.append(
+            f"{len(evidence.ranking.arms)} methods are compared by their average ranks over "
+            f"{evidence.ranking.ranks.n_cells} cells with Friedman's test and Nemenyi's critical difference "
+            "[demsar2006]."
+        )
     if n_missing:
         total = sum(cell.n_wanted for cell in cells)
         states = Counter(gap.outcome for cell in cells for gap in cell.gaps)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Literal
 
@@ -16,6 +16,7 @@ from l2t_ray.statistics.effect import (
     hodges_lehmann,
     mean_difference,
     paired_difference,
+    paired_superiority,
     rank_biserial,
 )
 from l2t_ray.statistics.hypothesis import Finding, brunner_munzel, equivalence, mann_whitney, wilcoxon
@@ -119,6 +120,11 @@ class Comparison:
         return paired_difference(self.a.values, self.b.values)
 
     @cached_property
+    def paired_superiority(self) -> Estimate | None:
+        """How often a is above b with the same seed, ties counting half; None without a common seed."""
+        return paired_superiority(self.a.values, self.b.values)
+
+    @cached_property
     def wilcoxon(self) -> Finding:
         """Wilcoxon's signed-rank test over the seeds that both have."""
         return wilcoxon(self.a.values, self.b.values)
@@ -172,14 +178,18 @@ class Comparison:
         a, b = self.a.mean.sd, self.b.mean.sd
         return None if a is None or b is None else (a, b)
 
-    @cached_property
-    def needed(self) -> int | None:
-        """Seeds per method that find a difference of the margin with 80 % power; None if more than 1,000."""
-        return None if self.sds is None else needed_seeds(self.margin, self.sds, alpha=self.alpha)
+    def needed_in(self, n_tests: int) -> int | None:
+        """Seeds per method that find the margin with 80 % power at alpha / n_tests (Holm's first step), or None."""
+        return None if self.sds is None else _needed(self.margin, self.sds, self.alpha / n_tests)
 
     @property
     def _values(self) -> tuple[list[float], list[float]]:
         return [*self.a.values.values()], [*self.b.values.values()]
+
+
+@lru_cache(maxsize=1024)  # simulated: table and JSON ask for the same
+def _needed(margin: float, sds: tuple[float, float], alpha: float) -> int | None:
+    return needed_seeds(margin, sds, alpha=alpha)
 
 
 def compare(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:

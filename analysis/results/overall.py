@@ -55,15 +55,16 @@ class Overall:
         return [([*item.a.values.values()], [*item.b.values.values()]) for item in self.comparisons]
 
 
-def overall(comparisons: Sequence[Comparison], alpha: float) -> list[Overall]:
+def overall(comparisons: Sequence[Comparison], alpha: float, *, is_lower_better: bool = False) -> list[Overall]:
     """Sums up the comparisons of each two arms.
 
     Args:
         comparisons: those that a declared design decided are left out, because their n depends on the values.
         alpha: the threshold of van Elteren's test.
+        is_lower_better: whether a lower value is the better one.
 
     Returns:
-        One item for each two arms with enough results somewhere, the largest mean difference first.
+        One item for each two arms with enough results somewhere, the best mean difference first.
     """
     groups: dict[tuple[str, str], list[Comparison]] = defaultdict(list)
     for item in comparisons:
@@ -74,5 +75,5 @@ def overall(comparisons: Sequence[Comparison], alpha: float) -> list[Overall]:
         enough = tuple(item for item in items if min(item.a.mean.n, item.b.mean.n) >= MIN_SEEDS)
         if enough:
             found.append(Overall(arm, base, enough, len(items) - len(enough), alpha))
-    found.sort(key=lambda item: -item.difference.value)
+    found.sort(key=lambda item: item.difference.value if is_lower_better else -item.difference.value)
     return [replace(item, p_holm=p) for item, p in zip(found, holm([item.test.p for item in found]), strict=True)]

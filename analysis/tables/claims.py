@@ -91,8 +91,8 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
         "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p is "
         "Mann-Whitney's, two-sided, which does not pair seeds, so the two can disagree.",
         f"The verdict holds after Holm's correction over {family_text(comparisons)} at {alpha_text(comparisons)}. "
-        f"Equivalent: within {points(comparisons[0].margin)}. A12: how often a run of the first method beats one of "
-        "the second.",
+        f"Equivalent: within {points(comparisons[0].margin)}. A12: how often a run of the first method is "
+        "above one of the second.",
         *unlike_notes(comparisons),
     ]
     title = "Every comparison" if many else f"{methods_text(comparisons[0])}, cell by cell"

@@ -104,7 +104,7 @@ def _accuracy_table(
         notes.insert(
             1,
             f"p is Mann-Whitney's, two-sided, of one test; Holm's over {family_text(comparisons)}{looks}; A12 is how "
-            "often the first method wins.",
+            "often the first method is higher.",
         )
     if any(not cell.is_complete for cell in cells):
         notes.append("(k/n): k of n wanted runs have a result.")

@@ -15,7 +15,7 @@ from analysis.tables.table import (
     signed,
     unlike_notes,
 )
-from l2t_ray.statistics.effect import WELCH
+from l2t_ray.statistics.effect import MEANINGFUL, WELCH, Estimate
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design
 
@@ -59,16 +59,37 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
                 estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
                 estimate_text(item.a12), estimate_text(item.rank_biserial),
             ]  # fmt: skip
+        paired = item.paired_superiority
+        texts += [NOTHING, NOTHING] if paired is None else [estimate_text(paired), _reading(paired)]
         rows.append((*_place(item, comparisons), *texts))
-    header = (*_titles(comparisons), "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+    header = (*_titles(comparisons), "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial",
+              "equal seeds", f"against {MEANINGFUL:g}")  # fmt: skip
     notes = (
         f"In points of the metric, with 95 % intervals: {WELCH}; Mann-Whitney inverted; Newcombe's method 5 for A12, "
-        "the chance that a run of the first method beats one of the second.",
+        "the chance that a run of the first method is above one of the second.",
+        "Equal seeds: the chance that the first method is above the second with the same seed, ties counting half, "
+        "with Clopper and Pearson's interval. Found: the interval leaves out 0.5. Meaningful: it also reaches beyond "
+        f"{MEANINGFUL:g} (or {1 - MEANINGFUL:g}), as Bouthillier et al. (2021) ask.",
         *unlike_notes(comparisons),
     )
     return Table(
         "effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=n_text(comparisons)
     )
+
+
+def _reading(paired: Estimate) -> str:
+    assert paired.low is not None
+    assert paired.high is not None
+    if paired.low <= 0.5 <= paired.high:
+        return "not found"
+    return "meaningful" if max(paired.high, 1 - paired.low) > MEANINGFUL else "found"
+
+
+def _needed(item: Comparison, n_tests: int) -> str:
+    if item.sds is None:
+        return NOTHING
+    needed = item.needed_in(n_tests)
+    return ">1000" if needed is None else str(needed)
 
 
 def _limit(item: Comparison) -> str:
@@ -83,7 +104,6 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         p = item.equivalence.p if item.has_values else None
         alone = "alone" if p is not None and p < item.alpha else "not shown"
         reading = "no p" if p is None else "equivalent" if is_equivalent else alone
-        needed = NOTHING if item.sds is None else ">1000" if item.needed is None else str(item.needed)
         sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
         rows.append((
             *_place(item, comparisons),
@@ -92,7 +112,8 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             reading,
             NOTHING if p is None or item.shown_within is None else _limit(item),
             sds,
-            needed,
+            _needed(item, 1),
+            _needed(item, item.n_family),
             *_alpha(item, comparisons),
         ))
     margin, alpha = comparisons[0].margin, alpha_text(comparisons)
@@ -104,6 +125,7 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         "shown within",
         "spread of one run",
         "seeds needed",
+        "after correction",
         *_alpha_title(comparisons),
     )
     notes = (
@@ -111,7 +133,8 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         f"lies within. Equivalent: also after Holm's correction over {family_text(comparisons)}; alone: without it. "
         "Shown within: the smallest margin, in points, with which one test alone would show it.",
         f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
-        "from the observed spread (Noether's formula above 200).",
+        f"from the observed spread (Noether's formula above 200). After correction: at {alpha} / {len(comparisons)}, "
+        "Holm's first step, which is enough whatever the other tests find.",
     )
     return Table(
         "power",

@@ -75,7 +75,17 @@ def test_the_page_opens_with_three_sentences_written_from_the_numbers(golden):
 def test_every_comparison_has_its_verdict_n_and_tests(golden):
     with (golden / "tables/verdicts.csv").open() as file:
         header, *rows = csv.reader(file)
-    assert header == ["data set", "images a class", "methods", "verdict", "n", "difference, points", "p", "Holm p", "A12"]
+    assert header == [
+        "data set",
+        "images a class",
+        "methods",
+        "verdict",
+        "n",
+        "difference, points",
+        "p",
+        "Holm p",
+        "A12",
+    ]
     assert len(rows) == 4
     assert {row[3] for row in rows} <= {"better", "worse", "equivalent", "undecided", "no test"}
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.report.evidence import Question, gather
 from analysis.report.answer import THESIS_PAIR
+from analysis.report.evidence import Question, gather
 from analysis.results.published import load_claims, load_published
 from l2t_ray.statistics.means import mean_interval
 from tests.support.ledgers import fill

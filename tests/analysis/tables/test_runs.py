@@ -155,8 +155,11 @@ def test_the_paragraph_says_which_interval_a_difference_of_means_has(database):
 
 def test_every_citation_has_its_reference(database):
     runs = [*pair(8), *pair(20, samples="30")]
-    hint = [Logged(method="hint", seed=i, accuracy=50.0 + i, samples="50") for i in range(15)]  # more than twice as many
-    fill(database, "fixed", [*runs, *pair(7, samples="50"), *hint])
+    hint = [
+        Logged(method="hint", seed=i, accuracy=50.0 + i, samples="50") for i in range(15)
+    ]  # more than twice as many
+    few = [Logged(method="hint", samples=label) for label in ("10", "30")]  # three methods have ranks
+    fill(database, "fixed", [*runs, *pair(7, samples="50"), *hint, *few])
     fill(database, "s", pair(8, data="stl10"), further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
     texts = [paragraph_latex(gather([name], Question(baseline="scratch"))) for name in ("fixed", "s")]
     cited = {key for text in texts for keys in re.findall(r"\\cite\{(.*?)\}", text) for key in keys.split(",")}

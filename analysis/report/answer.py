@@ -69,7 +69,9 @@ def _over_all(evidence: Evidence) -> str:
     n_cells = sorted({len(item.comparisons) for item in evidence.overall if len(item.comparisons) > 1})
     cells = f"{n_cells[0]}" if len(n_cells) == 1 else f"{n_cells[0]} to {n_cells[-1]}"
     corrected = "" if len(found) == 1 else f", Holm over {len(found)} methods"
-    how = f"mean difference in points with its 95 % interval; van Elteren's test{corrected}"
+    how = (
+        f"mean difference in {evidence.question.difference_unit} with its 95 % interval; van Elteren's test{corrected}"
+    )
     return f"Over {cells} cells {_ordered(found, evidence.question.words)} ({how})."
 
 
@@ -106,8 +108,9 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
             _Found(item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family)
             for item in ordered
         ]
+        unit = evidence.question.difference_unit
         where = f"{data_name(tested[0].condition.data)} with {samples_text(tested[0].condition.samples_per_class)}"
-        return f"On {where} {_ordered(found, words)} (paired difference in points with its 95 % interval; {how})."
+        return f"On {where} {_ordered(found, words)} (paired difference in {unit} with its 95 % interval; {how})."
     parts = []
     for verdict in VERDICTS:
         items = [item for item in comparisons if shown[item] == verdict]

@@ -51,6 +51,13 @@ class Question:
         return "higher", "lower"
 
     @property
+    def difference_unit(self) -> str:
+        """The unit of a difference: points of a percentage, or epochs."""
+        if target(self.metric) is not None:
+            return "epochs"
+        return "points" if self.metric.endswith("_percent") else "the metric's unit"
+
+    @property
     def what(self) -> str:
         """What a table's numbers are, for its title."""
         return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"

@@ -53,7 +53,7 @@ def overall_table(
         for item in found
     )
     header = (
-        "method", "cells", "difference, points", "A12", "van Elteren p", "Holm p",
+        "method", "cells", "difference", "A12", "van Elteren p", "Holm p",
         *(verdict_text(verdict, words) for verdict in used),
     )  # fmt: skip
     against = f" against {arm_name(found[0].base)}" if len(bases) == 1 else ""
@@ -86,7 +86,7 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
             p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING,
         ))  # fmt: skip
     where = ("data set", "images a class", *(("methods",) if many else ()))
-    header = (*where, "verdict", "n", "difference, points", "p", "Holm p", "A12")
+    header = (*where, "verdict", "n", "difference", "p", "Holm p", "A12")
     notes = [
         "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p is "
         "Mann-Whitney's, two-sided, which does not pair seeds, so the two can disagree.",

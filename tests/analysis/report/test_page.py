@@ -81,7 +81,7 @@ def test_every_comparison_has_its_verdict_n_and_tests(golden):
         "methods",
         "verdict",
         "n",
-        "difference, points",
+        "difference",
         "p",
         "Holm p",
         "A12",

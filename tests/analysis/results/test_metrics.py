@@ -86,7 +86,7 @@ def test_tables_page_and_json_are_about_the_derived_metric(database, capsys):
     assert main(["--metric", "epochs_to_50_percent", "--out", "report"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     # l2t_www: epochs 2 to 7; l2t_ww: 7 to 10, then two that never get there and count as 11
-    assert "cifar10: mean epochs to 50 % test accuracy (lower is better) by images a class" in out
+    assert "CIFAR-10: mean epochs to 50 % test accuracy (lower is better) by images a class" in out
     assert "L2T-www 4.50" in out
     assert "L2T-ww 9.33" in out
     assert "2 of 12 runs never reach 50 %; each counts as 11, one epoch after the last" in out
@@ -94,7 +94,10 @@ def test_tables_page_and_json_are_about_the_derived_metric(database, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["cells"][1]["values"] == {str(seed): 2 + seed for seed in range(6)}
     assert found["comparisons"][0]["mann_whitney"]["statistic"] == 0.5  # one tie, at epoch 7
-    assert found["answer"][0].startswith("L2T-www is higher than L2T-ww in 0 of 1 cells and lower in 1 (cifar10/10)")
+    assert found["answer"][0].startswith(
+        "On CIFAR-10 with 10 images a class L2T-www (−4.83 [−5.26, −4.40], p = 0.0043) is better than L2T-ww (paired "
+        "difference in epochs"
+    )
 
 
 def test_the_area_is_the_metric_of_a_whole_report(database):

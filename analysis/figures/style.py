@@ -184,7 +184,9 @@ def hide_rest(axes: Any, n_used: int) -> None:
 
 def save(figure: "Figure", name: str, caption: str, numbers: pd.DataFrame, folder: Path | None) -> Drawing:
     """Writes a figure and its numbers (with `folder` None, nothing); only inside `drawing`, which sets the style."""
-    figure.draw_without_rendering()  # compute the layout once: it costs as much as writing a format
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)  # compute the layout once: it costs as much as writing a format
     figure.set_layout_engine("none")
     svg, formats = _render(figure, "svg"), _formats.get()
     if folder is not None:

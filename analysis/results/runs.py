@@ -7,7 +7,7 @@ a gap with its reason, and anything else that a reader of the numbers should kno
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,11 @@ class Results:
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
     restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
 
-    def histories(self, metric: str) -> pd.DataFrame:
-        """Every logged value of a metric: columns run_id, epoch, value, sorted by run and epoch."""
-        rows = self.reader.histories(self.entries, metric)
+    def histories(
+        self, metric: str, run_ids: Collection[str] | None = None, epochs: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """The logged values of a metric: columns run_id, epoch, value, sorted by run and epoch; of all, if not told."""
+        rows = self.reader.histories(self.entries if run_ids is None else run_ids, metric, epochs)
         return pd.DataFrame(rows, columns=["run_id", "epoch", "value"])
 
 

@@ -66,8 +66,8 @@ def needed_seeds(difference: float, sds: tuple[float, float], *, power: float = 
         # one simulation at the formula's n corrects it: power = Phi(slope sqrt(n) - z_(1 - alpha / 2))
         n = math.ceil(guess)
         simulated = mann_whitney_power(difference, sds, n, alpha=alpha)
-        slope = float(stats.norm.ppf(min(simulated, 1 - 1 / N_SIMULATIONS)) + stats.norm.isf(alpha / 2)) / n**0.5
-        return math.ceil((z / slope) ** 2)
+        found = float(stats.norm.ppf(min(simulated, 1 - 1 / N_SIMULATIONS)) + stats.norm.isf(alpha / 2))
+        return math.ceil(n * (z / found) ** 2)
     low, high = max(MIN_SEEDS, math.floor(guess * 0.8)), max(MIN_SEEDS, math.ceil(guess * 1.25))
     while mann_whitney_power(difference, sds, high, alpha=alpha, n_simulations=N_SEARCH) < power:
         low, high = high, 2 * high

@@ -126,6 +126,9 @@ class Transfer(Frozen):
     )
 
 
+TARGET, PREDICTIONS = "target.safetensors", "predictions.parquet"  # files that a run keeps
+
+
 class Record(Frozen):
     """What is measured during training."""
 
@@ -134,6 +137,12 @@ class Record(Frozen):
     )
     per_class: bool = Field(
         False, description="every class' test accuracy at each point; at the last, up to 20 classes have it anyway"
+    )
+    weights: Literal["last"] | None = Field(
+        None, description="last: keep the trained network (target.safetensors); changes no result and no key"
+    )
+    predictions: bool = Field(
+        False, description="keep every test image's predictions (predictions.parquet); changes no result and no key"
     )
 
 
@@ -218,6 +227,8 @@ class Run(Frozen):
                 settings[section] = kept
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
+        for name in ("weights", "predictions"):
+            settings["record"].pop(name)
         if self.data.validation_per_class is None:  # added later; older keys stay the same
             settings["data"].pop("validation_per_class")
         return {name: value for name, value in settings.items() if value not in ({}, None)}
@@ -236,6 +247,17 @@ class Run(Frozen):
         asked += ["omega"] if self.trace.omega and "what" in networks else []
         every = "" if self.trace.every == 1 else f"@{self.trace.every}"
         return tuple(sorted(f"{name}{every}" for name in asked))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The names of the files that the run keeps beside its results, without its traces."""
+        weights = (TARGET,) if self.record.weights else ()
+        return (*weights, *((PREDICTIONS,) if self.record.predictions else ()))
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """All that is kept beside the results: traces and files. A finished run that lacks one is trained again."""
+        return (*self.traced, *self.kept)
 
     @cached_property
     def key(self) -> str:

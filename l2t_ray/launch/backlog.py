@@ -32,7 +32,7 @@ class State:
     lost: dict[str, tuple[str, str]]  # key to (outcome, reason) of runs that ended without a result
     to_train: list[str]  # keys, in the file's order
     held: "Held | None" = None  # runs that a declared design holds back
-    # finished runs that are trained again, because they lack a trace that the file asks for
+    # finished runs that are trained again, because they lack a trace or a file that the sweep asks for
     untraced: tuple[str, ...] = ()
 
     @classmethod
@@ -40,7 +40,7 @@ class State:
         """Compares the wanted runs with the ledger; `retry_failed` includes failed and diverged runs."""
         entries = ledger.entries()
         done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
-        traced = {key: run.traced for key, run in sweep.runs.items() if run.traced}
+        traced = {key: run.extras for key, run in sweep.runs.items() if run.extras}
         again = untraced(entries, done, traced)
         skipped = set(done) - set(again) if retry_failed else {*done, *lost} - set(again)
         held = sweep.looks.held(entries, retry_failed=retry_failed) if sweep.looks else None
@@ -92,7 +92,7 @@ class State:
         if not self.to_train:
             return f"{self.sweep.name}: {counts}, nothing to train"
         if self.untraced:
-            counts += f", {len(self.untraced)} of them to train again for the trace that they lack"
+            counts += f", {len(self.untraced)} of them to train again for the trace or file that they lack"
         wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
         shares = next(iter(plan.shares)) + ("" if len(plan.shares) == 1 else ", ...")
         return f"{self.sweep.name}: {counts}, {len(self.to_train)} to train, {shares}, {wall}"

@@ -43,7 +43,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             say(running["line"])
         if state.untraced:
             say(
-                f"{len(state.untraced)} finished runs lack a trace that is asked for; a launch trains them again for it"
+                f"{len(state.untraced)} finished runs lack a trace or file that is asked for; a launch trains them "
+                "again for it"
             )
         return _show_summary(state, as_json=arguments.json)
     with lock, ExitStack() as stack:

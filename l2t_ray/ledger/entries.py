@@ -73,12 +73,12 @@ def unwanted(entries: Iterable[Entry], sweep: str, keys: Collection[str]) -> set
 
 
 def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Returns the keys of finished runs that lack a requested trace, unless an attempt at it has failed.
+    """Returns the keys of finished runs that lack a requested trace or file, unless an attempt at it has failed.
 
     Args:
         entries: of the ledger.
         done: finished runs by key.
-        traced: key to the requested traces (`Run.traced`), where there are any.
+        traced: key to the requested traces and files (`Run.extras`), where there are any.
     """
     attempted: dict[str, set[str]] = {}
     for entry in entries:

@@ -308,16 +308,17 @@ class Ledger:
         client.set_terminated(run_id, "FINISHED" if record.outcome == "finished" else "FAILED", end_time=record.end_ms)
 
     def _add_trace(self, run: Any, record: Record) -> None:
-        """Adds a repeated training's trace to the run that holds the result, merged with its earlier trace."""
+        """Adds a repeated training's files to the run that holds the result, its trace merged with the earlier one."""
         known = run.data.tags.get("l2t.trace", "").split()
-        if TRACES not in record.artifacts or run.info.start_time == record.start_ms:
+        if not record.artifacts or run.info.start_time == record.start_ms:
             return
-        content = base64.b64decode(record.artifacts[TRACES])
+        files = {name: base64.b64decode(content) for name, content in record.artifacts.items()}
         run_id = run.info.run_id
-        with tempfile.TemporaryDirectory() as folder:
-            if known:
-                content = merge(Path(self._client.download_artifacts(run_id, TRACES, folder)).read_bytes(), content)
-        self._log_files(run_id, {TRACES: content})
+        if TRACES in files and TRACES in [item.path for item in self._client.list_artifacts(run_id)]:
+            with tempfile.TemporaryDirectory() as folder:
+                earlier = Path(self._client.download_artifacts(run_id, TRACES, folder)).read_bytes()
+            files[TRACES] = merge(earlier, files[TRACES])
+        self._log_files(run_id, files)
         ended = {name: points[-1][1] for name, points in record.metrics.items() if points}
         there = run.data.metrics
         same = all(there[name] == value for name, value in ended.items() if name in there)

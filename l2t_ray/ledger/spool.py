@@ -86,7 +86,7 @@ class Record:
                 "git": provenance.commit(),
                 "versions": provenance.versions(registry.CODE.get(run.method)),
                 "data_sha": data_sha or run.data.sha256 or "",
-                **({"trace": " ".join(run.traced)} if run.traced and (result.artifacts or is_failed) else {}),
+                **({"trace": " ".join(run.extras)} if run.extras and (result.artifacts or is_failed) else {}),
             },
             metrics={name: [*series] for name, series in result.metrics.items()},
             wall_s=result.wall_s,

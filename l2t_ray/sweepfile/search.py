@@ -89,7 +89,8 @@ class Study:
     def _with(self, labels: Mapping[str, Any], more: Mapping[str, Any]) -> Run:
         values = self.run.model_dump()
         if "data.validation_per_class" in more:
-            values.pop("trace", None)  # only the final runs are traced
+            values.pop("trace", None)  # only the final runs are traced, and keep files
+            values["record"] |= {"weights": None, "predictions": False}
         chosen = {dimension.name: dimension.value(labels[dimension.name]) for dimension in self.space}
         for name, value in {**chosen, **more}.items():
             section, _, inner = name.rpartition(".")

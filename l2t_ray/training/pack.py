@@ -1,17 +1,18 @@
 """Trains one pack from start to end: epochs, evaluations, outcomes. Uses neither Ray nor MLflow."""
 
+import base64
 import math
 import resource
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from l2t_ray.config import Run, pack_shape
+from l2t_ray.config import PREDICTIONS, TARGET, Run, pack_shape
 from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
 from l2t_ray.data.load import DataSet
 from l2t_ray.data.subsets import stratified_subset, validation_subset
@@ -22,6 +23,7 @@ from l2t_ray.models.precision import allow_tf32
 from l2t_ray.training.calibration import Bins
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.device import keep_freed_memory
+from l2t_ray.training.kept import predictions_file, target_file
 from l2t_ray.training.learner import Learner, RunState
 from l2t_ray.training.traces import Tracer
 
@@ -41,7 +43,7 @@ class Outcome:
     metrics: Metrics  # (epoch, value) by name, epochs counted from 1
     wall_s: float  # seconds of training, all sessions added up; the runs of a pack share its time evenly
     peak_bytes: int  # as `peak_bytes` returns it
-    # files as base64, by name: `traces.parquet`, where the run asks for one
+    # files as base64, by name: `traces.parquet` and what `record:` keeps, where the run asks for them
     artifacts: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -218,10 +220,37 @@ class Pack:
     def outcomes(self) -> list[Outcome]:
         """Returns an outcome for each run."""
         peak, ended = peak_bytes(self.device), zip(self.runs, self.reasons, self.metrics, self._wall_s(), strict=True)
+        kept = self._kept()
         return [
-            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, self.tracer.files(k))
+            Outcome(run.key, "diverged" if reason else "finished", reason, metrics, wall_s, peak, files)
             for k, (run, reason, metrics, wall_s) in enumerate(ended)
+            for files in [self.tracer.files(k) | kept[k]]
         ]
+
+    def _kept(self) -> list[dict[str, str]]:
+        """Returns the files that each run asks for besides its traces, as base64; none of a run that diverged."""
+        files: list[dict[str, bytes]] = [{} for _ in self.runs]
+        logits: Tensor | None = None
+        for k, (run, reason) in enumerate(zip(self.runs, self.reasons, strict=True)):
+            names = () if reason or not self.n_done else run.kept
+            if TARGET in names:
+                files[k][TARGET] = target_file(self.learner, k, self.data.classes)
+            if PREDICTIONS in names:
+                logits = self._logits() if logits is None else logits
+                files[k][PREDICTIONS] = predictions_file(logits[k], self.judged_labels, self.data.classes)
+        return [{name: base64.b64encode(content).decode() for name, content in of_run.items()} for of_run in files]
+
+    def _logits(self) -> Tensor:
+        """Returns the logits of all images on which the runs are judged, [K, M, N]."""
+        return torch.cat([self.learner.predict(images) for images, _ in self._judged()], 1)
+
+    def _judged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the images on which the runs are judged as `Learner.predict` takes them, and their labels [B]."""
+        for start in range(0, len(self.judged_labels), EVALUATION_BATCH):
+            images = normalize(self.judged_images[start : start + EVALUATION_BATCH], self.learner.dtype)
+            images = images.flatten(1, -3)  # each run has its own validation images: [B, K*3, 32, 32]
+            labels = self.judged_labels[start : start + EVALUATION_BATCH]
+            yield images.contiguous(memory_format=torch.channels_last), labels
 
     def _wall_s(self) -> list[float]:
         """Returns each run's seconds: those of earlier sessions, and its share of this one's."""
@@ -244,11 +273,8 @@ class Pack:
         """Measures accuracy on test or validation images, calibration error and, at the end or on request, classes."""
         labels, n_classes = self.judged_labels, len(self.data.classes)
         right, bins = torch.zeros(len(self.runs), n_classes, device=self.device), Bins(len(self.runs), self.device)
-        for start in range(0, len(labels), EVALUATION_BATCH):
-            images = normalize(self.judged_images[start : start + EVALUATION_BATCH], self.learner.dtype)
-            images = images.flatten(1, -3)  # each run has its own validation images: [B, K*3, 32, 32]
-            batch = labels[start : start + EVALUATION_BATCH]
-            logits = self.learner.predict(images.contiguous(memory_format=torch.channels_last))
+        for images, batch in self._judged():
+            logits = self.learner.predict(images)
             right.index_add_(1, batch, (logits.argmax(-1) == batch).to(right.dtype))
             bins.add(logits, batch)
         measured = {f"{self.measured_on}_accuracy_percent": 100 * right.sum(1) / len(labels)}

@@ -1,0 +1,136 @@
+"""What a run keeps beside its numbers: the trained network and its predictions; and the network made to work alone.
+
+| file | content |
+| --- | --- |
+| `target.safetensors` | the target's parameters and running statistics; the run's settings and classes as metadata |
+| `predictions.parquet` | a row for each test image: its label, the predicted class, and every class' probability |
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from l2t_ray import registry
+from l2t_ray.config import Run
+from l2t_ray.data.augment import normalize
+from l2t_ray.errors import InputError
+from l2t_ray.models.weights import load_source
+
+if TYPE_CHECKING:
+    from l2t_ray.training.learner import Learner
+
+SIDE = 32  # pixels of an image
+GROUPS = ("theta", "statistics")
+
+
+def target_file(learner: "Learner", run: int, classes: Sequence[str]) -> bytes:
+    """Returns the trained target of one run as a safetensors file; `load_predictor` reads it."""
+    from safetensors.torch import save
+
+    state = learner.state(run)
+    for name in learner.extra_names:  # of the method, such as projections of matched maps: not the target's
+        del state["theta"][name]
+    tensors = {f"{group}.{name}": tensor.contiguous() for group in GROUPS for name, tensor in state[group].items()}
+    settings = learner.runs[run].model_dump_json()
+    return save(tensors, metadata={"run": settings, "classes": json.dumps([*classes])})
+
+
+def predictions_file(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> bytes:
+    """Returns the predictions of one run as a Parquet file.
+
+    Args:
+        logits: [M, N], of the test images in the data set's order.
+        labels: int64 [M].
+        classes: their names.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    shares = logits.float().softmax(-1).cpu().numpy()
+    names = pa.array(classes)
+    columns = {
+        "label": pa.DictionaryArray.from_arrays(pa.array(labels.cpu().numpy(), pa.int32()), names),
+        "predicted": pa.DictionaryArray.from_arrays(pa.array(shares.argmax(1), pa.int32()), names),
+        **{f"probability of {name}": shares[:, index] for index, name in enumerate(classes)},
+    }
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+class Predictor(nn.Module):
+    """A trained target that takes images as bytes.
+
+    Args:
+        run: its settings.
+        state: its tensors, as `target_file` names them.
+        classes: names of the outputs.
+
+    Raises:
+        InputError: if the method's network needs a source whose weights are not there any more.
+    """
+
+    def __init__(self, run: Run, state: dict[str, Tensor], classes: Sequence[str]) -> None:
+        super().__init__()
+        method = registry.METHODS[run.method]
+        source = load_source(run.source) if "source" in method.uses and run.source.weights else None
+        self.classes = tuple(classes)
+        self.network = method.target(run, len(self.classes), source)
+        self.places = {name: f"t{number}" for number, name in enumerate(state)}  # a buffer's name has no dots
+        for name, tensor in state.items():
+            self.register_buffer(self.places[name], tensor)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits [B, N] of images, uint8 [B, 3, 32, 32]."""
+        groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
+        for name, place in self.places.items():
+            group, _, short = name.partition(".")
+            tensor = getattr(self, place)
+            groups[group][short] = tensor[None] if group == "theta" else tensor
+        x = normalize(images, groups["theta"]["fc.bias"].dtype)
+        logits: Tensor = self.network.predict(groups["theta"], groups["statistics"], x)[0]
+        return logits
+
+
+def load_predictor(content: bytes) -> Predictor:
+    """Returns the trained target of a `target.safetensors` file.
+
+    Raises:
+        InputError: if the file is damaged, or of another program.
+    """
+    import safetensors
+    from safetensors.torch import load
+
+    try:
+        state = load(content)
+        size = int.from_bytes(content[:8], "little")
+        about = json.loads(content[8 : 8 + size])["__metadata__"]
+        run, classes = Run.model_validate_json(about["run"]), json.loads(about["classes"])
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"target.safetensors: must be a file that a run of l2t-ray kept, got {error}") from error
+    return Predictor(run, state, classes).eval()
+
+
+def export(content: bytes, path: Path) -> tuple[str, ...]:
+    """Writes a `target.safetensors` file as a program of torch.export, which predicts without l2t-ray.
+
+    Args:
+        content: of the file.
+        path: of the program; `torch.export.load(path).module()` takes images, uint8 [B, 3, 32, 32], and returns logits.
+
+    Returns:
+        The names of the classes, in the order of the logits.
+    """
+    predictor = load_predictor(content)
+    images = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
+    with torch.no_grad():
+        program = torch.export.export(
+            predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+        )
+    torch.export.save(program, path, extra_files={"classes.json": json.dumps(predictor.classes)})
+    return predictor.classes

@@ -10,29 +10,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, exit_code
+from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.usage import Parser, command
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.ledger import Ledger
     from l2t_ray.training.model_card import Card
     from l2t_ray.training.source_settings import Pretraining
 
+ABOUT = "Train a source network and write its weights. Launching again resumes."
+FORM = "FILE [options]"
 EXPERIMENT = "sources"  # in MLflow; a source that a launch trains is recorded in the sweep's experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; argv is the process' own by default."""
-    return exit_code(lambda: _run(_parser().parse_args(argv)))
+    example = "python -m l2t_ray.pretrain sweeps/quickstart_source.yaml"
+    parser = Parser(prog="python -m l2t_ray.pretrain", description=ABOUT, form=FORM, example=example)
+    return command(configure, parser, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m l2t_ray.pretrain", description="Train a source network.")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
     parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets")
-    parser.add_argument("--no-download", action="store_true", help="do not fetch data sets that are not there")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting (repeatable)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
-    return parser
+    parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -131,7 +131,7 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
             break
         lanes = state.lanes(lanes.groups)
     code = _show_summary(state, as_json=arguments.json, launched=launched)
-    say(f"result: python -m analysis.stats {sweep.name}    pages: {pages(ledger.uri)}")
+    say(f"result: l2t report {sweep.name}    pages: {pages(ledger.uri)}")
     return code
 
 

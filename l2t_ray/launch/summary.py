@@ -1,9 +1,10 @@
 """What a sweep has come to: cells with their counts and accuracies, failures with their reasons."""
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
@@ -12,6 +13,7 @@ from l2t_ray.launch.power import Detectable
 from l2t_ray.ledger.entries import Entry, failures, finished
 
 REASONS_SHOWN, CELLS_SHOWN = 20, 200
+NARROW = 100  # columns of a terminal; below, titles take several lines
 BASES = {
     "ledger": "as in the ledger",
     "measured": "as measured here",
@@ -149,21 +151,26 @@ def _told(power: Detectable) -> str:
     return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
 
 
-def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
-    """Prints texts as a table."""
-    table = _table(stream, *header)
+def print_rows(
+    header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO, left: Sequence[str] = ("cell",)
+) -> None:
+    """Prints texts as a table; the columns of `left` begin at the left."""
+    table = _table(stream, *header, left=left)
     for row in rows:
         table.add_row(*row)
     _print(table, stream)
 
 
-def _table(stream: TextIO, *columns: str) -> Any:
+def _table(stream: TextIO, *columns: str, left: Sequence[str] = ("cell",)) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False)
+    is_narrow = stream.isatty() and shutil.get_terminal_size().columns < NARROW
+    table = Table(box=SIMPLE, pad_edge=False, show_edge=not is_narrow, padding=0 if is_narrow else (0, 1))
     for column in columns:
-        table.add_column(column, justify="left" if column == "cell" else "right", overflow="fold")
+        title = column.replace(" ", "\n") if is_narrow else column
+        justify: Literal["left", "right"] = "left" if column in left else "right"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=column == "cell" or column not in left)
     return table
 
 

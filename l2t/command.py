@@ -47,8 +47,10 @@ def _parser() -> Parser:
     quickstart = "sweeps/quickstart.yaml"
     add("init", "copy the shipped sweep files into ./sweeps", _init, "", form="[FOLDER]")
     add("quickstart", "train a source and four methods on digits, then report", _quickstart, "")
-    form, plan = sweep.FORM, partial(sweep.configure, form=sweep.PLAN)
-    about = sweep.ABOUT
+    form, about = sweep.FORM, sweep.ABOUT
+    check = partial(sweep.configure, form=sweep.CHECK)
+    add("check", "look at images, weights and methods", check, quickstart, form=form, description=about[sweep.CHECK])
+    plan = partial(sweep.configure, form=sweep.PLAN)
     add(
         "plan",
         "say what would run, how long, at what price",

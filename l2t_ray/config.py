@@ -310,6 +310,9 @@ class Execution(Frozen):
     mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service that lets processes share a card")
     threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
     retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised an exception")
+    fail_fast: bool = Field(
+        True, description="two runs of a cell that raise the same error stop the cell; not for memory, time or machine"
+    )
     storage: str = Field(
         ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
     )

@@ -15,10 +15,11 @@ from l2t_ray.errors import say
 from l2t_ray.usage import Parser, command
 
 FORM = "FILE [options]"
-RUN, PLAN, STATUS = "run", "plan", "status"  # the forms of `l2t`
+RUN, PLAN, STATUS, CHECK = "run", "plan", "status", "check"  # the forms of `l2t`
 ABOUT = {
     RUN: "Train what a sweep file wants and the ledger lacks. Launching again resumes.",
     PLAN: "Say what would be trained, on which devices and for how long. Starts nothing.",
+    CHECK: "Look at all images and weights, and train one batch of every method.",
     STATUS: "Say what is finished and what failed, also while a launch is running.",
 }
 
@@ -35,12 +36,12 @@ def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
 
     Args:
         parser: without arguments.
-        form: RUN, PLAN or STATUS for that part alone; all of it by default.
+        form: RUN, PLAN, STATUS or CHECK for that part alone; all of it by default.
     """
 
     def run(arguments: argparse.Namespace) -> int:
-        if arguments.plan and arguments.status:
-            parser.error("--plan and --status are two answers; ask for one of them")
+        if (asked := [f"--{name}" for name in (PLAN, STATUS, CHECK) if getattr(arguments, name)])[1:]:
+            parser.error(f"{' and '.join(asked)} are {len(asked)} answers; ask for one of them")
         if arguments.fleet and not arguments.plan:
             parser.error("--fleet stands with --plan: a launch takes the devices that there are")
         return _run(arguments)
@@ -52,7 +53,7 @@ def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
         else:
             absent: Any = [] if more.get("action") == "append" else False if "action" in more else None
             parser.set_defaults(**{name[2:].replace("-", "_"): absent})
-    parser.set_defaults(run=run, **({form: True} if form in {PLAN, STATUS} else {}))
+    parser.set_defaults(run=run, **({form: True} if form in {PLAN, STATUS, CHECK} else {}))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -83,22 +84,23 @@ def _price(text: str) -> float:
 # name, the forms that have it, argparse's settings; each fits a line of help
 _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ("--plan", set(), {"action": "store_true", "help": "say what would be trained, and how long it takes"}),
+    ("--check", set(), {"action": "store_true", "help": "look at images, weights and methods; start nothing"}),
     ("--fleet", {PLAN}, {"metavar": "KIND:N,...", "help": "with --plan: on these devices (h200:8, cpu:64)"}),
     ("--price-per-hour", {RUN, PLAN}, {"type": _price, "metavar": "P", "help": "of all devices, for the plan's price"}),
     ("--no-probe", {RUN}, {"action": "store_true", "help": "train at once, without measuring first"}),
     ("--status", set(), {"action": "store_true", "help": "say what is finished, also during a launch"}),
     (
         "--where",
-        {RUN, PLAN, STATUS},
+        {RUN, PLAN, STATUS, CHECK},
         {"action": "append", "default": [], "metavar": "K=V", "help": "only runs with this setting (repeatable)"},
     ),
     (
         "--set",
-        {RUN, PLAN, STATUS},
+        {RUN, PLAN, STATUS, CHECK},
         {"action": "append", "default": [], "metavar": "K=V", "help": "change every run; the sweep then wants these"},
     ),
     ("--retry-failed", {RUN, PLAN}, {"action": "store_true", "help": "train failed and diverged runs again"}),
-    ("--no-download", {RUN, PLAN}, {"action": "store_true", "help": "fail where data or weights are not there"}),
+    ("--no-download", {RUN, PLAN, CHECK}, {"action": "store_true", "help": "fail where data or weights are not there"}),
     ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),
     ("--json", {RUN, PLAN, STATUS}, {"action": "store_true", "help": "print the result as JSON"}),
     ("--trainer", {RUN}, {"help": argparse.SUPPRESS}),  # benchmarks measure everything but the training

@@ -10,7 +10,7 @@ from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.power import Detectable
-from l2t_ray.ledger.entries import Entry, failures, finished
+from l2t_ray.ledger.entries import Entry, artifact_place, failures, finished
 
 REASONS_SHOWN, CELLS_SHOWN = 20, 200
 NARROW = 100  # columns of a terminal; below, titles take several lines
@@ -43,6 +43,7 @@ class Failure:
     seed: int
     outcome: str
     reason: str
+    traceback: str = ""  # the file with all lines of the error
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,15 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
                 mean_test_accuracy_percent=sum(accuracies) / len(accuracies) if accuracies else None,
             )
         )
-    told = tuple(Failure(key, cells[key], runs[key].seed, outcome, reason) for key, (outcome, reason) in lost.items())
+    traces = {
+        entry.key: artifact_place(entry, entry.tags["error"])
+        for entry in entries
+        if entry.key in lost and entry.status == "FAILED" and entry.tags.get("error")
+    }
+    told = tuple(
+        Failure(key, cells[key], runs[key].seed, outcome, reason, traces.get(key, ""))
+        for key, (outcome, reason) in lost.items()
+    )
     return Summary(sweep, len(runs), len(done), tuple(rows), told)
 
 
@@ -99,8 +108,12 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
     _print(table, stream)
     for failure in summary.failures[:REASONS_SHOWN]:
         print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
+        if failure.traceback:
+            print(f"  traceback: {failure.traceback}", file=stream)
     if len(summary.failures) > REASONS_SHOWN:
         print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
+    if any(failure.traceback for failure in summary.failures):
+        print("--retry-failed trains them again, once the error is corrected", file=stream)
 
 
 def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:

@@ -15,18 +15,15 @@ from l2t_ray.launch.placement.devices import GIB, cores, libraries, local_fleet,
 from l2t_ray.launch.worker.mps import CONTROL, PIPE
 from l2t_ray.ledger.address import database_file, tracking_uri
 from l2t_ray.ledger.reader import open_ledger
+from l2t_ray.published import ARCHIVES
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 LEAST_PYTHON = (3, 11)
 LEAST_DISK_GIB, LEAST_MEMORY_GIB, LEAST_SHARED_GIB = 5, 2, 1
 SHARED = Path("/dev/shm")
 DATA = Path("data")
-SETS = {  # the files that torchvision or the user put there
-    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz"),
-    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz"),
-    "stl10": ("stl10_binary", "stl10_binary.tar.gz"),
-    "tiny_imagenet": ("tiny-imagenet-200", "tiny-imagenet-200.zip"),
-}
+SETS = {name: (folder, archive) for name, (folder, archive, _) in ARCHIVES.items()}
+SETS["tiny_imagenet"] = ("tiny-imagenet-200", "tiny-imagenet-200.zip")
 WEIGHTS = Path("weights")
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from l2t_ray import registry
+from l2t_ray.published import named_weights
 from l2t_ray.registry import Arch, missing_level
 
 KEY_DIGITS = 16
@@ -58,7 +59,9 @@ class Source(Frozen):
 
     arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
-    weights: str | None = Field(None, description="file of weights, relative to the working folder")
+    weights: Annotated[str, AfterValidator(named_weights)] | None = Field(
+        None, description="file of weights, relative to the working folder; or a published one by its name"
+    )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
     train: str | None = Field(
         None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"

@@ -42,10 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from l2t_ray.ledger.ledger import Ledger
-    from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining
+    from l2t_ray.sweepfile.source_file import fetch_images, missing_starts, read_pretraining
 
-    data_dir, force = arguments.data_dir, arguments.force
+    data_dir, force, download = arguments.data_dir, arguments.force, not arguments.no_download
     settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
+    if not Path(settings.out).is_file() and fetch_images(arguments.file, settings, download=download):
+        settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
     out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: a wrong address must not cost a training
     starts = missing_starts(arguments.file, settings)
     from l2t_ray.launch.worker.source import pretrain
@@ -53,12 +55,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         for file in starts.values():
+            fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
             start = read_pretraining(file, data_dir=data_dir)
-            card, is_new = pretrain(start, data_dir, download=not arguments.no_download)
+            card, is_new = pretrain(start, data_dir, download=download)
             _track(ledger, start, card, is_new=is_new)
         if starts:  # their content is known now
             settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
-        card, is_new = pretrain(settings, data_dir, download=not arguments.no_download, force=force)
+        card, is_new = pretrain(settings, data_dir, download=download, force=force)
     except KeyboardInterrupt:
         is_begun = force and not out.exists()  # --force would start from the beginning
         print(f"interrupted; launch again{' without --force' if is_begun else ''} to go on", file=sys.stderr)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Record, Run, Trace, pack_shape, reads_source
+from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import TRACEBACK, InputError
 from l2t_ray.launch.worker.job import TRAINER, Work, whole
+from l2t_ray.published import weights_at
 from l2t_ray.training.storage import File, storage
 
 EPOCHS = 1000  # of which a batch in the first and in the last is tried: a method may train in stages
@@ -41,6 +43,7 @@ def prepare_inputs(
     classes: dict[str, Sequence[str]] = {}
     digests = _load_data(runs, work, classes, problems)
     present = [run for run in runs if run.source.weights not in later or not reads_source(run)]
+    _fetch_weights(present, problems, download=work.download)
     _load_sources(present, classes, problems)
     if not problems:
         _look_at_traced(present, work, problems)
@@ -75,6 +78,15 @@ def _load_data(
     return digests
 
 
+def _fetch_weights(runs: Iterable[Run], problems: list[str], *, download: bool) -> None:
+    for path in dict.fromkeys(run.source.weights for run in runs if reads_source(run)):
+        if path is not None and (item := weights_at(path)):
+            try:
+                fetch(item, Path(path), download=download)
+            except InputError as error:
+                problems.extend(error.problems)
+
+
 def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], problems: list[str]) -> None:
     from l2t_ray.methods import Method
     from l2t_ray.methods.custom_loss import check
@@ -86,7 +98,10 @@ def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], pro
             by_source[run.source.model_dump_json()].setdefault(run.model_copy(update={"seed": 0}).key, run)
     for cells in by_source.values():
         try:
-            source = load_source(next(iter(cells.values())).source)
+            settings = next(iter(cells.values())).source
+            if settings.weights and weights_at(settings.weights) and not Path(settings.weights).is_file():
+                continue  # told already
+            source = load_source(settings)
         except InputError as error:
             problems.extend(error.problems)
             continue

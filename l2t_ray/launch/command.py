@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, say
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.power import detectable
+from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
 from l2t_ray.launch.summary import print_plan, print_summary, summarize
 from l2t_ray.ledger.address import pages
 from l2t_ray.ledger.entries import unwanted
@@ -85,19 +86,21 @@ def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> 
     """
     from l2t_ray.data.load import load_data
     from l2t_ray.launch.session import check
-    from l2t_ray.sweepfile.source_file import read_pretraining
+    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
     state, given = State.read(sweep, ledger, retry_failed=True), options(arguments)
     if arguments.check:  # also what is finished
         state = replace(state, to_train=[*sweep.runs])
     data_dir, problems = Path(sweep.execution.data_dir), list[str]()
     download = sweep.execution.download and given.download
+
+    def look_at_source(file: Path) -> None:
+        fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
+        load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+
     looks: list[Callable[[], object]] = [
         lambda: check(state, state.lanes(local_fleet()), given, later=sweep.sources),
-        *(
-            partial(load_data, read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
-            for file in sweep.sources.values()
-        ),
+        *(partial(look_at_source, file) for file in sweep.sources.values()),
     ]
     for look in looks:
         try:
@@ -123,7 +126,11 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         InputError: if trained weights were removed meanwhile.
     """
     from l2t_ray.launch.cluster.sources import train_sources
+    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
+    for file in sweep.sources.values():
+        settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
+        fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)
     with ledger.writing(on_lost=interrupt):
         for weights, file in sweep.sources.items():
             say(f"{sweep.name}: {weights} is not there, so {file} trains it first")
@@ -214,8 +221,12 @@ def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
 def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    training = source_times(state.sweep, groups)
     for weights, file in state.sweep.sources.items():
-        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, and then its runs' keys are known")
+        takes = "an unknown time" if (seconds := training[weights]) is None else f"about {duration(seconds)}, ESTIMATED"
+        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, in {takes}; then keys are known")
+    plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
+    fetched = to_fetch(state.sweep, state.runs)
     say(state.announce(plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
     if arguments.json:
@@ -223,12 +234,18 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
         content = {
             "sweep": state.sweep.name,
             "sources": sources,
+            "source_s": training,
+            "fetch": [asdict(item) for item in fetched],
             **asdict(plan),
             "power": asdict(power) if power else None,
         }
         print(json.dumps(content, indent=2))
     else:
         print_plan(plan, power, sys.stdout)
+        if fetched:
+            total = sum(item.n_bytes for item in fetched) / 2**20
+            parts = ", ".join(f"{item.what} ({item.n_bytes / 2**20:,.0f} MiB)" for item in fetched)
+            print(f"to fetch: {parts}, {total:,.0f} MiB in all")
     return 0
 
 

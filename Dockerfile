@@ -25,6 +25,8 @@ WORKDIR /opt/src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY l2t_ray l2t_ray
 COPY analysis analysis
+COPY l2t l2t
+COPY sweeps sweeps
 RUN python3 -m venv /opt/l2t \
     && pip install --no-cache-dir --constraint constraints.txt '.[cluster]'
 

@@ -1,7 +1,7 @@
 # The interface to this project. `make help` lists what it offers.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := l2t_ray analysis tests benchmarks clusters
+SOURCES := l2t l2t_ray analysis tests benchmarks clusters
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
 

@@ -10,18 +10,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError, exit_code
+from l2t_ray.errors import InputError
 from l2t_ray.ledger.address import pages
+from l2t_ray.usage import Parser, command
 
+ABOUT = "Print tables and tests of finished runs, draw figures, write a report."
+FORM = "[SWEEP ...] [options]"
 METRIC = "test_accuracy_percent"  # as in analysis.results.runs, whose import would take a second (pandas)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; `argv` is by default the process' own."""
-    return exit_code(lambda: _run(_parser().parse_args(argv)))
+    example = "python -m analysis.stats quickstart --out report/quickstart"
+    parser = Parser(prog="python -m analysis.stats", description=ABOUT, form=FORM, example=example)
+    return command(configure, parser, argv)
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
+    """Does what the arguments ask for; returns the exit code."""
     from analysis.figures.accuracy import draw_accuracy
     from analysis.figures.style import file_name, writing
     from analysis.report.answer import answer
@@ -96,6 +102,7 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: --out must be a folder that can be written to, got {error.strerror!r}") from error
 
 
+<<<<<<< HEAD
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.stats", description="Tables, tests and figures of finished runs."
@@ -134,13 +141,31 @@ def _parser() -> argparse.ArgumentParser:
         default=("svg",),
         metavar="LIST",
         help="of the figures' files: svg,pdf,png; by default svg, which is always written",
+=======
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    pair = "two methods; by default those of a design, else l2t_www and l2t_ww, else the last two"
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=pair)
+    parser.add_argument("--metric", default=METRIC, metavar="NAME", help=f"by default {METRIC}, its last value")
+    parser.add_argument("--alpha", type=_alpha, default=0.05, metavar="A", help="significance level; by default 0.05")
+    parser.add_argument(
+        "--margin", type=_positive, default=1.0, metavar="M", help="smallest difference that matters; 1 point"
+    )
+    parser.add_argument(
+        "--family",
+        choices=("sweep", "data", "all"),
+        default="sweep",
+        metavar="F",
+        help="p is corrected over all cells of a `sweep` (default), of a `data` set, or over `all`",
+>>>>>>> door16
     )
     parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
-    parser.add_argument(
-        "--tracking-uri", metavar="URI", help="of the ledger; by default MLFLOW_TRACKING_URI, else mlflow.db"
-    )
-    parser.add_argument("--mlflow-url", metavar="URL", help="address of MLflow's pages, for the links in the report")
-    return parser
+    parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")
+    parser.add_argument("--mlflow-url", metavar="URL", help="of MLflow's pages, for the report's links")
+    parser.set_defaults(run=run)
 
 
 def _formats(text: str) -> tuple[str, ...]:

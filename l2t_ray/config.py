@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from l2t_ray import registry
+from l2t_ray.published import named_weights
 from l2t_ray.registry import Arch, missing_level
 
 KEY_DIGITS = 16
@@ -58,7 +59,9 @@ class Source(Frozen):
 
     arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
-    weights: str | None = Field(None, description="file of weights, relative to the working folder")
+    weights: Annotated[str, AfterValidator(named_weights)] | None = Field(
+        None, description="file of weights, relative to the working folder; or a published one by its name"
+    )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
     train: str | None = Field(
         None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"
@@ -332,6 +335,9 @@ class Execution(Frozen):
     mps: Literal["auto", "off", "on"] = Field("auto", description="NVIDIA's service that lets processes share a card")
     threads: Literal["auto"] | Count = Field("auto", description="CPU threads of a trial")
     retries: Annotated[int, Field(ge=0)] = Field(2, description="further attempts for a run that raised an exception")
+    fail_fast: bool = Field(
+        True, description="two runs of a cell that raise the same error stop the cell; not for memory, time or machine"
+    )
     storage: str = Field(
         ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
     )

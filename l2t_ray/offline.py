@@ -13,12 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError, exit_code
+from l2t_ray.errors import InputError
+from l2t_ray.usage import Parser, command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; argv is the process' own by default."""
-    return exit_code(lambda: _run(_parser().parse_args(argv)))
+    about = "Train what a sweep file wants, without Ray and MLflow. Calling it again goes on."
+    example = "python -m l2t_ray.offline sweeps/quickstart.yaml --pack 4"
+    parser = Parser(prog="python -m l2t_ray.offline", description=about, form="FILE [options]", example=example)
+    return command(_configure, parser, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -51,10 +55,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m l2t_ray.offline", description="Train what a sweep file wants, without Ray and MLflow."
-    )
+def _configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="the sweep file (YAML)")
     parser.add_argument("--pack", type=_count, default=1, metavar="K", help="runs trained together; 1 by default")
     parser.add_argument(
@@ -63,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting of every run")
     parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
-    parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
-    return parser
+    parser.add_argument("--no-download", action="store_true", help="fail where data or weights are not there")
+    parser.set_defaults(run=_run)
 
 
 if __name__ == "__main__":

@@ -10,37 +10,44 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, exit_code
+from l2t_ray.errors import InputError, LedgerUnavailableError
+from l2t_ray.usage import Parser, command
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.ledger import Ledger
     from l2t_ray.training.model_card import Card
     from l2t_ray.training.source_settings import Pretraining
 
+ABOUT = "Train a source network and write its weights. Launching again resumes."
+FORM = "FILE [options]"
 EXPERIMENT = "sources"  # in MLflow; a source that a launch trains is recorded in the sweep's experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; argv is the process' own by default."""
-    return exit_code(lambda: _run(_parser().parse_args(argv)))
+    example = "python -m l2t_ray.pretrain sweeps/quickstart_source.yaml"
+    parser = Parser(prog="python -m l2t_ray.pretrain", description=ABOUT, form=FORM, example=example)
+    return command(configure, parser, argv)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m l2t_ray.pretrain", description="Train a source network.")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
     parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
-    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), help="folder of the data sets")
-    parser.add_argument("--no-download", action="store_true", help="do not fetch data sets that are not there")
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting (repeatable)")
+    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
-    return parser
+    parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from l2t_ray.ledger.ledger import Ledger
-    from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining
+    from l2t_ray.sweepfile.source_file import fetch_images, missing_starts, read_pretraining
 
-    data_dir, force = arguments.data_dir, arguments.force
+    data_dir, force, download = arguments.data_dir, arguments.force, not arguments.no_download
     settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
+    if not Path(settings.out).is_file() and fetch_images(arguments.file, settings, download=download):
+        settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
     out, ledger = Path(settings.out), Ledger(EXPERIMENT)  # now: a wrong address must not cost a training
     starts = missing_starts(arguments.file, settings)
     from l2t_ray.launch.worker.source import pretrain
@@ -48,12 +55,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     try:
         for file in starts.values():
+            fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
             start = read_pretraining(file, data_dir=data_dir)
-            card, is_new = pretrain(start, data_dir, download=not arguments.no_download)
+            card, is_new = pretrain(start, data_dir, download=download)
             _track(ledger, start, card, is_new=is_new)
         if starts:  # their content is known now
             settings = read_pretraining(arguments.file, overrides=arguments.set, data_dir=data_dir)
-        card, is_new = pretrain(settings, data_dir, download=not arguments.no_download, force=force)
+        card, is_new = pretrain(settings, data_dir, download=download, force=force)
     except KeyboardInterrupt:
         is_begun = force and not out.exists()  # --force would start from the beginning
         print(f"interrupted; launch again{' without --force' if is_begun else ''} to go on", file=sys.stderr)

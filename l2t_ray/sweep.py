@@ -9,23 +9,51 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from l2t_ray.errors import exit_code, say
+from l2t_ray.errors import say
+from l2t_ray.usage import Parser, command
+
+FORM = "FILE [options]"
+RUN, PLAN, STATUS, CHECK = "run", "plan", "status", "check"  # the forms of `l2t`
+ABOUT = {
+    RUN: "Train what a sweep file wants and the ledger lacks. Launching again resumes.",
+    PLAN: "Say what would be trained, on which devices and for how long. Starts nothing.",
+    CHECK: "Look at all images and weights, and train one batch of every method.",
+    STATUS: "Say what is finished and what failed, also while a launch is running.",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; argv is the process' own by default."""
-    return exit_code(lambda: _run(_parse(argv)))
+    example = "python -m l2t_ray.sweep sweeps/quickstart.yaml --plan"
+    parser = Parser(prog="python -m l2t_ray.sweep", description=ABOUT[RUN], form=FORM, example=example)
+    return command(configure, parser, argv)
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.plan and arguments.status:
-        parser.error("--plan and --status are two answers; ask for one of them")
-    if arguments.fleet and not arguments.plan:
-        parser.error("--fleet stands with --plan: a launch takes the devices that there are")
-    return arguments
+def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
+    """Adds the command's arguments to a parser.
+
+    Args:
+        parser: without arguments.
+        form: RUN, PLAN, STATUS or CHECK for that part alone; all of it by default.
+    """
+
+    def run(arguments: argparse.Namespace) -> int:
+        if (asked := [f"--{name}" for name in (PLAN, STATUS, CHECK) if getattr(arguments, name)])[1:]:
+            parser.error(f"{' and '.join(asked)} are {len(asked)} answers; ask for one of them")
+        if arguments.fleet and not arguments.plan:
+            parser.error("--fleet stands with --plan: a launch takes the devices that there are")
+        return _run(arguments)
+
+    parser.add_argument("file", type=Path, help="the sweep file (YAML)")
+    for name, forms, more in _OPTIONS:
+        if not form or form in forms:
+            parser.add_argument(name, **more)
+        else:
+            absent: Any = [] if more.get("action") == "append" else False if "action" in more else None
+            parser.set_defaults(**{name[2:].replace("-", "_"): absent})
+    parser.set_defaults(run=run, **({form: True} if form in {PLAN, STATUS, CHECK} else {}))
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -53,31 +81,30 @@ def _price(text: str) -> float:
     return price
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m l2t_ray.sweep", description="Train what a sweep file wants.")
-    parser.add_argument("file", type=Path, help="the sweep file (YAML)")
-    parser.add_argument("--plan", action="store_true", help="say what would be trained, and how long it takes")
-    parser.add_argument("--fleet", metavar="KIND:N,...", help="with --plan: on these devices (h200:8, cpu:64, ...)")
-    parser.add_argument("--price-per-hour", type=_price, metavar="P", help="of all devices, for the plan's price")
-    parser.add_argument(
-        "--no-probe", action="store_true", help="train at once, with what earlier launches have measured"
-    )
-    parser.add_argument("--status", action="store_true", help="say what is finished, also while a launch is running")
-    parser.add_argument("--where", action="append", default=[], metavar="K=V", help="only runs with this setting")
-    parser.add_argument(
+# name, the forms that have it, argparse's settings; each fits a line of help
+_OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
+    ("--plan", set(), {"action": "store_true", "help": "say what would be trained, and how long it takes"}),
+    ("--check", set(), {"action": "store_true", "help": "look at images, weights and methods; start nothing"}),
+    ("--fleet", {PLAN}, {"metavar": "KIND:N,...", "help": "with --plan: on these devices (h200:8, cpu:64)"}),
+    ("--price-per-hour", {RUN, PLAN}, {"type": _price, "metavar": "P", "help": "of all devices, for the plan's price"}),
+    ("--no-probe", {RUN}, {"action": "store_true", "help": "train at once, without measuring first"}),
+    ("--status", set(), {"action": "store_true", "help": "say what is finished, also during a launch"}),
+    (
+        "--where",
+        {RUN, PLAN, STATUS, CHECK},
+        {"action": "append", "default": [], "metavar": "K=V", "help": "only runs with this setting (repeatable)"},
+    ),
+    (
         "--set",
-        action="append",
-        default=[],
-        metavar="K=V",
-        help="override a setting of every run; the sweep then wants these",
-    )
-    parser.add_argument("--retry-failed", action="store_true", help="train failed and diverged runs again")
-    parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
-    parser.add_argument("--address", help="of a running Ray cluster; by default this machine")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-    parser.add_argument("--trainer", help=argparse.SUPPRESS)  # benchmarks measure everything but the training
-    return parser
-
+        {RUN, PLAN, STATUS, CHECK},
+        {"action": "append", "default": [], "metavar": "K=V", "help": "change every run; the sweep then wants these"},
+    ),
+    ("--retry-failed", {RUN, PLAN}, {"action": "store_true", "help": "train failed and diverged runs again"}),
+    ("--no-download", {RUN, PLAN, CHECK}, {"action": "store_true", "help": "fail where data or weights are not there"}),
+    ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),
+    ("--json", {RUN, PLAN, STATUS}, {"action": "store_true", "help": "print the result as JSON"}),
+    ("--trainer", {RUN}, {"help": argparse.SUPPRESS}),  # benchmarks measure everything but the training
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,5 +1,6 @@
 """A sweep trained where there is no Ray and no MLflow, and its results carried into a ledger later."""
 
+import base64
 import hashlib
 import json
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from l2t_ray import offline, sweep
 from l2t_ray.launch import inline
 from l2t_ray.ledger.ledger import Ledger
-from l2t_ray.ledger.spool import Spool
+from l2t_ray.ledger.spool import TRACE, Spool
 from l2t_ray.sweepfile.read import read_sweep
 from tests.support.launches import BOOM
 from tests.support.marks import LONG
@@ -83,10 +84,13 @@ def test_a_run_that_raises_is_recorded_and_costs_no_neighbour(capsys):
     out = capsys.readouterr()
     assert "3 results wait" in out.out
     assert "a pack of 3 runs raised ValueError: boom, says the method" in out.err
-    outcomes = sorted(record.outcome for record in Ledger("away").spool.records())
-    assert outcomes == ["failed"] * 3 + ["finished"] * 3
-    assert offline.main(["away.yaml"]) == 1
-    assert "0 to train" in capsys.readouterr().err
+    assert "digits/4/boom is stopped: two of its runs raised the same error" in out.err
+    records = [*Ledger("away").spool.records()]
+    assert sorted(record.outcome for record in records) == ["failed"] * 2 + ["finished"] * 3
+    traced = {base64.b64decode(record.artifacts[TRACE]).decode() for record in records if record.outcome == "failed"}
+    assert all(text.startswith("Traceback") and "boom, says the method" in text for text in traced)
+    assert offline.main(["away.yaml", "--set", "execution.fail_fast=false"]) == 1
+    assert "1 to train" in capsys.readouterr().err
     assert offline.main(["away.yaml", "--retry-failed"]) == 1
     assert "3 to train" in capsys.readouterr().err
 

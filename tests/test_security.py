@@ -198,7 +198,9 @@ from l2t_ray.registry import register
 @dataclass(frozen=True)
 class Boom(Method):
     def loss(self, extra, batch, options):
-        raise ValueError("cannot reach " + os.environ["MLFLOW_TRACKING_URI"])
+        if len(batch.labels) > 2:  # a launch tries two images first
+            raise ValueError("cannot reach " + os.environ["MLFLOW_TRACKING_URI"])
+        return batch.logits.sum() * 0
 
 register(Boom("boom", uses=frozenset({"transfer.beta"})))
 """

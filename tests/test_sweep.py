@@ -101,9 +101,7 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert code == 0, err
     assert err.splitlines()[0].startswith("tiny: 2 runs wanted, 0 finished, 2 to train, ")
     assert "2 of 2 runs ended (2 finished)" in err
-    assert err.splitlines()[-1].startswith(
-        "result: python -m analysis.stats tiny    pages: mlflow ui --backend-store-uri "
-    )
+    assert err.splitlines()[-1].startswith("result: l2t report tiny    pages: mlflow ui --backend-store-uri ")
     assert "2/2" in out
     first = finals(folder)
     assert len(first) == 2
@@ -169,6 +167,11 @@ def test_failures_and_divergence_end_their_runs_alone_and_are_told_with_the_reas
     assert "epoch 1" in reasons["diverged"]
     assert reasons["failed"] in out
     assert f"failed: {reasons['failed']}" in err
+    (place,) = [line.removeprefix("  traceback: ") for line in out.splitlines() if line.startswith("  traceback: ")]
+    trace = Path(place).read_text()
+    assert trace.startswith("Traceback (most recent call last):")
+    assert 'raise ValueError("boom, says the method")' in trace
+    assert "--retry-failed trains them again, once the error is corrected" in out
 
     code, _, err = command()
     assert code == 1  # still incomplete
@@ -176,6 +179,25 @@ def test_failures_and_divergence_end_their_runs_alone_and_are_told_with_the_reas
 
     _, out, _ = command("--plan", "--retry-failed", "--json")
     assert [cell["n_to_train"] for cell in json.loads(out)["cells"]] == [0, 1, 1]
+
+
+def test_two_runs_with_the_same_error_stop_their_cell(folder, ray_cluster):
+    (folder / "boom.py").write_text(BOOM)
+    more = "  - {method: [boom], seed: {from: 0, to: 7}}"
+    write_sweep(folder, more=more, head="methods: [boom.py]\n")
+    code, out, err = command("--json")
+    assert code == 1
+    summary = json.loads(out)
+    boom = next(cell for cell in summary["cells"] if "boom" in cell["cell"])
+    assert (summary["n_finished"], boom["n_wanted"], boom["n_finished"]) == (2, 8, 0)
+    assert 2 <= boom["n_failed"] <= 5  # what had a process when the second raised is trained
+    assert summary["launch"]["n_stopped"] == 8 - boom["n_failed"]
+    assert summary["launch"]["n_left"] == 0
+    assert err.count("boom is stopped: two of its runs raised the same error, ValueError: boom, says the method") == 1
+    assert "launch with --retry-failed, or set execution.fail_fast=false" in err
+    assert "interrupted" not in err
+    code, out, _ = command("--plan", "--json", "--retry-failed")
+    assert [cell["n_to_train"] for cell in json.loads(out)["cells"]] == [0, 8]
 
 
 def test_a_second_launch_is_refused_while_the_first_holds_the_sweep(folder):

@@ -18,10 +18,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray.data.archive import SPLITS, Archive, refuse
+from l2t_ray.data.fetch import fetch
 from l2t_ray.data.images import UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.names import composed, printable
 from l2t_ray.errors import InputError
+from l2t_ray.published import ARCHIVES, Published
 from l2t_ray.registry import DATA_SETS
 
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
@@ -29,6 +31,7 @@ Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 VERSION = 2  # of the decoding: a cache of another version is built again
 SIZE = 32
 MAX_PIXELS = 1 << 26
+LICENCES = "see its authors' page"
 DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 
 
@@ -50,6 +53,10 @@ def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
 
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}[name]
     tensors: dict[str, Tensor] = {}
+    archive = data_dir / kind.filename
+    if download and not (data_dir / kind.base_folder).is_dir() and not archive.exists():
+        _, _, n_bytes = ARCHIVES[name]
+        fetch(Published(name, kind.url, n_bytes, f"md5:{kind.tgz_md5}", LICENCES), archive)  # on, if it is broken off
     try:
         with contextlib.redirect_stdout(sys.stderr):
             for split in SPLITS:

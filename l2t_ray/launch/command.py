@@ -5,18 +5,21 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, say
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
+from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.power import detectable
+from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
 from l2t_ray.launch.summary import print_plan, print_summary, summarize
 from l2t_ray.ledger.address import pages
 from l2t_ray.ledger.entries import unwanted
@@ -47,19 +50,66 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
                 "again for it"
             )
         return _show_summary(state, as_json=arguments.json)
+    if arguments.check:
+        check_sweep(sweep, ledger, arguments)
+        later = f"; {', '.join(sweep.sources)}: trained first" if sweep.sources else ""
+        checked = f"{sweep.name}: {count(len(sweep.runs), 'run')} checked"
+        print(f"{checked}: all images and weights can be read, every method trains{later}")
+        return 0
+    from l2t_ray.launch.session import check
+
     with lock, ExitStack() as stack:
         if sweep.sources:
+            check_sweep(sweep, ledger, arguments)
             sweep = with_sources(sweep, ledger, arguments)
-        n_waiting = len(ledger.spool)
-        state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
-        if n_waiting or state.to_train:
+        state, n_waiting = State.read(sweep, ledger, retry_failed=arguments.retry_failed), len(ledger.spool)
+        if n_waiting:
             stack.enter_context(ledger.writing(on_lost=interrupt))
-            if n_waiting:
-                say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
-                ledger.flush()
+            say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
+            ledger.flush()
+            state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        lanes = state.lanes(local_fleet())
+        say(state.announce(state.plan(lanes)))
+        digests = check(state, lanes, options(arguments)) if state.to_train else {}
+        if not n_waiting and state.to_train:
+            stack.enter_context(ledger.writing(on_lost=interrupt))
+        if n_waiting or state.to_train:
             ledger.settle()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
-        return _launch(state, arguments, progress_file)
+        return _launch(state, arguments, progress_file, lanes, digests)
+
+
+def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> None:
+    """Checks everything but the source networks that are trained first, which may take hours.
+
+    Raises:
+        InputError: with a line for every problem, also of the images that a source learns from.
+    """
+    from l2t_ray.data.load import load_data
+    from l2t_ray.launch.session import check
+    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
+
+    state, given = State.read(sweep, ledger, retry_failed=True), options(arguments)
+    if arguments.check:  # also what is finished
+        state = replace(state, to_train=[*sweep.runs])
+    data_dir, problems = Path(sweep.execution.data_dir), list[str]()
+    download = sweep.execution.download and given.download
+
+    def look_at_source(file: Path) -> None:
+        fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
+        load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+
+    looks: list[Callable[[], object]] = [
+        lambda: check(state, state.lanes(local_fleet()), given, later=sweep.sources),
+        *(partial(look_at_source, file) for file in sweep.sources.values()),
+    ]
+    for look in looks:
+        try:
+            look()
+        except InputError as error:
+            problems.extend(told for told in error.problems if told not in problems)
+    if problems:
+        raise InputError(problems)
 
 
 def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> Sweep:
@@ -77,7 +127,11 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         InputError: if trained weights were removed meanwhile.
     """
     from l2t_ray.launch.cluster.sources import train_sources
+    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
+    for file in sweep.sources.values():
+        settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
+        fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)
     with ledger.writing(on_lost=interrupt):
         for weights, file in sweep.sources.items():
             say(f"{sweep.name}: {weights} is not there, so {file} trains it first")
@@ -95,14 +149,22 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
     return again
 
 
-def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) -> int:
+def _launch(
+    state: State,
+    arguments: argparse.Namespace,
+    progress_file: Path,
+    lanes: Lanes,
+    digests: dict[str, str] | None,
+) -> int:
     from l2t_ray.launch.session import checkpoint_folder, tidy_checkpoints, train
 
     sweep, ledger = state.sweep, state.ledger
-    lanes = state.lanes(local_fleet())
-    say(state.announce(state.plan(lanes)))
     whole = read(arguments, ()) if arguments.where else sweep
-    ledger.write_manifest(whole, state.entries)
+    entries = state.entries
+
+    def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
+        ledger.write_manifest(whole, entries)
+
     n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))
     if n_left_out:  # where all keys are known
         told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
@@ -111,14 +173,18 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
         tidy_checkpoints(checkpoint_folder(sweep), state.done)
+        want()
     while state.to_train:  # once; or once for every look of a declared design
         trained = {*state.to_train}
-        launched = train(state, lanes, given, progress_file, say)
+        launched = train(state, lanes, given, progress_file, say, digests=digests, on_ready=want)
+        digests = None  # a later look has further runs
         if launched.n_spooled:
             say(
                 f"{launched.n_spooled} results wait in {ledger.spool.folder}, because {ledger.shown_uri} "
                 "does not take them; the next launch writes them first"
             )
+        if launched.n_stopped:
+            say(f"{count(launched.n_stopped, 'run')} of stopped cells were not trained")
         if launched.n_left:
             say(f"interrupted with {count(launched.n_left, 'run')} to go; launch again to go on from their checkpoints")
         try:
@@ -128,11 +194,11 @@ def _launch(state: State, arguments: argparse.Namespace, progress_file: Path) ->
             return 1
         if state.held:
             say(f"{sweep.name}: {state.held}")
-        if launched.n_left or launched.n_spooled or trained & {*state.to_train}:
+        if launched.n_left or launched.n_spooled or launched.n_stopped or trained & {*state.to_train}:
             break
         lanes = state.lanes(lanes.groups)
     code = _show_summary(state, as_json=arguments.json, launched=launched)
-    say(f"result: python -m analysis.stats {sweep.name}    pages: {pages(ledger.uri)}")
+    say(f"result: l2t report {sweep.name}    pages: {pages(ledger.uri)}")
     return code
 
 
@@ -156,8 +222,12 @@ def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
 def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    training = source_times(state.sweep, groups)
     for weights, file in state.sweep.sources.items():
-        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, and then its runs' keys are known")
+        takes = "an unknown time" if (seconds := training[weights]) is None else f"about {duration(seconds)}, ESTIMATED"
+        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, in {takes}; then keys are known")
+    plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
+    fetched = to_fetch(state.sweep, state.runs)
     say(state.announce(plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
     if arguments.json:
@@ -165,12 +235,18 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
         content = {
             "sweep": state.sweep.name,
             "sources": sources,
+            "source_s": training,
+            "fetch": [asdict(item) for item in fetched],
             **asdict(plan),
             "power": asdict(power) if power else None,
         }
         print(json.dumps(content, indent=2))
     else:
         print_plan(plan, power, sys.stdout)
+        if fetched:
+            total = sum(item.n_bytes for item in fetched) / 2**20
+            parts = ", ".join(f"{item.what} ({item.n_bytes / 2**20:,.0f} MiB)" for item in fetched)
+            print(f"to fetch: {parts}, {total:,.0f} MiB in all")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Trains a sweep in this process, without Ray and MLflow; every result waits in the spool for a later launch."""
 
 import argparse
+import base64
 import sys
 import tempfile
 import time
@@ -11,15 +12,17 @@ from pathlib import Path
 from l2t_ray.config import Run, pack_shape
 from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
+from l2t_ray.launch.check import prepare_inputs
+from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.packing import shape
-from l2t_ray.launch.session import checkpoint_folder, prepare_inputs
+from l2t_ray.launch.session import checkpoint_folder
 from l2t_ray.launch.worker.job import Work, encode
-from l2t_ray.launch.worker.train import describe, train_pack
-from l2t_ray.ledger.spool import Ended, Record, Spool
+from l2t_ray.launch.worker.train import describe, trace, train_pack
+from l2t_ray.ledger.spool import TRACE, Ended, Record, Spool
 from l2t_ray.sweepfile.read import Sweep
 from l2t_ray.training.checkpoint import remove_state
-from l2t_ray.training.device import device_name
+from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
 from l2t_ray.training.storage import address
 
 
@@ -43,14 +46,15 @@ def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
         work = _work(sweep, arguments)
         digests = prepare_inputs(to_train, work)
         started_s, n_ended = time.monotonic(), 0
+        stops = Stops(sweep.cells, _say_stopped if sweep.execution.fail_fast else None)
         for pack in _packs(to_train, arguments.pack):
-            for record in _train(sweep, work, pack, digests):
+            for record in _train(sweep, work, pack, digests, stops):
                 spool.put(record)
                 waiting[record.key] = record
             n_ended += len(pack)
             left_s = (time.monotonic() - started_s) / n_ended * (len(to_train) - n_ended)
             say(f"{n_ended} of {len(to_train)} runs ended, about {duration(left_s)} left")
-    ended = [waiting[run.key] for run in mine]
+    ended = [waiting[run.key] for run in mine if run.key in waiting]  # others' cells were stopped
     lost = [record for record in ended if record.outcome != "finished"]
     for record in lost:
         say(f"{record.name}: {record.outcome}: {record.tags['reason']}")
@@ -83,8 +87,15 @@ def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
             yield group[start : start + size]
 
 
-def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str]) -> Iterator[Record]:
+def _say_stopped(cell: str, reason: str) -> None:
+    say(f"{cell} is stopped: two of its runs raised the same error, {reason}; execution.fail_fast=false trains them")
+
+
+def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str], stops: Stops) -> Iterator[Record]:
     """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails."""
+    pack = [run for run in pack if run.key not in stops]
+    if not pack:
+        return
     try:
         results = [Ended.from_json(values) for values in train_pack(work, encode(pack), lambda *_: None)]
     except InputError:
@@ -93,9 +104,12 @@ def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str]) -
         if len(pack) > 1:
             say(f"a pack of {len(pack)} runs raised {describe(error)}; each is tried alone")
             for run in pack:
-                yield from _train(sweep, work, [run], digests)
+                yield from _train(sweep, work, [run], digests, stops)
             return
-        results = [Ended(pack[0].key, "failed", describe(error))]
+        if not (is_out_of_memory(error) or is_of_machine(error)):
+            stops.raised(pack[0].key, describe(error))
+        trace_file = {TRACE: base64.b64encode(trace(error).encode()).decode()}
+        results = [Ended(pack[0].key, "failed", describe(error), artifacts=trace_file)]
     for run, ended in zip(pack, results, strict=True):
         tags = {"shape": shape(run), "device": device_name(), "pack": str(len(pack)), "processes": "1"}
         cell = sweep.cells[run.key]

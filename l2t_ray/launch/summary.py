@@ -1,17 +1,19 @@
 """What a sweep has come to: cells with their counts and accuracies, failures with their reasons."""
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.power import Detectable
-from l2t_ray.ledger.entries import Entry, failures, finished
+from l2t_ray.ledger.entries import Entry, artifact_place, failures, finished
 
 REASONS_SHOWN, CELLS_SHOWN = 20, 200
+NARROW = 100  # columns of a terminal; below, titles take several lines
 BASES = {
     "ledger": "as in the ledger",
     "measured": "as measured here",
@@ -41,6 +43,7 @@ class Failure:
     seed: int
     outcome: str
     reason: str
+    traceback: str = ""  # the file with all lines of the error
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,15 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
                 mean_test_accuracy_percent=sum(accuracies) / len(accuracies) if accuracies else None,
             )
         )
-    told = tuple(Failure(key, cells[key], runs[key].seed, outcome, reason) for key, (outcome, reason) in lost.items())
+    traces = {
+        entry.key: artifact_place(entry, entry.tags["error"])
+        for entry in entries
+        if entry.key in lost and entry.status == "FAILED" and entry.tags.get("error")
+    }
+    told = tuple(
+        Failure(key, cells[key], runs[key].seed, outcome, reason, traces.get(key, ""))
+        for key, (outcome, reason) in lost.items()
+    )
     return Summary(sweep, len(runs), len(done), tuple(rows), told)
 
 
@@ -97,8 +108,12 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
     _print(table, stream)
     for failure in summary.failures[:REASONS_SHOWN]:
         print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
+        if failure.traceback:
+            print(f"  traceback: {failure.traceback}", file=stream)
     if len(summary.failures) > REASONS_SHOWN:
         print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
+    if any(failure.traceback for failure in summary.failures):
+        print("--retry-failed trains them again, once the error is corrected", file=stream)
 
 
 def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
@@ -149,21 +164,26 @@ def _told(power: Detectable) -> str:
     return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
 
 
-def print_rows(header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO) -> None:
-    """Prints texts as a table."""
-    table = _table(stream, *header)
+def print_rows(
+    header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO, left: Sequence[str] = ("cell",)
+) -> None:
+    """Prints texts as a table; the columns of `left` begin at the left."""
+    table = _table(stream, *header, left=left)
     for row in rows:
         table.add_row(*row)
     _print(table, stream)
 
 
-def _table(stream: TextIO, *columns: str) -> Any:
+def _table(stream: TextIO, *columns: str, left: Sequence[str] = ("cell",)) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False)
+    is_narrow = stream.isatty() and shutil.get_terminal_size().columns < NARROW
+    table = Table(box=SIMPLE, pad_edge=False, show_edge=not is_narrow, padding=0 if is_narrow else (0, 1))
     for column in columns:
-        table.add_column(column, justify="left" if column == "cell" else "right", overflow="fold")
+        title = column.replace(" ", "\n") if is_narrow else column
+        justify: Literal["left", "right"] = "left" if column in left else "right"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=column == "cell" or column not in left)
     return table
 
 

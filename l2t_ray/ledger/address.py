@@ -55,6 +55,11 @@ def pages(uri: str) -> str:
     return mask(uri) if uri.startswith(SERVER_SCHEMES) else f"mlflow ui --backend-store-uri {shlex.quote(mask(uri))}"
 
 
+def runs_page(address: str, experiment_id: str) -> str:
+    """Returns the page of an MLflow server that opens with a sweep's table of runs."""
+    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs"
+
+
 def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
     """Returns the error to raise where MLflow, its database or the network fails; its message holds no secrets."""
     first_line = (str(error).splitlines() or [""])[0]

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote, urlparse
+
+from l2t_ray.errors import mask
 
 # tags, without the prefix l2t.
 IDENTITY = ("kind", "key")
-TAGS = ("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace")
+TAGS = ("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace", "error")
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
 TRACED = ("trace", "trace_of")  # what a run has traced, and in which training
@@ -85,6 +88,14 @@ def untraced(entries: Iterable[Entry], done: Mapping[str, Entry], traced: Mappin
         if entry.kind == "run" and entry.status in {"FINISHED", "FAILED"} and entry.key in traced:
             attempted.setdefault(entry.key, set()).update(entry.tags.get("trace", "").split())
     return [key for key, asked in traced.items() if key in done and not attempted[key].issuperset(asked)]
+
+
+def artifact_place(entry: Entry, name: str) -> str:
+    """Returns where a run's file is: its path on this machine, or its address without a password."""
+    place = urlparse(entry.artifact_uri)
+    if place.scheme in {"", "file"}:
+        return f"{unquote(place.path)}/{name}"
+    return f"{mask(entry.artifact_uri)}/{name}"
 
 
 def ending(tags: Mapping[str, str]) -> tuple[str, str]:

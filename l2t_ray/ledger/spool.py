@@ -17,6 +17,7 @@ from l2t_ray.errors import mask
 from l2t_ray.files import write_atomic
 from l2t_ray.ledger import provenance
 
+TRACE = "traceback.txt"  # the artifact with all lines of the error with which a run failed
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
 
 logger = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Record:
                 "versions": provenance.versions(registry.CODE.get(run.method)),
                 "data_sha": data_sha or run.data.sha256 or "",
                 **({"trace": " ".join(run.extras)} if run.extras and (result.artifacts or is_failed) else {}),
+                **({"error": TRACE} if TRACE in result.artifacts else {}),
             },
             metrics={name: [*series] for name, series in result.metrics.items()},
             wall_s=result.wall_s,

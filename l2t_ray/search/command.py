@@ -13,6 +13,7 @@ from l2t_ray.launch.cluster.tuner import Launched
 from l2t_ray.launch.command import interrupt, options, with_sources
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
+from l2t_ray.launch.session import check
 from l2t_ray.launch.summary import print_plan
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.limits import safe_name
@@ -30,6 +31,11 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"
     if arguments.plan:
         return _show_plan(Searching(sweep, write=False), ledger, arguments), None
+    if arguments.check:
+        state = Searching(sweep, write=False).state(ledger, ledger.entries())
+        check(state, state.lanes(local_fleet()), options(arguments), later=sweep.sources)
+        print(f"{sweep.name}: checked: all images and weights can be read, every method trains")
+        return 0, None
     if arguments.status:
         holder, running = lock.holder(), read_progress(progress_file)
         say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")

@@ -12,6 +12,7 @@ from l2t_ray.config import OPTIONAL_SECTIONS, Source, Target, like_default
 from l2t_ray.data.digests import Contents, Digests
 from l2t_ray.data.names import twin
 from l2t_ray.errors import InputError, suggest
+from l2t_ray.published import weights_at
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.data_checks import image_problems
@@ -83,6 +84,8 @@ class Checks:
                     f"{weights.item.place}: {rule}; add `source: {{weights: FILE}}`, and train one "
                     "with `python -m l2t_ray.pretrain` if there is none"
                 )
+            elif (item := weights_at(weights.value)) and not Path(weights.value).is_file():
+                self.weights[weights.value] = item.digest.partition(":")[2]  # a launch fetches it
             elif not Path(weights.value).is_file() and (
                 training := [c for c in block.values("source.train") if c.value]
             ):
@@ -96,10 +99,14 @@ class Checks:
                 yield f"{weights.item.place}: {rule}; {remedy}"
             else:
                 try:
-                    self.weights[weights.value] = self.digests.of_weights(Path(weights.value)).sha256
+                    self.weights[weights.value] = found = self.digests.of_weights(Path(weights.value)).sha256
                 except OSError as error:
                     rule = f"source.weights must be a file that can be read, got {error.strerror!r}"
                     yield f"{weights.item.place}: {rule}; check its permissions"
+                else:
+                    if item and found != item.digest.partition(":")[2]:
+                        rule = f"{weights.value} must be {item.what}, {item.digest}, got {found}"
+                        yield f"{weights.item.place}: {rule}; remove it, and the next launch fetches it"
         for pinned in block.values("source.sha256"):
             for value in {choice.value for choice in named} & set(self.weights):
                 yield from _check_pin(pinned, self.weights[value], value)

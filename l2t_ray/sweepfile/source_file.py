@@ -7,8 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from l2t_ray.data.digests import Digests
+from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.files import compute_sha256
+from l2t_ray.published import images_at
 from l2t_ray.sweepfile.settings import BROKEN, setting_of, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml, parse_yaml
 from l2t_ray.training.source_settings import Pretraining
@@ -56,6 +58,30 @@ def read_pretraining(
     if settings.data.sha256 not in {None, sha256}:
         raise InputError(f"{settings.data.path}: must hold what data.sha256 says, got {sha256}; correct one of them")
     return settings.model_copy(update={"data": settings.data.model_copy(update={"sha256": sha256})})
+
+
+def fetch_images(path: Path, settings: Pretraining, *, download: bool) -> bool:
+    """Fetches the published archive that a training reads, if it is missing; the settings are then read again.
+
+    Args:
+        path: of the training's file, for messages.
+        settings: read from it.
+        download: whether it may be fetched.
+
+    Returns:
+        Whether it was fetched.
+
+    Raises:
+        InputError: if it is missing and cannot be fetched.
+    """
+    item = images_at(settings.data.name, settings.data.path)
+    if item is None:
+        return False
+    try:
+        fetch(item, Path(str(settings.data.path)), download=download)
+    except InputError as error:
+        raise InputError(f"{path}: {problem}" for problem in error.problems) from error
+    return True
 
 
 def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = None) -> dict[str, Path]:

@@ -17,6 +17,7 @@ OUT_OF_MEMORY = (  # errors outside torch's own allocator: the CPU's, a card's c
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+OF_A_CARD = ("CUDA error", "cuDNN error", "CUBLAS_STATUS", "NVML")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _NEVER = -1
 
@@ -39,6 +40,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Whether a disk, the network or a card may be the cause of an exception, not the code that was running."""
+    return isinstance(error, OSError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OF_A_CARD)
+    )
 
 
 def context_bytes(device: torch.device) -> int:

@@ -116,6 +116,30 @@ def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torc
     return Pack([run], data, source, device).outcomes()[0]
 
 
+def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> int:
+    """Trains a run on two images, in the method's first and last stage, and classifies them: what raises, raises now.
+
+    Args:
+        run: the run; its data must have at least two classes.
+        data: the data set, with the run's classes.
+        source: the frozen source network, or None.
+        device: where to compute.
+
+    Returns:
+        The bytes of the run's state.
+    """
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        pack = Pack([run], data, source, device)
+        pack.images, pack.labels = pack.images[:, :2], pack.labels[:, :2]
+        pack.judged_images, pack.judged_labels = pack.judged_images[:2], pack.judged_labels[:2]
+        pack.prepare()
+        pack.train_epoch(0)
+        if type(pack.learner.method).stage is not Method.stage:
+            pack.train_epoch(pack.n_epochs - 1)
+        pack.evaluate(1)
+        return sum(tensor.nbytes for tensor in pack.learner.tensors())
+
+
 class Pack:
     """The training of one pack: the learner, the images on the device, and the measurements so far."""
 

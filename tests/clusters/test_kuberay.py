@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from l2t_ray import __version__
 from tests.support.places import ROOT
 
 # the fields of KubeRay's Go types, ray-operator/apis/ray/v1/rayjob_types.go and raycluster_types.go
@@ -93,7 +93,7 @@ def test_kuberay_knows_every_field_and_ray_reads_cards_and_idle_time_from_it():
     assert config["idle_timeout_minutes"] == 10
     pinned = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split() if "==" in line)
     assert cluster["rayVersion"] == pinned["ray"]
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = __version__
     assert f"/l2t-ray:{version}" in (ROOT / "clusters" / "kuberay.yaml").read_text()
 
 

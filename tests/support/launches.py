@@ -26,7 +26,9 @@ from l2t_ray.registry import register
 @dataclass(frozen=True)
 class Boom(Method):
     def loss(self, extra, batch, options):
-        raise ValueError("boom, says the method")
+        if len(batch.labels) > 2:  # a launch tries two images first
+            raise ValueError("boom, says the method")
+        return batch.logits.sum() * 0
 
 register(Boom("boom", uses=frozenset({"transfer.beta"})))
 """

@@ -138,7 +138,14 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
             if hung or ended.died:
                 self._queue.lose(trial.trial_id, hung or ended.reason, watched.epoch if watched else 0)
             else:
-                self._queue.fail(trial.trial_id, ended.reason, hopeless=ended.hopeless, memory=ended.memory)
+                self._queue.fail(
+                    trial.trial_id,
+                    ended.reason,
+                    hopeless=ended.hopeless,
+                    memory=ended.memory,
+                    machine=ended.machine,
+                    trace=ended.trace,
+                )
             _forget(trial)
         except Exception as error:
             self._error = error  # as above
@@ -185,6 +192,8 @@ class Failure:
     hopeless: bool = False  # another attempt would end the same way
     memory: bool = False  # memory ran out
     died: bool = False  # its process or node is gone; the training may not be the cause
+    machine: bool = False  # a disk, the network or a card may be the cause
+    trace: str = ""  # all lines of the error
 
 
 def failure(trial: Any) -> Failure:
@@ -195,7 +204,7 @@ def failure(trial: Any) -> Failure:
         return Failure(REASON_UNKNOWN, died=True)
     cause = getattr(error, "cause", None)
     if isinstance(cause, PackFailedError):
-        return Failure(cause.reason, cause.hopeless, cause.memory)
+        return Failure(cause.reason, cause.hopeless, cause.memory, machine=cause.machine, trace=cause.trace)
     text = " ".join(str(error).split())
     memory = "OutOfMemoryError" in type(error).__name__ or "running low on memory" in text  # Ray's memory monitor
     return Failure(f"{REASON_UNKNOWN}: {text[:300]}", memory=memory, died=not memory)

@@ -19,6 +19,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.launch.placement.devices import Group, cluster_fleet, n_cards
 from l2t_ray.launch.worker.places import SOCKET_BYTES, home, is_writable, private, temporary
 
+NEVER_ON_WORKERS = frozenset({"analysis", "l2t"})  # a file of that name beside the user does no harm
 LOOK_S = 180.0  # for a node's worker to start
 CARD_S = 1800.0  # for a machine of the cloud to start, with all that is installed on it
 LOOK_AGAIN_S = 1.0
@@ -213,8 +214,9 @@ def refuse_namesakes() -> None:
     here, problems = Path.cwd(), []
     for file in sorted([*here.glob("*.py"), *here.glob("*/__init__.py")]):
         within = file.relative_to(here)
-        meant = getattr(sys.modules.get(within.parts[0].removesuffix(".py")), "__file__", None)
-        if meant and Path(meant).resolve() != file.resolve():
+        name = within.parts[0].removesuffix(".py")
+        meant = getattr(sys.modules.get(name), "__file__", None)
+        if name not in NEVER_ON_WORKERS and meant and Path(meant).resolve() != file.resolve():
             rule = f"must not have the name of a module, because workers would import it in the place of {meant}"
             problems.append(f"{within}: {rule}; rename it")
     if problems:

@@ -8,6 +8,7 @@ One Tuner runs for the whole launch and asks this queue for work, because a tria
 fresh one some seconds.
 """
 
+import base64
 import json
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
@@ -17,11 +18,12 @@ from typing import Any, Self
 from ray.tune.search import Searcher
 
 from l2t_ray.config import Run
+from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.packing import Share, even_part
 from l2t_ray.launch.worker.job import Work, encode
-from l2t_ray.ledger.spool import Ended
+from l2t_ray.ledger.spool import TRACE, Ended
 
 DEATHS = 10
 _ROUNDING = 1e-6  # for sums of thirds
@@ -79,8 +81,12 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         on_end: Callable[[Run, Ended, Pack, str], None],
         more: Callable[[int], Iterable[Run]] = lambda n: (),
         n_ahead: int = 1,
+        stops: Stops | None = None,
+        on_drop: Callable[[Run], None] = lambda run: None,
     ) -> None:
         super().__init__(metric=None, mode=None)
+        self._stops, self._on_drop = stops or Stops({}, None), on_drop
+        self._raised: dict[str, Ended] = {}  # how runs that wait for another attempt have failed
         self._more, self._n_ahead = more, n_ahead
         self._lanes, self._work = lanes, work.to_json()
         self._retries, self._on_end = retries, on_end
@@ -129,7 +135,16 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             single = replace(pack, runs=(run,))
             self._fail(single, "the training returned no outcome for this run", hopeless=True)
 
-    def fail(self, trial_id: str, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
+    def fail(
+        self,
+        trial_id: str,
+        reason: str,
+        *,
+        hopeless: bool = False,
+        memory: bool = False,
+        machine: bool = False,
+        trace: str = "",
+    ) -> None:
         """Puts a failed pack's runs back one by one, or gives them up.
 
         Args:
@@ -137,12 +152,14 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
             reason: what was raised.
             hopeless: whether another attempt would end the same way.
             memory: whether memory ran out; the runs then get more of it, and the failure does not count as an attempt.
+            machine: whether the machine may be the cause; no cell is stopped then.
+            trace: all lines of the error; they become an artifact of the run.
         """
         pack = self.live.pop(trial_id)
         if memory:
             self._fail_for_memory(pack, reason)
         else:
-            self._fail(pack, reason, hopeless=hopeless)
+            self._fail(pack, reason, hopeless=hopeless, machine=machine, trace=trace)
 
     def lose(self, trial_id: str, reason: str, epoch: int) -> None:
         """Puts back the runs of a pack whose process died; `epoch` is the last one that it reported."""
@@ -210,16 +227,44 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         seconds, _ = self._lanes.run_s(shape, group)
         return None if seconds is None else seconds * self._lanes.share(shape, group).pack
 
-    def _fail(self, pack: Pack, reason: str, *, hopeless: bool) -> None:
+    def _fail(self, pack: Pack, reason: str, *, hopeless: bool, machine: bool = False, trace: str = "") -> None:
         if len(pack.runs) > 1:  # one of them is the cause; alone, the others finish
-            self._singles.extend(_Single(run) for run in pack.runs)
+            for run in pack.runs:
+                if run.key in self._stops:
+                    self._on_drop(run)
+                else:
+                    self._singles.append(_Single(run))
             return
         (run,) = pack.runs
         self.attempts[run.key] = self.attempts.get(run.key, 0) + 1
-        if hopeless or self.attempts[run.key] > self._retries:
-            self._on_end(run, Ended(run.key, "failed", reason), pack, "")
+        artifacts = {TRACE: base64.b64encode(trace.encode()).decode()} if trace else {}
+        ended = Ended(run.key, "failed", reason, artifacts=artifacts)
+        if not machine:
+            self._stops.raised(run.key, reason)
+        if hopeless or self.attempts[run.key] > self._retries or run.key in self._stops:
+            self._on_end(run, ended, pack, "")
         else:
+            self._raised[run.key] = ended
             self._singles.append(_Single(run))
+        if run.key in self._stops:
+            self._drop_stopped(pack)
+
+    def _drop_stopped(self, pack: Pack) -> None:
+        """Takes the waiting runs of stopped cells out of the queue; those that raised already have failed."""
+        for single in [*self._singles]:
+            if single.run.key in self._stops:
+                self._singles.remove(single)
+                if ended := self._raised.get(single.run.key):
+                    self._on_end(single.run, ended, replace(pack, runs=(single.run,)), "")
+                else:
+                    self._on_drop(single.run)
+        for runs in self._waiting.values():
+            kept = [run for run in runs if run.key not in self._stops]
+            for run in runs:
+                if run.key in self._stops:
+                    self._on_drop(run)
+            runs.clear()
+            runs.extend(kept)
 
     def _fail_for_memory(self, pack: Pack, reason: str) -> None:
         n_runs, processes = len(pack.runs), pack.share.processes

@@ -17,8 +17,8 @@ from ray import tune
 from l2t_ray.errors import InputError
 from l2t_ray.launch.worker import mps
 from l2t_ray.launch.worker.job import Work
-from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
-from l2t_ray.training.device import device_name, is_out_of_memory, limit_memory
+from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack
+from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory, limit_memory
 
 STOP_S = 8.0  # for the current epoch when a launch is interrupted; below TUNE_FORCE_TRIAL_CLEANUP_S
 
@@ -30,14 +30,24 @@ class PackFailedError(RuntimeError):
         reason: what was raised, and where.
         hopeless: whether another attempt would end the same way.
         memory: whether memory ran out.
+        machine: whether a disk, the network or a card may be the cause, not the training's own code.
+        trace: all lines of the error, without passwords.
     """
 
-    def __init__(self, reason: str, *, hopeless: bool = False, memory: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, hopeless: bool = False, memory: bool = False, machine: bool = False, trace: str = ""
+    ) -> None:
         super().__init__(reason, hopeless, memory)
-        self.reason, self.hopeless, self.memory = reason, hopeless, memory
+        self.reason, self.hopeless, self.memory, self.machine, self.trace = reason, hopeless, memory, machine, trace
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return functools.partial(PackFailedError, hopeless=self.hopeless, memory=self.memory), (self.reason,)
+        more: dict[str, Any] = {
+            "hopeless": self.hopeless,
+            "memory": self.memory,
+            "machine": self.machine,
+            "trace": self.trace,
+        }
+        return functools.partial(PackFailedError, **more), (self.reason,)
 
 
 class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
@@ -74,9 +84,14 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         if not self._ended.wait(self._work.report_s):
             return {"epoch": self._epoch, "epochs": self._epochs}
         if self._error is not None:
-            hopeless, memory = isinstance(self._error, InputError), is_out_of_memory(self._error)
-            # without its cause, whose text may contain a password
-            raise PackFailedError(describe(self._error), hopeless=hopeless, memory=memory) from None
+            error = self._error
+            raise PackFailedError(
+                describe(error),
+                hopeless=isinstance(error, InputError),
+                memory=is_out_of_memory(error),
+                machine=is_of_machine(error),
+                trace=trace(error),
+            ) from None  # without its cause, whose text may contain a password
         return {"done": True, "outcomes": self._outcomes, "device": device_name()}
 
     def cleanup(self) -> None:

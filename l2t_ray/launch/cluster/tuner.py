@@ -35,6 +35,7 @@ class Launched:
     predicted_s: float | None = None  # seconds planned for the runs that have ended; None if the plan did not know
     spent_s: float = 0.0  # seconds of training, all workers added up
     usage: dict[str, Any] | None = None  # of every device over time
+    n_stopped: int = 0  # runs that were not trained, because others of their cell raised the same error
 
 
 class Feed(Protocol):
@@ -68,6 +69,7 @@ def launch(
     progress_file: Path,
     storage: Path,
     feed: Feed | None = None,
+    fail_fast: bool = True,
 ) -> Launched:
     """Trains runs on the running Ray until all have ended or a signal comes.
 
@@ -83,6 +85,7 @@ def launch(
         progress_file: for `--status`.
         storage: a folder for Tune, emptied afterwards.
         feed: gives the runs while the launch lasts; `runs` are then examples of their shapes.
+        fail_fast: whether two runs with the same error stop their cell; a search goes on.
 
     Returns:
         Counts, times and device usage.
@@ -92,6 +95,7 @@ def launch(
     from l2t_ray.launch.cluster.callback import Events, NodeLostError
     from l2t_ray.launch.cluster.nodes import on_other_nodes
     from l2t_ray.launch.cluster.queue import Pack, Queue
+    from l2t_ray.launch.cluster.stops import Stops
     from l2t_ray.launch.cluster.trainable import PackTrainable
     from l2t_ray.launch.cluster.usage import Usage
     from l2t_ray.ledger.spool import Ended
@@ -106,7 +110,7 @@ def launch(
     n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
     n_ahead = max(lanes.share(name, group).pack for group in lanes.groups for name in lanes.example) * 2 * n_slots
     unfinished = set(known)
-    spent_s, predicted_s = 0.0, [0.0]
+    spent_s, predicted_s, n_stopped = 0.0, [0.0], 0
     # by default a searcher has one pending trial; with more, Tune keeps processes for the next packs
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * n_slots)
     logging.getLogger("ray.tune").setLevel(
@@ -145,8 +149,29 @@ def launch(
             progress.n_further = feed.n_further if feed else 0
             return found
 
-        queued = [] if feed else runs
-        queue = Queue(queued, lanes, work, retries=retries, on_end=on_end, more=more, n_ahead=n_ahead if feed else 0)
+        def on_stop(cell: str, reason: str) -> None:
+            progress.tell(
+                f"{cell} is stopped: two of its runs raised the same error, {reason}. Its other runs are not trained; "
+                "correct that and launch with --retry-failed, or set execution.fail_fast=false"
+            )
+
+        def on_drop(run: Run) -> None:
+            nonlocal n_stopped
+            n_stopped += 1
+            progress.drop(run.key)
+            unfinished.discard(run.key)
+
+        queue = Queue(
+            [] if feed else runs,
+            lanes,
+            work,
+            retries=retries,
+            on_end=on_end,
+            more=more,
+            n_ahead=n_ahead if feed else 0,
+            stops=Stops(cells, on_stop if fail_fast and feed is None else None),
+            on_drop=on_drop,
+        )
         tuner = tune.Tuner(
             tune.with_resources(PackTrainable, _resources),
             tune_config=tune.TuneConfig(
@@ -191,6 +216,7 @@ def launch(
         predicted_s=None if math.isnan(total_s) else total_s,
         spent_s=spent_s,
         usage=busy,
+        n_stopped=n_stopped,
     )
 
 

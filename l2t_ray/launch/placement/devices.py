@@ -122,6 +122,15 @@ def local_fleet() -> list[Group]:
     return [Group(str(cards[0].name), n_gpus, int(smallest), cores() / n_gpus, is_gpu=True)]
 
 
+def libraries() -> str:
+    """Torch's version, the CUDA that it was built for, and its cards: "torch 2.11.0, CUDA 13.0, no card"."""
+    import torch
+
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
+    n_gpus = n_cards()
+    return f"torch {torch.__version__}, {cuda}, {n_gpus or 'no'} card{'' if n_gpus < 2 else 's'}"
+
+
 def _has_nvidia_driver() -> bool:
     """Whether NVML answers; without it torch sees no card, and importing torch takes seconds."""
     import pynvml

@@ -8,6 +8,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement.devices import CPU, Group
 from l2t_ray.launch.placement.measurements import Figure, Speed
+from l2t_ray.training.source_settings import Pretraining
 
 ARCH = "vgg9"
 FORWARD = 2 * 0.153e9  # operations an image
@@ -23,6 +24,14 @@ GIVEN = {  # operations a second of such convolutions: 15 % of the maker's float
     "NVIDIA GeForce RTX 3090": 5e12,
     "Tesla T4": 1.2e12,
     CPU: 50e9,
+}
+LAYERS = 9  # of VGG-9, which `LAUNCH_S` is about
+OF_SOURCES = {  # operations an image forward at width 1 (He et al. 2016, 4.2: multiply-adds of 32 x 32), and layers
+    "resnet20": (2 * 0.041e9, 20),
+    "resnet32": (2 * 0.069e9, 32),
+    "resnet44": (2 * 0.097e9, 44),
+    "resnet56": (2 * 0.126e9, 56),
+    ARCH: (FORWARD, LAYERS),
 }
 LAUNCH_S = 0.003  # at least, for the kernel launches of one unit's step on a card
 BYTES_AN_IMAGE = 6 * 2**20  # activations, adjoints and tangents of one image at width 1, whatever the method
@@ -55,3 +64,20 @@ def estimate(run: Run, group: Group) -> Figure | None:
     held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width
     speed = Speed(1, epoch_s, evaluation_s, int(held) + 300 * 2**20)
     return Figure((speed,), context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)
+
+
+def estimate_source(settings: Pretraining, group: Group) -> float | None:
+    """Returns the seconds of a source network's training by arithmetic; None if nothing is known of it."""
+    per_image, given = OF_SOURCES.get(settings.source.arch), GIVEN.get(group.device)
+    facts = registry.DATA_SETS[settings.data.name]
+    n_classes = len(settings.data.classes) if settings.data.classes else facts.n_classes
+    samples = settings.data.samples_per_class or facts.least_train
+    if per_image is None or given is None or n_classes is None or not isinstance(samples, int):
+        return None
+    operations, n_layers = per_image
+    n_trained = samples * n_classes
+    cores = 1.0 if group.is_gpu else group.cores
+    computing_s = 3 * operations * settings.source.width**2 * n_trained / (given * cores)
+    n_steps = -(-n_trained // settings.training.batch_size)
+    launches_s = LAUNCH_S * n_layers / LAYERS * n_steps if group.is_gpu else 0.0
+    return settings.training.epochs * max(computing_s, launches_s)

@@ -86,6 +86,15 @@ class Progress:
         else:
             self._print(f"run {key} {status}: {reason}")
 
+    def drop(self, key: str) -> None:
+        """Forgets a run that will not be trained."""
+        if self._left.pop(key, None) is not None:
+            self._total -= 1
+
+    def tell(self, text: str) -> None:
+        """Prints a line at once."""
+        self._print(text)
+
     def reached(self, key: str, share: float) -> None:
         """Notes the share of a run's epochs that is done, 0 to 1."""
         self._share_done[key] = share

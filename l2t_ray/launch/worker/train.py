@@ -118,6 +118,11 @@ def describe(error: BaseException) -> str:
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else text
 
 
+def trace(error: BaseException) -> str:
+    """An exception with all its lines and causes, without passwords."""
+    return mask("".join(traceback.format_exception(error)))
+
+
 def trainer(work: Work) -> Callable[..., list[Any]]:
     """The function that trains a pack: `training.pack.train`, unless a benchmark names another."""
     module, name = work.trainer.split(":")
@@ -125,10 +130,10 @@ def trainer(work: Work) -> Callable[..., list[Any]]:
     return found
 
 
-def inputs(work: Work, run: Run) -> tuple[Any, Backbone | None]:
+def inputs(work: Work, run: Run, *, with_source: bool = True) -> tuple[Any, Backbone | None]:
     """The data set and source network of a run, on the CPU; the last two of each stay in memory."""
     data = _load_data(whole(run.data).model_dump_json(), files.data_dir(work, run), download=work.download)
-    if not reads_source(run):
+    if not with_source or not reads_source(run):
         return data, None
     settings = run.source
     if settings.weights is not None:

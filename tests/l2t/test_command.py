@@ -1,0 +1,209 @@
+"""The command `l2t`: every subcommand's help, what `l2t` alone prints, and completion."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from l2t import command
+from l2t_ray import __version__
+from tests.support.launches import call
+from tests.support.ledgers import Logged, fill
+from tests.support.places import ROOT
+from tests.support.ports import free_port
+from tests.support.waiting import MOST_S, wait_for
+
+COMMANDS = ["init", "quickstart", "check", "plan", "run", "status", "report", "pretrain", "ui", "doctor", "completion"]
+MODULES = ["l2t_ray.sweep", "l2t_ray.pretrain", "l2t_ray.offline", "analysis.stats"]
+SWEEP = """
+sweep: small
+grid:
+- {data: {name: digits, samples_per_class: 1}, method: [scratch, ufm], seed: {from: 0, to: 1}}
+"""
+
+
+def run(*words, **environment):
+    """A command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", *words],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+             "COLUMNS": "80", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [["l2t"], *(["l2t", name] for name in COMMANDS), *([name] for name in MODULES)])
+def test_every_help_fits_a_terminal_and_has_an_example(words):
+    done = run(*words, "--help")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert lines[-1].startswith("example: ")
+
+
+def test_the_examples_are_commands_that_exist():
+    for name in COMMANDS:
+        example = run("l2t", name, "--help").stdout.splitlines()[-1].removeprefix("example: ")
+        assert example.split()[:2] == ["l2t", name]
+
+
+def test_the_help_lists_every_command():
+    listed = re.findall(r"^  (\w+) +", run("l2t", "--help").stdout, re.MULTILINE)
+    assert listed == COMMANDS
+
+
+def test_the_version_is_the_packages():
+    assert run("l2t", "--version").stdout == f"l2t-ray {__version__}\n"
+
+
+def test_an_unknown_command_is_refused():
+    done = run("l2t", "trian")
+    assert done.returncode == 2
+    assert "invalid choice: 'trian'" in done.stderr
+
+
+def test_an_empty_folder_is_told_where_to_begin(folder):
+    assert "l2t quickstart" in call(command.main)[1]
+
+
+def test_the_sweeps_at_hand_are_listed_with_their_state(database, folder):
+    (folder / "small.yaml").write_text(SWEEP)
+    (folder / "source.yaml").write_text("out: a.pt\n")  # no sweep
+    (folder / "sweeps").mkdir()
+    (folder / "sweeps" / "new.yaml").write_text(SWEEP.replace("small", "new"))
+    runs = [Logged(method=method, seed=seed) for method in ("scratch", "ufm") for seed in (0, 1)]
+    fill(database, "small", runs[:3], wanted=[*runs[3:]])
+    fill(database, "old", [Logged(method="ufm", seed=9)], wanted=[])
+    code, out, _ = call(command.main)
+    rows = {line.split()[0]: " ".join(line.split()) for line in out.splitlines() if line.strip()}
+    assert code == 0
+    assert rows["small"] == "small small.yaml 3/4 launch again to go on"
+    assert rows["new"] == "new sweeps/new.yaml never launched"
+    assert rows["old"] == "old 1/1 done"
+    assert "source.yaml" not in out
+
+
+def test_init_copies_the_shipped_files_and_keeps_what_is_there(folder):
+    (folder / "sweeps").mkdir()
+    (folder / "sweeps" / "quickstart.yaml").write_text("mine")
+    code, out, _ = call(command.main, "init")
+    there = {path.name for path in (folder / "sweeps").iterdir()}
+    assert code == 0
+    assert there == {path.name for path in (ROOT / "sweeps").iterdir()}
+    assert (folder / "sweeps" / "quickstart.yaml").read_text() == "mine"
+    assert out == f"sweeps: {len(there) - 1} files written, 1 were there and stay\n"
+    assert (folder / "sweeps" / "gamma.yaml").read_bytes() == (ROOT / "sweeps" / "gamma.yaml").read_bytes()
+    assert call(command.main, "init")[1] == f"sweeps: 0 files written, {len(there)} were there and stay\n"
+
+
+def test_plan_and_status_are_the_sweeps_own(folder):
+    (folder / "small.yaml").write_text(SWEEP.replace(", ufm", ""))
+    from l2t_ray import sweep
+
+    here = ["small.yaml", "--json"]
+    assert call(command.main, "plan", *here) == call(sweep.main, *here, "--plan")
+    assert call(command.main, "status", *here) == call(sweep.main, *here, "--status")
+    assert call(command.main, "plan", "small.yaml", "--fleet", "h200:8")[0] == 0
+    with pytest.raises(SystemExit):
+        call(command.main, "run", "small.yaml", "--fleet", "h200:8")
+
+
+def test_a_report_takes_names_and_files(database, folder):
+    (folder / "small.yaml").write_text(SWEEP)
+    fill(database, "small", [Logged(method=m, seed=s) for m in ("scratch", "ufm") for s in range(5)])
+    by_file, by_name = (call(command.main, "report", word, "--json")[:2] for word in ("small.yaml", "small"))
+    assert by_file == by_name
+    assert by_file[0] == 0
+    (folder / "other.yaml").write_text("out: x\n")
+    code, _, told = call(command.main, "report", "other.yaml")
+    assert code == 2
+    assert told == "other.yaml: must have `sweep: NAME`, got none; name a sweep file\n"
+    assert "no.yaml" in call(command.main, "report", "no.yaml")[2]
+
+
+def test_a_file_analysis_py_of_the_working_folder_is_not_ours(folder):
+    (folder / "analysis.py").write_text("raise ImportError('the wrong analysis')")
+    assert run("l2t", "report", "--help").returncode == 0
+    assert run("l2t_ray.sweep", "--help").returncode == 0
+
+
+@pytest.mark.parametrize("shell", command.SHELLS)
+def test_completion_is_printed_for_each_shell(shell):
+    pytest.importorskip("argcomplete")
+    done = run("l2t", "completion", shell)
+    assert done.returncode == 0
+    assert "l2t" in done.stdout
+
+
+def test_bash_completes_commands_and_flags(tmp_path):
+    pytest.importorskip("argcomplete")
+
+    def completed(line):
+        shell = "exec 8>&1; exec 9>/dev/null; exec {} -m l2t 8>&1 >/dev/null 2>/dev/null"
+        asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9",
+                 "_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}  # fmt: skip
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        done = subprocess.run(
+            ["bash", "-c", shell.format(sys.executable)],
+            env={**os.environ, **asked, "PYTHONPATH": paths}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.stdout.split()
+
+    assert completed("l2t pl") == ["plan"]
+    assert "--price-per-hour" in completed("l2t plan --pr")
+
+
+def test_the_doctor_says_a_line_for_each_thing(folder):
+    code, out, _ = call(command.main, "doctor")
+    names = {line.split()[1] for line in out.splitlines()}
+    assert code == 0
+    assert {"python", "torch", "devices", "memory", "ray", "folder", "ledger", "disk", "data", "weights"} <= names
+    assert all(line.split()[0] in {"ok", "note", "WRONG"} for line in out.splitlines())
+
+
+def test_the_doctor_names_what_is_wrong_and_the_remedy(folder, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    code, out, _ = call(command.main, "doctor")
+    (line,) = [line for line in out.splitlines() if line.startswith("WRONG")]
+    assert code == 1
+    assert "ledger must answer" in line
+    assert "start the server" in line
+
+
+def test_a_page_of_a_sweep_that_does_not_exist_is_refused(database):
+    fill(database, "small", [Logged(method="ufm", seed=0)])
+    code, _, told = call(command.main, "ui", "smal")
+    assert code == 2
+    assert "no sweep 'smal'; did you mean small?" in told
+
+
+@pytest.mark.slow
+def test_the_pages_open_with_the_sweeps_table_of_runs(template, folder):
+    shutil.copy(template, "mlflow.db")
+    fill(folder / "mlflow.db", "small", [Logged(method="ufm", seed=0)])
+    port = free_port()
+    command = [sys.executable, "-m", "l2t", "ui", "small", "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    try:
+        address = server.stdout.readline().strip()
+        assert re.fullmatch(rf"http://127.0.0.1:{port}/#/experiments/\d+/runs", address)
+
+        def answers():
+            with contextlib.suppress(OSError):
+                return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).status == 200
+
+        wait_for(answers, process=server)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(MOST_S) == 0
+    wait_for(lambda: not answers())
+    server.stdout.close()

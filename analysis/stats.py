@@ -102,65 +102,21 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: --out must be a folder that can be written to, got {error.strerror!r}") from error
 
 
-<<<<<<< HEAD
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m analysis.stats", description="Tables, tests and figures of finished runs."
-    )
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
     asked = parser.add_mutually_exclusive_group()
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    asked.add_argument(
-        "--compare",
-        nargs=2,
-        metavar=("A", "B"),
-        help="compare these two methods alone",
-    )
-    asked.add_argument(
-        "--baseline",
-        metavar="B",
-        help="compare every method with this one; by default a declared design's pair is compared, else every method "
-        "with scratch, else l2t_www with l2t_ww, else the last two in the tables",
-    )
-    parser.add_argument(
-        "--metric",
-        default=METRIC,
-        help=(
-            f"metric whose last value counts, by default {METRIC}; or, from the learning curve, accuracy_auc_percent "
-            "or epochs_to_50_percent (any number)"
-        ),
-    )
-    parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
-    parser.add_argument(
-        "--margin", type=_positive, default=1.0, help="smallest difference that matters, in points; by default 1"
-    )
-    parser.add_argument(
-        "--formats",
-        type=_formats,
-        default=("svg",),
-        metavar="LIST",
-        help="of the figures' files: svg,pdf,png; by default svg, which is always written",
-=======
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's arguments to a parser."""
-    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    pair = "two methods; by default those of a design, else l2t_www and l2t_ww, else the last two"
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help=pair)
+    asked.add_argument("--baseline", metavar="B", help="compare every method with B; by default with scratch")
+    asked.add_argument("--compare", nargs=2, metavar=("A", "B"), help="compare two methods; by default a design's")
     parser.add_argument("--metric", default=METRIC, metavar="NAME", help=f"by default {METRIC}, its last value")
     parser.add_argument("--alpha", type=_alpha, default=0.05, metavar="A", help="significance level; by default 0.05")
     parser.add_argument(
         "--margin", type=_positive, default=1.0, metavar="M", help="smallest difference that matters; 1 point"
     )
     parser.add_argument(
-        "--family",
-        choices=("sweep", "data", "all"),
-        default="sweep",
-        metavar="F",
-        help="p is corrected over all cells of a `sweep` (default), of a `data` set, or over `all`",
->>>>>>> door16
+        "--formats", type=_formats, default=("svg",), metavar="LIST", help="of figures: svg (default),pdf,png"
     )
     parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
     parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")

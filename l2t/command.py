@@ -69,6 +69,8 @@ def _parser() -> Parser:
     add("report", "print tables and tests, write a report", _report, example, form=stats.FORM, description=stats.ABOUT)
     example, form = "sweeps/quickstart_source.yaml", pretrain.FORM
     add("pretrain", "train a source network", pretrain.configure, example, form=form, description=pretrain.ABOUT)
+    form, example = "RUN [options]", "1f0c9d2e4b6a8c0d --out net.pt2"
+    add("export", "write a network that a run kept as a torch program", _export, example, form=form)
     add("ui", "open MLflow's pages of the ledger", _ui, "quickstart", form="[SWEEP] [options]")
     add("doctor", "look at this machine: what is missing, and the remedy", _doctor, "")
     add("completion", "print what makes a shell complete `l2t`", _completion, "bash >> ~/.bashrc", form="SHELL")
@@ -115,6 +117,19 @@ def _report(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.dest == "sweeps":
             action.help = "name or file of a sweep; by default every sweep"
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="RUN", help="its key, or MLflow's id of it")
+    parser.add_argument("--out", type=Path, default=Path("network.pt2"), metavar="FILE", help="by default network.pt2")
+    parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from l2t.export import export_run
+
+        return export_run(arguments.name, arguments.out, arguments.tracking_uri)
+
+    parser.set_defaults(run=run)
 
 
 def _ui(parser: argparse.ArgumentParser) -> None:

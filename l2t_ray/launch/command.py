@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
+from l2t_ray.launch.kept import kept_bytes, kept_text
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.progress import read_progress
@@ -239,6 +240,7 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
             "fetch": [asdict(item) for item in fetched],
             **asdict(plan),
             "power": asdict(power) if power else None,
+            "kept": {name: {"n": n, "bytes": size} for name, (n, size) in kept_bytes(state.runs).items()},
         }
         print(json.dumps(content, indent=2))
     else:
@@ -247,6 +249,8 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
             total = sum(item.n_bytes for item in fetched) / 2**20
             parts = ", ".join(f"{item.what} ({item.n_bytes / 2**20:,.0f} MiB)" for item in fetched)
             print(f"to fetch: {parts}, {total:,.0f} MiB in all")
+        if kept := kept_text(state.runs):
+            print(kept)
     return 0
 
 

@@ -19,6 +19,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.data.augment import normalize
 from l2t_ray.errors import InputError
+from l2t_ray.methods import Method
 from l2t_ray.models.weights import load_source
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Predictor(nn.Module):
     def __init__(self, run: Run, state: dict[str, Tensor], classes: Sequence[str]) -> None:
         super().__init__()
         method = registry.METHODS[run.method]
+        assert isinstance(method, Method)
         source = load_source(run.source) if "source" in method.uses and run.source.weights else None
         self.classes = tuple(classes)
         self.network = method.target(run, len(self.classes), source)

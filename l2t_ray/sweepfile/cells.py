@@ -4,9 +4,9 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
@@ -23,16 +23,38 @@ class Cell:
     name: str  # data/samples/method, or data/samples/method/variant
     run: Run  # the first one
     place: str  # of the first block that asks for it
-    seeds: dict[int, Trace]  # in order, each with the trace of its run
+    seeds: dict[int, "Extras"]  # in order, each with what its run keeps
 
     def runs(self) -> Iterator[Run]:
         """Yields a run for each seed, in order."""
         for run in self.run.with_seeds(self.seeds):
-            if self.seeds[run.seed] != run.trace:
-                run.__dict__["trace"] = self.seeds[
-                    run.seed
-                ]  # a trace is no part of the key, which `with_seeds` has set
+            # no part of the key, which `with_seeds` has set
+            run.__dict__ |= self.seeds[run.seed].asked_of(run)
             yield run
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a run keeps beside its results; two blocks may ask for different things of one run."""
+
+    trace: Trace = field(default_factory=Trace)
+    weights: Literal["last"] | None = None
+    predictions: bool = False
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        """Returns what a run asks for."""
+        return cls(run.trace, run.record.weights, run.record.predictions)
+
+    def asked_of(self, run: Run) -> dict[str, Any]:
+        """Returns the sections of the run that ask for this."""
+        kept = {"weights": self.weights, "predictions": self.predictions}
+        return {"trace": self.trace, "record": run.record.model_copy(update=kept)}
+
+    def joined(self, other: "Extras") -> "Extras":
+        """Returns what either asks for; of two traces this one's."""
+        trace = other.trace if self.trace == Trace() else self.trace
+        return Extras(trace, self.weights or other.weights, self.predictions or other.predictions)
 
 
 def read_cells(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> list[Cell]:
@@ -56,12 +78,12 @@ def read_cells(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> 
             rule = f"a run must be in one cell, got {cell.name} equal to {twin.name} at {twin.place}"
             problems.append(f"{cell.place}: {rule}; take it out of one block, or give both the same `variant:`")
         elif first is not cell:
-            for seed, trace in cell.seeds.items():
-                there = first.seeds.get(seed, Trace())
-                if there != trace and Trace() not in {there, trace}:
+            for seed, extras in cell.seeds.items():
+                there = first.seeds.get(seed, Extras())
+                if there.trace != extras.trace and Trace() not in {there.trace, extras.trace}:
                     rule = f"a run must have one trace, got two for {cell.name} seed {seed}, the first at {first.place}"
                     problems.append(f"{cell.place}: {rule}; ask for all of it in one block")
-                first.seeds[seed] = trace if there == Trace() else there
+                first.seeds[seed] = there.joined(extras)
     return [*by_name.values()]
 
 
@@ -86,7 +108,7 @@ def _expand(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> Ite
                 if (line := f"{place}: {setting} {reason}") not in problems:
                     problems.append(line)
             name = block.cell_name(chosen, run.data.title or run.data.name)
-            yield Cell(name, run, block.place, dict.fromkeys(seeds, run.trace))
+            yield Cell(name, run, block.place, dict.fromkeys(seeds, Extras.of(run)))
 
 
 def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from l2t_ray import registry
-from l2t_ray.config import Count, Frozen, Run, Trace
+from l2t_ray.config import Count, Frozen, Run
 from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Choice, read_seeds, reads
-from l2t_ray.sweepfile.cells import Cell
+from l2t_ray.sweepfile.cells import Cell, Extras
 from l2t_ray.sweepfile.settings import RUN, Setting, read_map, settings_of, shown
 from l2t_ray.sweepfile.space import Dimension, of_method, read_space
 from l2t_ray.sweepfile.yaml_lines import Item
@@ -64,7 +64,7 @@ class Study:
 
     name: str  # the cell's
     run: Run  # with the grid's own settings; trained in the end
-    seeds: Mapping[int, Trace]  # of the final runs, each with its trace
+    seeds: Mapping[int, Extras]  # of the final runs, each with what it keeps
     space: tuple[Dimension, ...]  # the settings of the file's space that its method reads
     validation_per_class: int  # images held out of each class
     weights: Mapping[str, str]  # SHA-256 by `source.weights`, where the space lists them

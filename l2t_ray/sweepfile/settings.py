@@ -181,7 +181,10 @@ NAME = setting_of("sweep", SweepFile.model_fields["sweep"])
 METHODS = setting_of("methods", SweepFile.model_fields["methods"])
 LABEL = setting_of("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]
 SECTIONS = frozenset({name.partition(".")[0] for name in RUN if "." in name} | {"options"})
-IN_CELLS = [name for name in RUN if not name.startswith("trace.")]  # runs of one key may differ in their trace
+# runs of one key may differ in what they keep
+IN_CELLS = [
+    name for name in RUN if not name.startswith("trace.") and name not in {"record.weights", "record.predictions"}
+]
 AMBIGUOUS = frozenset(
     last for last in {n.rpartition(".")[2] for n in IN_CELLS} if sum(n.rpartition(".")[2] == last for n in IN_CELLS) > 1
 )

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from l2t_ray import registry
-from l2t_ray.config import Run, Trace
+from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.files import write_atomic
 from l2t_ray.sweepfile.blocks import MAX_NAME_CHARACTERS, reads
+from l2t_ray.sweepfile.cells import Extras
 from l2t_ray.sweepfile.search import SUFFIX, VARIANT
 from l2t_ray.sweepfile.yaml_lines import Dumper
 
@@ -100,12 +101,12 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
     write_atomic(path, text.encode())
 
 
-def _blocks(run: Run, seeds: Mapping[int, Trace], variant: str) -> list[dict[str, Any]]:
-    """Returns a block for each group of seeds that share a trace."""
-    by_trace: dict[Trace, list[int]] = {}
-    for seed, trace in seeds.items():
-        by_trace.setdefault(trace, []).append(seed)
-    return [_block(run.model_copy(update={"trace": trace}), group, variant) for trace, group in by_trace.items()]
+def _blocks(run: Run, seeds: Mapping[int, Extras], variant: str) -> list[dict[str, Any]]:
+    """Returns a block for each group of seeds whose runs keep the same."""
+    groups: dict[Extras, list[int]] = {}
+    for seed, extras in seeds.items():
+        groups.setdefault(extras, []).append(seed)
+    return [_block(run.model_copy(update=extras.asked_of(run)), group, variant) for extras, group in groups.items()]
 
 
 def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:

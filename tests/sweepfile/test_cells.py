@@ -261,3 +261,8 @@ def test_one_source_that_is_not_there_under_two_names_of_a_cell_is_still_refused
         if "a run must be in one cell" in line
     ]
     assert "got digits/5/ufm/v equal to digits/5/ufm" in line
+
+
+def test_what_runs_keep_is_no_part_of_a_cell_and_two_blocks_may_ask_for_it():
+    keeping = changed(record="{weights: last}"), changed(record="{predictions: true}")
+    assert cells(grid(*keeping)) == ["digits/5/ufm"]

@@ -28,7 +28,7 @@ def test_every_setting_is_there_with_its_meaning():
 
 def test_the_example_of_a_source_networks_file_can_be_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(out:.*?)```", PAGE.read_text(), re.DOTALL)
     Path("small.yaml").write_text(text)
     assert read_pretraining(Path("small.yaml")).out == "weights/small.pt"
 

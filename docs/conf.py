@@ -12,6 +12,8 @@ author = "the l2t-ray authors"
 version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "flags", "outside"]
 exclude_patterns = ["_ext"]
+smartquotes = False  # they make one dash of the two of a flag
+default_role = "literal"  # what stands in backticks in docstrings
 html_theme = "furo"
 html_title = f"l2t-ray {version}"
 html_static_path = ["_static"]

@@ -18,6 +18,8 @@ class Flags(Directive):
         parser: argparse.ArgumentParser = import_module(self.arguments[0])._parser()
         rows = nodes.definition_list()
         for action in parser._actions:
+            if action.help == argparse.SUPPRESS or action.dest == "help":
+                continue
             names = action.option_strings or [action.metavar or action.dest]
             value = f" {_value(action)}" if action.option_strings and action.nargs != 0 else ""
             term = nodes.term("", "", nodes.literal("", ", ".join(map(str, names)) + value))

@@ -23,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from analysis.figures.accuracy import draw_accuracy
-    from analysis.figures.style import file_name
+    from analysis.figures.style import file_name, writing
+    from analysis.report.answer import answer
     from analysis.report.evidence import Question, gather
     from analysis.report.numbers import missing_json, summary_json
     from analysis.report.page import FIGURES, draw_all, write_report
@@ -31,7 +32,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from analysis.tables.table import missing_table
 
     pair = tuple(arguments.compare) if arguments.compare else None
-    question = Question(arguments.metric, pair, arguments.alpha, arguments.margin, arguments.family)
+    question = Question(arguments.metric, pair, arguments.baseline, arguments.alpha, arguments.margin)
     evidence = gather(arguments.sweeps, question, uri=arguments.tracking_uri)
     results, code = evidence.results, 1 if evidence.gaps else 0
     print(f"{', '.join(results.sweeps)}: {len(results.runs)} of {len(results.wanted)} runs finished", file=sys.stderr)
@@ -48,7 +49,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.out:
         _check_folder(arguments.out)
         folder = arguments.out / FIGURES
-        figures = draw_all(evidence, folder)
+        with writing(arguments.formats):
+            figures = draw_all(evidence, folder)
         page = write_report(
             evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=str(arguments.out), figures=figures
         )
@@ -57,7 +59,8 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings, closing = [], []
         try:
-            drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
+            with writing(arguments.formats):
+                drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
         except OSError as error:  # somebody else's folder: the tables are printed first
             failed = error
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
@@ -67,6 +70,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)
         return _ended(code, failed)
+    print(*answer(evidence), "", sep="\n\n")
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
@@ -96,25 +100,40 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m analysis.stats", description="Tables, tests and figures of finished runs."
     )
+    asked = parser.add_mutually_exclusive_group()
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
-    parser.add_argument(
+    asked.add_argument(
         "--compare",
         nargs=2,
         metavar=("A", "B"),
-        help="two methods; by default a declared design's, else l2t_www and l2t_ww, else the last two in the tables",
+        help="compare these two methods alone",
     )
-    parser.add_argument("--metric", default=METRIC, help=f"metric whose last value counts; by default {METRIC}")
+    asked.add_argument(
+        "--baseline",
+        metavar="B",
+        help="compare every method with this one; by default a declared design's pair is compared, else every method "
+        "with scratch, else l2t_www with l2t_ww, else the last two in the tables",
+    )
+    parser.add_argument(
+        "--metric",
+        default=METRIC,
+        help=(
+            f"metric whose last value counts, by default {METRIC}; or, from the learning curve, accuracy_auc_percent "
+            "or epochs_to_50_percent (any number)"
+        ),
+    )
     parser.add_argument("--alpha", type=_alpha, default=0.05, help="significance level; by default 0.05")
     parser.add_argument(
         "--margin", type=_positive, default=1.0, help="smallest difference that matters, in points; by default 1"
     )
     parser.add_argument(
-        "--family",
-        choices=("sweep", "data", "all"),
-        default="sweep",
-        help="correct p of the pair over all cells of a sweep (default), of a data set, or of all sweeps",
+        "--formats",
+        type=_formats,
+        default=("svg",),
+        metavar="LIST",
+        help="of the figures' files: svg,pdf,png; by default svg, which is always written",
     )
     parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
     parser.add_argument(
@@ -122,6 +141,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--mlflow-url", metavar="URL", help="address of MLflow's pages, for the links in the report")
     return parser
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    kinds = tuple(text.replace(" ", "").split(","))
+    if unknown := [kind for kind in kinds if kind not in {"svg", "pdf", "png"}]:
+        raise argparse.ArgumentTypeError(f"must be a list of svg, pdf and png, got {', '.join(unknown)!r}")
+    return kinds
 
 
 def _positive(text: str) -> float:

@@ -11,7 +11,8 @@ import pandas as pd
 from analysis.figures.style import Drawing, drawing, file_name, looks, save
 from analysis.results.cells import Cell
 from analysis.results.wanted import images
-from analysis.tables.table import arm_name, arms, count_text
+from analysis.tables.names import arm_name, data_name
+from analysis.tables.table import arms, count_text
 
 UNIT = "test accuracy (%)"
 SPREAD = 0.8  # of a category's width, over which the methods' points are spread
@@ -82,11 +83,11 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
             ax.set_xlim(places[labels[0]] - 0.5, places[labels[0]] + 0.5)
         ax.set_xlabel("training images a class")
         ax.set_ylabel(unit)
-        ax.set_title(data, loc="left", fontsize=10)
+        ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best")
         caption = (
-            f"{data}: mean {unit.split(' (', maxsplit=1)[0]} of the last epoch against training images a class; bands "
-            f"and bars are 95 % t intervals of the mean, {count_text(cells)} seeds a cell."
+            f"{data_name(data)}: mean {unit.split(' (', maxsplit=1)[0]} of the last epoch against training images a "
+            f"class; bands and bars are 95 % t intervals of the mean, {count_text(cells)} seeds a cell."
         )
         return save(figure, file_name(name, data), caption, pd.DataFrame(rows), folder)
 
@@ -125,7 +126,7 @@ def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: st
         ax.grid(visible=False, axis="x")
         ax.set_xlabel("training images a class")
         ax.set_ylabel(unit)
-        ax.set_title(data, loc="left", fontsize=10)
+        ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best", markerscale=1.6)
-        caption = f"{data}: every run is a point; black bars are the means and their 95 % t intervals."
+        caption = f"{data_name(data)}: every run is a point; black bars are the means and their 95 % t intervals."
         return save(figure, file_name("seeds", data), caption, pd.DataFrame(rows), folder)

@@ -1,18 +1,20 @@
 """Learning curves: for each epoch the mean over seeds, with a band for each method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from scipy import stats
 
 from analysis.figures.accuracy import by_data, samples_of
-from analysis.figures.style import Drawing, drawing, file_name, hide_rest, label_epochs, looks, save, thinned
+from analysis.figures.style import Drawing, drawing, evenly, file_name, hide_rest, label_epochs, looks, save, thinned
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
-from analysis.results.wanted import images_text
-from analysis.tables.table import arm_name, arms
+from analysis.tables.names import arm_name, data_name, samples_text
+from analysis.tables.table import arms
 
+MOST_VALUES = 200_000  # of one metric that are read from the ledger: fewer epochs of many runs
+FEWEST_EPOCHS = 25
 METRICS: Mapping[str, str] = {
     "train_loss": "training loss",
     "test_accuracy_percent": "test accuracy (%)",
@@ -23,7 +25,7 @@ def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) ->
     """A figure for each data set and metric with more than one value per run; reads the histories from the ledger."""
     drawings = []
     for metric, unit in METRICS.items():
-        history = results.histories(metric)
+        history = results.histories(metric, epochs=_epochs(results, cells, metric))
         history = history[history["value"].abs() < 1e308]  # also drops nan; such a run has no result anyway
         bands = _bands(history, cells)
         for data, group in by_data(cells).items():
@@ -31,6 +33,18 @@ def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) ->
             if (here.groupby("images_per_class")["epoch"].nunique() > 1).any():
                 drawings.append(_draw(data, metric, unit, group, here, folder))
     return drawings
+
+
+def _epochs(results: Results, cells: Sequence[Cell], metric: str) -> Collection[int] | None:
+    """The epochs to read: all, or as many as `MOST_VALUES` allow, with the first and last of every cell."""
+    one_each = [next(iter(cell.run_ids.values())) for cell in cells if cell.run_ids]
+    logged = results.histories(metric, one_each)
+    every = sorted({*logged["epoch"]})
+    most = max(FEWEST_EPOCHS, MOST_VALUES // max(1, len(results.entries)))
+    if len(every) <= most:
+        return None
+    ends = logged.groupby("run_id")["epoch"].agg(["min", "max"])
+    return {*(every[place] for place in evenly(len(every), most)), *ends["min"], *ends["max"]}
 
 
 def _bands(history: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -67,7 +81,7 @@ def _draw(
                 ax.fill_between(epoch, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
                 every = max(1, len(band) // 6)
                 ax.plot(epoch, mean, **look.stroke, markevery=every, markersize=3.5, label=arm_name(arm))
-            ax.set_title(f"{data}, {images_text(label)}", loc="left", fontsize=9)
+            ax.set_title(f"{data_name(data)}, {samples_text(label)}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {
@@ -76,5 +90,6 @@ def _draw(
         axes.flat[0].legend(named.values(), named.keys(), fontsize=7)
         for row in axes:
             row[0].set_ylabel(unit)
-        caption = f"{data}: {unit.split(' (', maxsplit=1)[0]} over training, mean over seeds with 95 % t intervals."
+        what = unit.split(" (", maxsplit=1)[0]
+        caption = f"{data_name(data)}: {what} over training, mean over seeds with 95 % t intervals."
         return save(figure, file_name("curves", metric, data), caption, bands, folder)

@@ -1,7 +1,7 @@
 """The style of every figure, and its files: readable in grey and by the colour-blind, the same bytes every time.
 
 A method keeps its colour (Okabe and Ito 2008, then Tol's muted ones), marker and line style in all figures. Each figure
-is written as SVG, PDF and PNG, with its numbers as CSV beside it.
+is written as SVG, and as PDF and PNG where they are asked for, with its numbers as CSV beside it.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -29,6 +30,7 @@ FORMATS: dict[str, tuple[str, ...]] = {  # of a figure, with what would tell the
     "pdf": ("CreationDate", "Creator"),
     "png": ("Software",),
 }
+_formats: ContextVar[tuple[str, ...]] = ContextVar("formats", default=("svg",))
 MOST_POINTS = 100  # of a line
 STYLE: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -118,16 +120,27 @@ class Drawing:
     caption: str  # what it shows, with n and the meaning of the bands
     svg: str  # the figure as text, for the page
     numbers: pd.DataFrame  # what is drawn
+    kinds: tuple[str, ...] = ("svg",)  # of its files
 
     @property
     def files(self) -> list[str]:
         """The names of its files."""
-        return [f"{self.name}.{kind}" for kind in (*FORMATS, "csv")]
+        return [f"{self.name}.{kind}" for kind in (*self.kinds, "csv")]
+
+
+@contextmanager
+def writing(formats: Iterable[str]) -> Iterator[None]:
+    """Within, every figure is written in these formats; SVG, which the page needs, is always one of them."""
+    token = _formats.set(tuple(kind for kind in FORMATS if kind == "svg" or kind in {*formats}))
+    try:
+        yield
+    finally:
+        _formats.reset(token)
 
 
 @contextmanager
 def drawing(
-    columns: int = 1, rows: int = 1, *, width: float = 6.4, height: float = 4.0, **layout: Any
+    columns: int = 1, rows: int = 1, *, width: float = 5.6, height: float = 3.7, **layout: Any
 ) -> Iterator[Any]:
     """Yields a figure in the house style and its axes as a two-dimensional array; width and height are in inches."""
     mpl = _matplotlib()
@@ -171,14 +184,16 @@ def hide_rest(axes: Any, n_used: int) -> None:
 
 def save(figure: "Figure", name: str, caption: str, numbers: pd.DataFrame, folder: Path | None) -> Drawing:
     """Writes a figure and its numbers (with `folder` None, nothing); only inside `drawing`, which sets the style."""
-    figure.draw_without_rendering()  # compute the layout once: it costs as much as writing a format
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)  # compute the layout once: it costs as much as writing a format
     figure.set_layout_engine("none")
-    svg = _render(figure, "svg")
+    svg, formats = _render(figure, "svg"), _formats.get()
     if folder is not None:
-        for kind in FORMATS:
+        for kind in formats:
             write_atomic(folder / f"{name}.{kind}", svg if kind == "svg" else _render(figure, kind))
         write_atomic(folder / f"{name}.csv", numbers.to_csv(index=False, lineterminator="\n").encode())
-    return Drawing(name, caption, svg.decode(), numbers)
+    return Drawing(name, caption, svg.decode(), numbers, formats)
 
 
 def evenly(length: int, most: int) -> list[int]:
@@ -187,9 +202,8 @@ def evenly(length: int, most: int) -> list[int]:
 
 
 def thinned(values: pd.DataFrame) -> pd.DataFrame:
-    """Every n-th row, so that at most `MOST_POINTS` are left; the last row is always one of them."""
-    every = max(1, -(-len(values) // MOST_POINTS))
-    return values.iloc[(len(values) - 1) % every :: every]
+    """At most `MOST_POINTS` rows, evenly spread from the first to the last: a trace keeps its start and its end."""
+    return values.iloc[evenly(len(values), MOST_POINTS)]
 
 
 def file_name(*parts: str) -> str:

@@ -27,7 +27,8 @@ from analysis.figures.style import (
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
 from analysis.results.traces import COLUMNS, Trace, read_traces
-from analysis.tables.table import arm_name, arms
+from analysis.tables.names import arm_name, place_text
+from analysis.tables.table import arms
 
 MOST_LINES = 8
 MOST_PANELS = 6
@@ -71,10 +72,12 @@ def _draw_lines(trace: Trace, kind: str, folder: Path | None) -> Drawing:
         label_epochs(ax)
         meaning = MEANING.get(kind)
         ax.set_ylabel(f"{kind} ({meaning})" if meaning else kind)
-        ax.set_title(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10)
+        ax.set_title(
+            f"{place_text(cell.condition)}, {arm_name(cell.method)}, seed {trace.seed}", loc="left", fontsize=10
+        )
         ax.legend(fontsize=7, title="source-target layer [entry]" if meaning else None, title_fontsize=7)
         caption = (
-            f"{cell.condition}: {len(shown)} of {len(names)} traced values of {kind} over training, "
+            f"{place_text(cell.condition)}: {len(shown)} of {len(names)} traced values of {kind} over training, "
             f"{arm_name(cell.arm)}, seed {trace.seed}.{f' Of {trace.note}.' if trace.note else ''}"
         )
         return save(figure, _name(kind, cell), caption, values[[*COLUMNS]], folder)
@@ -144,7 +147,9 @@ def draw_lambda(trace: Trace, folder: Path | None) -> Drawing:
         line = figure.add_subplot(axes[1, 0].get_gridspec()[1, :])
         mesh = _draw_time(line, table.iloc[:, evenly(table.shape[1], MOST_POINTS)], norm)
         figure.colorbar(mesh, ax=[*axes[0], line], label="lambda", pad=0.015, aspect=32)
-        figure.suptitle(f"{cell.condition} {arm_name(cell.method)}, seed {trace.seed}", x=0.01, ha="left", fontsize=10)
+        figure.suptitle(
+            f"{place_text(cell.condition)}, {arm_name(cell.method)}, seed {trace.seed}", x=0.01, ha="left", fontsize=10
+        )
         return save(figure, _name("lambda", cell), _caption(trace, table), values[[*COLUMNS]], folder)
 
 
@@ -154,7 +159,7 @@ def _caption(trace: Trace, table: pd.DataFrame) -> str:
     off = f"; {', '.join(zeros)} {'is' if len(zeros) == 1 else 'are'} switched off" if zeros else ""
     note = f" Of {trace.note}." if trace.note else ""
     return (
-        f"{cell.condition}: lambda, how much a pair of layers (source-target) is matched, over training, "
+        f"{place_text(cell.condition)}: lambda, how much a pair of layers (source-target) is matched, over training, "
         f"{arm_name(cell.arm)}, seed {trace.seed}; the mean over the same training images at every epoch. "
         f"At the end {last.idxmax()} has the largest, {last.max():.3g}, {last.idxmin()} the smallest, "
         f"{last.min():.3g}{off}.{note}"

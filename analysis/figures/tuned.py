@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.figures.style import Drawing, drawing, looks, save
 from analysis.results.tuned import Tunings
-from analysis.tables.table import arm_name
+from analysis.tables.names import arm_name, place_text
 from l2t_ray.statistics.effect import WELCH, Estimate
 
 APART = 0.16  # from the middle of a row to either of its two points
@@ -57,7 +57,7 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
                         f"gain_{name}_high_95": estimate.high,
                     }  # fmt: skip
             rows.append(row)
-        labels = [f"{item.own.condition}, {arm_name(item.own.method)}" for item in shown]
+        labels = [f"{place_text(item.own.condition)}, {arm_name(item.own.method)}" for item in shown]
         left.set_yticks(range(len(shown)), labels)
         left.invert_yaxis()
         gained = "gain over scratch (points)" if "(%" in unit else "gain over scratch"

@@ -1,112 +1,163 @@
-"""The answer in three sentences, written from the numbers; and a sentence for each comparison."""
+"""The answer in a few sentences, written from the numbers."""
 
-import statistics
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
+from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
-from analysis.results.comparison import Comparison
-from analysis.results.published import Reproduction, load_claims, plain
-from analysis.results.runs import METRIC
-from analysis.results.wanted import images_text
-from analysis.tables.table import arm_name, count_text, estimate_text, level_text, p_text, points, signed
-from analysis.tables.tests import alpha_text, alphas, look_p_text, pair_name
+from analysis.results.comparison import VERDICTS, Comparison, verdicts
+from analysis.results.metrics import percent_sign
+from analysis.results.published import load_claims, plain, repeated_verdicts
+from analysis.tables.claims import verdict_text
+from analysis.tables.names import arm_name, data_name, one_pair, pair_place, samples_text
+from analysis.tables.table import count_text, estimate_text, p_text, points
+from analysis.tables.tests import alpha_text, alphas, pair_name
 from l2t_ray.errors import count
+from l2t_ray.statistics.effect import Estimate
 from l2t_ray.statistics.hypothesis import Finding
 
 THESIS_PAIR = ("l2t_www", "l2t_ww")
+MOST_NAMED = 9  # places in a sentence; more stand in the table alone
+MOST_METHODS = 4  # in a sentence, likewise
 
 
-def answer(
-    cells: Sequence[Cell],
-    comparisons: Sequence[Comparison],
-    reproductions: Sequence[Reproduction],
-    n_missing: int,
-    metric: str = METRIC,
-) -> list[str]:
-    """The three sentences that a reader wants first: what was found, how large it is, and what else is known."""
-    tested = [item for item in comparisons if item.p is not None]
-    if not any(cell.values for cell in cells):
-        first, second = "No run has finished yet.", "So nothing can be compared."
+def answer(evidence: Evidence) -> list[str]:
+    """What a reader wants first: the methods over all cells, the verdicts by cell, and what else is known."""
+    comparisons, tested = evidence.comparisons, [item for item in evidence.comparisons if item.p is not None]
+    if not any(cell.values for cell in evidence.cells):
+        found = ["No run has finished yet, so nothing can be compared."]
     elif not comparisons:
-        first = _best(cells, metric)
-        second = "Nothing is compared, because there is only one method or no two share a cell."
+        found = [
+            _best(evidence),
+            "Nothing is compared, because there is only one method or no two share a cell.",
+        ]
     elif not tested:
-        first = f"{pair_name(comparisons)}: {_why_untested(comparisons)}, so there is no test yet."
-        second = _best(cells, metric)
+        found = [f"{pair_name(comparisons)}: {_why_untested(comparisons)}, so there is no test yet.", _best(evidence)]
     else:
-        first, second = _result(tested, metric) + _worst_ranked(tested, metric), _size(tested)
-    return [first, second, _rest(tested, reproductions, n_missing)]
+        over_all = _over_all(evidence)
+        by_cell = _by_cell(evidence, tested) + _worst_ranked(evidence, tested)
+        found = [over_all, by_cell] if over_all else [by_cell]
+    return [*found, _rest(evidence)]
 
 
-def claim(item: Comparison, family: str) -> str:
-    """A sentence on one comparison, with its n, test and correction; `family` says what p is corrected over."""
-    a, b = (arm_name(cell.arm) for cell in (item.a, item.b))
-    where = f"{item.condition.data}, {images_text(item.condition.samples_per_class)}"
-    if not item.has_values:
-        return f"{where}: {a} and {b} cannot be compared, one has no finished run."
-    size = f"{estimate_text(item.mean_difference, sign=True)} points"
-    n = f"n = {item.a.mean.n} and {item.b.mean.n}"
-    if item.test.p is None:
-        return f"{where}: {a} differs from {b} by {size}; {item.test.note} ({n})."
-    if item.decision is not None and item.p is None:
-        look, counts = item.decision.look, item.decision.n
-        short = f"look {look} of the declared design has too few values for a p"
-        why = short if look else "the declared design has taken no look yet"
-        n = f"n = {counts[0]} and {counts[1]}" if look else n
-        return f"{where}: {a} differs from {b} by {size}; {why} ({n})."
-    if item.decision is not None:
-        decision = item.decision
-        verdict = f"{decision.state} at look {decision.look} of the declared design"
-        test = (
-            f"{_p(look_p_text(decision))} against the look's level {level_text(decision.level)}, adjusted for the "
-            f"looks {_p(p_text(decision.p_adjusted))}; Holm over {family}: {_p(p_text(item.p_holm))}"
-        )
-        n = f"n = {decision.n[0]} and {decision.n[1]}"
-    else:
-        verdict = "significant after correction" if item.is_significant_in_family else (
-            "significant by itself only" if item.is_significant else "not significant"
-        )  # fmt: skip
-        test = f"{_p(p_text(item.test.p))}, {item.test.method}; Holm over {family}: {_p(p_text(item.p_holm))}"
-    a12 = estimate_text(item.a12)
-    return f"{where}: {a} against {b} {size}, {verdict} ({n}; two-sided Mann-Whitney, {test}; A12 {a12})."
+@dataclass(frozen=True)
+class _Found:
+    """One method against another in a sentence."""
+
+    arm: str
+    base: str
+    difference: Estimate
+    p: float | None  # after Holm's correction
+    is_significant: bool
+
+    @property
+    def text(self) -> str:
+        return f"{arm_name(self.arm)} ({estimate_text(self.difference, sign=True)}, {_p(p_text(self.p))})"
 
 
-def _result(tested: Sequence[Comparison], metric: str) -> str:
-    better, worse = ("better", "worse") if "accuracy" in metric else ("higher", "lower")  # not all metrics should rise
-    a, b = pair_name(tested).split(" against ")
+def _over_all(evidence: Evidence) -> str:
+    """The methods over all cells: who is higher, who is lower, who is not shown to differ."""
+    found = [
+        _Found(item.arm, item.base, item.difference, item.p_holm, item.is_significant)
+        for item in evidence.overall
+        if len(item.comparisons) > 1
+    ]
+    if not found:
+        return ""
+    n_cells = sorted({len(item.comparisons) for item in evidence.overall if len(item.comparisons) > 1})
+    cells = f"{n_cells[0]}" if len(n_cells) == 1 else f"{n_cells[0]} to {n_cells[-1]}"
+    corrected = "" if len(found) == 1 else f", Holm over {len(found)} methods"
+    how = (
+        f"mean difference in {evidence.question.difference_unit} with its 95 % interval; van Elteren's test{corrected}"
+    )
+    return f"Over {cells} cells {_ordered(found, evidence.question.words)} ({how})."
+
+
+def _ordered(found: Sequence[_Found], words: tuple[str, str]) -> str:
+    """The methods by what is shown of them: better, worse, not shown to differ; each with its numbers."""
+    bases = {item.base for item in found}
+    base = arm_name(bases.pop()) if len(bases) == 1 else "what it is compared with"
+    groups = [
+        (f"{words[0]} than {base}", [item for item in found if item.is_significant and item.difference.value > 0]),
+        (f"{words[1]} than {base}", [item for item in found if item.is_significant and item.difference.value <= 0]),
+        (f"not shown to differ from {base}", [item for item in found if not item.is_significant]),
+    ]
+    return "; ".join(
+        f"{_listed([item.text for item in items])} {'is' if len(items) == 1 else 'are'} {text}"
+        for text, items in groups
+        if items
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    shown = [*texts[:MOST_METHODS], *([f"{len(texts) - MOST_METHODS} more"] if len(texts) > MOST_METHODS else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
+    comparisons, words = evidence.comparisons, evidence.question.words
+    shown = dict(zip(comparisons, verdicts(comparisons), strict=True))
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
-    corrected = _better_worse([item for item in tested if item.is_significant_in_family])
-    single = _better_worse([item for item in tested if item.is_significant])
-    how = f"two-sided Mann-Whitney {_rule(tested)}"
-    if single == ([], []):
-        every = "the one cell" if len(tested) == 1 else f"any of {len(tested)} cells"
-        return f"No difference between {a} and {b} is found in {every} ({how}; {n} seeds a cell)."
-    counts = (
-        f"{a} is {better} than {b} in {len(corrected[0])} of {len(tested)} cells{_list(corrected[0])} and {worse} in "
-        f"{len(corrected[1])}{_list(corrected[1])}"
-    )
-    if corrected == single:
-        return f"{counts}, with and without Holm's correction ({how}; {n} seeds a cell)."
-    return (
-        f"{counts} after Holm's correction; single tests find it {better} in {len(single[0])}{_list(single[0])} and "
-        f"{worse} in {len(single[1])}{_list(single[1])} ({how}; {n} seeds a cell)."
-    )
+    corrected = "" if len(comparisons) == 1 else f", Holm over all {len(comparisons)}"
+    how = f"two-sided Mann-Whitney {_rule(tested)}{corrected}; {n} seeds a cell"
+    if len({item.a.place for item in comparisons}) == 1:  # one cell, perhaps several methods
+        ordered = sorted(tested, key=lambda item: -item.paired_difference.value)
+        found = [
+            _Found(item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family)
+            for item in ordered
+        ]
+        unit = evidence.question.difference_unit
+        where = f"{data_name(tested[0].condition.data)} with {samples_text(tested[0].condition.samples_per_class)}"
+        return f"On {where} {_ordered(found, words)} (paired difference in {unit} with its 95 % interval; {how})."
+    parts = []
+    for verdict in VERDICTS:
+        items = [item for item in comparisons if shown[item] == verdict]
+        if items:
+            name = verdict_text(verdict, words)
+            within = f" within {points(items[0].margin)}" if verdict == "equivalent" else ""
+            places = "" if len(items) == len(comparisons) else _places(items, comparisons)
+            parts.append(f"{name}{within} in {len(items)}{places}")
+    subject = f"of {pair_name(comparisons)}" if one_pair(comparisons) else f"with {arm_name(comparisons[0].b.method)}"
+    return f"Of {len(comparisons)} comparisons {subject}: {', '.join(parts)} ({how})."
 
 
-def _worst_ranked(tested: Sequence[Comparison], metric: str) -> str:
+def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> str:
+    """Where this is so, grouped by method and data set; nothing where that would be a long list."""
+    if len(items) > MOST_NAMED:
+        return ""
+    several = not one_pair(comparisons)
+
+    def group(item: Comparison) -> tuple[str, str, str]:
+        arm = arm_name(item.a.arm) if several else item.condition.variant
+        return arm, item.condition.data, ""
+
+    texts = []
+    for (arm, data, _), members in groupby(sorted(items, key=group), key=group):
+        labels = [item.condition.samples_per_class for item in members]
+        numeric = [label for label in labels if label.isdigit()]
+        at = f" at {', '.join(sorted(numeric, key=int))}" if numeric else ""
+        at += "".join(f" at {label}" for label in labels if not label.isdigit())
+        texts.append(
+            f"{arm + ' on ' if arm and several else ''}{data_name(data)}{'' if several or not arm else ' ' + arm}{at}"
+        )
+    return f" ({'; '.join(texts)})"
+
+
+def _worst_ranked(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     """What becomes of the tests if runs without a result are ranked last: leaving them out favours who loses runs."""
     affected = [item for item in tested if sum(item.ranked_last) and not item.decision]
-    if not affected or "accuracy" not in metric:  # of another metric nobody says which end is the worst
+    if not affected or evidence.question.words[0] != "better":  # nobody says which end is the worst
         return ""
     lost = {(cell.condition, cell.arm): n for item in affected
             for cell, n in zip((item.a, item.b), item.ranked_last, strict=True)}  # fmt: skip
     n_lost = sum(lost.values())
     head = f" Ranked last, the {count(n_lost, 'run')} without a result change{'s' if n_lost == 1 else ''}"
     changed = [
-        f"{item.condition}: {_p(p_text(item.worst_ranked.p))} instead of {_p(p_text(item.test.p))}"
+        f"{pair_place(item, tested)}: {_p(p_text(item.worst_ranked.p))} instead of {_p(p_text(item.deciding.p))}"
         for item in affected
-        if _sign(item.worst_ranked, item.alpha) != _sign(item.test, item.alpha)
+        if _sign(item.worst_ranked, item.alpha) != (0 if not item.is_significant else 1 if item.is_higher else -1)
     ]
     if not changed:
         return f"{head} no single test."
@@ -122,16 +173,16 @@ def _sign(found: Finding, alpha: float) -> int:
 
 def _rule(tested: Sequence[Comparison]) -> str:
     designed = [item for item in tested if item.decision]
-    plain = [item for item in tested if not item.decision]
+    others = [item for item in tested if not item.decision]
     several = len({item.declared_by for item in designed}) > 1
     spent = " or ".join(f"{alpha:g}" for alpha in alphas(designed))
     design = f"by the declared group-sequential design{'s' if several else ''}, at levels that spend {spent} a cell"
     if not designed:
-        return f"at {alpha_text(plain)}"
-    if not plain:
+        return f"at {alpha_text(others)}"
+    if not others:
         return design
     n = len(designed)
-    return f"at {alpha_text(plain)}, in {n} cell{'' if n == 1 else 's'} {design}"
+    return f"at {alpha_text(others)}, in {n} cell{'' if n == 1 else 's'} {design}"
 
 
 def _why_untested(comparisons: Sequence[Comparison]) -> str:
@@ -144,24 +195,8 @@ def _why_untested(comparisons: Sequence[Comparison]) -> str:
     return "no cell has five seeds of both methods"
 
 
-def _better_worse(items: Sequence[Comparison]) -> tuple[list[Comparison], list[Comparison]]:
-    better = [item for item in items if (item.shift.value or item.difference or 0) > 0]
-    return better, [item for item in items if item not in better]
-
-
-def _size(tested: Sequence[Comparison]) -> str:
-    largest = max(tested, key=lambda item: abs(item.difference or 0))
-    equivalent = sum((item.equivalence.p or 0) < item.alpha for item in tested if item.equivalence.p is not None)
-    middle = statistics.median(item.a12.value for item in tested)
-    cells = f"{equivalent or 'no'} cell{'s' if equivalent > 1 else ''}"
-    return (
-        f"The largest difference is {signed(largest.difference)} points ({largest.condition}, 95 % interval "
-        f"{estimate_text(largest.mean_difference, sign=True).split(' ', 1)[-1]}), the median A12 over cells is "
-        f"{middle:.2f}, and the two are shown to be equivalent within {points(tested[0].margin)} in {cells}."
-    )
-
-
-def _rest(tested: Sequence[Comparison], reproductions: Sequence[Reproduction], n_missing: int) -> str:
+def _rest(evidence: Evidence) -> str:
+    n_missing, reproductions = len(evidence.gaps), evidence.reproductions
     missing = "every wanted run has a result"
     if n_missing:
         one = n_missing == 1
@@ -169,42 +204,41 @@ def _rest(tested: Sequence[Comparison], reproductions: Sequence[Reproduction], n
             f"{n_missing} wanted {'run has' if one else 'runs have'} no result and {'is' if one else 'are'} listed"
         )
     if not reproductions:
-        return f"{missing[0].upper()}{missing[1:]}, and no cell has a counterpart in the thesis."
+        return f"{missing[0].upper()}{missing[1:]}."
     counts = Counter(row.verdict for row in reproductions)
-    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    same = _same_claims(tested)
-    return f"Of {len(reproductions)} cells that the thesis prints too: {verdicts}{same}; {missing}."
+    found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    return f"Of {len(reproductions)} cells that the thesis prints too: {found}{_same_claims(evidence)}; {missing}."
 
 
-def _same_claims(tested: Sequence[Comparison]) -> str:
+def _same_claims(evidence: Evidence) -> str:
     claims = {(claim.data, claim.samples_per_class): claim for claim in load_claims()}
     common = [
         (item, claims[plain(item.condition.data), item.condition.samples_per_class])
-        for item in tested
+        for item in evidence.all_pairs
         if (item.a.method, item.b.method) == THESIS_PAIR
+        and item.deciding.p is not None
         and not item.condition.variant
+        and not item.b.condition.variant
         and (plain(item.condition.data), item.condition.samples_per_class) in claims
     ]
     if not common:
         return ""
     agree = sum(item.is_significant == claim.claims_significance for item, claim in common)
-    return f", and its verdict on significance is found again in {agree} of {len(common)} comparisons"
-
-
-def _best(cells: Sequence[Cell], metric: str) -> str:
-    best = max((cell for cell in cells if cell.mean.mean is not None), key=lambda cell: cell.mean.mean or 0)
-    half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
-    unit = " %" if metric.endswith("_percent") else ""
+    perfect = repeated_verdicts([claim for _, claim in common], [(i.a.mean.n, i.b.mean.n) for i, _ in common])
     return (
-        f"The highest mean is {best.mean.mean:.2f}{half}{unit} by {arm_name(best.arm)} on {best.condition.data} with "
-        f"{images_text(best.condition.samples_per_class)} (n = {best.mean.n})."
+        f", and its verdict on significance is found again in {agree} of {len(common)} comparisons (a perfect "
+        f"repetition with as many seeds finds {perfect:.1f} on average)"
     )
 
 
-def _list(items: Sequence[Comparison]) -> str:
-    if not items or len(items) > 9:
-        return ""
-    return f" ({', '.join(str(item.condition) for item in items)})"
+def _best(evidence: Evidence) -> str:
+    best: Cell = max((cell for cell in evidence.cells if cell.mean.mean is not None), key=lambda c: c.mean.mean or 0)
+    half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
+    sign = percent_sign(evidence.question.metric)
+    return (
+        f"The highest mean is {best.mean.mean:.2f}{half}{sign} by {arm_name(best.arm)} on "
+        f"{data_name(best.condition.data)} with {samples_text(best.condition.samples_per_class)} (n = {best.mean.n})."
+    )
 
 
 def _p(text: str) -> str:

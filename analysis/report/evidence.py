@@ -1,32 +1,31 @@
 """Computes everything that the terminal, the files and the page show about one or several sweeps, once for all."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis.results.cells import Cell, choose_pair, make_cells
-from analysis.results.comparison import Comparison, Family, compare, compare_all
+from analysis.results.cells import Cell, choose_pairs, make_cells
+from analysis.results.comparison import Comparison, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
+from analysis.results.metrics import UNITS, is_lower_better, target, unit
 from analysis.results.minority import as_published, equally_small, minority_cells
+from analysis.results.overall import Overall, overall
 from analysis.results.published import Reproduction, reproduce
+from analysis.results.ranking import Ranking, rank_arms
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
+from analysis.tables.claims import overall_table, verdict_table
 from analysis.tables.published import claims_table, reproduction_table
+from analysis.tables.ranking import ranking_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
 from analysis.tables.tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
 from analysis.tables.tuned import gains_table, tuned_table
 from l2t_ray.statistics.sequential import Design
 
-FAMILIES: dict[Family, str] = {
-    "sweep": "all cells of the sweep for this pair of methods",
-    "data": "the cells of one data set for this pair of methods",
-    "all": "all cells of all sweeps for this pair of methods",
-}
 FIXED_N = (
     "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
     "compares: n depends on its decisions, but p here is computed as if n had been fixed."
 )
-UNITS = {METRIC: "test accuracy (%)", "test_ece_percent": "expected calibration error (%, lower is better)"}
 
 
 @dataclass(frozen=True)
@@ -34,25 +33,34 @@ class Question:
     """What the user asks of the runs."""
 
     metric: str = METRIC  # a run counts with its last value
-    pair: tuple[str, str] | None = None  # two methods; None means those of a declared design, else the default pair
+    pair: tuple[str, str] | None = None  # two methods to compare, and nothing else
+    baseline: str | None = None  # every other method is compared with it; without either, `choose_pairs` decides
     alpha: float = 0.05  # threshold of one test
     margin: float = 1.0  # smallest difference that matters, in the metric's unit
-    family: Family = "sweep"  # p is corrected over this
 
     @property
     def unit(self) -> str:
         """The label of an axis that shows the metric."""
-        return UNITS.get(self.metric, self.metric.replace("_percent", " (%)").replace("_", " "))
+        return unit(self.metric)
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """What a higher and a lower value are: better and worse, where the metric's direction is known."""
+        if self.metric in UNITS or target(self.metric) is not None or "accuracy" in self.metric:
+            return ("worse", "better") if is_lower_better(self.metric) else ("better", "worse")
+        return "higher", "lower"
+
+    @property
+    def difference_unit(self) -> str:
+        """The unit of a difference: points of a percentage, or epochs."""
+        if target(self.metric) is not None:
+            return "epochs"
+        return "points" if self.metric.endswith("_percent") else "the metric's unit"
 
     @property
     def what(self) -> str:
         """What a table's numbers are, for its title."""
         return "Mean test accuracy in %" if self.metric == METRIC else f"Mean {self.unit}"
-
-    @property
-    def family_text(self) -> str:
-        """What p is corrected over, in words."""
-        return FAMILIES[self.family]
 
 
 @dataclass(frozen=True)
@@ -62,27 +70,49 @@ class Evidence:
     question: Question
     results: Results
     cells: tuple[Cell, ...]  # without the runs that a design has spared
-    comparisons: tuple[Comparison, ...]  # of the chosen pair; empty where there is only one method
+    comparisons: tuple[Comparison, ...]  # the question's; empty where there is only one method
+    overall: tuple[Overall, ...]  # each method of the comparisons over all cells, the best first
+    ranking: Ranking | None  # all methods over the cells that they share
     all_pairs: tuple[Comparison, ...]  # of every two arms
     designs: dict[str, Design]  # as declared, by sweep
     spared: tuple[Spared, ...]  # runs that a design made unnecessary
     gaps: tuple[Gap, ...]  # wanted runs without a result, the spared ones left out
     minority: tuple[Cell, ...]  # imbalanced cells, with the smallest class' accuracy
-    minority_comparisons: tuple[Comparison, ...]  # of the chosen pair among them
+    minority_comparisons: tuple[Comparison, ...]  # the question's among them
     reproductions: tuple[Reproduction, ...]  # our cells against the thesis'
     tunings: Tunings
 
     def main_tables(self) -> list[Table]:
-        """The tables of the terminal: accuracies per data set, then tuning, the smallest class, and missing runs."""
-        question = self.question
-        accuracy = accuracy_tables(self.cells, self.comparisons, what=question.what, family=question.family_text)
+        """The tables of the terminal: accuracies, claims, tuning, the smallest class, and missing runs."""
         missing = missing_table(self.gaps)
         return [
-            *self._with_note(accuracy, self.comparisons),
+            *self.accuracy_tables(),
+            *self.claim_tables(),
             *self.tuned_tables(),
             *self.minority_tables(),
             *([missing] if missing else []),
         ]
+
+    def accuracy_tables(self, link: Callable[[Cell], str] | None = None) -> list[Table]:
+        """A table for each data set; `link` gives the address of a cell's runs, for the page."""
+        tables = accuracy_tables(self.cells, self.comparisons, what=self.question.what, link=link)
+        return self._restricted(self._with_note(tables, self.comparisons))
+
+    def claim_tables(self) -> list[Table]:
+        """The methods over all cells, and every comparison; none without a comparison."""
+        if not self.comparisons:
+            return []
+        together = overall_table(self.overall, self.comparisons, self.question.words)
+        return [
+            *self._restricted([together] if together else []),
+            verdict_table(self.comparisons, self.question.words),
+            *([ranking_table(self.ranking)] if self.ranking else []),
+        ]
+
+    def _restricted(self, tables: Sequence[Table]) -> list[Table]:
+        """The tables; that their means are restricted ones joins the notes where they are."""
+        text = self.results.restricted
+        return [replace(table, notes=(*table.notes, f"{text}.")) if text else table for table in tables]
 
     def tuned_tables(self) -> list[Table]:
         """Methods at own and at best settings, then what transfer adds to scratch; none where nothing was tuned."""
@@ -92,9 +122,7 @@ class Evidence:
     def minority_tables(self) -> list[Table]:
         """The thesis' Table 4, for each data set with imbalanced runs that stored each class' accuracy."""
         what = "Mean accuracy on the smallest class in %"
-        tables = accuracy_tables(
-            self.minority, self.minority_comparisons, name="minority", what=what, family=self.question.family_text
-        )
+        tables = accuracy_tables(self.minority, self.minority_comparisons, name="minority", what=what)
         notes = equally_small(self.results, self.minority)
         tables = [
             replace(table, notes=(*table.notes, *notes.get(table.name.partition("_")[2], ()))) for table in tables
@@ -119,7 +147,7 @@ class Evidence:
         """All further tables, by section of the page."""
         tables: dict[str, list[Table]] = {}
         if self.comparisons:
-            tables["tests"] = [hypothesis_table(self.comparisons, self.question.family_text)]
+            tables["tests"] = [hypothesis_table(self.comparisons)]
             tables["sizes"] = [effect_table(self.comparisons)]
             tables["power"] = [power_table(self.comparisons)]
             design = design_table(self.comparisons, self.designs)
@@ -127,7 +155,7 @@ class Evidence:
         if self.all_pairs:
             tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        tables["thesis"] = [*([thesis] if thesis else []), claims_table()]
+        tables["thesis"] = [thesis, claims_table()] if thesis else []
         return tables
 
 
@@ -145,14 +173,8 @@ def gather(
     spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)
-    pair = choose_pair(cells, asked.pair or declared)
-
-    def paired(of: Sequence[Cell]) -> list[Comparison]:
-        if pair is None:
-            return []
-        return compare(of, *pair, alpha=asked.alpha, margin=asked.margin, family=asked.family)
-
-    comparisons = apply_designs(paired(cells), deciding)
+    chosen = choose_pairs(cells, names=asked.pair, baseline=asked.baseline, declared=declared)
+    comparisons = apply_designs(compare(chosen, alpha=asked.alpha, margin=asked.margin), deciding)
     all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), deciding)
     minority: list[Cell] = []
     if asked.metric == METRIC:
@@ -166,12 +188,21 @@ def gather(
         results=results,
         cells=tuple(cells),
         comparisons=tuple(comparisons),
+        overall=tuple(overall(comparisons, asked.alpha, is_lower_better=is_lower_better(asked.metric))),
+        ranking=rank_arms(cells, metric=asked.metric, alpha=asked.alpha),
         all_pairs=tuple(all_pairs),
         designs=designs,
         spared=tuple(spared),
         gaps=tuple(gap for cell in cells for gap in cell.gaps),
         minority=tuple(minority),
-        minority_comparisons=tuple(paired(minority)),
+        minority_comparisons=tuple(compare(_among(minority, chosen), alpha=asked.alpha, margin=asked.margin)),
         reproductions=tuple(reproductions),
         tunings=find_tunings(results, cells, alpha=asked.alpha, margin=asked.margin),
     )
+
+
+def _among(minority: Sequence[Cell], pairs: Sequence[tuple[Cell, Cell]]) -> list[tuple[Cell, Cell]]:
+    """The same pairs with the smallest class' accuracies, as far as both cells have them."""
+    found = {(cell.condition, cell.method): cell for cell in minority}
+    keys = [((a.condition, a.method), (b.condition, b.method)) for a, b in pairs]
+    return [(found[a], found[b]) for a, b in keys if a in found and b in found]

@@ -7,9 +7,11 @@ from typing import Any
 from analysis.report.answer import answer
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell, Condition
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import Comparison, Verdict, verdicts
 from analysis.results.launches import launch_rows
+from analysis.results.overall import Overall
 from analysis.results.published import READINGS, Reproduction, load_claims
+from analysis.results.ranking import Ranking
 from analysis.results.runs import Gap
 from analysis.results.tuned import Tunings
 from l2t_ray.statistics.effect import Estimate
@@ -23,15 +25,15 @@ def summary_json(evidence: Evidence) -> Row:
     return {
         **missing_json(evidence),
         "question": asdict(evidence.question),
-        "answer": answer(
-            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
-        ),
+        "answer": answer(evidence),
+        "overall": [_overall(item) for item in evidence.overall],
+        "ranking": ranking_json(evidence.ranking) if evidence.ranking else None,
         "n_spared": sum(len(item.seeds) for item in evidence.spared),
         "cells": cell_rows(evidence.cells, values=True),
-        "comparisons": [_comparison(item) for item in evidence.comparisons],
+        "comparisons": _comparisons(evidence.comparisons),
         "all_pairs": comparison_rows(evidence.all_pairs),
         "minority": cell_rows(evidence.minority, values=True),
-        "minority_comparisons": [_comparison(item) for item in evidence.minority_comparisons],
+        "minority_comparisons": _comparisons(evidence.minority_comparisons),
         **tuned_json(evidence.tunings),
         "designs": {sweep: design.to_json() for sweep, design in evidence.designs.items()},
         "thesis": [_reproduction(row) for row in evidence.reproductions],
@@ -52,6 +54,21 @@ def missing_json(evidence: Evidence) -> Row:
         "n_wanted": len(results.wanted),
         "n_finished": len(results.runs),
         "missing": [_gap(gap) for gap in evidence.gaps],
+    }
+
+
+def ranking_json(ranking: Ranking) -> Row:
+    """All methods by their average rank over cells."""
+    return {
+        "average_ranks": dict(zip(ranking.arms, ranking.ranks.means, strict=True)),
+        "cells": [dict(zip(("data", "samples_per_class"), place, strict=True)) for place in ranking.places],
+        "rank_1_is": "lowest" if ranking.is_lowest_first else "highest",
+        "friedman_chi_squared": ranking.ranks.statistic,
+        "friedman_p": ranking.ranks.p,
+        "alpha": ranking.alpha,
+        "critical_difference": ranking.ranks.critical_difference,
+        "methods_left_out": list(ranking.arms_left_out),
+        "cells_left_out": [list(place) for place in ranking.places_left_out],
     }
 
 
@@ -97,36 +114,55 @@ def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:
         rows.append({
             **_place(item.condition), "a": item.a.arm, "b": item.b.arm, "n_a": item.a.mean.n, "n_b": item.b.mean.n,
             "difference": item.difference, "u": item.test.statistic, "p": item.test.p, "p_method": item.test.method,
+            "decided_by": item.deciding.test,
+            "p_deciding": item.deciding.p,
             "p_adjusted": item.decision and item.decision.p_adjusted, "p_holm": item.p_holm, "p_bh": item.p_bh,
             "a12": a12 and a12.value, "a12_low": a12 and a12.low, "a12_high": a12 and a12.high,
         })  # fmt: skip
     return rows
 
 
-def _comparison(item: Comparison) -> Row:
+def _overall(item: Overall) -> Row:
+    return {
+        "a": item.arm, "b": item.base, "n_cells": len(item.comparisons), "n_left_out": item.n_left_out,
+        "difference": asdict(item.difference), "a12": asdict(item.a12), "van_elteren": asdict(item.test),
+        "p_holm": item.p_holm,
+    }  # fmt: skip
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> list[Row]:
+    return [_comparison(item, verdict) for item, verdict in zip(comparisons, verdicts(comparisons), strict=True)]
+
+
+def _comparison(item: Comparison, verdict: Verdict) -> Row:
     row: Row = {
         **_place(item.condition),
-        "a": item.a.method,
-        "b": item.b.method,
+        "a": item.a.arm,
+        "b": item.b.arm,
+        "verdict": verdict,
         "difference": item.difference,
         "mann_whitney": asdict(item.test),
         "p_holm": item.p_holm,
         "p_benjamini_hochberg": item.p_bh,
-        "family": list(item.family),
+        "decided_by": item.deciding.test,
+        "n_family": item.n_family,
         "alpha": item.alpha,
         "declared_by": item.declared_by or None,
         "decision": asdict(item.decision) if item.decision else None,
     }
     if item.has_values:
         estimates: dict[str, Estimate] = {
-            "mean_difference": item.mean_difference, "hodges_lehmann": item.shift, "a12": item.a12,
+            "mean_difference": item.mean_difference, "paired_difference": item.paired_difference,
+            "hodges_lehmann": item.shift, "a12": item.a12,
             "rank_biserial": item.rank_biserial,
         }  # fmt: skip
         row.update({name: asdict(estimate) for name, estimate in estimates.items()})
         findings = {"wilcoxon": item.wilcoxon, "brunner_munzel": item.brunner_munzel, "equivalence": item.equivalence}
         row.update({name: asdict(finding) for name, finding in findings.items()})
         row["shown_within"] = item.shown_within
-        row["needed_seeds"] = item.needed
+        row["paired_superiority"] = asdict(item.paired_superiority) if item.paired_superiority else None
+        row["needed_seeds"] = item.needed_in(1)
+        row["needed_seeds_in_family"] = item.needed_in(item.n_family)
     return row
 
 
@@ -140,6 +176,10 @@ def _reproduction(row: Reproduction) -> Row:
         "published_plus_minus": row.published.plus_minus,
         "welch_p": row.p,
         "equivalence_p": row.p_equivalent,
+        "beyond_margin_p": row.p_beyond,
+        "welch_p_holm": row.p_holm,
+        "equivalence_p_holm": row.p_equivalent_holm,
+        "beyond_margin_p_holm": row.p_beyond_holm,
         "margin": row.margin,
         "shown_within": row.shown_within,
         "verdict": row.verdict,

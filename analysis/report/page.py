@@ -10,9 +10,8 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
@@ -20,10 +19,11 @@ import pandas as pd
 from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
 from analysis.figures.difference import draw_differences, draw_p, draw_power
+from analysis.figures.ranks import draw_ranks
 from analysis.figures.style import Drawing, file_name
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
-from analysis.report.answer import answer, claim
+from analysis.report.answer import answer
 from analysis.report.evidence import Evidence, Question
 from analysis.report.files import keep_list
 from analysis.report.numbers import cell_rows, comparison_rows, summary_json
@@ -31,9 +31,10 @@ from analysis.report.paragraph import computed_with, paragraph, paragraph_latex,
 from analysis.results.cells import Cell
 from analysis.results.launches import usage_rows
 from analysis.results.runs import METRIC
+from analysis.tables.names import arm_name, place_text
 from analysis.tables.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables.runs import cost_table, launches_tables, origin_table, settings_table
-from analysis.tables.table import Table, arm_name
+from analysis.tables.table import Table
 from analysis.tables.tuned import reading
 from l2t_ray.files import write_atomic
 
@@ -44,12 +45,15 @@ RENDERINGS: dict[str, Callable[[Table], str]] = {
 }  # fmt: skip
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
+MOST_ROWS = 100  # of a table on the page; its CSV has all
 METHODS = (
     "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
-    "Brunner-Munzel by permutations below 10 seeds, else with its t approximation. Wilcoxon's signed-rank test pairs "
-    "equal seeds. Fewer than 5 seeds get no p.",
-    "Intervals are 95 %: Student's t for means, Welch's t for differences of means, the inverted Mann-Whitney test for "
-    "the Hodges-Lehmann shift, Newcombe's method 5 for A12.",
+    "Brunner-Munzel by permutations below 10 seeds, else with its t approximation; it decides where spreads or numbers "
+    "of seeds differ by more than 2 to 1. Wilcoxon's signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
+    "Holm's correction is over all comparisons that this report makes, whatever sweep or data set they are from.",
+    "Intervals are 95 %: Student's t for means and for paired differences, Welch's t for differences of means, the "
+    "inverted Mann-Whitney test for the Hodges-Lehmann shift, Newcombe's method 5 for A12, Brunner and Munzel's where "
+    "their test decides, Clopper and Pearson's for equal seeds.",
     "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
 )
 
@@ -63,8 +67,8 @@ class Section:
     texts: Sequence[str] = ()
     tables: Sequence[Table] = ()
     figures: Sequence[Drawing] = ()
-    claims: Sequence[dict[str, Any]] = field(default_factory=list)
     commands: Sequence[str] = ()
+    is_folded: bool = False  # shown by its title until a reader opens it
 
 
 def write_report(
@@ -111,8 +115,9 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     """Draws every figure, by section of the page; with `folder` None in memory only."""
     unit, comparisons = evidence.question.unit, evidence.comparisons
     balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
-    sizes = draw_differences(comparisons, folder, unit=unit)
-    power = (draw_p(comparisons, folder), draw_power(comparisons, folder))
+    forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
+    ranks = draw_ranks(evidence.ranking, folder)
+    p_by_seeds, power = draw_p(comparisons, folder), draw_power(comparisons, folder)
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
         "minority": draw_accuracy(
@@ -120,8 +125,10 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
         ),
         "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
         "seeds": draw_seeds(evidence.cells, folder, unit=unit),
-        "sizes": [sizes] if sizes else [],
-        "power": [figure for figure in power if figure],
+        "claims": [forest] if forest else [],
+        "ranks": [ranks] if ranks else [],
+        "design": [p_by_seeds] if p_by_seeds else [],
+        "power": [power] if power else [],
         "curves": draw_curves(evidence.results, evidence.cells, folder),
         "traces": draw_traces(evidence.results, evidence.cells, folder),
     }
@@ -129,35 +136,43 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
 
 def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
     tables = evidence.detail_tables()
-    main = [table for table in evidence.main_tables() if table.name.startswith("accuracy")]
+    claims = evidence.claim_tables()
+    ranked = [table for table in claims if table.name == "ranks"]
+    claims = [table for table in claims if table.name != "ranks"]
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
     spared = [
-        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {item.cell.condition} were not needed."
+        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not needed."
         for item in evidence.spared
     ]
     run_tables = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
     missing_texts = [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
+    base = _base(evidence, mlflow_url)
+    accuracy = evidence.accuracy_tables(lambda cell: _runs_url(evidence, cell, base))
     sections = [
-        Section("results", "Results", tables=main, figures=figures["accuracy"]),
-        Section("claims", "Claims", claims=_claims(evidence, mlflow_url), texts=[_links_text(evidence, mlflow_url)]),
+        Section("claims", "Who is better", tables=claims[:1], figures=figures["claims"]),
+        Section("results", "Results", [_links_text(evidence, base)], accuracy, figures["accuracy"]),
+        Section("verdicts", "Cell by cell", tables=claims[1:]),
+        Section("ranks", "Average ranks", tables=ranked, figures=figures["ranks"]),
         Section(
             "tuned",
             "At their own settings and at their best ones",
-            texts=reading(evidence.tunings.gains),
-            tables=evidence.tuned_tables(),
-            figures=figures["tuned"],
+            reading(evidence.tunings.gains),
+            evidence.tuned_tables(),
+            figures["tuned"],
         ),
-        Section("tests", "Tests", tables=tables.get("tests", ())),
-        Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ()), figures=figures["sizes"]),
-        Section("power", "Power and equivalence", tables=tables.get("power", ()), figures=figures["power"]),
-        Section("design", "The declared design", tables=tables.get("design", ()), texts=spared),
+        Section("design", "The declared design", spared, tables.get("design", ()), figures["design"]),
+        Section("minority", "The imbalanced class", (), evidence.minority_tables(), figures["minority"]),
+        Section("missing", "Runs without a result", missing_texts, missing),
+    ]
+    folded = [
+        Section("tests", "All tests", tables=tables.get("tests", ())),
+        Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ())),
+        Section("power", "Power and equivalence", (), tables.get("power", ()), figures["power"]),
         Section("all", "All methods against all", tables=tables.get("all", ())),
-        Section("minority", "The imbalanced class", tables=evidence.minority_tables(), figures=figures["minority"]),
         Section("thesis", "Against the published numbers", tables=tables["thesis"]),
         Section("seeds", "Every seed", figures=figures["seeds"]),
         Section("curves", "Learning curves", figures=figures["curves"]),
         Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
-        Section("missing", "Runs without a result", tables=missing, texts=missing_texts),
         Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
         Section("runs", "The runs: settings, origin, cost", tables=[table for table in run_tables if table]),
         Section("paper", "For the paper", texts=_paper_texts(evidence)),
@@ -168,27 +183,19 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
             commands=[report_command(evidence, out)],
         ),
     ]
-    return [s for s in sections if s.tables or s.figures or s.claims or (s.texts and s.name != "claims")]
+    sections += [replace(section, is_folded=True) for section in folded]
+    return [s for s in sections if s.tables or s.figures or s.texts]
 
 
-def _claims(evidence: Evidence, mlflow_url: str | None) -> list[dict[str, Any]]:
-    base = _base(evidence, mlflow_url)
-    experiments = {run_id: entry.experiment_id for run_id, entry in evidence.results.entries.items()}
-
-    def arm(cell: Cell) -> dict[str, Any]:
-        runs = [
-            {
-                "seed": seed,
-                "url": f"{base}/#/experiments/{quote(experiments[cell.run_ids[seed]])}/runs/{cell.run_ids[seed]}",
-            }
-            for seed in cell.values
-        ]
-        return {"name": arm_name(cell.arm), "runs": runs}
-
-    return [
-        {"text": claim(item, evidence.question.family_text), "arms": [arm(item.a), arm(item.b)]}
-        for item in evidence.comparisons
-    ]
+def _runs_url(evidence: Evidence, cell: Cell, base: str) -> str:
+    """MLflow's table of a cell's runs."""
+    run_ids = [*cell.run_ids.values()]
+    experiment = evidence.results.entries[run_ids[0]].experiment_id
+    rows = evidence.results.runs
+    name = str(rows.loc[rows["run_id"] == run_ids[0], "cell"].iloc[0])
+    quote_mark = "'" if '"' in name else '"'
+    wanted = f"tags.`l2t.cell` = {quote_mark}{name}{quote_mark}"
+    return f"{base}/#/experiments/{quote(experiment)}/runs?searchFilter={quote(wanted)}"
 
 
 def _base(evidence: Evidence, mlflow_url: str | None) -> str:
@@ -197,11 +204,11 @@ def _base(evidence: Evidence, mlflow_url: str | None) -> str:
     return (mlflow_url or served).rstrip("/")
 
 
-def _links_text(evidence: Evidence, mlflow_url: str | None) -> str:
-    text = f"The runs behind each claim are linked into MLflow at {_base(evidence, mlflow_url)}"
-    if mlflow_url or evidence.results.uri.startswith("http"):
-        return f"{text}."
-    return f"{text}: start it with the command mlflow ui beside mlflow.db."
+def _links_text(evidence: Evidence, base: str) -> str:
+    text = f"Every mean is linked to its runs in MLflow at {base}"
+    if not evidence.results.uri.startswith("http") and base == LOCAL_MLFLOW:
+        return f"{text}: start it with the command mlflow ui beside mlflow.db."
+    return f"{text}."
 
 
 def _paper_texts(evidence: Evidence) -> list[str]:
@@ -245,10 +252,16 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
             "name": section.name,
             "title": section.title,
             "texts": section.texts,
-            "claims": section.claims,
+            "is_folded": section.is_folded,
             "commands": section.commands,
             "tables": [
-                {"title": table.title, "html": Markup(to_html(table, bare=True)), "notes": table.notes}
+                {
+                    "title": table.title,
+                    "html": Markup(to_html(table, bare=True, most=MOST_ROWS)),
+                    "notes": table.notes,
+                    "csv": f"tables/{file_name(table.name)}.csv",
+                    "n_left_out": max(0, len(table.rows) - MOST_ROWS),
+                }
                 for table in section.tables
             ],
             "figures": [
@@ -265,9 +278,7 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
     ]
     page: str = environment.get_template("report.html.j2").render(
         title=f"Report: {', '.join(evidence.results.sweeps)}",
-        answer=answer(
-            evidence.cells, evidence.comparisons, evidence.reproductions, len(evidence.gaps), evidence.question.metric
-        ),
+        answer=answer(evidence),
         notices=evidence.results.notices,
         sections=shown,
         **{name: Markup(text) for name, text in sources.items()},
@@ -281,7 +292,9 @@ def report_command(evidence: Evidence, out: str = "report") -> str:
     words = ["python", "-m", "analysis.stats", *evidence.results.sweeps]
     if asked.pair:
         words += ["--compare", *asked.pair]
-    for name in ("alpha", "margin", "family"):
+    if asked.baseline:
+        words += ["--baseline", asked.baseline]
+    for name in ("alpha", "margin"):
         if (value := getattr(asked, name)) != getattr(usual, name):
             words += [f"--{name}", str(value)]
     if asked.metric != METRIC:

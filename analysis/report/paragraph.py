@@ -8,16 +8,21 @@ from importlib import resources
 
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import MOST_UNLIKE, Comparison
+from analysis.tables.names import family_text, one_pair
 from analysis.tables.render import escape_latex
 from analysis.tables.table import count_text, points
 from analysis.tables.tests import pair_name
+from l2t_ray.errors import count
 from l2t_ray.statistics.hypothesis import MIN_SEEDS, seed_list
 from l2t_ray.statistics.sequential import Design
 
 PLAIN = {
     "mann1947": "Mann and Whitney 1947", "holm1979": "Holm 1979", "welch1947": "Welch 1947",
     "vargha2000": "Vargha and Delaney 2000", "newcombe2006": "Newcombe 2006", "schuirmann1987": "Schuirmann 1987",
+    "brunner2000": "Brunner and Munzel 2000", "vanelteren1960": "van Elteren 1960",
+    "agarwal2021": "Agarwal et al. 2021", "demsar2006": "Demsar 2006", "bouthillier2021": "Bouthillier et al. 2021",
+    "clopper1934": "Clopper and Pearson 1934",
     "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
 }  # fmt: skip
 KEYS = re.compile(r"\[([\w,]+)\]")
@@ -46,19 +51,36 @@ def _sentences(evidence: Evidence) -> str:
     cells = [cell for item in items for cell in (item.a, item.b)]
     n_missing = sum(len(cell.gaps) for cell in cells)
     trained = "has results of" if n_missing else "was trained with"
-    one = len(items) == 1
+    where = f"in {count(len(items), 'cell')}" if one_pair(items) else f"in {count(len(items), 'comparison')}"
     parts = [
         f"Each method {trained} {_seeds(cells)} in each cell (data set and number of images a class); a seed "
         "fixes the training subset, the initial weights, the order of the batches and the augmentation.",
-        f"We compared {pair_name(items)} in {len(items)} cell{'' if one else 's'} by two-sided Mann-Whitney tests "
-        f"[mann1947]{_rule(evidence)}",
+        f"We compared {pair_name(items)} {where} by two-sided Mann-Whitney tests [mann1947]{_rule(evidence)}",
+        *_unlike(items),
         *_untested(items),
         "We report means with 95 % t intervals, differences of means with Welch's t intervals [welch1947], and the "
         "effect size A12 [vargha2000] with its interval [newcombe2006].",
     ]
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
-            f"Equivalence within {points(asked.margin)} was tested by two one-sided rank tests [schuirmann1987]."
+            f"Equivalence within {points(asked.margin)} was tested by two one-sided rank tests [schuirmann1987], "
+            "corrected likewise."
+        )
+    if any(len(found.comparisons) > 1 for found in evidence.overall):
+        parts.append(
+            "Over all cells together we report the mean difference, the mean A12 with a bootstrap interval stratified "
+            "by cell and method [agarwal2021], and van Elteren's stratified Mann-Whitney test [vanelteren1960]."
+        )
+    if any(item.paired_superiority for item in items):
+        parts.append(
+            "On equal seeds we report how often one method is above the other, with an exact interval [clopper1934], "
+            "and read it against 0.75 [bouthillier2021]."
+        )
+    if evidence.ranking:
+        parts.append(
+            f"{len(evidence.ranking.arms)} methods are compared by their average ranks over "
+            f"{evidence.ranking.ranks.n_cells} cells with Friedman's test and Nemenyi's critical difference "
+            "[demsar2006]."
         )
     if n_missing:
         total = sum(cell.n_wanted for cell in cells)
@@ -75,19 +97,29 @@ def _rule(evidence: Evidence) -> str:
     at = "" if n_designed == len(items) else f" at {asked.alpha:g}"
     test = f"{at} ({_methods(evidence)})"
     if not groups:
-        return f"{test}, corrected over {asked.family_text} [holm1979]."
+        return f"{test}, corrected over {family_text(items)} [holm1979]."
     designs = [
         f"{'' if n == len(items) else f'{n} of them '}after {_looks(design)} seeds by a group-sequential design "
         f"declared before the first run, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
         for design, n in groups.items()
     ]
-    corrected = f"The p-values, adjusted for the looks, were corrected over {asked.family_text} [holm1979,maurer2013]."
+    corrected = f"The p-values, adjusted for the looks, were corrected over {family_text(items)} [holm1979,maurer2013]."
     return f"{test}, {', and '.join(designs)} [lan1983]. {corrected}"
 
 
 def _looks(design: Design) -> str:
     *first, last = map(str, design.looks)
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def _unlike(items: Sequence[Comparison]) -> list[str]:
+    n = sum(item.deciding is not item.test for item in items)
+    if not n:
+        return []
+    return [
+        f"In {n} of them, where spreads or numbers of seeds differ by more than {MOST_UNLIKE:g} to 1, Brunner and "
+        "Munzel's test [brunner2000] decides."
+    ]
 
 
 def _untested(items: Sequence[Comparison]) -> list[str]:

@@ -11,6 +11,7 @@ from l2t_ray.errors import InputError, suggest
 from l2t_ray.statistics.means import Mean, mean_interval
 
 DEFAULT_PAIR = ("l2t_www", "l2t_ww")
+BASELINE = "scratch"
 
 
 @dataclass(frozen=True)
@@ -112,33 +113,74 @@ def methods_of(cells: Iterable[Cell]) -> list[str]:
     return sorted({cell.method for cell in cells}, key=order)
 
 
-def choose_pair(cells: Sequence[Cell], names: Sequence[str] | None = None) -> tuple[str, str] | None:
-    """Chooses the two methods to compare.
+def choose_pairs(
+    cells: Sequence[Cell],
+    *,
+    names: Sequence[str] | None = None,
+    baseline: str | None = None,
+    declared: tuple[str, str] | None = None,
+) -> list[tuple[Cell, Cell]]:
+    """Chooses the cells to compare.
 
     Args:
         cells: every cell of the report.
-        names: what --compare names: a method, or `method/variant`.
+        names: what --compare names: two of `method` or `method/variant`.
+        baseline: what --baseline names, likewise: every other method is compared with it.
+        declared: the two methods that a sweep's design declared before its first run.
 
     Returns:
-        The named two; else l2t_www and l2t_ww; else the last two in the thesis' order; None for a single method.
+        The pairs of cells that `names` asks for; else those of `baseline`; else the declared ones; else every method
+        with scratch, where that is one of them; else l2t_www with l2t_ww, or the last two in the thesis' order. None
+        for a single method.
 
     Raises:
         InputError: if a name does not occur, or both are the same.
     """
     methods = methods_of(cells)
-    if names:
-        known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
+    known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
+    for flag, asked in (("--compare", names or ()), ("--baseline", [baseline] if baseline else ())):
         problems = [
-            f"--compare must name methods of these sweeps, got {name!r}; {suggest(name, known)}"
-            for name in names
+            f"{flag} must name methods of these sweeps, got {name!r}; {suggest(name, known)}"
+            for name in asked
             if name not in known
         ]
-        if problems or len(set(names)) < 2:
-            raise InputError(problems or f"--compare must name two different methods, got {names[0]} twice")
-        return names[0], names[1]
-    if set(DEFAULT_PAIR) <= set(methods):
-        return DEFAULT_PAIR
-    return (methods[-1], methods[-2]) if len(methods) > 1 else None
+        if problems:
+            raise InputError(problems)
+    if names:
+        if len(set(names)) < 2:
+            raise InputError(f"--compare must name two different methods, got {names[0]} twice")
+        return matched(cells, *names)
+    if baseline:
+        return against(cells, baseline)
+    if declared:
+        return matched(cells, *declared)
+    if len(methods) < 2:
+        return []
+    if BASELINE in methods:
+        return against(cells, BASELINE)
+    return matched(cells, *(DEFAULT_PAIR if set(DEFAULT_PAIR) <= set(methods) else (methods[-1], methods[-2])))
+
+
+def against(cells: Sequence[Cell], baseline: str) -> list[tuple[Cell, Cell]]:
+    """Pairs every other cell with the baseline's at the same place, in the order of tables.
+
+    Args:
+        cells: every cell of the report.
+        baseline: a method, of which the other cell's variant is taken, else the one without variant; or
+            `method/variant`, which is taken for all.
+
+    Returns:
+        The pairs, the baseline second.
+    """
+    method, _, named = baseline.partition("/")
+    bases = {(cell.place, cell.condition.variant): cell for cell in cells if cell.method == method}
+    pairs = []
+    for cell in cells:
+        variants = [named] if named else [cell.condition.variant, ""]
+        base = next((bases[cell.place, variant] for variant in variants if (cell.place, variant) in bases), None)
+        if base is not None and (cell.method != method or (named and cell.condition.variant != named)):
+            pairs.append((cell, base))
+    return pairs
 
 
 def matched(cells: Sequence[Cell], a: str, b: str) -> list[tuple[Cell, Cell]]:

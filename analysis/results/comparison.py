@@ -1,19 +1,31 @@
 """Compares two methods in every cell that both have: tests, effect sizes, and the claims they support."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Literal
 
-from analysis.results.cells import Cell, Condition, matched
-from l2t_ray.statistics.correction import benjamini_hochberg, by_family, holm
-from l2t_ray.statistics.effect import Estimate, a12, hodges_lehmann, mean_difference, rank_biserial
+from analysis.results.cells import Cell, Condition
+from l2t_ray.statistics.correction import benjamini_hochberg, holm
+from l2t_ray.statistics.effect import (
+    Estimate,
+    a12,
+    a12_brunner_munzel,
+    hodges_lehmann,
+    mean_difference,
+    paired_difference,
+    paired_superiority,
+    rank_biserial,
+)
 from l2t_ray.statistics.hypothesis import Finding, brunner_munzel, equivalence, mann_whitney, wilcoxon
 from l2t_ray.statistics.power import needed_seeds
 from l2t_ray.statistics.sequential import Decision
 
-Family = Literal["sweep", "data", "all"]
+Verdict = Literal["higher", "lower", "equivalent", "undecided", "untested"]
+VERDICTS: tuple[Verdict, ...] = ("higher", "lower", "equivalent", "undecided", "untested")
+MOST_UNLIKE = 2.0  # ratio of spreads, or of numbers of seeds, up to which Mann-Whitney keeps its level
 ENDED = frozenset({"diverged", "failed", "invalid"})  # outcomes of runs that will give no result
 
 
@@ -26,7 +38,7 @@ class Comparison:
     test: Finding  # Mann-Whitney, two-sided
     alpha: float  # threshold of one test; with a declared design, the error rate over all its looks
     margin: float  # smallest difference that matters, in the metric's unit
-    family: tuple[str, ...] = ()  # p is corrected over all comparisons with the same family
+    n_family: int = 1  # comparisons over which p is corrected
     p_holm: float | None = None  # corrected by Holm
     p_bh: float | None = None  # corrected by Benjamini and Hochberg
     decision: Decision | None = None  # of the group-sequential design, where a sweep declared one
@@ -44,16 +56,28 @@ class Comparison:
         return None if a is None or b is None else a - b
 
     @property
+    def is_unlike(self) -> bool:
+        """Whether spreads or numbers of seeds differ so much that Mann-Whitney would find differences too often."""
+        sizes = sorted([*self.sds, 0.0]) if self.sds else [0.0, 1.0, 1.0]
+        counts = sorted([self.a.mean.n, self.b.mean.n])
+        return sizes[2] > MOST_UNLIKE * sizes[1] or counts[1] > MOST_UNLIKE * counts[0]
+
+    @cached_property
+    def deciding(self) -> Finding:
+        """The test that decides: Mann-Whitney's; Brunner and Munzel's where spreads or numbers of seeds are unlike."""
+        return self.brunner_munzel if self.is_unlike and self.test.p is not None else self.test
+
+    @property
     def p(self) -> float | None:
-        """The p that a claim rests on: the test's own or, with a declared design, the p adjusted for its looks."""
-        return self.test.p if self.decision is None else self.decision.p_adjusted
+        """The p that a claim rests on: the deciding test's or, with a declared design, the p adjusted for its looks."""
+        return self.deciding.p if self.decision is None else self.decision.p_adjusted
 
     @property
     def is_significant(self) -> bool:
         """Whether this test by itself, or the declared design, finds a difference."""
         if self.decision is not None:
             return self.decision.state == "significant"
-        return self.test.p is not None and self.test.p < self.alpha
+        return self.deciding.p is not None and self.deciding.p < self.alpha
 
     @property
     def is_significant_in_family(self) -> bool:
@@ -65,15 +89,20 @@ class Comparison:
         """Whether both cells have results."""
         return bool(self.a.values and self.b.values)
 
+    @property
+    def is_higher(self) -> bool:
+        """Whether a run of a is more often above one of b than below it."""
+        return self.a12.value > 0.5
+
     @cached_property
     def a12(self) -> Estimate:
         """P(a beats b), ties counting half."""
-        return a12(*self._values)
+        return (a12_brunner_munzel if self.is_unlike else a12)(*self._values)
 
     @cached_property
     def rank_biserial(self) -> Estimate:
         """2 A12 - 1."""
-        return rank_biserial(*self._values)
+        return rank_biserial(self.a12)
 
     @cached_property
     def shift(self) -> Estimate:
@@ -82,8 +111,18 @@ class Comparison:
 
     @cached_property
     def mean_difference(self) -> Estimate:
-        """The difference of the means with its interval."""
+        """The difference of the means with Welch's interval."""
         return mean_difference(*self._values)
+
+    @cached_property
+    def paired_difference(self) -> Estimate:
+        """The mean of a minus b over the seeds that both have, with its t interval."""
+        return paired_difference(self.a.values, self.b.values)
+
+    @cached_property
+    def paired_superiority(self) -> Estimate | None:
+        """How often a is above b with the same seed, ties counting half; None without a common seed."""
+        return paired_superiority(self.a.values, self.b.values)
 
     @cached_property
     def wilcoxon(self) -> Finding:
@@ -139,53 +178,59 @@ class Comparison:
         a, b = self.a.mean.sd, self.b.mean.sd
         return None if a is None or b is None else (a, b)
 
-    @cached_property
-    def needed(self) -> int | None:
-        """Seeds per method that find a difference of the margin with 80 % power; None if more than 1,000."""
-        return None if self.sds is None else needed_seeds(self.margin, self.sds, alpha=self.alpha)
+    def needed_in(self, n_tests: int) -> int | None:
+        """Seeds per method that find the margin with 80 % power at alpha / n_tests (Holm's first step), or None."""
+        return None if self.sds is None else _needed(self.margin, self.sds, self.alpha / n_tests)
 
     @property
     def _values(self) -> tuple[list[float], list[float]]:
         return [*self.a.values.values()], [*self.b.values.values()]
 
 
-def compare(
-    cells: Sequence[Cell], a: str, b: str, *, alpha: float = 0.05, margin: float = 1.0, family: Family = "sweep"
-) -> list[Comparison]:
-    """Compares a (expected to be better) with b under every condition that both have; corrects p over `family`."""
-    compared = [_compare(left, right, alpha, margin) for left, right in matched(cells, a, b)]
-    return corrected([replace(item, family=_family(item, family)) for item in compared])
+@lru_cache(maxsize=1024)  # simulated: table and JSON ask for the same
+def _needed(margin: float, sds: tuple[float, float], alpha: float) -> int | None:
+    return needed_seeds(margin, sds, alpha=alpha)
+
+
+def compare(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
+    """Compares the cells of each pair, the first minus the second; corrects p over all pairs."""
+    return corrected([
+        Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()]), alpha, margin) for a, b in pairs
+    ])
 
 
 def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
     """Compares every two arms of each place, the later in the tables minus the earlier; corrects p over all pairs."""
-    compared: list[Comparison] = []
-    for place in dict.fromkeys(cell.place for cell in cells):
-        here = [cell for cell in cells if cell.place == place]
-        compared.extend(_compare(b, a, alpha, margin) for a, b in combinations(here, 2))
-    return corrected([replace(item, family=("all",)) for item in compared])
-
-
-def compare_pairs(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
-    """Compares the cells of each pair, the first minus the second; corrects p over all pairs."""
-    return corrected([replace(_compare(a, b, alpha, margin), family=("pairs",)) for a, b in pairs])
+    by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_place[cell.place].append(cell)
+    pairs = [(b, a) for here in by_place.values() for a, b in combinations(here, 2)]
+    return compare(pairs, alpha=alpha, margin=margin)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The comparisons with `p_holm` and `p_bh`, each corrected over the comparisons of the same family."""
-    p, families = [item.p for item in comparisons], [item.family for item in comparisons]
-    p_holm, p_bh = by_family(holm, p, families), by_family(benjamini_hochberg, p, families)
+    """The comparisons with `p_holm` and `p_bh`, each corrected over all of them."""
+    p = [item.p for item in comparisons]
     return [
-        replace(item, p_holm=by_holm, p_bh=by_bh)
-        for item, by_holm, by_bh in zip(comparisons, p_holm, p_bh, strict=True)
+        replace(item, n_family=len(p), p_holm=by_holm, p_bh=by_bh)
+        for item, by_holm, by_bh in zip(comparisons, holm(p), benjamini_hochberg(p), strict=True)
     ]
 
 
-def _compare(a: Cell, b: Cell, alpha: float, margin: float) -> Comparison:
-    return Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()]), alpha, margin)
+def equivalent_in_family(comparisons: Sequence[Comparison]) -> list[bool]:
+    """For each comparison, whether its two methods are shown to be equivalent after Holm's correction over all."""
+    p = holm([item.equivalence.p if item.has_values else None for item in comparisons])
+    return [value is not None and value < item.alpha for value, item in zip(p, comparisons, strict=True)]
 
 
-def _family(item: Comparison, family: Family) -> tuple[str, ...]:
-    if family == "all":
-        return ("all",)
-    return (item.a.sweep,) if family == "sweep" else (item.a.sweep, item.condition.data)
+def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
+    """What is shown of each comparison's first method after Holm's correction over all; undecided: neither."""
+    found: list[Verdict] = []
+    for item, is_equivalent in zip(comparisons, equivalent_in_family(comparisons), strict=True):
+        if item.is_significant_in_family:
+            found.append("higher" if item.is_higher else "lower")
+        elif is_equivalent:
+            found.append("equivalent")
+        else:
+            found.append("untested" if item.p is None else "undecided")
+    return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from analysis.results.cells import Cell
+from analysis.results.cells import Cell, matched
 from analysis.results.comparison import Comparison, compare, corrected
 from analysis.results.runs import Results
 from l2t_ray.errors import InputError
@@ -48,7 +48,7 @@ def find_spared(cells: Sequence[Cell], designs: Mapping[str, Design]) -> list[Sp
     """Finds missing runs whose cell a design has decided; a run that a second sweep wants too is never spared."""
     spared = []
     for sweep, design in designs.items():
-        for item in apply_designs(compare(cells, *design.compare), {sweep: design}):
+        for item in apply_designs(compare(matched(cells, *design.compare)), {sweep: design}):
             if item.decision is None or not item.decision.is_decided:
                 continue
             for cell in (item.a, item.b):

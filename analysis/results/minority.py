@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from analysis.results.cells import Cell
 from analysis.results.published import MINORITY, plain
-from analysis.results.runs import Results
+from analysis.results.runs import LACKING, Gap, Results
 from l2t_ray.ledger.limits import older_name, safe_name
 
 
@@ -54,11 +54,19 @@ def minority_cells(results: Results, cells: list[Cell]) -> tuple[list[Cell], lis
         if names and all(map(math.isfinite, accuracies)):
             key = ((row["data"], row["samples_per_class"], row["variant"]), str(row["method"]))
             values[key][row["seed"]] = sum(accuracies) / len(names)
+    wanted = {run.key: run for run in results.wanted}
+    keys = dict(zip(results.runs["run_id"], results.runs["key"], strict=True))
     minority = []
     for cell in cells:
         key = ((cell.condition.data, cell.condition.samples_per_class, cell.condition.variant), cell.method)
         if values[key]:
-            minority.append(replace(cell, values=dict(sorted(values[key].items()))))
+            lacking = [
+                Gap(wanted[keys[run_id]], LACKING, "the run did not store its smallest class' accuracy")
+                for seed, run_id in cell.run_ids.items()
+                if seed not in values[key]
+            ]
+            found = dict(sorted(values[key].items()))
+            minority.append(replace(cell, values=found, gaps=(*cell.gaps, *lacking)))
     return minority, [*notices]
 
 

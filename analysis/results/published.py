@@ -7,7 +7,7 @@ the three readings that `readings` tries, only this one reproduces all 15 p-valu
 import csv
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Literal
@@ -25,7 +25,7 @@ MINORITY = "stl10_imbalanced_minority_class"
 
 Reading = Literal["95 % half-width", "standard deviation", "standard error"]
 READINGS: tuple[Reading, ...] = ("95 % half-width", "standard deviation", "standard error")
-Verdict = Literal["reproduced", "compatible", "contradicted", "not enough seeds"]
+Verdict = Literal["reproduced", "compatible", "differs", "contradicted", "not enough seeds"]
 
 
 @dataclass(frozen=True)
@@ -70,16 +70,30 @@ class Claim:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One of our cells against the thesis'."""
+    """One of our cells against the thesis'; each p is Welch's, from both summaries, and None below five seeds."""
 
     cell: Cell  # ours
     published: Published  # theirs
-    p: float | None  # Welch's, from both summaries; None below five seeds
-    p_equivalent: float | None  # larger p of two one-sided Welch tests against the margin; None likewise
     margin: float  # in points
-    verdict: Verdict
-    alpha: float = ALPHA  # threshold of both tests
-    shown_within: float | None = None  # smallest margin that counts as reproduced, in points; None below five seeds
+    alpha: float = ALPHA  # threshold of every test
+    p: float | None = None  # two-sided: the means differ
+    p_equivalent: float | None = None  # larger of two one-sided tests: they differ by less than the margin
+    p_beyond: float | None = None  # twice the one-sided p: they differ by more than the margin
+    p_holm: float | None = None  # the same three, each corrected by Holm over all cells of the report
+    p_equivalent_holm: float | None = None
+    p_beyond_holm: float | None = None
+    shown_within: float | None = None  # smallest margin with which the two are equivalent, in points; uncorrected
+
+    @property
+    def verdict(self) -> Verdict:
+        """The strongest statement that the corrected tests allow."""
+        if self.p_holm is None or self.p_equivalent_holm is None or self.p_beyond_holm is None:
+            return "not enough seeds"
+        if self.p_equivalent_holm < self.alpha:
+            return "reproduced"
+        if self.p_beyond_holm < self.alpha:
+            return "contradicted"
+        return "differs" if self.p_holm < self.alpha else "compatible"
 
 
 @cache
@@ -130,7 +144,14 @@ def reproduce(cells: Sequence[Cell], margin: float = 1.0, alpha: float = ALPHA) 
         key = (plain(cell.condition.data), cell.condition.samples_per_class, cell.method)
         if key in table and not cell.condition.variant and cell.values:
             rows.append(_reproduce(cell, table[key], margin, alpha))
-    return rows
+    corrected = zip(
+        holm([row.p for row in rows]), holm([row.p_equivalent for row in rows]), holm([row.p_beyond for row in rows]),
+        strict=True,
+    )  # fmt: skip
+    return [
+        replace(row, p_holm=p, p_equivalent_holm=equivalent, p_beyond_holm=beyond)
+        for row, (p, equivalent, beyond) in zip(rows, corrected, strict=True)
+    ]
 
 
 def plain(data: str) -> str:
@@ -144,17 +165,43 @@ def interval(published: Published) -> tuple[float, float]:
     return published.mean - half, published.mean + half
 
 
+def repeated_verdicts(claims: Sequence[Claim], n: Sequence[tuple[int, int]], alpha: float = ALPHA) -> float:
+    """Computes how many of the claims' verdicts on significance a perfect repetition would find again.
+
+    Perfect: the printed means and spreads are the true ones. The chance of significance is Welch's (a noncentral t).
+
+    Args:
+        claims: of `load_claims`.
+        n: seeds of the repetition, L2T-www's and L2T-ww's, for each claim.
+        alpha: the threshold of one test.
+
+    Returns:
+        The expected number.
+    """
+    table = {(cell.data, cell.samples_per_class, cell.method): cell for cell in load_published()}
+    found = 0.0
+    for claim, counts in zip(claims, n, strict=True):
+        a, b = (table[claim.data, claim.samples_per_class, method] for method in ("l2t_www", "l2t_ww"))
+        _, error, degrees = welch(a.mean, a.sd(), counts[0], b.mean, b.sd(), counts[1])
+        limit, shift = float(stats.t.isf(alpha / 2, degrees)), (a.mean - b.mean) / error
+        power = float(stats.nct.sf(limit, degrees, shift) + stats.nct.cdf(-limit, degrees, shift))
+        found += power if claim.claims_significance else 1 - power
+    return found
+
+
 def _reproduce(cell: Cell, published: Published, margin: float, alpha: float) -> Reproduction:
     mean = cell.mean
+    row = Reproduction(cell, published, margin, alpha)
     if mean.n < MIN_SEEDS or mean.mean is None or mean.sd is None:
-        return Reproduction(cell, published, None, None, margin, "not enough seeds", alpha)
+        return row
     p, error, degrees = welch(mean.mean, mean.sd, mean.n, published.mean, published.sd(), SEEDS)
     distance = abs(mean.mean - published.mean)
     away = margin - distance
     p_equivalent = float(stats.t.sf(away / error, degrees)) if error else float(away <= 0)
-    verdict: Verdict = "reproduced" if p_equivalent < alpha else "contradicted" if p < alpha else "compatible"
     shown_within = distance + float(stats.t.isf(alpha, degrees)) * error
-    return Reproduction(cell, published, p, p_equivalent, margin, verdict, alpha, shown_within)
+    # two-sided, since either direction would contradict
+    p_beyond = min(1.0, 2 * float(stats.t.sf(-away / error, degrees))) if error else float(away >= 0)
+    return replace(row, p=p, p_equivalent=p_equivalent, p_beyond=p_beyond, shown_within=shown_within)
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ a gap with its reason, and anything else that a reader of the numbers should kno
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
+from analysis.results.metrics import CURVE, EXAMPLES, Derived, derive, is_derived
 from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, ending, is_number
@@ -26,12 +27,15 @@ PROVENANCE = ("git", "versions", "data_sha")
 IDENTITY = ("sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id")
 
 
+LACKING = "incomplete"  # outcome of a finished run that did not store what a table shows
+
+
 @dataclass(frozen=True)
 class Gap:
     """A wanted run without a result that can be used."""
 
     wanted: Wanted
-    outcome: str  # missing, running, diverged, failed, invalid
+    outcome: str  # missing, running, diverged, failed, invalid, incomplete
     reason: str = ""
 
 
@@ -51,10 +55,13 @@ class Results:
     entries: dict[str, Entry]  # MLflow's entry of every row, by run id
     launches: tuple[Launch, ...]
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
+    restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
 
-    def histories(self, metric: str) -> pd.DataFrame:
-        """Every logged value of a metric: columns run_id, epoch, value, sorted by run and epoch."""
-        rows = self.reader.histories(self.entries, metric)
+    def histories(
+        self, metric: str, run_ids: Collection[str] | None = None, epochs: Collection[int] | None = None
+    ) -> pd.DataFrame:
+        """The logged values of a metric: columns run_id, epoch, value, sorted by run and epoch; of all, if not told."""
+        rows = self.reader.histories(self.entries if run_ids is None else run_ids, metric, epochs)
         return pd.DataFrame(rows, columns=["run_id", "epoch", "value"])
 
 
@@ -67,7 +74,8 @@ def read_results(
         sweeps: names; none means every sweep in the ledger.
         uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
         folder: the working folder.
-        metric: a run whose last value of it is absent or not finite is a gap.
+        metric: a run whose last value of it is absent or not finite is a gap; or one that follows from the curve of
+            test accuracy (analysis/results/metrics.py).
 
     Raises:
         InputError: if there is no such ledger, sweep or metric, or no run at all.
@@ -86,6 +94,7 @@ def read_results(
         entry.run_id for entry in unlisted if entry.experiment not in manifests
     }
     details = reader.details(ids)
+    derived = _derived(metric, [entry for entry in entries if entry.run_id in ids], details, reader)
     notices.extend(restore_texts(details, [entry for entry in entries if entry.run_id in ids], reader))
     wanted: list[Wanted] = []
     for sweep in chosen:
@@ -123,9 +132,14 @@ def read_results(
             continue
         rows.append(_row(run, entry, detail))
     if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
-        known = sorted({name for run_id in ids for name in details[run_id].metrics})
+        if derived:
+            rule = f"--metric {metric} needs test accuracies of two or more epochs of a run"
+            raise InputError(f"{rule}, but no run has logged them; choose another metric")
+        known = sorted({*EXAMPLES, *(name for run_id in ids for name in details[run_id].metrics)})
         raise InputError(f"--metric must be one that runs have logged, got {metric!r}; {suggest(metric, known)}")
     notices.extend(_mixed(rows))
+    restricted = derived.restricted(metric, (row["run_id"] for row in rows)) if derived else ""
+    notices.extend([restricted] if restricted else [])
     launches, unreadable = read_launches(chosen, entries, reader)
     notices.extend(unreadable)
     frame = pd.DataFrame(rows, columns=[*IDENTITY] if not rows else None)
@@ -141,7 +155,18 @@ def read_results(
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
         launches=tuple(launches),
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
+        restricted=restricted,
     )
+
+
+def _derived(metric: str, entries: Iterable[Entry], details: dict[str, Details], reader: Reader) -> Derived | None:
+    """Adds a derived metric to the details of finished runs with a curve; returns None for a metric that is logged."""
+    if not is_derived(metric):
+        return None
+    derived = derive(metric, reader.histories([one.run_id for one in entries if one.status == "FINISHED"], CURVE))
+    for run_id, value in derived.values.items():
+        details[run_id].metrics[metric] = value
+    return derived
 
 
 def restore_texts(details: dict[str, Details], entries: Iterable[Entry], reader: Reader) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.results.cells import Cell, Condition
-from analysis.results.comparison import Comparison, compare_pairs
+from analysis.results.comparison import Comparison, compare
 from analysis.results.runs import Results
 from l2t_ray.statistics.correction import holm
 from l2t_ray.statistics.hypothesis import Finding, wilcoxon
@@ -57,7 +57,7 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     ]  # a cell without a tuned one was best at its own settings
     compared = {
         (item.b.condition, item.b.method): item
-        for item in compare_pairs([(a, b) for a, b in pairs if a is not b], alpha=alpha, margin=margin)
+        for item in compare([(a, b) for a, b in pairs if a is not b], alpha=alpha, margin=margin)
     }
     tunings = []
     for tuned_cell, own_cell in pairs:
@@ -70,8 +70,8 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
         for item in tunings
         if item.own.method != BASE and (item.own.condition, BASE) in by_own
     ]
-    plain = compare_pairs([(item.own, base.own) for item, base in rivals], alpha=alpha, margin=margin)
-    tuned = compare_pairs([(item.tuned, base.tuned) for item, base in rivals], alpha=alpha, margin=margin)
+    plain = compare([(item.own, base.own) for item, base in rivals], alpha=alpha, margin=margin)
+    tuned = compare([(item.tuned, base.tuned) for item, base in rivals], alpha=alpha, margin=margin)
     gains = []
     for before, after in zip(plain, tuned, strict=True):
         change, test = _change(before, after)

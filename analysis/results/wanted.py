@@ -49,11 +49,6 @@ def images(label: str) -> tuple[float, str]:
     return (float(label) if label.isdigit() else float("inf"), label)
 
 
-def images_text(label: str) -> str:
-    """Images per class in words: 10 images a class, 1 image a class."""
-    return f"{label} image{'' if label == '1' else 's'} a class"
-
-
 def read_manifests(
     sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:

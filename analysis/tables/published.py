@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from scipy import stats
 
 from analysis.results.published import ALPHA, MINORITY, READINGS, SEEDS, Reproduction, load_claims, readings
-from analysis.tables.table import NOTHING, PLUS_MINUS, Table, arm_name, p_text, points, signed
+from analysis.tables.names import arm_name, data_name
+from analysis.tables.table import NOTHING, PLUS_MINUS, Table, p_text, points, signed
 from l2t_ray.statistics.means import half_width
 
 
@@ -19,25 +20,27 @@ def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction")
         ours = NOTHING if mean.mean is None else f"{mean.mean:.2f}"
         half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
         difference = None if mean.mean is None else mean.mean - theirs.mean
-        data = "stl10, smallest class" if theirs.data == MINORITY else theirs.data
+        data = "STL-10, smallest class" if theirs.data == MINORITY else data_name(theirs.data)
         texts.append((
             data, theirs.samples_per_class, arm_name(theirs.method), row.verdict, str(mean.n), ours + half,
-            f"{theirs.mean:.2f} {PLUS_MINUS} {half_width(theirs.sd(), SEEDS):.2f}", signed(difference), p_text(row.p),
-            p_text(row.p_equivalent), NOTHING if row.shown_within is None else f"{row.shown_within:.2f}",
+            f"{theirs.mean:.2f} {PLUS_MINUS} {half_width(theirs.sd(), SEEDS):.2f}", signed(difference),
+            p_text(row.p_holm), p_text(row.p_equivalent_holm), p_text(row.p_beyond_holm),
+            NOTHING if row.shown_within is None else f"{row.shown_within:.2f}",
         ))  # fmt: skip
     counts = {
         verdict: sum(row.verdict == verdict for row in rows) for verdict in dict.fromkeys(r.verdict for r in rows)
     }
     notes = (
         f"{len(rows)} cells: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}.",
-        f"p: Welch's t test from both summaries, {SEEDS} published seeds. Reproduced: equivalent within "
-        f"{points(rows[0].margin)} (two one-sided Welch tests); contradicted: p below {rows[0].alpha:g} and not "
-        "equivalent; compatible: neither.",
-        "Shown within: the smallest margin, in points, with which the cell would count as reproduced. The printed +- "
-        f"alone is too wide for {points(rows[0].margin)} in {_unreachable(rows)} cells, whatever is measured here.",
+        f"Welch's t tests from both summaries, {SEEDS} published seeds, each kind corrected by Holm over the "
+        f"{len(rows)} cells, at {rows[0].alpha:g}. Reproduced: shown to differ by less than {points(rows[0].margin)}; "
+        "contradicted: by more; differs: shown to differ, not by how much; compatible: none of these.",
+        "Shown within: the smallest margin, in points, with which one test alone would call the cell reproduced. The "
+        f"printed +- alone is too wide for {points(rows[0].margin)} in {_unreachable(rows)} cells, whatever is "
+        "measured here.",
     )
     header = ("data set", "images a class", "method", "verdict", "our n", "ours, %", "thesis, %", "difference",
-              "Welch p", "equivalence p", "shown within")  # fmt: skip
+              "Holm p: differs", "within", "beyond", "shown within")  # fmt: skip
     return Table(name, "Against the thesis' printed numbers", header, tuple(texts), notes, n_text=4)
 
 
@@ -45,7 +48,7 @@ def claims_table() -> Table:
     """The thesis' 15 p-values beside those recomputed from its own tables, a row for each."""
     rows = tuple(
         (
-            claim.data, claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
+            data_name(claim.data), claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
             signed(claim.difference), signed(claim.recomputed_difference), claim.p_printed,
             *(p_text(claim.p[reading]) for reading in READINGS), p_text(claim.p_holm),
         )

@@ -100,23 +100,35 @@ def to_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def to_html(table: Table, *, bare: bool = False) -> str:
-    """A `table` element for the report page, its notes as paragraphs below; `bare` leaves out caption and notes."""
+def to_html(table: Table, *, bare: bool = False, most: int | None = None) -> str:
+    """A `table` element for the report page.
 
-    def line(texts: tuple[str, ...], scopes: Sequence[str]) -> str:
+    Args:
+        table: the table.
+        bare: leaves out the caption, and the notes as paragraphs below.
+        most: rows that are shown; by default all.
+
+    Returns:
+        HTML, in which all texts are escaped.
+    """
+
+    def line(texts: tuple[str, ...], scopes: Sequence[str], row: int = -1) -> str:
         cells = []
         for index, (text, scope) in enumerate(zip(texts, scopes, strict=True)):
             element, attributes = ("th", f' scope="{scope}"') if scope else ("td", "")
             attributes += ' class="number"' if index in table.numeric else ""
-            cells.append(f"<{element}{attributes}>{html.escape(text)}</{element}>")
+            content = html.escape(text)
+            if (row, index) in table.links:
+                content = f'<a href="{html.escape(table.links[row, index])}">{content}</a>'
+            cells.append(f"<{element}{attributes}>{content}</{element}>")
         return "".join(cells)
 
     caption = "" if bare else f"<caption>{html.escape(table.title)}</caption>\n"
     parts = [f"<table>\n{caption}<thead><tr>{line(table.header, ['col'] * len(table.header))}</tr></thead>\n<tbody>"]
-    for index, row in enumerate(table.rows):
+    for index, row in enumerate(table.rows[:most]):
         if index in table.rules:  # the page sorts each body by itself
             parts.append("</tbody>\n<tbody>")
-        parts.append(f"<tr>{line(row, ['row', *[''] * (len(row) - 1)])}</tr>")
+        parts.append(f"<tr>{line(row, ['row', *[''] * (len(row) - 1)], index)}</tr>")
     parts.append("</tbody>\n</table>")
     parts.extend(f'<p class="note">{html.escape(note)}</p>' for note in table.notes if not bare)
     return "\n".join(parts) + "\n"

@@ -9,7 +9,8 @@ import pandas as pd
 from analysis.results.launches import Launch
 from analysis.results.runs import Results
 from analysis.results.wanted import order
-from analysis.tables.table import NOTHING, Table, arm_name
+from analysis.tables.names import arm_name
+from analysis.tables.table import NOTHING, Table
 
 IN_EVERY_TABLE = {"data.name", "data.samples_per_class", "method", "seed"}
 LONG = 48  # characters of a value; runs.csv has it in full

@@ -2,23 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from analysis.results.cells import Cell, Condition
-from analysis.results.comparison import Comparison
-from analysis.results.runs import Gap
+from analysis.results.comparison import MOST_UNLIKE, Comparison
+from analysis.results.runs import LACKING, Gap
 from analysis.results.wanted import images, order
+from analysis.tables.names import MINUS, arm_name, data_name, family_text, one_pair, pair_place, place_text
 from l2t_ray.statistics.effect import Estimate
 from l2t_ray.statistics.hypothesis import seed_list
 
-NAMES = {
-    "scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www", "hint": "Hint",
-    "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
-    "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
-}  # fmt: skip
 NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,7 @@ class Table:
     notes: tuple[str, ...] = ()  # what a reader must know, one sentence each
     rules: tuple[int, ...] = ()  # rows before which a line is drawn
     n_text: int = 1  # columns of text, from the left; the others hold numbers
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)  # row and column -> where the page links it
 
     @property
     def numeric(self) -> range:
@@ -45,24 +41,46 @@ def accuracy_tables(
     *,
     name: str = "accuracy",
     what: str = "Mean test accuracy in %",
-    family: str = "all cells of the sweep",
+    link: Callable[[Cell], str] | None = None,
 ) -> list[Table]:
-    """A table for each data set, laid out as the thesis' Tables 1 to 3: methods by images per class."""
+    """A table for each data set, laid out as the thesis' Tables 1 to 3: methods by images per class, tests below.
+
+    Args:
+        cells: in the order of tables.
+        comparisons: their tests stand below the methods where all are of the same two methods.
+        name: begins the tables' names.
+        what: the numbers are.
+        link: gives the address of a cell's runs, for the page.
+
+    Returns:
+        The tables, by data set in alphabetical order.
+    """
     groups: dict[str, list[Cell]] = defaultdict(list)
     for cell in cells:
         groups[cell.condition.data].append(cell)
-    return [_accuracy_table(data, groups[data], comparisons, name, what, family) for data in sorted(groups)]
+    return [_accuracy_table(data, groups[data], comparisons, name, what, link) for data in sorted(groups)]
 
 
 def _accuracy_table(
-    data: str, cells: Sequence[Cell], comparisons: Sequence[Comparison], name: str, what: str, family: str
+    data: str,
+    cells: Sequence[Cell],
+    comparisons: Sequence[Comparison],
+    name: str,
+    what: str,
+    link: Callable[[Cell], str] | None,
 ) -> Table:
     samples = sorted({cell.condition.samples_per_class for cell in cells}, key=images)
     by_place = {(cell.arm, cell.condition.samples_per_class): cell for cell in cells}
     rows = [(arm_name(arm), *(accuracy_text(by_place.get((arm, label))) for label in samples)) for arm in arms(cells)]
+    links = {
+        (row, column): link(cell)
+        for row, arm in enumerate(arms(cells))
+        for column, label in enumerate(samples, start=1)
+        if link is not None and (cell := by_place.get((arm, label))) is not None and cell.values
+    }
     rules, notes = [], [f"{what} {PLUS_MINUS} 95 % half-width."]
     groups: dict[tuple[str, str], dict[str, Comparison]] = defaultdict(dict)
-    for item in comparisons:
+    for item in comparisons if one_pair(comparisons) else ():  # many pairs have a table of their own
         if item.condition.data == data:
             groups[item.a.arm, item.b.arm][item.condition.samples_per_class] = item
     for (a, b), here in groups.items():
@@ -71,27 +89,31 @@ def _accuracy_table(
             f"{arm_name(a)} {MINUS} {arm_name(b)}",
             *_line(samples, here, lambda item: signed(item.difference)),
         ))
-        rows.append(("p (Mann-Whitney)", *_line(samples, here, _single_p)))
+        rows.append(("p", *_line(samples, here, _single_p)))
         rows.append(("p (Holm)", *_line(samples, here, lambda item: p_text(item.p_holm))))
         rows.append((
             "A12",
             *_line(samples, here, lambda item: f"{item.a12.value:.2f}" if item.has_values else NOTHING),
         ))
-        notes.extend(f"{item.condition}: {item.test.note}." for item in here.values() if item.test.note)
-        notes.extend(f"{item.condition}: {_decision(item)}." for item in here.values() if item.decision)
+        notes.extend(f"{place_text(item.condition)}: {item.test.note}." for item in here.values() if item.test.note)
+        notes.extend(f"{place_text(item.condition)}: {_decision(item)}." for item in here.values() if item.decision)
+        notes.extend(unlike_notes([*here.values()]))
     if groups:
         designed = any(item.decision for here in groups.values() for item in here.values())
         looks = ", from the p adjusted for the declared looks" if designed else ""
         notes.insert(
-            1, f"p is two-sided, of one test; Holm's over {family}{looks}; A12 is how often the first method wins."
+            1,
+            f"p is Mann-Whitney's, two-sided, of one test; Holm's over {family_text(comparisons)}{looks}; A12 is how "
+            "often the first method is higher.",
         )
     if any(not cell.is_complete for cell in cells):
         notes.append("(k/n): k of n wanted runs have a result.")
+        notes.extend(_lacking(cells))
     else:
         notes.append(f"{count_text(cells)} runs a cell.")
     header = ("images a class", *samples)
-    return Table(f"{name}_{data}", f"{data}: {what[0].lower()}{what[1:]} by images a class", header, tuple(rows),
-                 tuple(dict.fromkeys(notes)), tuple(rules))  # fmt: skip
+    title = f"{data_name(data)}: {what[0].lower()}{what[1:]} by images a class"
+    return Table(f"{name}_{data}", title, header, tuple(rows), tuple(dict.fromkeys(notes)), tuple(rules), links=links)
 
 
 def missing_table(gaps: Sequence[Gap]) -> Table | None:
@@ -116,10 +138,15 @@ def arms(cells: Sequence[Cell]) -> list[str]:
     return sorted(keys, key=lambda arm: keys[arm])
 
 
-def arm_name(arm: str) -> str:
-    """The name of an arm for people: `l2t_www/beta=0.1` is `L2T-www beta=0.1`."""
-    method, _, variant = arm.partition("/")
-    return f"{NAMES.get(method, method)} {variant}".strip()
+def unlike_notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """A sentence that names the comparisons which Brunner and Munzel's test decides; none without one."""
+    places = [pair_place(item, comparisons) for item in comparisons if item.deciding is not item.test]
+    if not places:
+        return []
+    return [
+        f"{'; '.join(places)}: p and A12's interval are Brunner and Munzel's, because spreads or numbers of seeds "
+        f"differ by more than {MOST_UNLIKE:g} to 1, where Mann-Whitney's test finds too much."
+    ]
 
 
 def accuracy_text(cell: Cell | None) -> str:
@@ -177,10 +204,23 @@ def count_text(cells: Sequence[Cell]) -> str:
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
+def _lacking(cells: Sequence[Cell]) -> list[str]:
+    """A sentence for each cell with runs that are finished but lack what the table shows."""
+    notes = []
+    for cell in cells:
+        seeds = [gap.wanted.seed for gap in cell.gaps if gap.outcome == LACKING]
+        if seeds:
+            reason = next(gap.reason for gap in cell.gaps if gap.outcome == LACKING)
+            notes.append(
+                f"{arm_name(cell.arm)}, {place_text(cell.condition)}, seed {seed_list(sorted(seeds))}: {reason}."
+            )
+    return notes
+
+
 def _single_p(item: Comparison) -> str:
     if item.decision is not None and item.decision.p is not None:
         return f"{p_text(item.decision.p)} (look {item.decision.look})"
-    return p_text(item.test.p)
+    return p_text(item.deciding.p)
 
 
 def _decision(item: Comparison) -> str:
@@ -197,4 +237,4 @@ def _line(samples: Sequence[str], here: Mapping[str, Comparison], text: Callable
 
 def condition_text(condition: Condition) -> tuple[str, str]:
     """The first two columns of a table of comparisons: the data set with its variant, and images per class."""
-    return f"{condition.data} {condition.variant}".strip(), condition.samples_per_class
+    return f"{data_name(condition.data)} {condition.variant}".strip(), condition.samples_per_class

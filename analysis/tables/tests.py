@@ -2,50 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import MOST_UNLIKE, Comparison, equivalent_in_family
+from analysis.tables.names import arm_name, data_name, family_text, methods_text, one_pair, pair_place
 from analysis.tables.table import (
-    MINUS,
     NOTHING,
     Table,
-    arm_name,
     condition_text,
     estimate_text,
     level_text,
     p_text,
     points,
     signed,
+    unlike_notes,
 )
-from l2t_ray.statistics.effect import WELCH
+from l2t_ray.statistics.effect import MEANINGFUL, WELCH, Estimate
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design
 
 PAIR = ("data set", "images a class")
 
 
-def hypothesis_table(comparisons: Sequence[Comparison], family: str) -> Table:
-    """All tests of one pair of methods, a row for each condition; `family` says what p is corrected over."""
+def hypothesis_table(comparisons: Sequence[Comparison]) -> Table:
+    """All tests, a row for each comparison."""
     rows = [
         (
-            *condition_text(item.condition), f"{item.a.mean.n}, {item.b.mean.n}", p_text(item.test.p), item.test.method,
+            *_place(item, comparisons), f"{item.a.mean.n}, {item.b.mean.n}", p_text(item.test.p), item.test.method,
             p_text(item.p_holm), p_text(item.p_bh), p_text(item.wilcoxon.p), str(item.wilcoxon.n[0]),
             p_text(item.brunner_munzel.p),
         )
         for item in comparisons
     ]  # fmt: skip
-    header = (*PAIR, "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p", "pairs",
-              "Brunner-Munzel p")  # fmt: skip
-    notes = [f"All p are two-sided; Holm and Benjamini-Hochberg correct Mann-Whitney's over {family}."]
+    header = (*_titles(comparisons), "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p",
+              "pairs", "Brunner-Munzel p")  # fmt: skip
+    notes = [
+        f"All p are two-sided. Holm and Benjamini-Hochberg correct the p that decides over {family_text(comparisons)}.",
+        *unlike_notes(comparisons),
+    ]
     if any(item.decision for item in comparisons):
         notes.append(
             "Mann-Whitney, Wilcoxon and Brunner-Munzel use every finished run, as if there had been no looks; the "
             "declared design decides by its own table, and Holm and Benjamini-Hochberg correct its adjusted p."
         )
     notes.extend(_notes(comparisons))
-    return Table("tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=1)
+    return Table(
+        "tests", f"Tests of {pair_name(comparisons)}", header, tuple(rows), tuple(notes), n_text=n_text(comparisons)
+    )
 
 
 def effect_table(comparisons: Sequence[Comparison]) -> Table:
-    """Effect sizes of one pair of methods, a row for each condition."""
+    """Effect sizes, a row for each comparison."""
     rows = []
     for item in comparisons:
         texts = [NOTHING] * 4
@@ -54,13 +59,37 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
                 estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
                 estimate_text(item.a12), estimate_text(item.rank_biserial),
             ]  # fmt: skip
-        rows.append((*condition_text(item.condition), *texts))
-    header = (*PAIR, "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial")
+        paired = item.paired_superiority
+        texts += [NOTHING, NOTHING] if paired is None else [estimate_text(paired), _reading(paired)]
+        rows.append((*_place(item, comparisons), *texts))
+    header = (*_titles(comparisons), "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial",
+              "equal seeds", f"against {MEANINGFUL:g}")  # fmt: skip
     notes = (
         f"In points of the metric, with 95 % intervals: {WELCH}; Mann-Whitney inverted; Newcombe's method 5 for A12, "
-        "the chance that a run of the first method beats one of the second.",
+        "the chance that a run of the first method is above one of the second.",
+        "Equal seeds: the chance that the first method is above the second with the same seed, ties counting half, "
+        "with Clopper and Pearson's interval. Found: the interval leaves out 0.5. Meaningful: it also reaches beyond "
+        f"{MEANINGFUL:g} (or {1 - MEANINGFUL:g}), as Bouthillier et al. (2021) ask.",
+        *unlike_notes(comparisons),
     )
-    return Table("effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1)
+    return Table(
+        "effects", f"Sizes of {pair_name(comparisons)}", header, tuple(rows), notes, n_text=n_text(comparisons)
+    )
+
+
+def _reading(paired: Estimate) -> str:
+    assert paired.low is not None
+    assert paired.high is not None
+    if paired.low <= 0.5 <= paired.high:
+        return "not found"
+    return "meaningful" if max(paired.high, 1 - paired.low) > MEANINGFUL else "found"
+
+
+def _needed(item: Comparison, n_tests: int) -> str:
+    if item.sds is None:
+        return NOTHING
+    needed = item.needed_in(n_tests)
+    return ">1000" if needed is None else str(needed)
 
 
 def _limit(item: Comparison) -> str:
@@ -68,42 +97,52 @@ def _limit(item: Comparison) -> str:
 
 
 def power_table(comparisons: Sequence[Comparison]) -> Table:
-    """Equivalence, and the seeds that a difference of the margin needs, a row for each condition of one pair."""
+    """Equivalence, and the seeds that a difference of the margin needs, a row for each comparison."""
     rows = []
-    for item in comparisons:
+    equivalent = equivalent_in_family(comparisons)
+    for item, is_equivalent in zip(comparisons, equivalent, strict=True):
         p = item.equivalence.p if item.has_values else None
-        reading = "no p" if p is None else "equivalent" if p < item.alpha else "not shown"
-        needed = NOTHING if item.sds is None else ">1000" if item.needed is None else str(item.needed)
+        alone = "alone" if p is not None and p < item.alpha else "not shown"
+        reading = "no p" if p is None else "equivalent" if is_equivalent else alone
         sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
         rows.append((
-            *condition_text(item.condition),
+            *_place(item, comparisons),
             f"{item.a.mean.n}, {item.b.mean.n}",
             p_text(p),
             reading,
             NOTHING if p is None or item.shown_within is None else _limit(item),
             sds,
-            needed,
+            _needed(item, 1),
+            _needed(item, item.n_family),
             *_alpha(item, comparisons),
         ))
     margin, alpha = comparisons[0].margin, alpha_text(comparisons)
     header = (
-        *PAIR,
+        *_titles(comparisons),
         "n",
         "equivalence p",
         f"within {points(margin)}",
         "shown within",
         "spread of one run",
         "seeds needed",
+        "after correction",
         *_alpha_title(comparisons),
     )
     notes = (
         f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha} the shift "
-        "lies within. Shown within: the smallest margin, in points, with which it would.",
+        f"lies within. Equivalent: also after Holm's correction over {family_text(comparisons)}; alone: without it. "
+        "Shown within: the smallest margin, in points, with which one test alone would show it.",
         f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
-        "from the observed spread (Noether's formula above 200).",
+        f"from the observed spread (Noether's formula above 200). After correction: at {alpha} / {len(comparisons)}, "
+        "Holm's first step, which is enough whatever the other tests find.",
     )
     return Table(
-        "power", f"Equivalence and needed seeds, {pair_name(comparisons)}", header, tuple(rows), notes, n_text=1
+        "power",
+        f"Equivalence and needed seeds, {pair_name(comparisons)}",
+        header,
+        tuple(rows),
+        notes,
+        n_text=n_text(comparisons),
     )
 
 
@@ -111,15 +150,17 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
     """Every method against every other, a row for each pair and condition."""
     rows = [
         (
-            item.condition.data, item.condition.samples_per_class,
-            f"{arm_name(item.a.arm)} {MINUS} {arm_name(item.b.arm)}",
-            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference), p_text(item.test.p), p_text(item.p_holm),
+            data_name(item.condition.data), item.condition.samples_per_class, methods_text(item),
+            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference), p_text(item.deciding.p), p_text(item.p_holm),
             estimate_text(item.a12) if item.has_values else NOTHING,
         )
         for item in comparisons
     ]  # fmt: skip
-    header = (*PAIR, "methods", "n", "difference", "Mann-Whitney p", "Holm p", "A12")
-    notes = [f"Holm's correction over all {len(comparisons)} tests of this table."]
+    header = (*PAIR, "methods", "n", "difference", "p", "Holm p", "A12")
+    notes = [
+        f"p is Mann-Whitney's, or Brunner and Munzel's where spreads or numbers of seeds differ by more than "
+        f"{MOST_UNLIKE:g} to 1. Holm's correction over all {len(comparisons)} tests of this table."
+    ]
     if any(item.decision for item in comparisons):
         notes.append(
             "For the pair that a design compares, Holm corrects the p adjusted for its looks. For other pairs that "
@@ -136,7 +177,7 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         return None
     rows = [
         (
-            *condition_text(item.condition), decision.state, str(decision.look or NOTHING),
+            *_place(item, shown), decision.state, str(decision.look or NOTHING),
             f"{decision.n[0]}, {decision.n[1]}" if decision.look else NOTHING, look_p_text(decision),
             level_text(decision.level), p_text(decision.p_adjusted), p_text(item.p_holm), str(decision.n_next),
             *_alpha(item, shown),
@@ -162,17 +203,45 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
         "large, and equivalence is tested as if n had been fixed."
     )
-    header = (*PAIR, "state", "look", "n", "p", "level", "adjusted p", "Holm p", "seeds needed", *_alpha_title(shown))
-    return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=1)
+    header = (
+        *_titles(shown),
+        "state",
+        "look",
+        "n",
+        "p",
+        "level",
+        "adjusted p",
+        "Holm p",
+        "seeds needed",
+        *_alpha_title(shown),
+    )
+    return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=n_text(shown))
 
 
 def pair_name(comparisons: Sequence[Comparison]) -> str:
-    """The two methods, `L2T-www against L2T-ww`; their variants too where both are the same method."""
+    """What is compared: `L2T-www against L2T-ww`, with variants where both are one method; `3 methods against UFM`."""
     first = comparisons[0]
+    if not one_pair(comparisons):
+        return f"{len({item.a.arm for item in comparisons})} methods against {arm_name(first.b.method)}"
     names = [arm_name(cell.method) for cell in (first.a, first.b)]
     if names[0] == names[1]:
         names = [arm_name(cell.arm) for cell in (first.a, first.b)]
     return f"{names[0]} against {names[1]}"
+
+
+def n_text(comparisons: Sequence[Comparison]) -> int:
+    """The columns of text at the left of a table of comparisons."""
+    return 1 if one_pair(comparisons) else 3
+
+
+def _titles(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    return PAIR if one_pair(comparisons) else (*PAIR, "methods")
+
+
+def _place(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    if one_pair(comparisons):
+        return condition_text(item.condition)
+    return data_name(item.condition.data), item.condition.samples_per_class, methods_text(item)
 
 
 def _alpha(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
@@ -189,7 +258,8 @@ def _notes(comparisons: Sequence[Comparison]) -> list[str]:
         findings: list[Finding] = [item.test]
         if item.test.p is not None:  # else the others have no p for the same reason
             findings += [item.wilcoxon, item.brunner_munzel]
-        notes.extend(f"{item.condition}, {finding.test}: {finding.note}." for finding in findings if finding.note)
+        where = pair_place(item, comparisons)
+        notes.extend(f"{where}, {finding.test}: {finding.note}." for finding in findings if finding.note)
     return notes
 
 

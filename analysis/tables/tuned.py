@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from analysis.results.comparison import Comparison
 from analysis.results.tuned import Gain, Tuning
+from analysis.tables.names import MINUS, arm_name
 from analysis.tables.table import (
-    MINUS,
     NOTHING,
     PLUS_MINUS,
     Table,
     accuracy_text,
-    arm_name,
     condition_text,
     estimate_text,
     p_text,

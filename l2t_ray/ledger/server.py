@@ -51,12 +51,14 @@ class Server:
             details[run_id] = Details(tags, dict(data.params), metrics)
         return details
 
-    def histories(self, run_ids: Collection[str], metric: str) -> History:
-        """Returns every value of one metric as (run id, step, value), sorted; asks for several runs at once."""
+    def histories(self, run_ids: Collection[str], metric: str, steps: Collection[int] | None = None) -> History:
+        """Returns the values of one metric at these steps, by default at all, as (run id, step, value), sorted."""
 
         def read(run_id: str) -> History:
             points = self._client.get_metric_history(run_id, metric)
-            return [(run_id, point.step, as_logged(point.value)) for point in points]
+            return [
+                (run_id, point.step, as_logged(point.value)) for point in points if steps is None or point.step in steps
+            ]
 
         with reaching(self.uri), ThreadPoolExecutor(THREADS) as pool:
             return sorted(point for points in pool.map(read, run_ids) for point in points)

@@ -81,10 +81,15 @@ class Tables:
         """Yields (run id, name, value) for the last values of all metrics of these runs."""
         return _read(self._chunks("SELECT run_uuid, latest_metrics.key, value, is_nan FROM latest_metrics", run_ids))
 
-    def history(self, run_ids: Collection[str], metric: str) -> Iterator[tuple[str, int, float]]:
-        """Yields (run id, step, value) for every value of one metric of these runs, in no order."""
+    def history(
+        self, run_ids: Collection[str], metric: str, steps: Collection[int] | None = None
+    ) -> Iterator[tuple[str, int, float]]:
+        """Yields (run id, step, value) for every value of one metric of these runs, in no order; `None`: all steps."""
         query = "SELECT run_uuid, step, value, is_nan FROM metrics"
-        return _read(self._chunks(query, run_ids, " AND metrics.key = :metric", metric=metric))
+        further, values = " AND metrics.key = :metric", {"metric": metric}
+        if steps is None:
+            return _read(self._chunks(query, run_ids, further, **values))
+        return _read(self._chunks(query, run_ids, f"{further} AND step IN :steps", steps=sorted(steps), **values))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -156,10 +161,10 @@ class Database:
                 details[run_id].metrics[name] = value
         return details
 
-    def histories(self, run_ids: Collection[str], metric: str) -> History:
-        """Returns every value of one metric as (run id, step, value), sorted."""
+    def histories(self, run_ids: Collection[str], metric: str, steps: Collection[int] | None = None) -> History:
+        """Returns the values of one metric at these steps, by default at all, as (run id, step, value), sorted."""
         with reaching(self.uri):
-            return sorted(self._tables.history(run_ids, metric))
+            return sorted(self._tables.history(run_ids, metric, steps))
 
     def artifact(self, entry: Entry, name: str) -> bytes | None:
         """Returns the content of a file that a run stored; None where the run has no such file."""

@@ -4,7 +4,7 @@ A test of the family that has no p yet (too few seeds so far) counts as p = 1, s
 does not become stricter when its runs arrive.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,18 +29,6 @@ def holm(p: PValues) -> list[float | None]:
 def benjamini_hochberg(p: PValues) -> list[float | None]:
     """Returns p by Benjamini and Hochberg (1995), for the expected share of false claims; None stays None."""
     return _corrected(p, lambda values: stats.false_discovery_control(values, method="bh"))
-
-
-def by_family(
-    correct: Callable[[PValues], list[float | None]], p: PValues, families: Sequence[Hashable]
-) -> list[float | None]:
-    """Returns p corrected by `correct` within each family, in the same order; `families` names the family of each."""
-    corrected: list[float | None] = [None] * len(p)
-    for family in dict.fromkeys(families):
-        places = [index for index, name in enumerate(families) if name == family]
-        for place, value in zip(places, correct([p[place] for place in places]), strict=True):
-            corrected[place] = value
-    return corrected
 
 
 def _corrected(p: PValues, adjust: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> list[float | None]:

@@ -3,11 +3,15 @@
 | measure | of | interval |
 | --- | --- | --- |
 | A12 (Vargha and Delaney 2000) | P(X > Y) + P(X = Y)/2 | Newcombe 2006, method 5: a score interval, valid at 0 and 1 |
+| the same, for unlike spreads or sizes | | Brunner and Munzel 2000 |
 | rank-biserial | 2 A12 - 1 | the same |
+| paired superiority | P(A > B) + P(A = B)/2 on equal seeds | Clopper and Pearson 1934, exact; ties count half |
 | Hodges-Lehmann | the median of all x - y | the Mann-Whitney test inverted, as R's `wilcox.test(conf.int = TRUE)` |
 | difference of means | mean x - mean y | Welch's t (1947) |
+| the same, paired by seed | mean of x - y over common seeds | Student's t |
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +19,13 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from l2t_ray.statistics.hypothesis import EXACT_BELOW, checked
-from l2t_ray.statistics.means import welch
+from l2t_ray.statistics.means import half_width, welch
 from l2t_ray.statistics.permutation import rank_sums
 
 TINY = 1e-9  # distance from A12, 0 and 1, where the equation of its interval is degenerate
 MIN_VALUES = 3  # on each side; with fewer a difference of means has no interval
-WELCH, NO_SPREAD = "Welch's t", "no spread"
+WELCH, PAIRED, NO_SPREAD = "Welch's t", "t of paired differences", "no spread"
+MEANINGFUL = 0.75  # paired superiority above which a difference matters (Bouthillier et al. 2021)
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,56 @@ def a12(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
     return Estimate(value, low, high, "Newcombe's method 5")
 
 
-def rank_biserial(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Returns the rank-biserial correlation, -1 to 1: 2 A12 - 1 = P(X > Y) - P(Y > X)."""
-    share = a12(x, y, confidence)
+def a12_brunner_munzel(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
+    """Returns A12 with Brunner and Munzel's interval (2000), which allows unlike spreads and numbers of values.
+
+    Where the samples do not overlap their variance is 0, and the interval is Newcombe's.
+    """
+    x, y = checked(x, "x"), checked(y, "y")
+    m, n = len(x), len(y)
+    both = stats.rankdata(np.concatenate([x, y]))
+    # each value's share of the other sample below it
+    over_y = (both[:m] - stats.rankdata(x)) / n
+    over_x = (both[m:] - stats.rankdata(y)) / m
+    value = float(over_y.mean())
+    if min(m, n) < 2 or (np.ptp(over_y) == 0 and np.ptp(over_x) == 0):
+        return a12(x, y, confidence)
+    u, v = over_y.var(ddof=1) / m, over_x.var(ddof=1) / n
+    degrees = (u + v) ** 2 / (u**2 / (m - 1) + v**2 / (n - 1))
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees) * (u + v) ** 0.5)
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), "Brunner and Munzel's t")
+
+
+def rank_biserial(share: Estimate) -> Estimate:
+    """Returns the rank-biserial correlation of an A12, -1 to 1: 2 A12 - 1 = P(X > Y) - P(Y > X)."""
     low, high = (None if end is None else 2 * end - 1 for end in (share.low, share.high))
     return Estimate(2 * share.value - 1, low, high, share.method)
+
+
+def paired_superiority(x: Mapping[int, float], y: Mapping[int, float], confidence: float = 0.95) -> Estimate | None:
+    """Returns how often x is above y with the same seed, 0 to 1, ties counting half (Bouthillier et al. 2021).
+
+    A bootstrap over seeds, as they use it, is empty where one method always wins, and too short with few seeds. With
+    ties the interval is that of a whole or half number of wins, which is wider than needed.
+
+    Args:
+        x: seed to one method's value.
+        y: seed to the other's.
+        confidence: of the interval.
+
+    Returns:
+        None where no seed has both.
+    """
+    seeds = sorted(x.keys() & y.keys())
+    differences = np.round(checked([x[seed] for seed in seeds], "x") - checked([y[seed] for seed in seeds], "y"), 9)
+    n = len(differences)
+    if n == 0:
+        return None
+    wins = float((differences > 0).sum() + (differences == 0).sum() / 2)
+    tail = (1 - confidence) / 2
+    low = float(stats.beta.ppf(tail, wins, n - wins + 1)) if wins else 0.0
+    high = float(stats.beta.isf(tail, wins + 1, n - wins)) if wins < n else 1.0
+    return Estimate(wins / n, low, high, "Clopper and Pearson")
 
 
 def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
@@ -106,3 +156,25 @@ def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Est
     _, error, degrees = welch(x.mean(), x.std(ddof=1), len(x), y.mean(), y.std(ddof=1), len(y))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
     return Estimate(value, value - half, value + half, WELCH)
+
+
+def paired_difference(x: Mapping[int, float], y: Mapping[int, float], confidence: float = 0.95) -> Estimate:
+    """Returns the mean of x - y over the seeds that both have, with its t interval; nan without a common seed.
+
+    A seed fixes the training images, the initial weights and the batches of both methods, so what it does to both
+    cancels, and the interval is usually narrower than Welch's.
+
+    Args:
+        x: seed to one method's value.
+        y: seed to the other's.
+        confidence: of the interval, which needs 3 common seeds.
+    """
+    seeds = sorted(x.keys() & y.keys())
+    differences = checked([x[seed] for seed in seeds], "x") - checked([y[seed] for seed in seeds], "y")
+    if not seeds:
+        return Estimate(float("nan"), None, None, "no common seed")
+    value = float(differences.mean())
+    if len(seeds) < MIN_VALUES:
+        return Estimate(value, None, None, "too few values for an interval")
+    half = half_width(float(differences.std(ddof=1)), len(seeds), confidence)
+    return Estimate(value, value - half, value + half, PAIRED)

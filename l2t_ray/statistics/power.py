@@ -13,7 +13,7 @@ from l2t_ray.statistics.hypothesis import EXACT_BELOW, MIN_SEEDS, SEED
 
 N_SIMULATIONS = 2_000
 N_SEARCH = 1_000
-FORMULA_ABOVE = 200
+SEARCHED_BELOW, FORMULA_ABOVE = 15, 200  # seeds: p of few seeds has steps, of many the formula is enough
 MOST_SEEDS = 1_000
 
 
@@ -62,6 +62,12 @@ def needed_seeds(difference: float, sds: tuple[float, float], *, power: float = 
     guess = (sds[0] ** 2 + sds[1] ** 2) * z**2 / difference**2 * math.pi / 3  # 3 / pi: the efficiency at normal values
     if guess > FORMULA_ABOVE:
         return math.ceil(guess) if guess <= MOST_SEEDS else None
+    if guess > SEARCHED_BELOW:
+        # one simulation at the formula's n corrects it: power = Phi(slope sqrt(n) - z_(1 - alpha / 2))
+        n = math.ceil(guess)
+        simulated = mann_whitney_power(difference, sds, n, alpha=alpha)
+        found = float(stats.norm.ppf(min(simulated, 1 - 1 / N_SIMULATIONS)) + stats.norm.isf(alpha / 2))
+        return math.ceil(n * (z / found) ** 2)
     low, high = max(MIN_SEEDS, math.floor(guess * 0.8)), max(MIN_SEEDS, math.ceil(guess * 1.25))
     while mann_whitney_power(difference, sds, high, alpha=alpha, n_simulations=N_SEARCH) < power:
         low, high = high, 2 * high

@@ -133,13 +133,17 @@ class World:
         self.steps = Steps(folder) if (folder / "stepped.py").exists() else None
 
     def __enter__(self):
-        if "postgres" in self.backend:
-            self.servers.append(Postgres(self.temporary).start())
-            self.uri = self.store = self.servers[0].database()
-        if self.backend in {"server", "served-postgres"}:
-            self.servers.append(MlflowServer(self.store, self.temporary).start())
-            self.uri = self.servers[-1].uri
-        self.start_nodes()
+        try:
+            if "postgres" in self.backend:
+                self.servers.append(Postgres(self.temporary).start())
+                self.uri = self.store = self.servers[0].database()
+            if self.backend in {"server", "served-postgres"}:
+                self.servers.append(MlflowServer(self.store, self.temporary).start())
+                self.uri = self.servers[-1].uri
+            self.start_nodes()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_):

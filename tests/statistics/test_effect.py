@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from l2t_ray.statistics.correction import benjamini_hochberg, by_family, holm
+from l2t_ray.statistics.correction import benjamini_hochberg, holm
 from l2t_ray.statistics.effect import (
     a12,
     hodges_lehmann,
     mean_difference,
+    paired_superiority,
     rank_biserial,
 )
 from l2t_ray.statistics.hypothesis import equivalence
@@ -114,7 +115,7 @@ def test_wins_of_both_sides_and_ties_add_up(x, y):
     assert there.value + back.value == pytest.approx(1)  # P(X > Y) + P(Y > X) + P(tie) = 1
     assert there.value == pytest.approx(strict + ties / 2)
     assert there.low == pytest.approx(1 - back.high, abs=1e-9)
-    assert rank_biserial(x, y).value == pytest.approx(2 * there.value - 1)
+    assert rank_biserial(there).value == pytest.approx(2 * there.value - 1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -248,5 +249,52 @@ def test_a_test_without_a_p_yet_counts_as_one_in_benjamini_and_hochberg():
     assert benjamini_hochberg([0.3, None]) == [pytest.approx(0.6), None]  # R: p.adjust(c(0.3, 1), "BH")
 
 
-def test_each_family_is_corrected_by_itself():
-    assert by_family(holm, [0.01, 0.02, 0.03], ["a", "b", "a"]) == pytest.approx([0.02, 0.02, 0.03])
+def wins(n_wins, n_ties, n_losses):
+    """Values of two methods by seed, of which the first wins, ties and loses so often."""
+    signs = [1.0] * n_wins + [0.0] * n_ties + [-1.0] * n_losses
+    return dict(enumerate(signs)), dict.fromkeys(range(len(signs)), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "value", "low", "high"),
+    [
+        ((9, 0, 3), 0.75, 0.428141538121811, 0.945139355472007),  # R 4.2.2: binom.test(9, 12)$conf.int
+        ((12, 0, 0), 1.0, 0.735351530602949, 1.0),  # R 4.2.2: binom.test(12, 12)$conf.int
+        (
+            (7, 1, 2),
+            0.75,
+            0.394181681851329,
+            0.955940586447369,
+        ),  # R 4.2.2: c(qbeta(.025, 7.5, 3.5), qbeta(.975, 8.5, 2.5))
+    ],
+)
+def test_wins_on_equal_seeds_have_the_interval_of_r(counts, value, low, high):
+    found = paired_superiority(*wins(*counts))
+    assert (found.value, found.low, found.high) == pytest.approx((value, low, high), rel=1e-9)
+    back = paired_superiority(*reversed(wins(*counts)))
+    assert (back.low, back.high) == pytest.approx((1 - found.high, 1 - found.low), rel=1e-9)
+
+
+def test_only_seeds_of_both_methods_are_paired_and_equal_decimals_tie():
+    found = paired_superiority({0: 0.1 + 0.2, 1: 5.0, 2: 1.0}, {0: 0.3, 1: 4.0, 9: 7.0})
+    assert found.value == 0.75  # one tie, one win
+    assert paired_superiority({0: 1.0}, {1: 1.0}) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "ties"])
+@pytest.mark.parametrize("n", [5, 10, 30])
+def test_the_interval_of_wins_holds_the_truth_at_least_as_often_as_it_says(n, decimals):
+    draws = np.random.default_rng(n)
+
+    def share_of_wins(size):
+        shared = draws.normal(0, 1, size)  # what a seed does to both methods
+        x, y = (np.round(shared + draws.normal(mean, 1, size), decimals) for mean in (1.0, 0.0))
+        return x, y
+
+    x, y = share_of_wins(1_000_000)
+    truth = (x > y).mean() + (x == y).mean() / 2
+    found = [paired_superiority(*(dict(enumerate(v)) for v in share_of_wins(n))) for _ in range(2_000)]
+    covered = np.mean([item.low <= truth <= item.high for item in found])
+    print(f"paired, n = {n}, {decimals} decimals, truth {truth:.3f}: {covered:.1%}")
+    assert covered > 0.95 - 3 * 0.005

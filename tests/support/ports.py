@@ -6,8 +6,8 @@ import socket
 
 
 def free_port():
-    """A port that nobody listens on, below those that the kernel gives to outgoing connections meanwhile."""
-    for port in random.sample(range(15000, 32000), 100):
+    """A port that nobody listens on, above those of Ray's workers and below those of outgoing connections."""
+    for port in random.sample(range(20000, 32000), 100):
         with contextlib.suppress(OSError), socket.socket() as server:
             server.bind(("127.0.0.1", port))
             return port

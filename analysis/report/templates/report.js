@@ -29,3 +29,9 @@ for (const table of document.querySelectorAll("table")) {
     });
   });
 }
+// A link to a folded section opens it.
+const unfold = () => {
+  document.getElementById(decodeURIComponent(location.hash.slice(1)))?.querySelector("details")?.setAttribute("open", "");
+};
+addEventListener("hashchange", unfold);
+unfold();

@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from itertools import combinations
+from itertools import combinations, pairwise
 
+import pandas as pd
 import pytest
 
 from analysis.figures.difference import draw_p
-from analysis.figures.style import LOOKS, STROKES, file_name, looks
+from analysis.figures.style import LOOKS, MOST_POINTS, STROKES, file_name, looks, thinned
 from analysis.report.evidence import gather
 from l2t_ray import registry
 from tests.support.ledgers import Logged, fill
@@ -50,10 +51,20 @@ def test_more_methods_than_looks_are_drawn_all_the_same():
 
 
 def test_p_with_a_single_number_of_seeds_has_a_whole_tick(database):
-    fill(database, "s", [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)])
+    runs = [Logged(method=m, seed=i, accuracy=50 + i) for m in ("ufm", "scratch") for i in range(5)]
+    fill(database, "s", runs, further={"design": {"looks": [5], "compare": ["ufm", "scratch"]}})
     words = re.findall(r"<!-- (.*?) -->", draw_p(gather().comparisons, None).svg)
     assert "5" in words
     assert not [word for word in words if re.fullmatch(r"[45]\.\d+", word)]
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 99, 100, 101, 150, 199, 200, 201, 1001])
+def test_a_thinned_line_keeps_its_first_and_last_point(n):
+    kept = thinned(pd.DataFrame({"epoch": range(n)}))["epoch"].tolist()
+    assert len(kept) == min(n, MOST_POINTS)
+    assert (kept[:1], kept[-1:]) == ([0][:n], [n - 1][:n])
+    steps = {after - before for before, after in pairwise(kept)}
+    assert not steps or max(steps) - min(steps) <= 1
 
 
 def test_two_names_are_never_one_file():

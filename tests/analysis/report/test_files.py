@@ -10,7 +10,7 @@ from analysis.stats import main
 from tests.support.ledgers import Logged, fill
 
 
-def test_a_report_into_the_folder_of_another_leaves_none_of_its_files_and_all_of_others(database, capsys, every_format):
+def test_a_report_into_the_folder_of_another_leaves_none_of_its_files_and_all_of_others(database, capsys):
     runs = [Logged(data=data, method=m, seed=i, accuracy=50.0 + i)
             for data in ("cifar10", "stl10") for m in ("l2t_ww", "l2t_www") for i in range(6)]  # fmt: skip
     fill(database, "large", runs, wanted=[Logged(seed=99)])

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report.answer import claim
 from analysis.report.evidence import FIXED_N, Question, gather
 from analysis.report.numbers import summary_json
 from analysis.report.page import write_report
 from analysis.report.paragraph import paragraph
 from analysis.stats import main
+from analysis.tables.claims import verdict_table
 from analysis.tables.table import level_text
 from analysis.tables.tests import design_table, power_table
 from tests.support.ledgers import Logged, fill
@@ -40,9 +40,8 @@ def test_a_declared_design_is_stated_with_its_levels_and_what_it_spared(database
     page = write_report(evidence, Path("report")).read_text()
     for words in (
         "looks after 10 seeds: p ≤ 0.00021, 20 seeds: p ≤ 0.0120, 30 seeds: p ≤ 0.0463",
-        "significant at look 1 of the declared design",
-        "against the look&#39;s level 0.00021",
-        "20 runs of L2T-www on cifar10/10 were not needed.",
+        "(look 1, level 0.00021)",
+        "20 runs of L2T-www on CIFAR-10, 10 images a class were not needed.",
         "two-sided Mann-Whitney by the declared group-sequential design, at levels that spend 0.05 a cell",
     ):
         assert words in page, words
@@ -114,10 +113,10 @@ def test_each_sweep_s_design_is_named_for_its_own_cells(database):
     ):
         assert words in text, words
     assert " at 0.05" not in paragraph(gather(["a"]))
-    (first, *_) = summary_json(evidence)["answer"]
+    by_cell = summary_json(evidence)["answer"][-2]
     assert (
         "Mann-Whitney at 0.05, in 2 cells by the declared group-sequential designs, at levels that spend 1e-06 or 0.05"
-        in first
+        in by_cell
     )
     power, design = power_table(evidence.comparisons), design_table(evidence.comparisons, evidence.designs)
     assert [(table.header[-1], [row[-1] for row in table.rows]) for table in (power, design)] == [
@@ -127,7 +126,7 @@ def test_each_sweep_s_design_is_named_for_its_own_cells(database):
     rows = summary_json(evidence)["comparisons"]
     assert [(row["declared_by"], row["alpha"]) for row in rows] == [("a", 0.05), (None, 0.05), ("b", 1e-6)]
     page = write_report(evidence, Path("report")).read_text()
-    assert "Holm&#39;s correction at each cell&#39;s alpha (1e-06 or 0.05)" in page
+    assert "correction over all 3 comparisons of this report at each cell&#39;s alpha (1e-06 or 0.05)" in page
     assert "The alpha of a panel is the smallest of its cells." in page
 
 
@@ -138,7 +137,7 @@ def test_small_levels_and_the_p_beside_them_have_two_digits(database):
     level = evidence.designs["s"].levels[0]
     assert level < 5e-9
     page = write_report(evidence, Path("report")).read_text()
-    assert f"against the look&#39;s level {level:.2g}" in page
+    assert f"(look 1, level {level:.2g})" in page
     assert f"10 seeds: p ≤ {level:.2g}, 20 seeds: p ≤ " in page
     assert "0.0000" not in page.split('id="design"')[1].split("</section>")[0]
     table = design_table(evidence.comparisons, evidence.designs)
@@ -159,10 +158,9 @@ def test_a_cell_before_its_first_look_has_no_verdict_though_others_are_decided(d
     fill(database, "s", [run for done, _ in parts for run in done], wanted=[run for _, rest in parts for run in rest],
          further={"design": DESIGN})  # fmt: skip
     evidence = gather()
-    claims = [claim(item, "all cells") for item in evidence.comparisons]
-    assert "significant at look 1" in claims[0]
-    assert claims[1].endswith("the declared design has taken no look yet (n = 9 and 9).")
-    assert "significant" not in claims[1]
+    first, second = verdict_table(evidence.comparisons).rows
+    assert (first[2], first[5][-23:]) == ("better", "(look 1, level 0.00021)")
+    assert (second[2], second[5]) == ("no test", "no look yet")
     assert "Of these cells, 1 had no test yet, as no look of the design" in paragraph(evidence)
 
 
@@ -174,7 +172,7 @@ def test_a_look_with_too_few_values_is_named_as_such(database):
     evidence = gather()
     (item,) = evidence.comparisons
     assert (item.decision.look, item.decision.p, item.test.p is None) == (1, None, False)
-    assert "; look 1 of the declared design has too few values for a p (n = 4 and 4)." in claim(item, "all cells")
+    assert verdict_table([item]).rows[0][5] == "too few values at look 1"
     first = summary_json(evidence)["answer"][0]
     assert first == "L2T-www against L2T-ww: too few values at look 1, so there is no test yet."
 

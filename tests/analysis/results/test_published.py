@@ -7,7 +7,16 @@ import pytest
 from scipy import stats
 
 from analysis.results.cells import Cell, Condition
-from analysis.results.published import READINGS, interval, load_claims, load_published, plain, readings, reproduce
+from analysis.results.published import (
+    READINGS,
+    interval,
+    load_claims,
+    load_published,
+    plain,
+    readings,
+    repeated_verdicts,
+    reproduce,
+)
 from analysis.tables.published import claims_table, reproduction_table
 from l2t_ray.statistics.means import welch
 from tests.support.places import ROOT, SHARED
@@ -145,5 +154,44 @@ def test_the_table_counts_its_verdicts_and_names_its_level():
     rows = reproduce([cell(of_mean(29.39, 1.0)), cell(of_mean(10.0, 1.0), method="scratch")], 3.0, 0.01)
     table = reproduction_table(rows)
     assert table.notes[0] == "2 cells: 1 reproduced, 1 contradicted."
-    assert "p below 0.01" in table.notes[1]
+    assert "corrected by Holm over the 2 cells, at 0.01." in table.notes[1]
     assert table.rows[0][3] == "reproduced"
+
+
+def test_verdicts_are_corrected_over_all_cells():
+    """A perfect repetition of 63 cells: by single tests 1 in 20 would "differ", after Holm hardly any does."""
+    draws = np.random.default_rng(3)
+    cells = [
+        # the printed mean has an error of its own, too
+        cell(draws.normal(draws.normal(p.mean, p.sd() / 30**0.5), p.sd(), 30).tolist(), p.data, p.samples_per_class,
+             p.method)
+        for p in load_published()
+        if p.table < 4
+    ]  # fmt: skip
+    rows = reproduce(cells)
+    assert sum(row.p < 0.05 for row in rows) > 1
+    assert {row.verdict for row in rows} <= {"reproduced", "compatible"}
+    ordered = sorted(rows, key=lambda row: row.p)
+    assert ordered[0].p_holm == pytest.approx(min(1, len(rows) * ordered[0].p))
+
+
+def test_contradicted_is_a_difference_shown_to_exceed_the_margin():
+    near, far = (reproduce([cell(of_mean(29.39 + away, 1.0))], margin=1.0)[0] for away in (1.5, 3.0))
+    assert (near.verdict, far.verdict) == ("differs", "contradicted")
+    # Welch's t of the distance to the margin, twice the upper tail
+    _, error, degrees = welch(32.39, far.cell.mean.sd, 30, far.published.mean, far.published.sd(), 30)
+    assert far.p_beyond == pytest.approx(2 * stats.t.sf((3.0 - 1.0) / error, degrees))
+
+
+def test_a_perfect_repetition_finds_twelve_of_the_fifteen_verdicts_again():
+    claims = load_claims()
+    expected = repeated_verdicts(claims, [(30, 30)] * 15)
+    table = {(p.data, p.samples_per_class, p.method): p for p in load_published()}
+    draws, found = np.random.default_rng(0), 0
+    for claim in claims:
+        a, b = (table[claim.data, claim.samples_per_class, method] for method in ("l2t_www", "l2t_ww"))
+        x, y = (draws.normal(p.mean, p.sd(), (2000, 30)) for p in (a, b))
+        p = stats.ttest_ind(x, y, axis=1, equal_var=False).pvalue
+        found += np.mean((p < 0.05) == claim.claims_significance)
+    assert expected == pytest.approx(found, abs=0.1)
+    assert expected == pytest.approx(12.2, abs=0.05)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from analysis.report.evidence import gather
+from analysis.report.answer import THESIS_PAIR
+from analysis.report.evidence import Question, gather
 from analysis.results.published import load_claims, load_published
 from l2t_ray.statistics.means import mean_interval
 from tests.support.ledgers import fill
@@ -19,7 +20,7 @@ def test_a_drawn_cell_has_the_printed_mean_and_half_width():
 def test_a_ledger_of_the_printed_numbers_gives_the_printed_conclusions(database):
     # draw 0 is one of the 52 % in which all 15 verdicts agree (benchmarks/bench_stats.py)
     fill(database, "thesis", thesis_runs(0, minority=True))
-    evidence = gather()
+    evidence = gather(question=Question(pair=THESIS_PAIR))
     said = {(claim.data, claim.samples_per_class): claim.claims_significance for claim in load_claims()}
     found = {item.condition.data + "/" + item.condition.samples_per_class: item for item in evidence.comparisons}
     for (data, samples), significant in said.items():

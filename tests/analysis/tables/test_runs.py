@@ -77,7 +77,7 @@ def test_runs_without_a_time_have_no_table_of_it(database):
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--compare", "ufm", "scratch", "--margin", "2.5", "--alpha", "0.01", "--family", "data"]],
+    "options", [[], ["--compare", "ufm", "scratch", "--margin", "2.5", "--alpha", "0.01"]],
     ids=["defaults", "all options"],
 )  # fmt: skip
 def test_the_command_on_the_page_writes_the_same_page(database, options):
@@ -155,8 +155,14 @@ def test_the_paragraph_says_which_interval_a_difference_of_means_has(database):
 
 def test_every_citation_has_its_reference(database):
     runs = [*pair(8), *pair(20, samples="30")]
-    fill(database, "s", runs, further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
-    cited = {key for keys in re.findall(r"\\cite\{(.*?)\}", paragraph_latex(gather())) for key in keys.split(",")}
+    hint = [
+        Logged(method="hint", seed=i, accuracy=50.0 + i, samples="50") for i in range(15)
+    ]  # more than twice as many
+    few = [Logged(method="hint", samples=label) for label in ("10", "30")]  # three methods have ranks
+    fill(database, "fixed", [*runs, *pair(7, samples="50"), *hint, *few])
+    fill(database, "s", pair(8, data="stl10"), further={"design": {"looks": [5, 8], "compare": ["ufm", "scratch"]}})
+    texts = [paragraph_latex(gather([name], Question(baseline="scratch"))) for name in ("fixed", "s")]
+    cited = {key for text in texts for keys in re.findall(r"\\cite\{(.*?)\}", text) for key in keys.split(",")}
     assert cited == {*PLAIN}
     assert cited | {"jang2019"} == {*re.findall(r"^@\w+\{(\w+),", references(), re.MULTILINE)}
     for entry in references().splitlines():

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.results.cells import Cell, Condition
+from analysis.results.cells import Cell, Condition, matched
 from analysis.results.comparison import compare, compare_all
 from analysis.results.minority import metric
 from analysis.results.runs import Gap
-from analysis.results.wanted import Wanted, images_text
+from analysis.results.wanted import Wanted
+from analysis.tables.names import samples_text
 from analysis.tables.published import claims_table
 from analysis.tables.render import escape_latex, print_table, to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables.table import Table, accuracy_tables, missing_table, p_text, points, signed
@@ -41,17 +42,17 @@ def cells():
 
 @pytest.fixture(scope="module")
 def tables(cells):
-    pair = compare(cells, "l2t_www", "l2t_ww")
+    pair = compare(matched(cells, "l2t_www", "l2t_ww"))
     return [
-        *accuracy_tables(cells, pair), hypothesis_table(pair, "all cells"), effect_table(pair), power_table(pair),
+        *accuracy_tables(cells, pair), hypothesis_table(pair), effect_table(pair), power_table(pair),
         all_pairs_table(compare_all(cells)), claims_table(),
     ]  # fmt: skip
 
 
 def test_the_first_table_has_the_thesis_layout(cells):
-    (table,) = accuracy_tables(cells, compare(cells, "l2t_www", "l2t_ww"))
+    (table,) = accuracy_tables(cells, compare(matched(cells, "l2t_www", "l2t_ww")))
     assert table.header == ("images a class", "10", "30")
-    names = ["From scratch", "L2T-ww", "L2T-www", "L2T-www − L2T-ww", "p (Mann-Whitney)", "p (Holm)", "A12"]
+    names = ["From scratch", "L2T-ww", "L2T-www", "L2T-www − L2T-ww", "p", "p (Holm)", "A12"]
     assert [row[0] for row in table.rows] == names
     assert table.rules == (3,)
     assert table.rows[3][1] == "+0.90"
@@ -68,15 +69,15 @@ def test_missing_runs_are_counted_in_the_cell_and_listed():
 
 
 def test_a_family_is_corrected_as_a_whole(cells):
-    found = compare(cells, "l2t_www", "l2t_ww", family="sweep")
+    found = compare(matched(cells, "l2t_www", "l2t_ww"))
     p = sorted(item.test.p for item in found)
     assert sorted(item.p_holm for item in found) == pytest.approx(sorted([min(1, 2 * p[0]), max(2 * p[0], p[1])]))
-    assert len({item.family for item in compare(cells, "l2t_www", "l2t_ww", family="data")}) == 1
+    assert [item.n_family for item in found] == [2, 2]
 
 
 def test_the_margin_shown_is_where_equivalence_begins(cells):
     for alpha in (0.05, 0.01):
-        for item in compare(cells, "l2t_www", "scratch", alpha=alpha):
+        for item in compare(matched(cells, "l2t_www", "scratch"), alpha=alpha):
             margin = item.shown_within
             below, above = (replace(item, margin=margin + off).equivalence.p for off in (-1e-6, 1e-6))
             assert below >= alpha > above
@@ -220,4 +221,4 @@ def test_a_class_metric_is_spelled_as_the_ledger_spells_it():
     ("label", "text"), [("1", "1 image a class"), ("10", "10 images a class"), ("cat=3", "cat=3 images a class")]
 )
 def test_a_number_of_images_is_written_in_words(label, text):
-    assert images_text(label) == text
+    assert samples_text(label) == text

@@ -1,0 +1,63 @@
+"""Methods, data sets and places by the names that people write."""
+
+from collections.abc import Sequence
+
+from analysis.results.cells import Condition
+from analysis.results.comparison import Comparison
+from analysis.results.published import plain
+
+MINUS = "\N{MINUS SIGN}"
+NAMES = {
+    "scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www", "hint": "Hint",
+    "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
+    "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
+}  # fmt: skip
+DATA = {
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "svhn": "SVHN", "mnist": "MNIST",
+    "fashionmnist": "Fashion-MNIST", "tinyimagenet": "Tiny ImageNet", "imagenet": "ImageNet", "digits": "Digits",
+}  # fmt: skip
+
+
+def arm_name(arm: str) -> str:
+    """The name of an arm for people: `l2t_www/beta=0.1` is `L2T-www beta=0.1`."""
+    method, _, variant = arm.partition("/")
+    return f"{NAMES.get(method, method)} {variant}".strip()
+
+
+def data_name(data: str) -> str:
+    """A data set's name as people write it: `cifar10` is `CIFAR-10`; a name that is not known stays as it is."""
+    return DATA.get(plain(data), data)
+
+
+def samples_text(label: str) -> str:
+    """Images per class in words: 10 images a class, 1 image a class."""
+    return f"{label} image{'' if label == '1' else 's'} a class"
+
+
+def place_text(condition: Condition) -> str:
+    """A condition in words: `CIFAR-10, 10 images a class`."""
+    parts = (data_name(condition.data), samples_text(condition.samples_per_class), condition.variant)
+    return ", ".join(part for part in parts if part)
+
+
+def family_text(comparisons: Sequence[Comparison]) -> str:
+    """What p is corrected over, in words."""
+    return f"all {len(comparisons)} comparisons of this report" if len(comparisons) > 1 else "this one comparison"
+
+
+def one_pair(comparisons: Sequence[Comparison]) -> bool:
+    """Whether all comparisons are of the same two methods."""
+    return len({(item.a.method, item.b.method) for item in comparisons}) == 1
+
+
+def pair_place(item: Comparison, comparisons: Sequence[Comparison]) -> str:
+    """Where a comparison stands among others, in words: its place and, if several pairs are compared, its methods."""
+    if one_pair(comparisons):
+        return place_text(item.condition)
+    where = f"{data_name(item.condition.data)}, {samples_text(item.condition.samples_per_class)}"
+    return f"{where}, {methods_text(item)}"
+
+
+def methods_text(item: Comparison) -> str:
+    """The two methods of a comparison: `UFM - From scratch`, with a true minus."""
+    return f"{arm_name(item.a.arm)} {MINUS} {arm_name(item.b.arm)}"

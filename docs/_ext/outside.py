@@ -1,6 +1,7 @@
-"""Files above `docs/` on the site: three of them are pages, and links to any of them are rewritten.
+"""What GitHub shows and Sphinx does not, rewritten for the site.
 
-On GitHub the same links lead to the files.
+Three files above `docs/` are pages, and links to files there are rewritten; on GitHub the same links lead to the files.
+A `<picture>` with a light and a dark file becomes two images, of which the theme shows one.
 """
 
 import re
@@ -8,6 +9,17 @@ import re
 from sphinx.application import Sphinx
 
 PAGES = {"SECURITY.md": "security", "CHANGELOG.md": "changelog", "CONTRIBUTING.md": "contributing"}
+PICTURE = re.compile(
+    r"<picture>\s*<source [^>]*srcset=\"([^\"]+)\">\s*<img alt=\"([^\"]+)\" src=\"([^\"]+)\">\s*</picture>"
+)
+IMAGES = """```{{image}} {light}
+:alt: {alt}
+:class: only-light
+```
+```{{image}} {dark}
+:alt: {alt}
+:class: only-dark
+```"""
 LINK = re.compile(r"\[([^\]]+)\]\((?P<target>[^)\s#:]+)\)")
 
 
@@ -29,6 +41,7 @@ def inside(app: Sphinx, page: str, source: list[str]) -> None:
         is_there = (app.srcdir.parent / name).exists()
         return text if is_there else match[0]  # what is not there stays a link, and Sphinx refuses it
 
+    source[0] = PICTURE.sub(lambda found: IMAGES.format(dark=found[1], alt=found[2], light=found[3]), source[0])
     source[0] = LINK.sub(link, source[0])
 
 

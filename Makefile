@@ -59,5 +59,5 @@ docs: setup              ## build the documentation's site into build/docs, warn
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo "the site: build/docs/index.html"
 
-clean:           ## remove the environment and the caches (no results)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+clean:           ## remove the environment, the caches and the site (no results)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -6,7 +6,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart check test test-all chaos fuzz load lint format bench clean
+.PHONY: help setup quickstart check test test-all chaos fuzz load lint format bench docs clean
 
 help:            ## list these commands
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -55,5 +55,9 @@ format: setup            ## format the sources
 bench: setup             ## time the bilevel step against its rivals
 	$(BIN)/python -m benchmarks.bench_step
 
-clean:           ## remove the environment and the caches (no results)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+docs: setup              ## build the documentation's site into build/docs, warnings as errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "the site: build/docs/index.html"
+
+clean:           ## remove the environment, the caches and the site (no results)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

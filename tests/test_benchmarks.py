@@ -4,18 +4,22 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
-from benchmarks import bench_precision, bench_small_maps, bench_step, ship_figures
+from benchmarks import bench_precision, bench_small_maps, bench_step, draw_result, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from benchmarks.steps import Case, operations
 from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement import measurements
 from l2t_ray.launch.placement.packing import speed_shape
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Ended
 from tests.support.marks import LONG
 from tests.support.places import ROOT
 
@@ -190,3 +194,22 @@ def test_a_picture_of_what_is_no_file_of_figures_is_an_error_of_usage(content, t
         bench_step.main()
     assert caught.value.code == 2
     assert f"--plot must be a file that this command has written, got {file}" in capsys.readouterr().err
+
+
+def test_the_figure_of_a_spool_shows_its_runs_on_light_and_on_dark_pages(tmp_path):
+    ledger = Ledger("small", f"sqlite:///{tmp_path}/none.db", folder=tmp_path)
+    accuracies = {"scratch": [50.25, 51.5, 49.75], "ufm": [60.5, 62.25, 61.0]}
+    for method, values in accuracies.items():
+        for seed, value in enumerate(values):
+            run = make_run(10, method).model_copy(update={"seed": seed})
+            ended = Ended(run.key, "finished", metrics={"test_accuracy_percent": [(1, value)]}, wall_s=1.0)
+            ledger.record(run, ended, f"cifar10/10/{method}", data_sha="d" * 64)
+    with tarfile.open(tmp_path / "spool.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / ".l2t", ".l2t")
+    draw_result.main([str(tmp_path / "spool.tar.gz"), "--out", str(tmp_path / "result")])
+    drawn = pd.read_csv(tmp_path / "result.csv")
+    assert {name: [*rows["value"]] for name, rows in drawn.groupby("method")} == accuracies
+    light, dark = ((tmp_path / f"result_{kind}.svg").read_text() for kind in ("light", "dark"))
+    assert "#ffffff" not in light + dark  # no ground of its own
+    assert "#000000" in light
+    assert "#000000" not in dark

@@ -1,8 +1,8 @@
 """Each method at its own settings and at its best ones, and what transfer adds to scratch under either.
 
-A search (docs/search.md) stores the best settings as a variant whose name ends in `tuned`. The question is whether the
-gain of transfer shrinks when scratch gets its own learning rate. For a seed s, gain_s = method_s - scratch_s on the
-same training images; the change is the mean of tuned gain_s - own gain_s.
+A search (docs/howto/search.md) stores the best settings as a variant whose name ends in `tuned`. The question is
+whether the gain of transfer shrinks when scratch gets its own learning rate. For a seed s, gain_s = method_s -
+scratch_s on the same training images; the change is the mean of tuned gain_s - own gain_s.
 """
 
 from collections.abc import Mapping, Sequence

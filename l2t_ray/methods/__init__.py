@@ -1,4 +1,4 @@
-"""The methods: the thesis' and its rivals, one file each; docs/methods.md explains how to add one."""
+"""The methods: the thesis' and its rivals, one file each; docs/howto/own_method.md explains how to add one."""
 
 from l2t_ray.methods import (
     attention_transfer,

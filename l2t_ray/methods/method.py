@@ -1,4 +1,4 @@
-"""What a method provides (docs/methods.md): a small frozen object; everything has a default.
+"""What a method provides (docs/howto/own_method.md): a small frozen object; everything has a default.
 
 A sweep file's reader asks a method for its settings alone, so torch is imported where it computes.
 """
@@ -85,7 +85,7 @@ class Method:
             run: its settings.
 
         Returns:
-            (setting, rule and value; remedy) for each: ("target.arch", "must be ..., got vgg9; name ...").
+            Pairs of a setting and its rule, value and remedy, as in ("target.arch", "must be ..., got vgg9; name ...").
         """
         return ()
 

@@ -53,7 +53,7 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         where: `KEY=VALUE` or `cell=PATTERN`, keeps the runs that match; of several with one key, one is enough.
 
     Returns:
-        The sweep, its settings resolved: defaults, digests of weights and images, options of methods.
+        The sweep, its settings resolved, that is with defaults, digests of weights and images, options of methods.
 
     Raises:
         InputError: with a line for every problem of the file.

@@ -15,7 +15,7 @@ from l2t_ray.training.learner import Learner
 from tests.support.learners import CPU, N_CLASSES, batches, network_of, run, source, trained
 from tests.support.places import ROOT
 
-METHODS_DOC = ROOT / "docs" / "methods.md"
+OWN = [ROOT / "docs" / "howto" / name for name in ("own_method.md", "own_network.md")]
 
 
 @pytest.fixture(autouse=True)
@@ -117,12 +117,14 @@ def test_a_method_of_ones_own_lives_in_one_file(tmp_path):
     del registry.METHODS["own_attention"]
 
 
-DOCUMENTED = re.findall(r"```python\n# (\w+)\.py\n(.*?)```", METHODS_DOC.read_text(), re.DOTALL)
+DOCUMENTED = [
+    found for page in OWN for found in re.findall(r"```python\n# (\w+)\.py\n(.*?)```", page.read_text(), re.DOTALL)
+]
 
 
 @pytest.mark.parametrize(("name", "text"), DOCUMENTED, ids=[name for name, _ in DOCUMENTED])
-def test_the_examples_of_the_document_run_as_they_stand(name, text, tmp_path):
-    """docs/methods.md; each example ends by registering one method."""
+def test_the_examples_of_the_documents_run_as_they_stand(name, text, tmp_path):
+    """docs/howto/own_*.md; each example ends by registering one method."""
     file = tmp_path / f"{name}.py"
     file.write_text(text)
     before = {*registry.METHODS}
@@ -137,7 +139,7 @@ def test_the_examples_of_the_document_run_as_they_stand(name, text, tmp_path):
     del registry.METHODS[method]
 
 
-def test_the_document_has_a_method_and_a_network_of_ones_own():
+def test_the_documents_have_a_method_and_a_network_of_ones_own():
     assert [name for name, _ in DOCUMENTED] == ["my_method", "my_network"]
 
 

@@ -1,15 +1,16 @@
 """How Sphinx makes the site of these pages: `make docs`."""
 
 import sys
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
 
+import l2t_ray  # noqa: E402
+
 project = "l2t-ray"
 author = "the l2t-ray authors"
-version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+version = release = l2t_ray.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "flags", "outside"]
 exclude_patterns = ["_ext"]
 smartquotes = False  # they make one dash of the two of a flag

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     about = "Train what a sweep file wants, without Ray and MLflow. Calling it again goes on."
     example = "python -m l2t_ray.offline sweeps/quickstart.yaml --pack 4"
     parser = Parser(prog="python -m l2t_ray.offline", description=about, form="FILE [options]", example=example)
-    return command(_configure, parser, argv)
+    return command(configure, parser, argv)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -55,7 +55,8 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _configure(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments to a parser."""
     parser.add_argument("file", type=Path, help="the sweep file (YAML)")
     parser.add_argument("--pack", type=_count, default=1, metavar="K", help="runs trained together; 1 by default")
     parser.add_argument(

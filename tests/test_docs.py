@@ -1,5 +1,6 @@
 """The documentation: its code runs, its commands exist, and its site has no warning and needs no network."""
 
+import argparse
 import itertools
 import re
 import shlex
@@ -105,6 +106,12 @@ def test_every_block_says_what_it_is(page):
     assert not re.findall(r"\n\n    (?:python|make|ray|git|pip|\$) .*", page.read_text()), "a command outside a fence"
 
 
+def help_of(configure):
+    parser = argparse.ArgumentParser()
+    configure(parser)
+    return parser.format_help()
+
+
 def test_every_command_of_the_pages_exists_with_its_flags():
     told = [page for page in pages.PAGES if page.name != "CHANGELOG.md"]  # it names what is gone, too
     commands = {found.groups() for page in told for found in COMMAND.finditer(page.read_text())}
@@ -114,8 +121,9 @@ def test_every_command_of_the_pages_exists_with_its_flags():
             continue
         assert find_spec(module), module
         arguments = shlex.split(text.partition("`")[0].replace("[", "").replace("]", ""))
-        parser = getattr(import_module(module), "_parser", None) if module.startswith(("l2t_ray", "analysis")) else None
-        known = parser().format_help() if parser else Path(find_spec(module).origin).read_text()
+        is_ours = module.startswith(("l2t_ray", "analysis"))
+        configure = getattr(import_module(module), "configure", None) if is_ours else None
+        known = help_of(configure) if configure else Path(find_spec(module).origin).read_text()
         for flag in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
             assert flag in known, f"python -m {module} has no {flag}"
         for file in (argument for argument in arguments if re.fullmatch(r"sweeps/[\w]+\.yaml", argument)):

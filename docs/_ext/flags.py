@@ -9,13 +9,13 @@ from sphinx.application import Sphinx
 
 
 class Flags(Directive):
-    """`{flags} l2t_ray.sweep` lists what `python -m l2t_ray.sweep` accepts."""
+    """`{flags} l2t_ray.sweep` lists what `python -m l2t_ray.sweep` accepts, `{flags} l2t:report` what `l2t report`."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Returns the usage and a list of the arguments."""
-        parser: argparse.ArgumentParser = import_module(self.arguments[0])._parser()
+        parser = _parser(*self.arguments[0].split(":"))
         rows = nodes.definition_list()
         for action in parser._actions:
             if action.help == argparse.SUPPRESS or action.dest == "help":
@@ -25,7 +25,20 @@ class Flags(Directive):
             term = nodes.term("", "", nodes.literal("", ", ".join(map(str, names)) + value))
             meaning = (action.help or "").replace("%(default)s", str(action.default))
             rows += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph("", meaning)))
-        return [nodes.paragraph("", parser.description or ""), rows]
+        about = [nodes.paragraph("", parser.description)] if parser.description else []
+        return [*about, rows]
+
+
+def _parser(module: str, command: str = "") -> argparse.ArgumentParser:
+    if module == "l2t":
+        from l2t.command import _parser
+
+        (commands,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+        return commands.choices[command]
+    found = import_module(module)
+    parser = argparse.ArgumentParser()
+    found.configure(parser)
+    return parser
 
 
 def _value(action: argparse.Action) -> str:

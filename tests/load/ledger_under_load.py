@@ -65,11 +65,12 @@ def main():
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(row))
     failed = (row["lost"], row["doubled"]) != (0, 0)
-    print(
+    words = (
         "{verdict}: {results} results in {seconds:.0f} s through a server on {store}: {in_ledger} in the ledger, "
-        "{lost} lost, {doubled} doubled; from result to ledger {median_s:.2f} s (median), {worst_s:.1f} s (longest); the last was "
-        "written {after_s:.1f} s after it came".format(verdict="FAILED" if failed else "PASSED", **row)
+        "{lost} lost, {doubled} doubled; from result to ledger {median_s:.2f} s (median), {worst_s:.1f} s (longest); "
+        "the last was written {after_s:.1f} s after it came"
     )
+    print(words.format(verdict="FAILED" if failed else "PASSED", **row))
     return failed
 
 

@@ -155,7 +155,7 @@ class Evidence:
         if self.all_pairs:
             tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        tables["thesis"] = [thesis, claims_table()] if thesis else []
+        tables["thesis"] = [thesis, claims_table(self.reproductions)] if thesis else []
         return tables
 
 

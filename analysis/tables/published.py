@@ -44,8 +44,9 @@ def reproduction_table(rows: Sequence[Reproduction], name: str = "reproduction")
     return Table(name, "Against the thesis' printed numbers", header, tuple(texts), notes, n_text=4)
 
 
-def claims_table() -> Table:
-    """The thesis' 15 p-values beside those recomputed from its own tables, a row for each."""
+def claims_table(rows_of: Sequence[Reproduction] | None = None) -> Table:
+    """The thesis' p-values beside those recomputed from its own tables: all 15, or those of these cells' places."""
+    places = None if rows_of is None else {(row.published.data, row.published.samples_per_class) for row in rows_of}
     rows = tuple(
         (
             data_name(claim.data), claim.samples_per_class, "holds" if claim.holds(READINGS[0]) else "does not hold",
@@ -53,6 +54,7 @@ def claims_table() -> Table:
             *(p_text(claim.p[reading]) for reading in READINGS), p_text(claim.p_holm),
         )
         for claim in load_claims()
+        if places is None or (claim.data, claim.samples_per_class) in places
     )  # fmt: skip
     counts = readings()
     holding = ", ".join(f"{counts[reading]} if it is a {reading}" for reading in READINGS)

@@ -195,3 +195,9 @@ def test_a_perfect_repetition_finds_twelve_of_the_fifteen_verdicts_again():
         found += np.mean((p < 0.05) == claim.claims_significance)
     assert expected == pytest.approx(found, abs=0.1)
     assert expected == pytest.approx(12.2, abs=0.05)
+
+
+def test_the_thesis_p_values_are_shown_where_our_cells_match():
+    rows = reproduce([cell(of_mean(29.0, 2.0))])
+    assert [row[:2] for row in claims_table(rows).rows] == [("STL-10", "10")]
+    assert len(claims_table().rows) == 15

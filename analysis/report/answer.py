@@ -9,16 +9,15 @@ from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
 from analysis.results.comparison import VERDICTS, Comparison, verdicts
 from analysis.results.metrics import percent_sign
-from analysis.results.published import load_claims, plain, repeated_verdicts
+from analysis.results.published import repeated_verdicts
 from analysis.tables.claims import verdict_text
 from analysis.tables.names import arm_name, data_name, one_pair, pair_place, samples_text
+from analysis.tables.published import thesis_pairs
 from analysis.tables.table import count_text, estimate_text, p_text, points
 from analysis.tables.tests import alpha_text, alphas, pair_name
 from l2t_ray.errors import count
 from l2t_ray.statistics.effect import Estimate
-from l2t_ray.statistics.hypothesis import Finding
 
-THESIS_PAIR = ("l2t_www", "l2t_ww")
 MOST_NAMED = 9  # places in a sentence; more stand in the table alone
 MOST_METHODS = 4  # in a sentence, likewise
 
@@ -51,19 +50,28 @@ class _Found:
     difference: Estimate
     p: float | None  # after Holm's correction
     is_significant: bool
+    margin: float
+    n_family: int  # comparisons over which p is corrected
 
     @property
     def text(self) -> str:
-        return f"{arm_name(self.arm)} ({estimate_text(self.difference, sign=True)}, {_p(p_text(self.p))})"
+        low, high = self.difference.low, self.difference.high
+        is_small = low is not None and high is not None and max(abs(low), abs(high)) < self.margin
+        within = ", within the margin" if is_small else ""
+        holm = "Holm " if self.n_family > 1 else ""
+        return f"{arm_name(self.arm)} ({estimate_text(self.difference, sign=True)}{within}, {holm}{_p(p_text(self.p))})"
 
 
 def _over_all(evidence: Evidence) -> str:
     """The methods over all cells: who is higher, who is lower, who is not shown to differ."""
     found = [
-        _Found(item.arm, item.base, item.difference, item.p_holm, item.is_significant)
+        _Found(
+            item.arm, item.base, item.difference, item.p_holm, item.is_significant, evidence.question.margin,
+            len(evidence.overall),
+        )
         for item in evidence.overall
         if len(item.comparisons) > 1
-    ]
+    ]  # fmt: skip
     if not found:
         return ""
     n_cells = sorted({len(item.comparisons) for item in evidence.overall if len(item.comparisons) > 1})
@@ -101,13 +109,18 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     shown = dict(zip(comparisons, verdicts(comparisons), strict=True))
     n = count_text([cell for item in tested for cell in (item.a, item.b)])
     corrected = "" if len(comparisons) == 1 else f", Holm over all {len(comparisons)}"
-    how = f"two-sided Mann-Whitney {_rule(tested)}{corrected}; {n} seeds a cell"
+    n_other = sum(item.deciding is not item.test for item in tested)
+    other = f" (Brunner-Munzel in {n_other})" if n_other else ""
+    how = f"two-sided Mann-Whitney{other} {_rule(tested)}{corrected}; {n} seeds a cell"
     if len({item.a.place for item in comparisons}) == 1:  # one cell, perhaps several methods
         ordered = sorted(tested, key=lambda item: -item.paired_difference.value)
         found = [
-            _Found(item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family)
+            _Found(
+                item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family, item.margin,
+                item.n_family,
+            )
             for item in ordered
-        ]
+        ]  # fmt: skip
         unit = evidence.question.difference_unit
         where = f"{data_name(tested[0].condition.data)} with {samples_text(tested[0].condition.samples_per_class)}"
         return f"On {where} {_ordered(found, words)} (paired difference in {unit} with its 95 % interval; {how})."
@@ -119,8 +132,10 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
             within = f" within {points(items[0].margin)}" if verdict == "equivalent" else ""
             places = "" if len(items) == len(comparisons) else _places(items, comparisons)
             parts.append(f"{name}{within} in {len(items)}{places}")
+    crossed = [item for item in tested if item.decision is not None and item.is_significant]
+    crossing = f"; {len(crossed)} of them past the boundary of their design, before that correction" if crossed else ""
     subject = f"of {pair_name(comparisons)}" if one_pair(comparisons) else f"with {arm_name(comparisons[0].b.method)}"
-    return f"Of {len(comparisons)} comparisons {subject}: {', '.join(parts)} ({how})."
+    return f"Of {len(comparisons)} comparisons {subject}: {', '.join(parts)}{crossing} ({how})."
 
 
 def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> str:
@@ -157,18 +172,11 @@ def _worst_ranked(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     changed = [
         f"{pair_place(item, tested)}: {_p(p_text(item.worst_ranked.p))} instead of {_p(p_text(item.deciding.p))}"
         for item in affected
-        if _sign(item.worst_ranked, item.alpha) != (0 if not item.is_significant else 1 if item.is_higher else -1)
+        if item.is_undone_by_lost_runs
     ]
     if not changed:
         return f"{head} no single test."
-    return f"{head} {len(changed)} of {count(len(tested), 'single test')} ({'; '.join(changed)})."
-
-
-def _sign(found: Finding, alpha: float) -> int:
-    """1 where a test finds a higher, -1 where it finds b higher, 0 where it finds no difference."""
-    if found.p is None or found.statistic is None or found.p >= alpha:
-        return 0
-    return 1 if 2 * found.statistic > found.n[0] * found.n[1] else -1
+    return f"{head} {len(changed)} of {count(len(tested), 'single test')}, uncorrected ({'; '.join(changed)})."
 
 
 def _rule(tested: Sequence[Comparison]) -> str:
@@ -197,7 +205,7 @@ def _why_untested(comparisons: Sequence[Comparison]) -> str:
 
 def _rest(evidence: Evidence) -> str:
     n_missing, reproductions = len(evidence.gaps), evidence.reproductions
-    missing = "every wanted run has a result"
+    missing = "every run that the design asked for has a result" if evidence.spared else "every wanted run has a result"
     if n_missing:
         one = n_missing == 1
         missing = (
@@ -211,23 +219,17 @@ def _rest(evidence: Evidence) -> str:
 
 
 def _same_claims(evidence: Evidence) -> str:
-    claims = {(claim.data, claim.samples_per_class): claim for claim in load_claims()}
-    common = [
-        (item, claims[plain(item.condition.data), item.condition.samples_per_class])
-        for item in evidence.all_pairs
-        if (item.a.method, item.b.method) == THESIS_PAIR
-        and item.deciding.p is not None
-        and not item.condition.variant
-        and not item.b.condition.variant
-        and (plain(item.condition.data), item.condition.samples_per_class) in claims
-    ]
+    common = thesis_pairs(evidence.all_pairs)
     if not common:
         return ""
-    agree = sum(item.is_significant == claim.claims_significance for item, claim in common)
+    counts = Counter(
+        claim.found_again(significant=item.is_significant, higher=item.is_higher) for item, claim in common
+    )
     perfect = repeated_verdicts([claim for _, claim in common], [(i.a.mean.n, i.b.mean.n) for i, _ in common])
+    opposite = f", {counts['opposite']} with the opposite sign" if counts["opposite"] else ""
     return (
-        f", and its verdict on significance is found again in {agree} of {len(common)} comparisons (a perfect "
-        f"repetition with as many seeds finds {perfect:.1f} on average)"
+        f"; of its {count(len(common), 'verdict')} on L2T-www against L2T-ww (single tests) {counts['found again']} "
+        f"found again{opposite}, where a perfect repetition with as many seeds finds {perfect:.1f} on average"
     )
 
 

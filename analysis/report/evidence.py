@@ -15,7 +15,7 @@ from analysis.results.ranking import Ranking, rank_arms
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
 from analysis.tables.claims import overall_table, verdict_table
-from analysis.tables.published import claims_table, reproduction_table
+from analysis.tables.published import claims_table, reproduction_table, thesis_pairs
 from analysis.tables.ranking import ranking_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
 from analysis.tables.tests import all_pairs_table, design_table, effect_table, hypothesis_table, power_table
@@ -152,10 +152,11 @@ class Evidence:
             tables["power"] = [power_table(self.comparisons)]
             design = design_table(self.comparisons, self.designs)
             tables["design"] = [design] if design else []
-        if self.all_pairs:
+        if len({(item.a.arm, item.b.arm) for item in self.all_pairs}) > 1:
             tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        tables["thesis"] = [thesis, claims_table(self.reproductions)] if thesis else []
+        claims = [claims_table(self.all_pairs)] if thesis_pairs(self.all_pairs) else []
+        tables["thesis"] = [thesis, *claims] if thesis else []
         return tables
 
 

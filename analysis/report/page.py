@@ -50,7 +50,9 @@ METHODS = (
     "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
     "Brunner-Munzel by permutations below 10 seeds, else with its t approximation; it decides where spreads or numbers "
     "of seeds differ by more than 2 to 1. Wilcoxon's signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
-    "Holm's correction is over all comparisons that this report makes, whatever sweep or data set they are from.",
+    "Holm's correction of the verdicts is over all comparisons of the question, whatever sweep or data set they are "
+    "from. The methods over all cells, all methods against all, and the published numbers are corrected each by "
+    "itself.",
     "Intervals are 95 %: Student's t for means and for paired differences, Welch's t for differences of means, the "
     "inverted Mann-Whitney test for the Hodges-Lehmann shift, Newcombe's method 5 for A12, Brunner and Munzel's where "
     "their test decides, Clopper and Pearson's for equal seeds.",
@@ -141,7 +143,8 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     claims = [table for table in claims if table.name != "ranks"]
     missing = [table for table in evidence.main_tables() if table.name == "missing"]
     spared = [
-        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not needed."
+        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not trained: "
+        "the cell had stopped."
         for item in evidence.spared
     ]
     run_tables = (make(evidence.results) for make in (settings_table, origin_table, cost_table))

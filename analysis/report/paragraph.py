@@ -49,7 +49,8 @@ def _sentences(evidence: Evidence) -> str:
     if not items:
         return ""
     cells = [cell for item in items for cell in (item.a, item.b)]
-    n_missing = sum(len(cell.gaps) for cell in cells)
+    distinct = [*{id(cell): cell for cell in cells}.values()]  # a baseline stands in many comparisons
+    n_missing = sum(len(cell.gaps) for cell in distinct)
     trained = "has results of" if n_missing else "was trained with"
     where = f"in {count(len(items), 'cell')}" if one_pair(items) else f"in {count(len(items), 'comparison')}"
     parts = [
@@ -58,8 +59,9 @@ def _sentences(evidence: Evidence) -> str:
         f"We compared {pair_name(items)} {where} by two-sided Mann-Whitney tests [mann1947]{_rule(evidence)}",
         *_unlike(items),
         *_untested(items),
-        "We report means with 95 % t intervals, differences of means with Welch's t intervals [welch1947], and the "
-        "effect size A12 [vargha2000] with its interval [newcombe2006].",
+        "We report means with 95 % t intervals, differences over equal seeds with t intervals of the paired "
+        "differences, differences of means with Welch's t intervals [welch1947], and the effect size A12 "
+        "[vargha2000] with its interval [newcombe2006].",
     ]
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
@@ -83,8 +85,8 @@ def _sentences(evidence: Evidence) -> str:
             "[demsar2006]."
         )
     if n_missing:
-        total = sum(cell.n_wanted for cell in cells)
-        states = Counter(gap.outcome for cell in cells for gap in cell.gaps)
+        total = sum(cell.n_wanted for cell in distinct)
+        states = Counter(gap.outcome for cell in distinct for gap in cell.gaps)
         reasons = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
         parts.append(f"{n_missing} of these {total} runs have no result ({reasons}).")
     return " ".join([*parts, f"Computed with {computed_with()}."])
@@ -100,7 +102,7 @@ def _rule(evidence: Evidence) -> str:
         return f"{test}, corrected over {family_text(items)} [holm1979]."
     designs = [
         f"{'' if n == len(items) else f'{n} of them '}after {_looks(design)} seeds by a group-sequential design "
-        f"declared before the first run, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
+        f"declared in the sweep file, which spends {design.alpha:g} a cell by an O'Brien-Fleming-like function"
         for design, n in groups.items()
     ]
     corrected = f"The p-values, adjusted for the looks, were corrected over {family_text(items)} [holm1979,maurer2013]."

@@ -172,6 +172,17 @@ class Comparison:
         x, y = ([*values, *[worst] * n] for values, n in zip(self._values, self.ranked_last, strict=True))
         return mann_whitney(x, y)
 
+    @cached_property
+    def is_undone_by_lost_runs(self) -> bool:
+        """Whether the single test ends otherwise with the runs of `ranked_last` below all results."""
+        if self.decision is not None or not sum(self.ranked_last) or self.p is None:
+            return False
+        found = self.worst_ranked
+        if found.p is None or found.statistic is None or found.p >= self.alpha:
+            return self.is_significant
+        is_higher = 2 * found.statistic > found.n[0] * found.n[1]
+        return not self.is_significant or is_higher != self.is_higher
+
     @property
     def sds(self) -> tuple[float, float] | None:
         """Standard deviation of one run of each method; None where one has fewer than two runs."""

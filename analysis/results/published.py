@@ -25,7 +25,7 @@ MINORITY = "stl10_imbalanced_minority_class"
 
 Reading = Literal["95 % half-width", "standard deviation", "standard error"]
 READINGS: tuple[Reading, ...] = ("95 % half-width", "standard deviation", "standard error")
-Verdict = Literal["reproduced", "compatible", "differs", "contradicted", "not enough seeds"]
+Verdict = Literal["reproduced", "undecided", "differs", "contradicted", "not enough seeds"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,12 @@ class Claim:
         """Whether the thesis claims a difference here."""
         return not self.p_printed.startswith(">") and float(self.p_printed) < ALPHA
 
+    def found_again(self, *, significant: bool, higher: bool) -> Literal["found again", "not found", "opposite"]:
+        """How a single test of ours agrees with the thesis' verdict; `higher`: whether L2T-www is."""
+        if significant and self.claims_significance and higher != (self.difference > 0):
+            return "opposite"
+        return "found again" if significant == self.claims_significance else "not found"
+
     def holds(self, reading: Reading) -> bool:
         """Whether the recomputed p lies on the same side of 0.05 as the printed one."""
         return (self.p[reading] < ALPHA) == self.claims_significance
@@ -93,7 +99,7 @@ class Reproduction:
             return "reproduced"
         if self.p_beyond_holm < self.alpha:
             return "contradicted"
-        return "differs" if self.p_holm < self.alpha else "compatible"
+        return "differs" if self.p_holm < self.alpha else "undecided"
 
 
 @cache

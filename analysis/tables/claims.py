@@ -16,10 +16,11 @@ from analysis.tables.table import (
     points,
     unlike_notes,
 )
-from analysis.tables.tests import alpha_text, look_p_text
+from analysis.tables.tests import alpha_text, look_p_text, pair_name
 from l2t_ray.errors import count
 from l2t_ray.statistics.effect import Estimate
 
+SHORT = 10  # seeds below which the bootstrap covers too little (docs/statistics.md)
 Words = tuple[str, str]  # of a higher and of a lower value: better and worse, where that is known
 
 
@@ -61,10 +62,13 @@ def overall_table(
         "Difference and A12 are means over the cells, each counting the same, with 95 % intervals: "
         f"{' or '.join(dict.fromkeys(item.difference.method for item in found))} over the seeds; a bootstrap of the "
         "seeds within each cell and method. Van Elteren's test is Mann-Whitney's over all cells, which it takes as "
-        f"independent; Holm corrects it over {count(len(found), 'row')}.",
-        f"On the right: in how many comparisons this is shown, corrected over {family_text(comparisons)}. Undecided: "
-        f"neither a difference nor equivalence within {points(comparisons[0].margin)} is shown.",
+        "independent: cells of the same seeds and data are not quite, so its p may be too small. Holm corrects it over "
+        f"{count(len(found), 'row')}.",
+        f"On the right: the number of comparisons with each verdict, corrected over {family_text(comparisons)}. "
+        f"Undecided: neither a difference nor equivalence within {points(comparisons[0].margin)} is shown.",
     ]
+    if min(len(cell.values) for item in found for pair in item.comparisons for cell in (pair.a, pair.b)) < SHORT:
+        notes.append(f"With fewer than {SHORT} seeds the bootstrap's interval of A12 is too short.")
     left_out = sum(item.n_left_out for item in found)
     if left_out:
         notes.append(f"{left_out} comparisons with fewer than five results of a method count only on the right.")
@@ -81,21 +85,25 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
             if many
             else condition_text(item.condition)
         )
+        shown = f"{verdict_text(verdict, words)}{'*' if item.is_undone_by_lost_runs else ''}"
         rows.append((
-            *place, verdict_text(verdict, words), f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), _p(item),
+            *place, shown, f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), _p(item),
             p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING,
         ))  # fmt: skip
+    undone = any(item.is_undone_by_lost_runs for item in comparisons)
     where = ("data set", "images a class", *(("methods",) if many else ()))
     header = (*where, "verdict", "n", "difference", "p", "Holm p", "A12")
     notes = [
-        "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p is "
-        "Mann-Whitney's, two-sided, which does not pair seeds, so the two can disagree.",
+        "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p "
+        "is Mann-Whitney's, two-sided, which does not pair seeds. The intervals are single ones; the verdicts are "
+        "corrected, so an interval without 0 may stand beside undecided.",
         f"The verdict holds after Holm's correction over {family_text(comparisons)} at {alpha_text(comparisons)}. "
-        f"Equivalent: within {points(comparisons[0].margin)}. A12: how often a run of the first method is "
-        "above one of the second.",
+        f"Equivalent: within {points(comparisons[0].margin)}. Undecided: neither is shown. A12: how often a run of the "
+        "first method is above one of the second, ties counting half.",
+        *(["* With the runs without a result ranked last, the single test ends otherwise."] if undone else []),
         *unlike_notes(comparisons),
     ]
-    title = "Every comparison" if many else f"{methods_text(comparisons[0])}, cell by cell"
+    title = f"{pair_name(comparisons)}, cell by cell" if many else f"{methods_text(comparisons[0])}, cell by cell"
     return Table("verdicts", title, header, tuple(rows), tuple(notes), n_text=len(where) + 1)
 
 

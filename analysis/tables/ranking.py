@@ -20,6 +20,7 @@ def ranking_table(ranking: Ranking) -> Table:
     end = "lowest" if ranking.is_lowest_first else "highest"
     notes = [
         f"In each of {ranks.n_cells} cells the methods' means are ranked, 1 the {end}; equal means share a rank.",
+        "Ranks use the order of the means alone; with few cells they find little. The tests above use every seed.",
         f"Friedman's test that all methods have the same ranks: chi-squared {ranks.statistic:.2f} with "
         f"{len(names) - 1} degrees of freedom, p {p_text(ranks.p)}. Nemenyi's critical difference at "
         f"{ranking.alpha:g} for all pairs together: {ranks.critical_difference:.2f}.",
@@ -33,5 +34,5 @@ def ranking_table(ranking: Ranking) -> Table:
         places = "; ".join(f"{data_name(data)}, {samples_text(label)}" for data, label in ranking.places_left_out)
         missing = count(len(ranking.places_left_out), "cell")
         notes.append(f"Left out: {missing} in which one of these methods has no result ({places}).")
-    header = ("method", "average rank", "not told apart from")
+    header = ("method", "average rank", "not significantly different from")
     return Table("ranks", "Average ranks over cells", header, tuple(rows), tuple(notes), n_text=1)

@@ -104,7 +104,7 @@ def _accuracy_table(
         notes.insert(
             1,
             f"p is Mann-Whitney's, two-sided, of one test; Holm's over {family_text(comparisons)}{looks}; A12 is how "
-            "often the first method is higher.",
+            "often the first method is higher, ties counting half.",
         )
     if any(not cell.is_complete for cell in cells):
         notes.append("(k/n): k of n wanted runs have a result.")
@@ -145,7 +145,7 @@ def unlike_notes(comparisons: Sequence[Comparison]) -> list[str]:
         return []
     return [
         f"{'; '.join(places)}: p and A12's interval are Brunner and Munzel's, because spreads or numbers of seeds "
-        f"differ by more than {MOST_UNLIKE:g} to 1, where Mann-Whitney's test finds too much."
+        f"of these runs differ by more than {MOST_UNLIKE:g} to 1, where Mann-Whitney's test may find too much."
     ]
 
 

@@ -35,7 +35,8 @@ def hypothesis_table(comparisons: Sequence[Comparison]) -> Table:
     header = (*_titles(comparisons), "n", "Mann-Whitney p", "method", "Holm p", "Benjamini-Hochberg p", "Wilcoxon p",
               "pairs", "Brunner-Munzel p")  # fmt: skip
     notes = [
-        f"All p are two-sided. Holm and Benjamini-Hochberg correct the p that decides over {family_text(comparisons)}.",
+        "All p of this table are two-sided. Holm and Benjamini-Hochberg correct the deciding p over "
+        f"{family_text(comparisons)}. Wilcoxon's test is exact without ties, else normal.",
         *unlike_notes(comparisons),
     ]
     if any(item.decision for item in comparisons):
@@ -63,13 +64,15 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
         texts += [NOTHING, NOTHING] if paired is None else [estimate_text(paired), _reading(paired)]
         rows.append((*_place(item, comparisons), *texts))
     header = (*_titles(comparisons), "difference of means", "Hodges-Lehmann shift", "A12", "rank-biserial",
-              "equal seeds", f"against {MEANINGFUL:g}")  # fmt: skip
+              "equal seeds", f"beyond {MEANINGFUL:g}")  # fmt: skip
     notes = (
         f"In points of the metric, with 95 % intervals: {WELCH}; Mann-Whitney inverted; Newcombe's method 5 for A12, "
-        "the chance that a run of the first method is above one of the second.",
+        "the chance that a run of the first method is above one of the second, ties counting half.",
         "Equal seeds: the chance that the first method is above the second with the same seed, ties counting half, "
-        "with Clopper and Pearson's interval. Found: the interval leaves out 0.5. Meaningful: it also reaches beyond "
-        f"{MEANINGFUL:g} (or {1 - MEANINGFUL:g}), as Bouthillier et al. (2021) ask.",
+        "with Clopper and Pearson's interval. Bouthillier et al. (2021) call a method meaningfully better from "
+        f"{MEANINGFUL:g} on; the interval shows that, leaves it possible, or excludes it (for the second method: below "
+        f"{1 - MEANINGFUL:g}).",
+        "All intervals are single ones, not corrected for the number of comparisons.",
         *unlike_notes(comparisons),
     )
     return Table(
@@ -80,9 +83,9 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
 def _reading(paired: Estimate) -> str:
     assert paired.low is not None
     assert paired.high is not None
-    if paired.low <= 0.5 <= paired.high:
-        return "not found"
-    return "meaningful" if max(paired.high, 1 - paired.low) > MEANINGFUL else "found"
+    if max(paired.low, 1 - paired.high) > MEANINGFUL:
+        return "shown"
+    return "possible" if max(paired.high, 1 - paired.low) > MEANINGFUL else "excluded"
 
 
 def _needed(item: Comparison, n_tests: int) -> str:
@@ -93,7 +96,7 @@ def _needed(item: Comparison, n_tests: int) -> str:
 
 
 def _limit(item: Comparison) -> str:
-    return f"{'' if item.is_shown_at_limit else 'over '}{item.shown_within:.2f}"
+    return f"{'' if item.is_shown_at_limit else '> '}{item.shown_within:.2f}"
 
 
 def power_table(comparisons: Sequence[Comparison]) -> Table:
@@ -123,18 +126,19 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         "equivalence p",
         f"within {points(margin)}",
         "shown within",
-        "spread of one run",
+        "standard deviations",
         "seeds needed",
         "after correction",
         *_alpha_title(comparisons),
     )
     notes = (
-        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; below {alpha} the shift "
-        f"lies within. Equivalent: also after Holm's correction over {family_text(comparisons)}; alone: without it. "
+        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; equivalent: below {alpha} "
+        f"after Holm's correction over {family_text(comparisons)}; alone: below it only without the correction. "
         "Shown within: the smallest margin, in points, with which one test alone would show it.",
         f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
-        f"from the observed spread (Noether's formula above 200). After correction: at {alpha} / {len(comparisons)}, "
-        "Holm's first step, which is enough whatever the other tests find.",
+        "of normal values with the observed standard deviations over seeds (above 200 by a formula). With 8 seeds a "
+        f"standard deviation is known to a factor of 2, so this number to one of 4. After correction: at {alpha} / "
+        f"{len(comparisons)}, Holm's first step, which is enough whatever the other tests find.",
     )
     return Table(
         "power",
@@ -196,8 +200,9 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
             f"futile where the predictive probability of a significant end is below {design.futility:g}."
         )
     notes.append(
-        "Adjusted p: the smallest error rate over all looks with which the design would have found the difference so "
-        "far; it is valid whenever the looks stop, and Holm corrects it. The level is that of one comparison."
+        "Seeds: a method, at which the cell stopped, or that the next look needs. Adjusted p: the smallest error "
+        "rate over all looks with which the design would have found the difference so far; it is valid whenever the "
+        "looks stop, and Holm corrects it. The level is that of one comparison."
     )
     notes.append(
         "Differences, their intervals and equivalence are not adjusted: after an early end differences tend to be too "
@@ -212,7 +217,7 @@ def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design
         "level",
         "adjusted p",
         "Holm p",
-        "seeds needed",
+        "seeds",
         *_alpha_title(shown),
     )
     return Table("design", "The group-sequential design", header, tuple(rows), tuple(notes), n_text=n_text(shown))
@@ -277,4 +282,4 @@ def alpha_text(comparisons: Sequence[Comparison]) -> str:
 def look_p_text(decision: Decision) -> str:
     """A look's p as `p_text` writes it; as `level_text` does where `<0.0001` could not be told from the level."""
     p, level = decision.p, decision.level
-    return level_text(p) if p is not None and level is not None and p < 0.0001 and level < 0.001 else p_text(p)
+    return level_text(p) if p is not None and level is not None and p < 0.001 and level < 0.001 else p_text(p)

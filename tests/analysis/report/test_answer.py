@@ -33,7 +33,7 @@ def test_a_difference_that_lost_runs_would_undo_says_so_in_the_first_sentence(da
     assert item.ranked_last == (10, 0)
     assert item.worst_ranked.p == mann_whitney([*counted, *[0.0] * 10], y).p
     assert item.test.p < 0.01 < 0.05 < item.worst_ranked.p
-    said = "Ranked last, the 10 runs without a result change 1 of 1 single test (CIFAR-10, 10 images a class: p = "
+    said = "Ranked last, the 10 runs without a result change 1 of 1 single test, uncorrected (CIFAR-10, 10 images a "
     assert said in first_sentence()
 
 

@@ -122,7 +122,7 @@ def test_the_paragraph_of_a_designed_sweep_names_its_looks_and_its_error(databas
     design = {"looks": [5, 6, 8], "alpha": 0.02, "compare": ["ufm", "scratch"]}
     fill(database, "s", pair(8), further={"design": design})
     text = paragraph(gather())
-    assert "after 5, 6 and 8 seeds by a group-sequential design declared before the first run" in text
+    assert "after 5, 6 and 8 seeds by a group-sequential design declared in the sweep file" in text
     assert "spends 0.02 a cell" in text
     assert "(Holm 1979; Maurer and Bretz 2013)" in text
 

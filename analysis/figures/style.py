@@ -119,6 +119,10 @@ class Drawing:
     svg: str  # the figure as text, for the page
     numbers: pd.DataFrame  # what is drawn
 
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg
+
     @property
     def files(self) -> list[str]:
         """The names of its files."""

@@ -27,7 +27,7 @@ LIBRARIES = {  # the rooms that may import it, on any line
         "launch/placement",
         "launch/worker",
         "launch/cluster",
-    },  # fmt: skip
+    },
 }
 
 

@@ -95,7 +95,10 @@ def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> 
 
     def look_at_source(file: Path) -> None:
         fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
-        load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+        try:
+            load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+        except InputError as error:
+            raise InputError(f"{file}: {problem}" for problem in error.problems) from error
 
     looks: list[Callable[[], object]] = [
         lambda: check(state, state.lanes(local_fleet()), given, later=sweep.sources),

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from l2t_ray.api import Sweep, read_sweep, results, train
     from l2t_ray.config import Run
     from l2t_ray.data.load import load_data
     from l2t_ray.errors import InputError
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from l2t_ray.models.traced import Traced
     from l2t_ray.models.weights import load_source
     from l2t_ray.registry import register
-    from l2t_ray.sweepfile.read import read_sweep
-    from l2t_ray.training.pack import train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,11 +46,13 @@ __all__ = [
     "Run",
     "Shapes",
     "Stage",
+    "Sweep",
     "Traced",
     "load_data",
     "load_source",
     "read_sweep",
     "register",
+    "results",
     "train",
 ]
 _HOMES = {
@@ -64,12 +65,14 @@ _HOMES = {
     "Run": "config",
     "Shapes": "methods.method",
     "Stage": "methods.method",
+    "Sweep": "api",
     "Traced": "models.traced",
     "load_data": "data.load",
     "load_source": "models.weights",
-    "read_sweep": "sweepfile.read",
+    "read_sweep": "api",
     "register": "registry",
-    "train": "training.pack",
+    "results": "api",
+    "train": "api",
 }
 
 

@@ -1,8 +1,11 @@
 """The public API: small, documented, and imported when it is first used."""
 
+import json
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +30,39 @@ def test_importing_the_packages_imports_no_library():
     code = f"import sys, l2t_ray, analysis; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+QUICK = ["method=scratch", "data.samples_per_class=1", "seed=0"]
+
+
+@pytest.fixture
+def quickstart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "sweeps", "sweeps")
+
+
+def test_a_single_run_has_a_single_outcome_and_loads_what_it_needs(quickstart):
+    (run,) = l2t_ray.read_sweep("sweeps/quickstart.yaml", overrides=["training.epochs=1"], where=QUICK).runs.values()
+    outcome = l2t_ray.train(run)
+    assert (outcome.key, outcome.status) == (run.key, "finished")
+    assert [one.metrics for one in l2t_ray.train([run])] == [outcome.metrics]
+
+
+def test_a_plan_is_that_of_the_command(quickstart, capsys):
+    from l2t_ray import sweep
+
+    plan = l2t_ray.read_sweep("sweeps/quickstart.yaml", where=QUICK).plan("h200:2", price_per_hour=7)
+    command = ["sweeps/quickstart.yaml", "--plan", "--fleet", "h200:2", "--price-per-hour", "7", "--json"]
+    assert sweep.main([*command, *(word for pair in QUICK for word in ("--where", pair))]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {name: printed[name] for name in ("wall_s", "price", "fleet")} == {
+        "wall_s": plan.wall_s, "price": plan.price, "fleet": plan.fleet
+    }  # fmt: skip
+
+
+def test_a_refused_run_raises_with_every_problem(quickstart):
+    (folder := Path("mine.yaml")).write_text(
+        "sweep: x\ngrid:\n- {data: {name: digits, samples_per_class: 99}, method: scratch, seed: 0}\n"
+    )
+    with pytest.raises(l2t_ray.InputError, match="samples_per_class must be <= 87"):
+        l2t_ray.read_sweep(folder)

@@ -17,7 +17,17 @@ LIBRARIES = {  # the rooms that may import it, on any line
     "ray": {"launch/cluster", "launch/worker"},  # the worker fetches files through Ray's object store
     "mlflow": {"ledger"},
     "optuna": {"search"},
-    "torch": {"data", "models", "methods", "training", "launch", "launch/placement", "launch/worker", "launch/cluster"},
+    "torch": {
+        "api",
+        "data",
+        "models",
+        "methods",
+        "training",
+        "launch",
+        "launch/placement",
+        "launch/worker",
+        "launch/cluster",
+    },
 }
 
 

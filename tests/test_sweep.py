@@ -101,7 +101,7 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert code == 0, err
     assert err.splitlines()[0].startswith("tiny: 2 runs wanted, 0 finished, 2 to train, ")
     assert "2 of 2 runs ended (2 finished)" in err
-    assert err.splitlines()[-1].startswith("result: l2t report tiny    pages: mlflow ui --backend-store-uri ")
+    assert err.splitlines()[-1] == "result: l2t report tiny    pages: l2t ui tiny"
     assert "2/2" in out
     first = finals(folder)
     assert len(first) == 2

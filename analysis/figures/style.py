@@ -122,6 +122,10 @@ class Drawing:
     numbers: pd.DataFrame  # what is drawn
     kinds: tuple[str, ...] = ("svg",)  # of its files
 
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg
+
     @property
     def files(self) -> list[str]:
         """The names of its files."""

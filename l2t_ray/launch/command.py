@@ -22,7 +22,6 @@ from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.power import detectable
 from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
 from l2t_ray.launch.summary import print_plan, print_summary, summarize
-from l2t_ray.ledger.address import pages
 from l2t_ray.ledger.entries import unwanted
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.sweepfile.read import Sweep, read_sweep
@@ -98,7 +97,10 @@ def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> 
 
     def look_at_source(file: Path) -> None:
         fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
-        load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+        try:
+            load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
+        except InputError as error:
+            raise InputError(f"{file}: {problem}" for problem in error.problems) from error
 
     looks: list[Callable[[], object]] = [
         lambda: check(state, state.lanes(local_fleet()), given, later=sweep.sources),
@@ -199,7 +201,7 @@ def _launch(
             break
         lanes = state.lanes(lanes.groups)
     code = _show_summary(state, as_json=arguments.json, launched=launched)
-    say(f"result: l2t report {sweep.name}    pages: {pages(ledger.uri)}")
+    say(f"result: l2t report {sweep.name}    pages: {ledger.page}")
     return code
 
 

@@ -56,8 +56,8 @@ def pages(uri: str) -> str:
 
 
 def runs_page(address: str, experiment_id: str) -> str:
-    """Returns the page of an MLflow server that opens with a sweep's table of runs."""
-    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs"
+    """Returns the page of an MLflow server that opens with a sweep's table of trainings (`ledger/view.py`)."""
+    return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?viewStateShareKey=l2t"
 
 
 def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError, mask
 from l2t_ray.files import HOME
-from l2t_ray.ledger.address import database_file, is_database, reaching, tracking_uri
+from l2t_ray.ledger import view
+from l2t_ray.ledger.address import SERVER_SCHEMES, database_file, is_database, reaching, runs_page, tracking_uri
 from l2t_ray.ledger.client import FOLDER, connect
 from l2t_ray.ledger.entries import METRICS, Entry, oldest_first
 from l2t_ray.ledger.lease import Lease
@@ -30,6 +31,7 @@ from l2t_ray.ledger.manifest import manifest
 from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
 from l2t_ray.ledger.sql import deleted_experiment, select_entries
+from l2t_ray.ledger.view import experiment_tags, run_tags
 from l2t_ray.training.trace_file import ARTIFACT as TRACES
 from l2t_ray.training.trace_file import merge
 
@@ -64,6 +66,13 @@ class Ledger:
     def shown_uri(self) -> str:
         """The URI without its password."""
         return mask(self.uri)
+
+    @property
+    def page(self) -> str:
+        """The address of the sweep's table of runs; of a database, the command that opens it."""
+        if not self.uri.startswith(SERVER_SCHEMES):
+            return f"l2t ui {self.sweep}"
+        return runs_page(self.shown_uri, self._experiment.experiment_id)
 
     def entries(self, also: Iterable[str] = ()) -> list[Entry]:
         """Returns every run of every experiment that this project wrote, oldest first.
@@ -283,7 +292,8 @@ class Ledger:
             created = client.create_run(
                 self._experiment.experiment_id,
                 start_time=record.start_ms,
-                tags={f"l2t.{name}": cut_tag(name, value) for name, value in tags.items()},
+                tags={f"l2t.{name}": cut_tag(name, value) for name, value in tags.items()}
+                | {name: cut_tag("reason", text) for name, text in run_tags(record.outcome, record.tags).items()},
                 run_name=cut(record.name, NAME_CHARACTERS),
             )
             run_id = created.info.run_id
@@ -352,5 +362,10 @@ class Ledger:
                             "PRAGMA journal_mode=WAL"
                         )  # reports can read while a sweep writes; the file keeps it
                     location = (file.resolve().parent / FOLDER / self.sweep).as_uri()
-                experiment = self._client.get_experiment(self._client.create_experiment(self.sweep, location))
+                created = self._client.create_experiment(self.sweep, location, tags=experiment_tags(self.sweep))
+                experiment = self._client.get_experiment(created)
+            elif view.TAG not in experiment.tags:  # of an earlier version
+                self._client.set_experiment_tag(
+                    experiment.experiment_id, view.TAG, experiment_tags(self.sweep)[view.TAG]
+                )
             return experiment

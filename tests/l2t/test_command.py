@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from l2t import command
 from l2t_ray import __version__
+from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.spool import Ended
+from l2t_ray.sweepfile.read import read_sweep
+from tests.support.browser import CHROMIUM, DRIVER, chromium
 from tests.support.launches import call
 from tests.support.ledgers import Logged, fill
 from tests.support.places import ROOT
@@ -188,23 +193,36 @@ def test_a_page_of_a_sweep_that_does_not_exist_is_refused(database):
 
 
 @pytest.mark.slow
-def test_the_pages_open_with_the_sweeps_table_of_runs(template, folder):
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver")
+def test_the_page_that_is_named_is_a_table_of_trainings_alone(template, folder):
     shutil.copy(template, "mlflow.db")
-    fill(folder / "mlflow.db", "small", [Logged(method="ufm", seed=0)])
-    port = free_port()
-    command = [sys.executable, "-m", "l2t", "ui", "small", "--port", str(port)]
-    server = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
+    (folder / "small.yaml").write_text(SWEEP.replace(", ufm", ""))
+    found, ledger = read_sweep(Path("small.yaml")), Ledger("small")
+    with ledger.writing():
+        ledger.write_manifest(found, [])
+        for key, run in found.runs.items():
+            ended = Ended(key, "finished", metrics={"test_accuracy_percent": [(200, 61.25)]}, wall_s=1.0)
+            ledger.record(run, ended, found.cells[key])
+        ledger.flush()
+    arguments = [sys.executable, "-m", "l2t", "ui", "small", "--port", str(free_port())]
+    server = subprocess.Popen(arguments, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True)
     try:
         address = server.stdout.readline().strip()
-        assert re.fullmatch(rf"http://127.0.0.1:{port}/#/experiments/\d+/runs", address)
 
         def answers():
             with contextlib.suppress(OSError):
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).status == 200
+                return urllib.request.urlopen(address.partition("#")[0], timeout=10).status == 200
 
         wait_for(answers, process=server)
+        with chromium(folder / "profile", 1600) as browser:
+            browser.open(address)
+            wait_for(lambda: "61.25" in browser.run("return document.body.innerText"), process=server)
+            text = browser.run("return document.body.innerText")
     finally:
         server.send_signal(signal.SIGTERM)
         assert server.wait(MOST_S) == 0
-    wait_for(lambda: not answers())
-    server.stdout.close()
+        server.stdout.close()
+    assert all(name in text for name in ("method", "samples_per_class", "seed", "test_accuracy_percent"))
+    assert "digits/1/scratch seed 0" in text
+    assert "lease" not in text
+    assert "manifest" not in text

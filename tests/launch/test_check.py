@@ -15,6 +15,8 @@ from l2t_ray.sweepfile.read import read_sweep
 from tests.support.image_files import animals, write_folder
 from tests.support.launches import call
 
+pytestmark = pytest.mark.usefixtures("no_ray")  # a running one would be taken whatever the address
+
 FILE = """
 sweep: pets
 run:

@@ -16,7 +16,7 @@ from l2t_ray.launch.worker import preemption
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, describe, train_pack
 from l2t_ray.training import checkpoint
-from l2t_ray.training.device import is_out_of_memory
+from l2t_ray.training.device import is_of_machine, is_out_of_memory
 from l2t_ray.training.storage import Remote
 
 registry.load()
@@ -169,6 +169,24 @@ def test_shortage_of_memory_is_told_from_other_errors_also_by_the_driver(error, 
     assert is_out_of_memory(error) is expected
     told = pickle.loads(pickle.dumps(PackFailedError("why", hopeless=not expected, memory=expected)))
     assert (told.reason, told.hopeless, told.memory) == ("why", not expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(28, "No space left on device"), True),
+        (ConnectionResetError(), True),
+        (RuntimeError("CUDA error: uncorrectable ECC error encountered"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error"), False),
+    ],
+    ids=repr,
+)
+def test_errors_of_the_machine_are_told_from_those_of_the_code(error, expected):
+    assert is_of_machine(error) is expected
+    told = pickle.loads(pickle.dumps(PackFailedError("why", machine=expected, trace="all lines")))
+    assert (told.reason, told.machine, told.trace) == ("why", expected, "all lines")
 
 
 def test_a_failure_is_one_line_with_its_place():

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.chaos.audit import Audit, audit, undisturbed
 from tests.chaos.world import World, freeze, hold_database, kill_tree, ledger_of, prepare, small_disk
 
-DISK_MIB = 64
+DISK_MIB = 256
 KILLS = ("trial", "node", "driver", "server", "everything")
 OTHERS = ("hang", "locked", "disk")  # once a sweep each, beside the kills
 

@@ -23,10 +23,11 @@ def n_steps():
 @dataclass(frozen=True)
 class Stepped(Method):
     def loss(self, extra, batch, options):
-        while n_steps() >= int((FOLDER / "allowed").read_text()):
-            time.sleep(0.02)
-        with open(FOLDER / "steps", "ab", buffering=0) as file:  # one byte a step, whoever takes it
-            file.write(b".")
+        if len(batch.labels) > 2:  # else the check before a launch tries the method
+            while n_steps() >= int((FOLDER / "allowed").read_text()):
+                time.sleep(0.02)
+            with open(FOLDER / "steps", "ab", buffering=0) as file:  # one byte a step, whoever takes it
+                file.write(b".")
         return 0.01 * batch.logits.square().mean()
 
 register(Stepped("stepped", uses=frozenset({"transfer.beta"})))

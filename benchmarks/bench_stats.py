@@ -1,6 +1,6 @@
 """Does the report find the thesis' conclusions in runs drawn from its printed numbers, and how long does it take?
 
-    python -m benchmarks.bench_stats [--draws 200] [--time] [--coverage]
+    python -m benchmarks.bench_stats [--draws 200] [--time [--sweeps 10]] [--coverage]
 
 Without an option, it draws the 30 cells behind the thesis' 15 p-values `--draws` times, 30 seeds each, and compares the
 15 Mann-Whitney tests of each draw with the thesis' verdicts. It does so twice: *exact* draws have the printed mean and
@@ -17,6 +17,7 @@ import sqlite3
 import tempfile
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +87,8 @@ def count_covered(n_draws: int, *, seed: int = 0) -> dict[str, object]:
     return found
 
 
-def time_report() -> dict[str, object]:
-    """Seconds to read 2,000 runs and to write their report, with the size of the page and the peak memory."""
+def time_report(n_sweeps: int) -> dict[str, object]:
+    """Seconds to read sweeps of 2,000 runs and to write their report, the size of the page, and the peak memory."""
     from analysis.report.evidence import gather
     from analysis.report.page import write_report
     from analysis.results.runs import read_results
@@ -97,8 +98,11 @@ def time_report() -> dict[str, object]:
         folder = Path(name)
         with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
             connection.executescript((TESTS / "fixtures" / "ledger_schema.sql").read_text())
-        runs = thesis_runs(0, n_epochs=200, further=110, minority=True)
-        fill(folder / "mlflow.db", "thesis", runs)
+        for number in range(n_sweeps):  # each has data sets of its own
+            runs = thesis_runs(number, n_epochs=200, further=110, minority=True)
+            ending = f"_{number}" if number else ""
+            renamed = [replace(run, data=f"{run.data}{ending}", key="") for run in runs]
+            fill(folder / "mlflow.db", f"thesis{ending}", renamed)
         uri = f"sqlite:///{folder}/mlflow.db"
         begun = time.perf_counter()
         read_results(uri=uri)
@@ -108,7 +112,7 @@ def time_report() -> dict[str, object]:
         page = (folder / "report" / "index.html").stat().st_size
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        "runs": len(runs), "read_s": read - begun, "report_s": written - read, "report_cpu_s": busy,
+        "runs": n_sweeps * len(runs), "read_s": read - begun, "report_s": written - read, "report_cpu_s": busy,
         "page_bytes": page, "peak_bytes": peak,
     }  # fmt: skip
 
@@ -117,11 +121,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--sweeps", type=int, default=1, help="with --time, of 2,000 runs each")
     parser.add_argument("--coverage", action="store_true")
     arguments = parser.parse_args()
     found: dict[str, object] = {"python": platform.python_version(), "machine": platform.processor() or "unknown"}
     if arguments.time:
-        found |= time_report()
+        found |= time_report(arguments.sweeps)
     elif arguments.coverage:
         found |= count_covered(arguments.draws)
     else:

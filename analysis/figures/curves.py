@@ -25,7 +25,8 @@ def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) ->
     """A figure for each data set and metric with more than one value per run; reads the histories from the ledger."""
     drawings = []
     for metric, unit in METRICS.items():
-        history = results.histories(metric, epochs=_epochs(results, cells, metric))
+        run_ids = [run_id for cell in cells for run_id in cell.run_ids.values()]
+        history = results.histories(metric, run_ids, _epochs(results, cells, metric))
         history = history[history["value"].abs() < 1e308]  # also drops nan; such a run has no result anyway
         bands = _bands(history, cells)
         for data, group in by_data(cells).items():
@@ -40,7 +41,7 @@ def _epochs(results: Results, cells: Sequence[Cell], metric: str) -> Collection[
     one_each = [next(iter(cell.run_ids.values())) for cell in cells if cell.run_ids]
     logged = results.histories(metric, one_each)
     every = sorted({*logged["epoch"]})
-    most = max(FEWEST_EPOCHS, MOST_VALUES // max(1, len(results.entries)))
+    most = max(FEWEST_EPOCHS, MOST_VALUES // max(1, sum(len(cell.run_ids) for cell in cells)))
     if len(every) <= most:
         return None
     ends = logged.groupby("run_id")["epoch"].agg(["min", "max"])

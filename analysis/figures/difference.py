@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.figures.style import STYLES, Drawing, Look, drawing, looks, save
+from analysis.figures.style import STYLES, Drawing, Look, drawing, hide_rest, looks, save
 from analysis.results.comparison import Comparison
 from analysis.results.overall import Overall
 from analysis.tables.names import arm_name, data_name, one_pair
@@ -167,8 +167,11 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
     panels = [*dict.fromkeys(item.condition.data for item in shown)]
     rows: list[dict[str, Any]] = []
     margin, differ = shown[0].margin, len(alphas(shown)) > 1
-    with drawing(len(panels), width=max(5.2, 3.4 * len(panels)), height=3.2, sharey=True) as (figure, axes):
-        for ax, data in zip(axes[0], panels, strict=True):
+    columns = min(len(panels), 3)
+    n_rows = -(-len(panels) // columns)
+    layout = {"width": max(5.2, 3.4 * columns), "height": 0.4 + 2.8 * n_rows, "sharex": True, "sharey": True}
+    with drawing(columns, n_rows, **layout) as (figure, axes):
+        for ax, data in zip(axes.flat, panels, strict=False):
             here = [item for item in shown if item.condition.data == data]
             pairs, alpha = [item.sds for item in here if item.sds], alphas(here)[0]
             sds = tuple((sum(pair[side] ** 2 for pair in pairs) / len(pairs)) ** 0.5 for side in (0, 1))
@@ -186,13 +189,15 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
             ax.set_ylim(0, 1.02)
             ax.set_xlabel("seeds a method")
             at = f"; at {alpha:g}" if differ else ""
-            ax.set_title(f"{data_name(data)} (spread {sds[0]:.1f}, {sds[1]:.1f}{at})", loc="left", fontsize=9)
+            ax.set_title(f"{data_name(data)} (sd {sds[0]:.1f}, {sds[1]:.1f}{at})", loc="left", fontsize=9)
             ax.legend(fontsize=8)
-        axes[0, 0].set_ylabel("power" if differ else f"power at {alpha:g}")
+        hide_rest(axes, len(panels))
+        for row in axes:
+            row[0].set_ylabel("power" if differ else f"power at {alpha:g}")
         caption = (
             f"{pair_name(shown)}: the chance that Mann-Whitney finds a true difference of {margin:g}, {2 * margin:g} "
             f"or {3 * margin:g} points, from 2,000 simulated experiments a point with each data set's root mean square "
-            "spread; the dashed line is 80 %."
+            "standard deviations; the dashed line is 80 %."
             f"{' The alpha of a panel is the smallest of its cells.' if differ else ''}"
         )
         return save(figure, "power", caption, pd.DataFrame(rows), folder)

@@ -45,6 +45,7 @@ RENDERINGS: dict[str, Callable[[Table], str]] = {
 }  # fmt: skip
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
+MOST_DRAWN = 12  # data sets with figures of their own
 MOST_ROWS = 100  # of a table on the page; its CSV has all
 METHODS = (
     "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
@@ -115,25 +116,35 @@ def write_report(
 
 def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]]:
     """Draws every figure, by section of the page; with `folder` None in memory only."""
-    unit, comparisons = evidence.question.unit, evidence.comparisons
-    balanced = [cell for cell in evidence.cells if cell.condition.samples_per_class.isdigit()] or evidence.cells
+    unit, first = evidence.question.unit, drawn_data(evidence.cells)
+    cells = [cell for cell in evidence.cells if cell.condition.data in first]
+    comparisons = evidence.comparisons
+    balanced = [cell for cell in cells if cell.condition.samples_per_class.isdigit()] or cells
     forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
     ranks = draw_ranks(evidence.ranking, folder)
-    p_by_seeds, power = draw_p(comparisons, folder), draw_power(comparisons, folder)
+    p_by_seeds, power = (
+        draw_p(comparisons, folder),
+        draw_power([item for item in comparisons if item.condition.data in first], folder),
+    )
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
         "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
-        "seeds": draw_seeds(evidence.cells, folder, unit=unit),
+        "seeds": draw_seeds(cells, folder, unit=unit),
         "claims": [forest] if forest else [],
         "ranks": [ranks] if ranks else [],
         "design": [p_by_seeds] if p_by_seeds else [],
         "power": [power] if power else [],
-        "curves": draw_curves(evidence.results, evidence.cells, folder),
+        "curves": draw_curves(evidence.results, cells, folder),
         "traces": draw_traces(evidence.results, evidence.cells, folder),
     }
+
+
+def drawn_data(cells: Sequence[Cell]) -> list[str]:
+    """The data sets that have figures of their own: the first `MOST_DRAWN` of the tables."""
+    return [*dict.fromkeys(cell.condition.data for cell in cells)][:MOST_DRAWN]
 
 
 def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
@@ -153,7 +164,9 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     accuracy = evidence.accuracy_tables(lambda cell: _runs_url(evidence, cell, base))
     sections = [
         Section("claims", "Who is better", tables=claims[:1], figures=figures["claims"]),
-        Section("results", "Results", [_links_text(evidence, base)], accuracy, figures["accuracy"]),
+        Section(
+            "results", "Results", [_links_text(evidence, base), *_left_out(evidence)], accuracy, figures["accuracy"]
+        ),
         Section("verdicts", "Cell by cell", tables=claims[1:]),
         Section("ranks", "Average ranks", tables=ranked, figures=figures["ranks"]),
         Section(
@@ -188,6 +201,15 @@ def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url:
     ]
     sections += [replace(section, is_folded=True) for section in folded]
     return [s for s in sections if s.tables or s.figures or s.texts]
+
+
+def _left_out(evidence: Evidence) -> list[str]:
+    n = len({cell.condition.data for cell in evidence.cells})
+    if n <= MOST_DRAWN:
+        return []
+    return [
+        f"Figures show the first {MOST_DRAWN} of {n} data sets, tables all. A report of fewer sweeps shows the others."
+    ]
 
 
 def _runs_url(evidence: Evidence, cell: Cell, base: str) -> str:

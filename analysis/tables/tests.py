@@ -135,10 +135,10 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; equivalent: below {alpha} "
         f"after Holm's correction over {family_text(comparisons)}; alone: below it only without the correction. "
         "Shown within: the smallest margin, in points, with which one test alone would show it.",
-        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, by simulation "
-        "of normal values with the observed standard deviations over seeds (above 200 by a formula). With 8 seeds a "
-        f"standard deviation is known to a factor of 2, so this number to one of 4. After correction: at {alpha} / "
-        f"{len(comparisons)}, Holm's first step, which is enough whatever the other tests find.",
+        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, for normal "
+        "values with the observed standard deviations over seeds (by simulation; above 200 by Noether's formula). "
+        "With 8 seeds a standard deviation is known to a factor of 2, so this number to one of 4. After correction: "
+        f"at {alpha} / {len(comparisons)}, Holm's first step, which is enough whatever the other tests find.",
     )
     return Table(
         "power",

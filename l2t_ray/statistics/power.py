@@ -65,8 +65,8 @@ def needed_seeds(difference: float, sds: tuple[float, float], *, power: float = 
     if guess > SEARCHED_BELOW:
         # one simulation at the formula's n corrects it: power = Phi(slope sqrt(n) - z_(1 - alpha / 2))
         n = math.ceil(guess)
-        simulated = mann_whitney_power(difference, sds, n, alpha=alpha)
-        found = float(stats.norm.ppf(min(simulated, 1 - 1 / N_SIMULATIONS)) + stats.norm.isf(alpha / 2))
+        simulated = mann_whitney_power(difference, sds, n, alpha=alpha, n_simulations=N_SEARCH)
+        found = float(stats.norm.ppf(min(simulated, 1 - 1 / N_SEARCH)) + stats.norm.isf(alpha / 2))
         return math.ceil(n * (z / found) ** 2)
     low, high = max(MIN_SEEDS, math.floor(guess * 0.8)), max(MIN_SEEDS, math.ceil(guess * 1.25))
     while mann_whitney_power(difference, sds, high, alpha=alpha, n_simulations=N_SEARCH) < power:

@@ -5,6 +5,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from tests.support.launches import OF_RAY
 from tests.support.marks import LONG
@@ -22,10 +23,13 @@ def shown(code, names):
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
 
 
-def test_the_tutorial_runs(folder, template, ray_cluster, monkeypatch, capsys):
+def test_the_tutorial_runs(folder, template, ray_cluster, monkeypatch, capsys, request):
     shutil.copy(template, folder / "mlflow.db")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the launch's workers, for equal bits; another test has imported torch before
+    request.addfinalizer(lambda: torch.set_num_threads(n_threads))
     names = {}
     codes = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
     values = [shown(code, names) for code in codes]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from l2t_ray.models.weights import load_source
     from l2t_ray.registry import register
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Backbone",
     "Batch",

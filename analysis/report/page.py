@@ -45,7 +45,7 @@ RENDERINGS: dict[str, Callable[[Table], str]] = {
 }  # fmt: skip
 LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
-MOST_DRAWN = 12  # data sets with figures of their own
+MOST_DRAWN = 6  # data sets with figures of their own
 MOST_ROWS = 100  # of a table on the page; its CSV has all
 METHODS = (
     "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "

@@ -6,6 +6,7 @@ that sum: each rank shifts the counts of the ranks before it. Midranks of ties a
 
 import itertools
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +28,19 @@ def rank_sums(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[int, NDAr
         The observed sum, and P(doubled sum = s) for s = 0, 1, ...
     """
     ranks = np.rint(2 * stats.rankdata(np.concatenate([x, y]))).astype(np.int64)
-    m = len(x)
-    ways = np.zeros((m + 1, int(ranks.sum()) + 1))
+    return int(ranks[: len(x)].sum()), _shares(tuple(sorted(ranks.tolist())), len(x))
+
+
+@lru_cache(maxsize=512)  # without ties it depends on the numbers of values alone
+def _shares(ranks: tuple[int, ...], m: int) -> NDArray[np.float64]:
+    """The distribution of the sum of m of the doubled ranks."""
+    ways = np.zeros((m + 1, sum(ranks) + 1))
     ways[0, 0] = 1
     for rank in ranks:
         ways[1:, rank:] += ways[:-1, : ways.shape[1] - rank]
     shares: NDArray[np.float64] = ways[m] / ways[m].sum()
-    return int(ranks[:m].sum()), shares
+    shares.flags.writeable = False
+    return shares
 
 
 def rank_sum_p(x: NDArray[np.float64], y: NDArray[np.float64], alternative: str = "two-sided") -> float:

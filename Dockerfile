@@ -1,8 +1,8 @@
 # l2t-ray with CUDA, for Kubernetes (clusters/kuberay.yaml) or one machine. Linted but never built:
 # no Docker daemon was at hand.
-#   docker build --tag l2t-ray:0.1.0 .
+#   docker build --tag l2t-ray:0.2.0 .
 #   docker run --rm --gpus all --user "$(id -u):$(id -g)" --env HOME=/home/l2t/study --volume "$PWD:/home/l2t/study" \
-#     l2t-ray:0.1.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
+#     l2t-ray:0.2.0 python -m l2t_ray.sweep sweeps/quickstart.yaml
 # With --user the container can write into your folder, and what it writes is yours. Ray writes its
 # token (.ray/) into HOME.
 FROM nvidia/cuda:13.0.2-runtime-ubuntu24.04

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures.style import Drawing, drawing, save
+from analysis.figures.difference import draw_differences
+from analysis.figures.style import Drawing
 from analysis.results import comparison
 from analysis.results.cells import Cell, Condition, choose_pairs, make_cells
+from analysis.results.metrics import unit
+from analysis.results.overall import overall
 from analysis.results.runs import METRIC, Results
-from analysis.tables.names import arm_name
 from l2t_ray.errors import InputError
-from l2t_ray.statistics.hypothesis import mann_whitney
-
-UNIT = "points"
 
 
 @dataclass(frozen=True)
@@ -23,14 +22,16 @@ class Comparison:
     a: str  # the method that is expected to be better
     b: str
     items: tuple[comparison.Comparison, ...]  # one for each condition, their p corrected together
+    metric: str = METRIC
 
     def table(self) -> pd.DataFrame:
-        """Returns a row for each condition: n, means, difference with 95 % interval, A12, p, and p after Holm."""
+        """Returns a row for each condition: verdict, n, means, paired difference with 95 % interval, A12, p, Holm p."""
         rows = []
-        for item in self.items:
-            found = item.mean_difference
+        for item, verdict in zip(self.items, comparison.verdicts(self.items), strict=True):
+            found = item.paired_difference
             rows.append({
                 "condition": str(item.condition),
+                "verdict": verdict,
                 f"n {self.a}": item.a.mean.n,
                 f"n {self.b}": item.b.mean.n,
                 f"mean {self.a}": item.a.mean.mean,
@@ -45,20 +46,12 @@ class Comparison:
         return pd.DataFrame(rows)
 
     def figure(self) -> Drawing:
-        """Returns the differences with their intervals, a line for each condition; a notebook shows it."""
-        table = self.table()
-        with drawing(height=1.2 + 0.3 * len(table)) as (figure, axes):
-            ax = axes[0, 0]
-            places = range(len(table))[::-1]  # the first condition at the top
-            for place, (_, row) in zip(places, table.iterrows(), strict=True):
-                if pd.notna(row["low"]):
-                    ax.plot([row["low"], row["high"]], [place, place], color="black")
-            ax.plot(table["difference"], places, "o", color="black")
-            ax.axvline(0.0, color="#999999", linewidth=0.8)
-            ax.set_yticks([*places], table["condition"])
-            ax.set_xlabel(f"{arm_name(self.a)} minus {arm_name(self.b)} ({UNIT}, 95 % interval)")
-            caption = f"Mean {arm_name(self.a)} minus mean {arm_name(self.b)} with Welch's 95 % interval."
-            return save(figure, "comparison", caption, table, None)
+        """Returns the forest plot of the report: the paired difference of each condition; a notebook shows it."""
+        together = overall(self.items, self.items[0].alpha)
+        drawn = draw_differences(self.items, together, None, unit=unit(self.metric))
+        if drawn is None:
+            raise InputError(f"{self.a} and {self.b}: must have a seed in common to be drawn, got none")
+        return drawn
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -95,11 +88,7 @@ def compare(
     pairs = [(one, other) for one, other in choose_pairs(cells, names=(a, b)) if one.values and other.values]
     if not pairs:
         raise InputError(f"{a} and {b}: must have a condition in common, with runs of both, got none; train both")
-    items = [
-        comparison.Comparison(one, other, mann_whitney([*one.values.values()], [*other.values.values()]), alpha, margin)
-        for one, other in pairs
-    ]
-    return Comparison(a, b, tuple(comparison.corrected(items)))
+    return Comparison(a, b, tuple(comparison.compare(pairs, alpha=alpha, margin=margin)), metric)
 
 
 def _cells(runs: pd.DataFrame, metric: str) -> list[Cell]:

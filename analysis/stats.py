@@ -33,7 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.report.answer import answer
     from analysis.report.evidence import Question, gather
     from analysis.report.numbers import missing_json, summary_json
-    from analysis.report.page import FIGURES, draw_all, write_report
+    from analysis.report.page import FIGURES, write_report
+    from analysis.report.sections import draw_all
     from analysis.tables.render import print_table
     from analysis.tables.table import missing_table
 

@@ -8,34 +8,21 @@ import base64
 import io
 import json
 import re
-import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import pandas as pd
 
-from analysis.figures.accuracy import draw_accuracy, draw_seeds
-from analysis.figures.curves import draw_curves
-from analysis.figures.difference import draw_differences, draw_p, draw_power
-from analysis.figures.ranks import draw_ranks
 from analysis.figures.style import Drawing, file_name
-from analysis.figures.traces import draw_traces
-from analysis.figures.tuned import draw_tuned
 from analysis.report.answer import answer
-from analysis.report.evidence import Evidence, Question
+from analysis.report.evidence import Evidence
 from analysis.report.files import keep_list
 from analysis.report.numbers import cell_rows, comparison_rows, summary_json
-from analysis.report.paragraph import computed_with, paragraph, paragraph_latex, references
-from analysis.results.cells import Cell
+from analysis.report.paragraph import paragraph_latex, references
+from analysis.report.sections import Section, draw_all, make_sections
 from analysis.results.launches import usage_rows
-from analysis.results.runs import METRIC
-from analysis.tables.names import arm_name, place_text
 from analysis.tables.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
-from analysis.tables.runs import cost_table, launches_tables, origin_table, settings_table
 from analysis.tables.table import Table
-from analysis.tables.tuned import reading
 from l2t_ray.files import write_atomic
 
 PAGE, FIGURES = "index.html", "figures"
@@ -43,35 +30,7 @@ REM_AN_INCH = 8.0  # of a figure: one scale, so that the letters of all figures 
 RENDERINGS: dict[str, Callable[[Table], str]] = {
     "txt": to_text, "md": to_markdown, "tex": to_latex, "csv": to_csv, "html": to_html, "json": to_json,
 }  # fmt: skip
-LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
-
-MOST_DRAWN = 6  # data sets with figures of their own
 MOST_ROWS = 100  # of a table on the page; its CSV has all
-METHODS = (
-    "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
-    "Brunner-Munzel by permutations below 10 seeds, else with its t approximation; it decides where spreads or numbers "
-    "of seeds differ by more than 2 to 1. Wilcoxon's signed-rank test pairs equal seeds. Fewer than 5 seeds get no p.",
-    "Holm's correction of the verdicts is over all comparisons of the question, whatever sweep or data set they are "
-    "from. The methods over all cells, all methods against all, and the published numbers are corrected each by "
-    "itself.",
-    "Intervals are 95 %: Student's t for means and for paired differences, Welch's t for differences of means, the "
-    "inverted Mann-Whitney test for the Hodges-Lehmann shift, Newcombe's method 5 for A12, Brunner and Munzel's where "
-    "their test decides, Clopper and Pearson's for equal seeds.",
-    "Every resampling has a fixed seed: the same ledger, command and library versions give this report byte for byte.",
-)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page."""
-
-    name: str
-    title: str
-    texts: Sequence[str] = ()
-    tables: Sequence[Table] = ()
-    figures: Sequence[Drawing] = ()
-    commands: Sequence[str] = ()
-    is_folded: bool = False  # shown by its title until a reader opens it
 
 
 def write_report(
@@ -95,7 +54,7 @@ def write_report(
         The path of the page.
     """
     figures = draw_all(evidence, folder / FIGURES) if figures is None else figures
-    sections = _sections(evidence, figures, mlflow_url, out)
+    sections = make_sections(evidence, figures, mlflow_url, out)
     files = {
         f"tables/{file_name(table.name)}.{kind}": render(table).encode()
         for section in sections
@@ -112,135 +71,6 @@ def write_report(
     drawn = [f"{FIGURES}/{name}" for group in figures.values() for figure in group for name in figure.files]
     keep_list(folder, [*files, *drawn])
     return folder / PAGE
-
-
-def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]]:
-    """Draws every figure, by section of the page; with `folder` None in memory only."""
-    unit, first = evidence.question.unit, drawn_data(evidence.cells)
-    cells = [cell for cell in evidence.cells if cell.condition.data in first]
-    comparisons = evidence.comparisons
-    balanced = [cell for cell in cells if cell.condition.samples_per_class.isdigit()] or cells
-    forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
-    ranks = draw_ranks(evidence.ranking, folder)
-    p_by_seeds, power = (
-        draw_p(comparisons, folder),
-        draw_power([item for item in comparisons if item.condition.data in first], folder),
-    )
-    return {
-        "accuracy": draw_accuracy(balanced, folder, unit=unit),
-        "minority": draw_accuracy(
-            evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
-        ),
-        "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
-        "seeds": draw_seeds(cells, folder, unit=unit),
-        "claims": [forest] if forest else [],
-        "ranks": [ranks] if ranks else [],
-        "design": [p_by_seeds] if p_by_seeds else [],
-        "power": [power] if power else [],
-        "curves": draw_curves(evidence.results, cells, folder),
-        "traces": draw_traces(evidence.results, evidence.cells, folder),
-    }
-
-
-def drawn_data(cells: Sequence[Cell]) -> list[str]:
-    """The data sets that have figures of their own: the first `MOST_DRAWN` of the tables."""
-    return [*dict.fromkeys(cell.condition.data for cell in cells)][:MOST_DRAWN]
-
-
-def _sections(evidence: Evidence, figures: dict[str, list[Drawing]], mlflow_url: str | None, out: str) -> list[Section]:
-    tables = evidence.detail_tables()
-    claims = evidence.claim_tables()
-    ranked = [table for table in claims if table.name == "ranks"]
-    claims = [table for table in claims if table.name != "ranks"]
-    missing = [table for table in evidence.main_tables() if table.name == "missing"]
-    spared = [
-        f"{len(item.seeds)} runs of {arm_name(item.cell.arm)} on {place_text(item.cell.condition)} were not trained: "
-        "the cell had stopped."
-        for item in evidence.spared
-    ]
-    run_tables = (make(evidence.results) for make in (settings_table, origin_table, cost_table))
-    missing_texts = [missing_text(gap.wanted.sweep for gap in evidence.gaps)] if evidence.gaps else []
-    base = _base(evidence, mlflow_url)
-    accuracy = evidence.accuracy_tables(lambda cell: _runs_url(evidence, cell, base))
-    sections = [
-        Section("claims", "Who is better", tables=claims[:1], figures=figures["claims"]),
-        Section(
-            "results", "Results", [_links_text(evidence, base), *_left_out(evidence)], accuracy, figures["accuracy"]
-        ),
-        Section("verdicts", "Cell by cell", tables=claims[1:]),
-        Section("ranks", "Average ranks", tables=ranked, figures=figures["ranks"]),
-        Section(
-            "tuned",
-            "At their own settings and at their best ones",
-            reading(evidence.tunings.gains),
-            evidence.tuned_tables(),
-            figures["tuned"],
-        ),
-        Section("design", "The declared design", spared, tables.get("design", ()), figures["design"]),
-        Section("minority", "The imbalanced class", (), evidence.minority_tables(), figures["minority"]),
-        Section("missing", "Runs without a result", missing_texts, missing),
-    ]
-    folded = [
-        Section("tests", "All tests", tables=tables.get("tests", ())),
-        Section("sizes", "Sizes of the differences", tables=tables.get("sizes", ())),
-        Section("power", "Power and equivalence", (), tables.get("power", ()), figures["power"]),
-        Section("all", "All methods against all", tables=tables.get("all", ())),
-        Section("thesis", "Against the published numbers", tables=tables["thesis"]),
-        Section("seeds", "Every seed", figures=figures["seeds"]),
-        Section("curves", "Learning curves", figures=figures["curves"]),
-        Section("traces", "Traces: lambda, gamma and weights over training", figures=figures["traces"]),
-        Section("launches", "What the launches took", tables=launches_tables(evidence.results.launches)),
-        Section("runs", "The runs: settings, origin, cost", tables=[table for table in run_tables if table]),
-        Section("paper", "For the paper", texts=_paper_texts(evidence)),
-        Section(
-            "methods",
-            "How it was computed",
-            texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
-            commands=[report_command(evidence, out)],
-        ),
-    ]
-    sections += [replace(section, is_folded=True) for section in folded]
-    return [s for s in sections if s.tables or s.figures or s.texts]
-
-
-def _left_out(evidence: Evidence) -> list[str]:
-    n = len({cell.condition.data for cell in evidence.cells})
-    if n <= MOST_DRAWN:
-        return []
-    return [
-        f"Figures show the first {MOST_DRAWN} of {n} data sets, tables all. A report of fewer sweeps shows the others."
-    ]
-
-
-def _runs_url(evidence: Evidence, cell: Cell, base: str) -> str:
-    """MLflow's table of a cell's runs."""
-    run_ids = [*cell.run_ids.values()]
-    experiment = evidence.results.entries[run_ids[0]].experiment_id
-    rows = evidence.results.runs
-    name = str(rows.loc[rows["run_id"] == run_ids[0], "cell"].iloc[0])
-    quote_mark = "'" if '"' in name else '"'
-    wanted = f"tags.`l2t.cell` = {quote_mark}{name}{quote_mark}"
-    return f"{base}/#/experiments/{quote(experiment)}/runs?searchFilter={quote(wanted)}"
-
-
-def _base(evidence: Evidence, mlflow_url: str | None) -> str:
-    uri = evidence.results.uri
-    served = uri.replace("***@", "") if uri.startswith("http") else LOCAL_MLFLOW
-    return (mlflow_url or served).rstrip("/")
-
-
-def _links_text(evidence: Evidence, base: str) -> str:
-    text = f"Every mean is linked to its runs in MLflow at {base}"
-    if not evidence.results.uri.startswith("http") and base == LOCAL_MLFLOW:
-        return f"{text}: start it with the command mlflow ui beside mlflow.db."
-    return f"{text}."
-
-
-def _paper_texts(evidence: Evidence) -> list[str]:
-    if not evidence.comparisons:
-        return []
-    files = "With \\cite in paragraph.tex, its references in references.bib; the tables as LaTeX in tables/."
-    return [paragraph(evidence), files]
 
 
 def _numbers(evidence: Evidence) -> dict[str, bytes]:
@@ -309,28 +139,3 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
         **{name: Markup(text) for name, text in sources.items()},
     )
     return page
-
-
-def report_command(evidence: Evidence, out: str = "report") -> str:
-    """The command that writes this report again, for a shell in the folder of the ledger."""
-    asked, usual = evidence.question, Question()
-    words = ["python", "-m", "analysis.stats", *evidence.results.sweeps]
-    if asked.pair:
-        words += ["--compare", *asked.pair]
-    if asked.baseline:
-        words += ["--baseline", asked.baseline]
-    for name in ("alpha", "margin"):
-        if (value := getattr(asked, name)) != getattr(usual, name):
-            words += [f"--{name}", str(value)]
-    if asked.metric != METRIC:
-        words += ["--metric", asked.metric]
-    return shlex.join([*words, "--out", out])
-
-
-def missing_text(sweeps: Iterable[str]) -> str:
-    """How to train the runs without a result that these sweeps want."""
-    names = " or ".join(f"sweep: {name}" for name in dict.fromkeys(sweeps))
-    return (
-        f"python -m l2t_ray.sweep FILE, with the file that says {names}, trains the missing ones; with --retry-failed "
-        "those that failed or diverged too."
-    )

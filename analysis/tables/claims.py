@@ -18,7 +18,7 @@ from analysis.tables.table import (
 )
 from analysis.tables.tests import alpha_text, look_p_text, pair_name
 from l2t_ray.errors import count
-from l2t_ray.statistics.effect import Estimate
+from l2t_ray.statistics.effect import MEANINGFUL, Estimate
 
 SHORT = 10  # seeds below which the bootstrap covers too little (docs/statistics.md)
 Words = tuple[str, str]  # of a higher and of a lower value: better and worse, where that is known
@@ -88,11 +88,11 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
         shown = f"{verdict_text(verdict, words)}{'*' if item.is_undone_by_lost_runs else ''}"
         rows.append((
             *place, shown, f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), _p(item),
-            p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING,
+            p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING, _equal_seeds(item),
         ))  # fmt: skip
     undone = any(item.is_undone_by_lost_runs for item in comparisons)
     where = ("data set", "images a class", *(("methods",) if many else ()))
-    header = (*where, "verdict", "n", "difference", "p", "Holm p", "A12")
+    header = (*where, "verdict", "n", "difference", "p", "Holm p", "A12", "equal seeds")
     notes = [
         "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p "
         "is Mann-Whitney's, two-sided, which does not pair seeds. The intervals are single ones; the verdicts are "
@@ -100,6 +100,8 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
         f"The verdict holds after Holm's correction over {family_text(comparisons)} at {alpha_text(comparisons)}. "
         f"Equivalent: within {points(comparisons[0].margin)}. Undecided: neither is shown. A12: how often a run of the "
         "first method is above one of the second, ties counting half.",
+        "Equal seeds: how often it is above with the same seed (Clopper and Pearson's interval), read against "
+        f"{MEANINGFUL:g} in the table of sizes.",
         *(["* With the runs without a result ranked last, the single test ends otherwise."] if undone else []),
         *unlike_notes(comparisons),
     ]
@@ -116,6 +118,10 @@ def _p(item: Comparison) -> str:
     if decision.p is None:
         return f"too few values at look {decision.look}"
     return f"{look_p_text(decision)} (look {decision.look}, level {level_text(decision.level)})"
+
+
+def _equal_seeds(item: Comparison) -> str:
+    return NOTHING if item.paired_superiority is None else estimate_text(item.paired_superiority)
 
 
 def _paired(item: Comparison) -> str:

@@ -118,18 +118,19 @@ def _accuracy_table(
 
 def missing_table(gaps: Sequence[Gap]) -> Table | None:
     """Wanted runs without a result, a row for each cell, state and reason; None where nothing is missing."""
-    groups: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str, str], list[int]] = defaultdict(list)
     for gap in gaps:
-        groups[gap.wanted.cell, gap.outcome, gap.reason].append(gap.wanted.seed)
+        run = gap.wanted
+        method = arm_name(f"{run.method}/{run.variant}")
+        groups[data_name(run.data), run.samples_per_class, method, gap.outcome, gap.reason].append(run.seed)
     if not groups:
         return None
     rows = [
-        (cell, outcome, str(len(seeds)), seed_list(sorted(seeds)), reason)
-        for (cell, outcome, reason), seeds in groups.items()
+        (*where, outcome, str(len(seeds)), seed_list(sorted(seeds)), reason)
+        for (*where, outcome, reason), seeds in groups.items()
     ]
-    return Table(
-        "missing", "Runs without a result", ("cell", "state", "runs", "seeds", "reason"), tuple(rows), n_text=5
-    )
+    header = ("data set", "images a class", "method", "state", "runs", "seeds", "reason")
+    return Table("missing", "Runs without a result", header, tuple(rows), n_text=7)
 
 
 def arms(cells: Sequence[Cell]) -> list[str]:

@@ -117,7 +117,6 @@ def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], pro
 def _look_at_traced(runs: Iterable[Run], work: Work, problems: list[str]) -> None:
     import torch
 
-    from l2t_ray.config import pack_shape
     from l2t_ray.launch.worker.train import inputs
     from l2t_ray.training.pack import look_at_start
 

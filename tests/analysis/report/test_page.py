@@ -1,5 +1,6 @@
 """The report: golden bytes, a page that a browser opens without a network, figures and traces, hostile names."""
 
+import base64
 import contextlib
 import csv
 import html
@@ -85,6 +86,7 @@ def test_every_comparison_has_its_verdict_n_and_tests(golden):
         "p",
         "Holm p",
         "A12",
+        "equal seeds",
     ]
     assert len(rows) == 4
     assert {row[3].rstrip("*") for row in rows} <= {"better", "worse", "equivalent", "undecided", "no test"}
@@ -175,6 +177,16 @@ def test_a_browser_opens_the_page_without_an_error_or_a_request(golden, tmp_path
             "return [...document.querySelectorAll('nav a')].every((a) => document.querySelector(a.hash))"
         )
         assert targets
+
+
+@browsing
+def test_the_page_prints_on_at_most_five_sheets_folded_sections_left_out(golden, tmp_path):
+    with chromium(tmp_path / "profile", 1280) as browser:
+        browser.open((golden / "index.html").as_uri())
+        printed = browser.ask("/goog/cdp/execute", cmd="Page.printToPDF", params={})
+    pdf = base64.b64decode(printed["data"])
+    assert pdf.startswith(b"%PDF")
+    assert 1 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 5
 
 
 @browsing

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from analysis.report.evidence import Question, gather
-from analysis.report.page import missing_text, report_command
 from analysis.report.paragraph import PLAIN, paragraph, paragraph_latex, references
+from analysis.report.sections import missing_text, report_command
 from analysis.stats import main
 from analysis.tables.runs import cost_table, origin_table, settings_table
 from tests.support.ledgers import Logged, fill

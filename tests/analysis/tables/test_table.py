@@ -64,7 +64,7 @@ def test_missing_runs_are_counted_in_the_cell_and_listed():
     with_gap = cell("ufm", [50.0, 51.0, 52.0], gaps=[gap])
     (table,) = accuracy_tables([with_gap], [])
     assert table.rows[0][1].endswith("(3/4)")
-    assert missing_table([gap]).rows == (("cifar10/10/ufm", "diverged", "1", "8", "loss is nan"),)
+    assert missing_table([gap]).rows == (("CIFAR-10", "10", "UFM", "diverged", "1", "8", "loss is nan"),)
     assert missing_table([]) is None
 
 

@@ -28,7 +28,7 @@ def open_ledger(uri: str | None = None, folder: Path = Path()) -> tuple[Reader, 
     file = database_file(chosen)
     if file is not None and not file.is_file():
         raise InputError(
-            f"{file}: no ledger here; run `python -m l2t_ray.sweep FILE` in this folder first, "
+            f"{file}: no ledger here; run `l2t run FILE` in this folder first, "
             "or name another with --tracking-uri or MLFLOW_TRACKING_URI"
         )
     return (Database(chosen) if is_database(chosen) else Server(chosen)), mask(chosen)

@@ -69,11 +69,12 @@ class Sweep(read.Sweep):
         from l2t_ray.launch.command import run_sweep
         from l2t_ray.launch.summary import summarize
         from l2t_ray.ledger.ledger import Ledger
+        from l2t_ray.ledger.limits import safe_name
 
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False, trainer=None,
+            price_per_hour=None, json=False,
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:
@@ -83,7 +84,8 @@ class Sweep(read.Sweep):
             else:
                 run_sweep(self, arguments)
         found = read.read_sweep(self.path, overrides=self.overrides, where=self.where)  # sources are trained now
-        return summarize(found.name, found.runs, found.cells, Ledger(found.name).entries())
+        entries = Ledger(found.name).entries([safe_name(found.metric.name)])
+        return summarize(found.name, found.runs, found.cells, entries, found.metric)
 
 
 def read_sweep(path: Path | str, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:

@@ -103,7 +103,6 @@ _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ("--no-download", {RUN, PLAN, CHECK}, {"action": "store_true", "help": "fail where data or weights are not there"}),
     ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),
     ("--json", {RUN, PLAN, STATUS}, {"action": "store_true", "help": "print the result as JSON"}),
-    ("--trainer", {RUN}, {"help": argparse.SUPPRESS}),  # benchmarks measure everything but the training
 )
 
 if __name__ == "__main__":

@@ -54,7 +54,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         check_sweep(sweep, ledger, arguments)
         later = f"; {', '.join(sweep.sources)}: trained first" if sweep.sources else ""
         checked = f"{sweep.name}: {count(len(sweep.runs), 'run')} checked"
-        print(f"{checked}: all images and weights can be read, every method trains{later}")
+        told = "all images and weights can be read, every method trains"
+        print(f"{checked}: {'their settings fit the trainer' if sweep.trainer else told}{later}")
         return 0
     from l2t_ray.launch.session import check
 
@@ -208,10 +209,8 @@ def _launch(
 def options(arguments: argparse.Namespace) -> "Options":
     """What the command line says about a launch."""
     from l2t_ray.launch.session import Options
-    from l2t_ray.launch.worker.job import TRAINER
 
-    trainer = arguments.trainer or TRAINER
-    return Options(arguments.address, not arguments.no_download, not arguments.no_probe, trainer)
+    return Options(arguments.address, not arguments.no_download, not arguments.no_probe)
 
 
 def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
@@ -232,7 +231,7 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
     fetched = to_fetch(state.sweep, state.runs)
     say(state.announce(plan))
-    power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
+    power = detectable(state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
     if arguments.json:
         sources = {weights: str(file) for weights, file in state.sweep.sources.items()}
         content = {
@@ -257,7 +256,7 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
 
 
 def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = None) -> int:
-    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries)
+    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
     if as_json:
         print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None}, indent=2))
     else:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from l2t_ray.config import Run, pack_shape
+from l2t_ray.config import pack_shape
 from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.check import prepare_inputs
@@ -20,6 +20,7 @@ from l2t_ray.launch.session import checkpoint_folder
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import describe, trace, train_pack
 from l2t_ray.ledger.spool import TRACE, Ended, Record, Spool
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.read import Sweep
 from l2t_ray.training.checkpoint import remove_state
 from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
@@ -74,12 +75,13 @@ def _work(sweep: Sweep, arguments: argparse.Namespace) -> Work:
         checkpoint_s=execution.checkpoint_s,
         threads=cores() if execution.threads == "auto" else execution.threads,
         methods=tuple(str(path) for path in sweep.methods),
+        trainer=sweep.trainer.model_dump_json() if sweep.trainer else "",
     )
 
 
-def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
+def _packs(runs: Sequence[AnyRun], size: int) -> Iterator[list[AnyRun]]:
     """Up to `size` runs of equal shape at a time, in the file's order."""
-    groups: dict[str, list[Run]] = defaultdict(list)
+    groups: dict[str, list[AnyRun]] = defaultdict(list)
     for run in runs:
         groups[pack_shape(run)].append(run)
     for group in groups.values():
@@ -91,7 +93,7 @@ def _say_stopped(cell: str, reason: str) -> None:
     say(f"{cell} is stopped: two of its runs raised the same error, {reason}; execution.fail_fast=false trains them")
 
 
-def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str], stops: Stops) -> Iterator[Record]:
+def _train(sweep: Sweep, work: Work, pack: list[AnyRun], digests: dict[str, str], stops: Stops) -> Iterator[Record]:
     """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails."""
     pack = [run for run in pack if run.key not in stops]
     if not pack:

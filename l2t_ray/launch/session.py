@@ -3,12 +3,13 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
@@ -19,7 +20,9 @@ from l2t_ray.launch.cluster.tuner import Feed, Launched, launch
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.worker.files import listed, serving
-from l2t_ray.launch.worker.job import TRAINER, Work, whole
+from l2t_ray.launch.worker.job import Work, whole
+from l2t_ray.launch.worker.train import trainer_of
+from l2t_ray.run import AnyRun
 from l2t_ray.training.storage import File, address, files, storage, write_whole
 
 if TYPE_CHECKING:
@@ -33,7 +36,6 @@ class Options:
     address: str | None = None  # of a running Ray cluster; None for this machine
     download: bool = True  # whether data sets may be fetched
     probe: bool = True  # whether shapes are measured first
-    trainer: str = TRAINER  # what trains a pack
 
 
 def train(
@@ -66,11 +68,11 @@ def train(
     execution = sweep.execution
     work = work_of(sweep, options)
     by_key = check(state, lanes, options) if digests is None else digests
-    data_sha = {whole(run.data): by_key[run.key] for run in runs}
+    data_sha = {_data(run): by_key[run.key] for run in runs}
     with ExitStack() as stack:
         is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups
         if not is_ours:
-            work = replace(work, files=listed(runs, work), depot=f"l2t-depot-{work.mps}")
+            work = replace(work, files=listed(trainer_of(work).files(runs), work), depot=f"l2t-depot-{work.mps}")
             stack.enter_context(serving(work))
             groups = tuple(joined_fleet(say))
         served = stack.enter_context(on_every_node(execution.mps, work.mps))
@@ -90,7 +92,7 @@ def train(
         launched = launch(
             runs,
             sweep.cells,
-            data_sha=lambda run: data_sha[whole(run.data)],
+            data_sha=lambda run: data_sha[_data(run)],
             ledger=state.ledger,
             work=work,
             lanes=lanes,
@@ -140,6 +142,11 @@ def check(state: State, lanes: Lanes, options: Options, *, later: Collection[str
     return prepare_inputs(state.runs, work_of(state.sweep, options), n_at_once=n_at_once, later=later)
 
 
+def _data(run: AnyRun) -> Hashable:
+    """Equal for runs that read the same data; of a trainer of the user's own nobody knows."""
+    return whole(run.data) if isinstance(run, Run) else None
+
+
 def work_of(sweep: "Sweep", options: Options) -> Work:
     """How this launch trains packs."""
     execution = sweep.execution
@@ -150,7 +157,7 @@ def work_of(sweep: "Sweep", options: Options) -> Work:
         download=execution.download and options.download,
         checkpoint_s=execution.checkpoint_s,
         methods=tuple(str(path) for path in sweep.methods),
-        trainer=options.trainer,
+        trainer=sweep.trainer.model_dump_json() if sweep.trainer else "",
         mps=f"{os.getpid()}-{time.time_ns()}",
     )
 

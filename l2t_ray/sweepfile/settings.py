@@ -22,7 +22,7 @@ SHOWN_CHARACTERS = 60
 BROKEN: Any = object()  # stands for a value that breaks a rule
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
-_RULES = {  # pydantic's errors in our words, after "must"
+RULES = {  # pydantic's errors in our words, after "must"
     "int_type": "be a whole number",
     "int_from_float": "be a whole number",
     "float_type": "be a number",
@@ -85,8 +85,8 @@ class Setting:
                 options = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
                 context = {"expected": ", ".join(options) if len(options) == 1 else f"one of {', '.join(options)}"}
                 closest = difflib.get_close_matches(str(trail[-1].value), options, 1)
-            rule = str(context.get("error", _RULES.get(part["type"], part["msg"]))).removeprefix("must ")
-            rule = rule.format(**context) if part["type"] in _RULES else rule
+            rule = str(context.get("error", RULES.get(part["type"], part["msg"]))).removeprefix("must ")
+            rule = rule.format(**context) if part["type"] in RULES else rule
             broken.setdefault(id(trail[-1]), (trail[-1], len(trail), []))[2].append(rule)
             if "error" in context:  # our own validators say it best
                 broken[id(trail[-1])] = (trail[-1], len(trail), [rule])

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from l2t_ray.config import Run
 from l2t_ray.launch.cluster.connection import keep_keys
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.progress import Progress
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
+from l2t_ray.run import AnyRun
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.spool import Ended
@@ -49,18 +49,18 @@ class Feed(Protocol):
     def n_further(self) -> int:
         """Runs that may still be handed out."""
 
-    def next_runs(self, n: int) -> list[Run]:
+    def next_runs(self, n: int) -> list[AnyRun]:
         """At most n runs to train now; none while others wait for results, and at the end."""
 
-    def ended(self, run: Run, ended: "Ended") -> None:
+    def ended(self, run: AnyRun, ended: "Ended") -> None:
         """Takes a result that has been written to the spool."""
 
 
 def launch(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     cells: Mapping[str, str],
     *,
-    data_sha: Callable[[Run], str],
+    data_sha: Callable[[AnyRun], str],
     ledger: Ledger,
     work: Work,
     lanes: Lanes,
@@ -125,7 +125,7 @@ def launch(
         on_other_nodes() as others,
     ):
 
-        def on_end(run: Run, ended: Ended, pack: Pack, device: str) -> None:
+        def on_end(run: AnyRun, ended: Ended, pack: Pack, device: str) -> None:
             nonlocal spent_s
             tags = {"shape": pack.shape, "device": device or pack.share.device}
             tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
@@ -139,7 +139,7 @@ def launch(
             if feed:
                 feed.ended(run, ended)
 
-        def more(n: int) -> list[Run]:
+        def more(n: int) -> list[AnyRun]:
             found = feed.next_runs(n) if feed else []
             for run in found:
                 name = lanes.add(run)
@@ -155,7 +155,7 @@ def launch(
                 "correct that and launch with --retry-failed, or set execution.fail_fast=false"
             )
 
-        def on_drop(run: Run) -> None:
+        def on_drop(run: AnyRun) -> None:
             nonlocal n_stopped
             n_stopped += 1
             progress.drop(run.key)

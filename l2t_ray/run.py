@@ -22,6 +22,7 @@ class Metric:
 
     name: str
     lower_is_better: bool = False
+    margin: float = 1.0  # the smallest difference that matters
 
 
 ACCURACY = Metric("test_accuracy_percent")  # of the built-in trainer

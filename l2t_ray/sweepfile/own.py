@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from l2t_ray.config import Frozen
+from l2t_ray.config import Frozen, Positive
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import Block, Choice, brief, read_seeds
@@ -28,6 +28,7 @@ from l2t_ray.trainer.run import NO_AXIS, OwnRun
 from l2t_ray.trainer.spec import GIVEN, Spec
 
 SETTINGS = "settings."
+UNIT = "_percent"
 TAKEN = ("wall_s", "peak_bytes")  # metrics of every run
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
 Leaves = dict[str, Item]
@@ -40,6 +41,9 @@ class MetricBlock(Frozen):
         description="of the trainer's results, the one by which runs are compared"
     )
     lower_is_better: bool = Field(description="whether a lower value is the better one")
+    margin: Positive = Field(
+        1.0, description="the smallest difference that matters; must be given but for a ..._percent"
+    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,11 @@ def _read_metric(path: Path, item: Item | None, problems: list[str]) -> Metric |
     if values.get("name") in TAKEN:
         problems.append(f"{item.place}: metric.name must not be {values['name']}, which every run has; choose another")
         return None
-    return Metric(**values) if len(values) == 2 else None
+    if not str(values.get("name", UNIT)).endswith(UNIT) and "margin" not in item.value:
+        rule = f"metric.margin must be given for {values['name']}: the smallest difference that matters, in its unit"
+        problems.append(f"{item.place}: {rule}; add e.g. `margin: 0.01`")
+        return None
+    return Metric(**values) if {"name", "lower_is_better"} <= values.keys() else None
 
 
 def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | None, Form | None]:

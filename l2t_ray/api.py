@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from l2t_ray.config import Run, reads_source
 from l2t_ray.sweepfile import read
@@ -50,7 +50,13 @@ class Sweep(read.Sweep):
         return with_sources_first(plan, source_times(self, groups).values(), groups, price)
 
     def run(
-        self, *, address: str | None = None, download: bool = True, retry_failed: bool = False, probe: bool = True
+        self,
+        *,
+        address: str | None = None,
+        download: bool = True,
+        retry_failed: bool = False,
+        probe: bool = True,
+        backend: Literal["ray", "inline", "slurm"] = "ray",
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
 
@@ -59,6 +65,7 @@ class Sweep(read.Sweep):
             download: whether data sets and published weights may be fetched.
             retry_failed: trains failed and diverged runs again.
             probe: whether shapes are measured first.
+            backend: what trains: Ray, this process, or Slurm.
 
         Returns:
             Every cell's counts and mean accuracy, and the failures; a file with a search gives those of its trials.
@@ -74,7 +81,7 @@ class Sweep(read.Sweep):
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False,
+            price_per_hour=None, json=False, backend=backend,
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:

@@ -133,8 +133,8 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
     notes = (
         f"Equivalence: the larger p of two one-sided rank tests against {margin}; equivalent: below {alpha} "
         f"after Holm's correction over {family_text(comparisons)}; alone: below it only without the correction. "
-        f"Shown within: the smallest margin, in {comparisons[0].unit}{'s' * (comparisons[0].unit == 'point')}, with which "
-        "one test alone would show it.",
+        f"Shown within: the smallest margin, in {comparisons[0].unit}{'s' * (comparisons[0].unit == 'point')}, with "
+        "which one test alone would show it.",
         f"Seeds needed: a method, to find a difference of {margin} with 80 % power at {alpha}, for normal "
         "values with the observed standard deviations over seeds (by simulation; above 200 by Noether's formula). "
         "With 8 seeds a standard deviation is known to a factor of 2, so this number to one of 4. After correction: "

@@ -56,7 +56,7 @@ class OwnProber:
         assert pack == 1, "each run has a process"
         self._start()
         end, peak_bytes = time.monotonic() + budget_s, 0
-        while not self._runs_s and self._error is None and time.monotonic() < end:
+        while not self._is_known(budget_s) and self._error is None and time.monotonic() < end:
             time.sleep(LOOK_S)
             peak_bytes = max(peak_bytes, self._bytes())
         if self._error is not None:
@@ -66,7 +66,7 @@ class OwnProber:
         peak_bytes = max(peak_bytes, self._bytes())
         gaps = [later - earlier for earlier, later in pairwise(self._marks)]
         if self._runs_s:
-            run_s = self._runs_s[0]
+            run_s = min(self._runs_s)  # the first has imported the trainer
         elif self._epochs and len(gaps) >= FEWEST_EPOCHS:
             run_s = self._epochs * statistics.median(gaps[1:])
         else:
@@ -83,6 +83,10 @@ class OwnProber:
         if self._error is not None:
             raise self._error
         return statistics.median(later - earlier for earlier, later in pairwise(self._marks[first:]))
+
+    def _is_known(self, budget_s: float) -> bool:
+        """Whether a second run has ended, or the first took so long that its start does not count."""
+        return len(self._runs_s) > 1 or (len(self._runs_s) == 1 and self._runs_s[0] > budget_s / 2)
 
     def _start(self) -> None:
         if self._thread is None:

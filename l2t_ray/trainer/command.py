@@ -25,7 +25,7 @@ LOOK_S = (0.002, 0.05)  # between two looks at the process, at first and at last
 DRAIN_S = 5.0  # for the rest of its output
 NOT_LINKED = (".l2t", "mlruns", "mlartifacts")
 LAST_CHARACTERS = 300
-GUARD = 'read _; kill -9 -- "-$1"'  # its standard input ends with this process
+GUARD = 'read _; kill -s KILL -- "-$1"'  # its standard input ends with this process
 CHUNK_BYTES = 1 << 16
 
 

@@ -150,12 +150,18 @@ def make_sections(
         Section(
             "methods",
             "How it was computed",
-            texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
+            texts=[*_methods(evidence), f"Computed with {computed_with()}. This report again:"],
             commands=[report_command(evidence, out)],
         ),
     ]
     sections += [replace(section, is_folded=True) for section in folded]
     return [s for s in sections if s.tables or s.figures or s.texts]
+
+
+def _methods(evidence: Evidence) -> list[str]:
+    published = "over all cells, all methods against all, and the published numbers are"
+    without = "over all cells and all methods against all are"
+    return [text if evidence.is_transfer else text.replace(published, without) for text in METHODS]
 
 
 def _left_out(evidence: Evidence) -> list[str]:

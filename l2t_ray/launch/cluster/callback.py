@@ -121,7 +121,10 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack has been trained."""
-        self._watched.pop(trial.trial_id, None)
+        watched, pack = self._watched.pop(trial.trial_id, None), self._queue.live.get(trial.trial_id)
+        if watched is not None and pack is not None and watched.epoch < 1:  # a trainer that logs no epochs
+            kind = (pack.shape, pack.group.device)
+            self._longest_s[kind] = max(self._longest_s.get(kind, 0.0), self._now() - watched.since)
         try:
             # removed from the result, because Tune keeps every trial in memory
             self._queue.complete(trial.trial_id, trial.last_result.pop("outcomes"), trial.last_result["device"])

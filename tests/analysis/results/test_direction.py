@@ -124,7 +124,7 @@ def test_the_report_names_the_metric_and_the_factors_and_nothing_of_transfer(dat
     assert verdicts.header[:3] == ("dataset", "n_samples", "methods")
     means = next(table for table in tables if table.name == "means_wine")
     assert means.title == "wine: mean rmse (lower is better) by n_samples"
-    assert means.rows[0][1] == "3.8000 \N{PLUS-MINUS SIGN} 1.7765"  # t.ppf(0.975, 7) * std(BAD, ddof=1) / sqrt(8)
+    assert means.rows[0][1] == "3.8000 \N{PLUS-MINUS SIGN} 1.7729"  # t.ppf(0.975, 7) * std(BAD, ddof=1) / sqrt(8)
     assert "0.01 rmse" in text
     assert evidence.reproductions == ()
 

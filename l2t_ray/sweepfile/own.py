@@ -9,16 +9,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from l2t_ray.config import Frozen, Positive
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import Block, Choice, brief, read_seeds
 from l2t_ray.sweepfile.cells import Cell, join
-from l2t_ray.sweepfile.settings import BROKEN, LABEL, RULES, RUN, read_map, settings_of, shown
+from l2t_ray.sweepfile.settings import BROKEN, LABEL, RULES, RUN, MetricBlock, read_map, settings_of, shown
 from l2t_ray.sweepfile.yaml_lines import Item
 from l2t_ray.trainer.command import search_path
 from l2t_ray.trainer.form import Form, FormError, Wrong
@@ -32,18 +31,6 @@ UNIT = "_percent"
 TAKEN = ("wall_s", "peak_bytes")  # metrics of every run
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
 Leaves = dict[str, Item]
-
-
-class MetricBlock(Frozen):
-    """`metric:` of a sweep file."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]{0,99}$")] = Field(
-        description="of the trainer's results, the one by which runs are compared"
-    )
-    lower_is_better: bool = Field(description="whether a lower value is the better one")
-    margin: Positive = Field(
-        1.0, description="the smallest difference that matters; must be given but for a ..._percent"
-    )
 
 
 @dataclass(frozen=True)

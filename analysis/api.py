@@ -100,6 +100,8 @@ def compare(
 
 def _cells(runs: pd.DataFrame, metric: str) -> list[Cell]:
     """The cells of a table of runs, in its order."""
+    if metric not in runs:
+        raise InputError(f"metric must be a column of the table, got {metric!r}; name the one that counts: metric=...")
     found: dict[tuple[Condition, str], dict[int, tuple[float, str]]] = defaultdict(dict)
     names = ["data", "samples_per_class", "variant", "method", "seed", metric, "run_id"]
     for data, samples, variant, method, seed, value, run_id in runs[names].itertuples(index=False):

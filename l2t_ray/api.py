@@ -168,13 +168,13 @@ def train(
     return outcomes[0] if isinstance(runs, Run) else outcomes
 
 
-def results(*sweeps: str, uri: str | None = None, metric: str = "test_accuracy_percent") -> "pd.DataFrame":
+def results(*sweeps: str, uri: str | None = None, metric: str | None = None) -> "pd.DataFrame":
     """Returns the finished runs of sweeps as a table: a row a run, with settings and last metrics.
 
     Args:
         *sweeps: names; none means every sweep of the ledger.
         uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
-        metric: whose last value every row has.
+        metric: whose last value every row has; by default the sweeps' own, else test accuracy.
 
     Returns:
         Settings under their dotted names, metrics under theirs.

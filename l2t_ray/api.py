@@ -50,7 +50,13 @@ class Sweep(read.Sweep):
         return with_sources_first(plan, source_times(self, groups).values(), groups, price)
 
     def run(
-        self, *, address: str | None = None, download: bool = True, retry_failed: bool = False, probe: bool = True
+        self,
+        *,
+        address: str | None = None,
+        download: bool = True,
+        retry_failed: bool = False,
+        probe: bool = True,
+        page: Path | str | None = None,
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
 
@@ -59,6 +65,7 @@ class Sweep(read.Sweep):
             download: whether data sets and published weights may be fetched.
             retry_failed: trains failed and diverged runs again.
             probe: whether shapes are measured first.
+            page: the file of a page that shows the progress and reads itself again; None for none.
 
         Returns:
             Every cell's counts and mean accuracy, and the failures; a file with a search gives those of its trials.
@@ -73,7 +80,7 @@ class Sweep(read.Sweep):
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False, trainer=None,
+            price_per_hour=None, json=False, trainer=None, page=page and str(page),
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:

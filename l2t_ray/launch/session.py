@@ -16,14 +16,20 @@ from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.connection import cluster, joined_fleet
 from l2t_ray.launch.cluster.nodes import on_every_node
 from l2t_ray.launch.cluster.tuner import Feed, Launched, launch
+from l2t_ray.launch.live.cells import Cells
+from l2t_ray.launch.live.progress import Progress
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import cores
+from l2t_ray.launch.placement.eta import Forecast
 from l2t_ray.launch.worker.files import listed, serving
 from l2t_ray.launch.worker.job import TRAINER, Work, whole
 from l2t_ray.training.storage import File, address, files, storage, write_whole
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.read import Sweep
+
+
+INTERIM = "Means are of the runs so far and decide nothing: the declared design decides, at its looks."
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Options:
     download: bool = True  # whether data sets may be fetched
     probe: bool = True  # whether shapes are measured first
     trainer: str = TRAINER  # what trains a pack
+    page: str | None = None  # the file of the live page; empty for the default one, None for none
 
 
 def train(
@@ -86,6 +93,15 @@ def train(
                 say(state.announce(state.plan(lanes)))
         plan = state.plan(lanes)
         on_ready()
+        progress = Progress(
+            sweep.name,
+            cells_of(state),
+            Forecast(lanes.lanes),
+            progress_file,
+            page=None if options.page is None else Path(options.page or HOME / sweep.name / "live.html"),
+            links={"pages": state.ledger.page, "result": f"l2t report {sweep.name}"},
+            notes=[INTERIM] if sweep.looks else [],
+        )
         started_ms = time.time_ns() // 1_000_000
         launched = launch(
             runs,
@@ -96,7 +112,7 @@ def train(
             lanes=lanes,
             retries=execution.retries,
             hang_s=execution.hang_s,
-            progress_file=progress_file,
+            progress=progress,
             storage=(HOME / sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
             feed=feed,
             fail_fast=execution.fail_fast,
@@ -138,6 +154,16 @@ def check(state: State, lanes: Lanes, options: Options, *, later: Collection[str
     slots = [lanes.share(shape, group) for shape in lanes.example for group in lanes.groups]
     n_at_once = max((share.slots * share.pack for share in slots), default=1)
     return prepare_inputs(state.runs, work_of(state.sweep, options), n_at_once=n_at_once, later=later)
+
+
+def cells_of(state: State) -> Cells:
+    """The cells of a sweep as the ledger has them; of a search, whose runs are examples, the studies."""
+    accuracies = {
+        key: entry.metrics["test_accuracy_percent"]
+        for key, entry in state.done.items()
+        if "test_accuracy_percent" in entry.metrics
+    }
+    return Cells(state.sweep.cells, state.done, state.lost, accuracies)
 
 
 def work_of(sweep: "Sweep", options: Options) -> Work:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MOST_PACKS = 4
 NUMBERS = 50  # columns of the terminal for all but the cell's name
+APART = "    "
 HEAD = 2  # lines of the table above its rows
 GIB = 2**30
 WIDE = 160  # columns off a terminal
@@ -35,8 +36,10 @@ def table(view: View, width: int, height: int | None = None) -> "Group":
 
     n_packs = MOST_PACKS if height is None else max(0, min(MOST_PACKS, height // 3 - 3))
     below = [*device_lines(view), *pack_lines(view.packs, n_packs), *view.notes]
-    below += ["    ".join(f"{what}: {where}" for what, where in view.links.items())] if view.links else []
-    rows, rest = folded(view.cells, None if height is None else max(1, height - 1 - HEAD - 1 - len(below)))
+    links = [f"{what}: {where}" for what, where in view.links.items()]
+    below += [APART.join(links)] if links and len(APART.join(links)) < width else links
+    above = [f"{view.sweep}: {view.done}", view.rest]
+    rows, rest = folded(view.cells, None if height is None else max(1, height - len(above) - HEAD - 1 - len(below)))
     found = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for column in COLUMNS:
         is_cell = column == "cell"
@@ -45,8 +48,8 @@ def table(view: View, width: int, height: int | None = None) -> "Group":
     for row in rows:
         found.add_row(*map(Text, cell_texts(row)))
     lines = [*([rest] if rest else []), "", *below]
-    texts = [Text(line, no_wrap=True, overflow="crop") for line in (f"{view.sweep}: {view.line}", *lines)]
-    return Group(texts[0], found, *texts[1:])
+    texts = [Text(line, no_wrap=True, overflow="crop") for line in (*above, *lines)]
+    return Group(*texts[: len(above)], found, *texts[len(above) :])
 
 
 def print_view(view: View, stream: TextIO) -> None:

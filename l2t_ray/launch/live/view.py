@@ -69,14 +69,21 @@ class View:
     @property
     def line(self) -> str:
         """In short: "12 of 40 runs ended (12 finished), 4 running, 3 min left (2 to 4 min), after 1 min"."""
-        n_ended = sum(self.counts.values())
+        return f"{self.done}, {self.rest}"
+
+    @property
+    def done(self) -> str:
+        """The runs of this launch that have ended, in words."""
         parts = ", ".join(f"{n} {name}" for name, n in self.counts.items() if n)
         total = f"at most {self.n_total + self.n_further}" if self.n_further else self.n_total
-        is_over = n_ended == self.n_total + self.n_further or self.ended_s is not None
-        return (
-            f"{n_ended} of {total} runs ended{f' ({parts})' if parts else ''}, {self.n_running} running"
-            f"{'' if is_over else ', ' + self.time_left}, after {duration(self.updated_s - self.begun_s)}"
-        )
+        return f"{sum(self.counts.values())} of {total} runs ended{f' ({parts})' if parts else ''}"
+
+    @property
+    def rest(self) -> str:
+        """The other part of `line`."""
+        is_over = sum(self.counts.values()) == self.n_total + self.n_further or self.ended_s is not None
+        left = "" if is_over else f"{self.time_left}, "
+        return f"{self.n_running} running, {left}after {duration(self.updated_s - self.begun_s)}"
 
     @property
     def time_left(self) -> str:

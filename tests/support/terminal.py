@@ -10,6 +10,8 @@ import subprocess
 import termios
 import threading
 
+import psutil
+
 SEQUENCE = re.compile(r"\x1b\[(\??)([\d;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
 
 
@@ -82,6 +84,15 @@ class Terminal:
         code = self.process.wait(most_s)
         self._reader.join(most_s)
         return code
+
+    def end(self):
+        """Ends it, with all below it, if it still runs."""
+        if self.process.poll() is None:
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+            self.process.kill()
+            self.process.wait()
 
     def _read(self):
         with contextlib.suppress(OSError):  # the other side is closed

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from l2t_ray.launch.placement.packing import even_part
 
 WINDOW = 6.0  # observations that count; the weight of older ones decays
-TENTH = 0.1  # of a run must be seen before its pace counts
+TENTH, ENOUGH_EPOCHS, ENOUGH_S = 0.1, 3, 10.0  # of a pack: a tenth, or so many epochs for so long, show its pace
 REPORT_S = 4.0  # between two signs of life of a pack that is not overdue, beside its epoch's time
 LEAST_LEFT = 0.02  # of a pack's time: no pack that runs is about to end at once
 # relative standard deviations: of the load to come, of an unseen shape's ratio, of all before anything is seen
@@ -77,11 +77,13 @@ class Running:
     step: float = 1.0  # the share of one epoch
 
     def pace_s(self) -> float | None:
-        """Seconds of the whole training by what was seen of it; None before a tenth of it was."""
-        if not self.seen or self.seen[-1][1] - self.seen[0][1] < TENTH:
+        """Seconds of the whole training by what was seen of it; None before that is enough."""
+        if not self.seen:
             return None
         (begun, before), (now, done) = self.seen[0], self.seen[-1]
-        return (now - begun) / (done - before)
+        share, seconds = done - before, now - begun
+        is_enough = share >= TENTH or (share >= ENOUGH_EPOCHS * self.step and seconds >= ENOUGH_S)
+        return seconds / share if is_enough else None
 
     def left_s(self, train_s: float, around_s: float, now: float) -> float:
         """Seconds to its end if the training takes `train_s` in all, and what is around it `around_s`."""

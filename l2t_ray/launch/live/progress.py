@@ -14,6 +14,7 @@ from l2t_ray.launch.placement.eta import Eta, Forecast
 
 FILE_S = 5.0  # between two writes of the file and of the page
 MOST_PACKS = 200  # that are shown
+MOST_SHARE, SHORT_S = 0.03, 0.01  # of this process' time, for the time left of tens of thousands of runs
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class Progress:
         self._packs: dict[str, _Pack] = {}
         self._total = 0
         self._begun, self._begun_s = now(), time.time()
-        self._file_at = float("-inf")
+        self._file_at = self._eta_due = float("-inf")
+        self._eta: Eta | None = None
 
     def __enter__(self) -> "Progress":
         """Takes the terminal, if there is one."""
@@ -155,12 +157,18 @@ class Progress:
 
     def eta(self) -> Eta | None:
         """The time left; None while the duration of a run is unknown."""
+        if self._now() < self._eta_due:
+            return self._eta
+        begun_s = time.perf_counter()
         waiting = {shape: n_runs for shape, n_runs in self._waiting.items() if n_runs}
         if self.n_further:  # of the shapes in equal parts
             for place, shape in enumerate(self._waiting):
                 part = self.n_further // len(self._waiting) + (place < self.n_further % len(self._waiting))
                 waiting[shape] = waiting.get(shape, 0) + part
-        return self._forecast.eta({shape: n_runs for shape, n_runs in waiting.items() if n_runs})
+        self._eta = self._forecast.eta({shape: n_runs for shape, n_runs in waiting.items() if n_runs})
+        took_s = time.perf_counter() - begun_s
+        self._eta_due = self._now() + (took_s / MOST_SHARE if took_s > SHORT_S else 0.0)
+        return self._eta
 
     def view(self, *, has_ended: bool = False) -> View:
         """The state."""

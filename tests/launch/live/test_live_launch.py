@@ -42,7 +42,7 @@ def test_a_launch_on_a_terminal_shows_its_cells_and_gives_the_terminal_back(fold
     try:
         told = lambda: terminal.screen  # noqa: E731
         wait_for(lambda: " left (" in terminal.screen, process=terminal.process, told=told)
-        assert re.search(r"tiny: \d of 8 runs ended.*\n\d running, .* left \(.* to .*\), after \d+ s\n", terminal.screen)
+        assert re.search(r"tiny: \d of 8 runs ended.*\n\d running, .* left \(.* to .*\), after \d", terminal.screen)
         assert re.search(r"digits/2/scratch +\d/4 +\d", terminal.screen)
         assert re.search(r"cpu: \d+ % busy, [\d.]+ of [\d.]+ GiB", terminal.screen)
         assert re.search(r"cpu: digits/2/scratch.*, 1 run, epoch \d+ of 300, .* so far, .* left", terminal.screen)

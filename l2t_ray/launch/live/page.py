@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from l2t_ray.errors import count
+from l2t_ray.errors import count, duration
 from l2t_ray.files import write_atomic
 from l2t_ray.launch.live.table import COLUMNS, GIB, cell_texts, pack_text
 from l2t_ray.launch.live.view import View
@@ -52,6 +52,7 @@ def page(view: View) -> str:
         ],
         all_runs=f"{n_finished} of {count(n_wanted, 'run')} finished",
         share=100 * n_finished / n_wanted if n_wanted else 100.0,
+        elapsed=duration(view.updated_s - view.begun_s),
         began=_clock(view.begun_s),
         updated=_clock(view.updated_s),
         ended=None if view.ended_s is None else _clock(view.ended_s),

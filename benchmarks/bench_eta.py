@@ -67,9 +67,9 @@ RECORDS: list[Recorded] = []
 def launch_recorded(file: str, out: Path) -> int:
     """Launches a sweep in this process and writes what its forecast has kept."""
     from l2t_ray import sweep
-    from l2t_ray.launch import session
+    from l2t_ray.launch import options
 
-    session.Forecast = Recorded  # type: ignore[misc]
+    options.Forecast = Recorded  # type: ignore[misc]
     code = sweep.main([file])
     (record,) = RECORDS
     lanes = {shape: [vars(lane) for lane in record._lanes(shape)] for shape in record.waiting}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from l2t_ray.config import Run, reads_source
 from l2t_ray.sweepfile import read
@@ -56,6 +56,7 @@ class Sweep(read.Sweep):
         download: bool = True,
         retry_failed: bool = False,
         probe: bool = True,
+        backend: Literal["ray", "inline", "slurm"] = "ray",
         page: Path | str | None = None,
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
@@ -65,6 +66,7 @@ class Sweep(read.Sweep):
             download: whether data sets and published weights may be fetched.
             retry_failed: trains failed and diverged runs again.
             probe: whether shapes are measured first.
+            backend: what trains: Ray, this process, or Slurm.
             page: the file of a page that shows the progress and reads itself again; None for none.
 
         Returns:
@@ -80,7 +82,7 @@ class Sweep(read.Sweep):
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False, trainer=None, page=page and str(page),
+            price_per_hour=None, json=False, trainer=None, backend=backend, page=page and str(page),
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:

@@ -345,6 +345,10 @@ class Execution(Frozen):
     download: bool = Field(True, description="fetch data sets that are not there")
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
     hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times its expected time")
+    slurm: dict[str, str | int | bool] = Field(
+        {}, description="with `--backend slurm`: options of sbatch by their names (`{partition: gpu, time: 240}`)"
+    )
+    slurm_jobs: Count = Field(8, description="with `--backend slurm`: jobs of the array, at most")
     price_per_hour: NonNegative | None = Field(
         None, description="of the whole machine or cluster; the plan shows the cost"
     )

@@ -37,9 +37,9 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{weights}: must exist; python -m l2t_ray.pretrain {file} trains it"
             for weights, file in sweep.sources.items()
         )
-    from l2t_ray.launch.inline import run_inline
+    from l2t_ray.launch.inline import run_offline
 
-    return run_inline(sweep, arguments)
+    return run_offline(sweep, arguments)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -42,6 +42,8 @@ def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
     def run(arguments: argparse.Namespace) -> int:
         if (asked := [f"--{name}" for name in (PLAN, STATUS, CHECK) if getattr(arguments, name)])[1:]:
             parser.error(f"{' and '.join(asked)} are {len(asked)} answers; ask for one of them")
+        if arguments.address and arguments.backend != "ray":
+            parser.error("--address stands with --backend ray")
         if arguments.fleet and not arguments.plan:
             parser.error("--fleet stands with --plan: a launch takes the devices that there are")
         return _run(arguments)
@@ -51,7 +53,7 @@ def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
         if not form or form in forms:
             parser.add_argument(name, **more)
         else:
-            absent: Any = [] if more.get("action") == "append" else False if "action" in more else None
+            absent: Any = [] if more.get("action") == "append" else False if "action" in more else more.get("default")
             parser.set_defaults(**{name[2:].replace("-", "_"): absent})
     parser.set_defaults(run=run, **({form: True} if form in {PLAN, STATUS, CHECK} else {}))
 
@@ -106,6 +108,11 @@ _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ),
     ("--retry-failed", {RUN, PLAN}, {"action": "store_true", "help": "train failed and diverged runs again"}),
     ("--no-download", {RUN, PLAN, CHECK}, {"action": "store_true", "help": "fail where data or weights are not there"}),
+    (
+        "--backend",
+        {RUN},
+        {"choices": ("ray", "inline", "slurm"), "default": "ray", "help": "what trains: Ray, this process, or Slurm"},
+    ),
     ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),
     ("--json", {RUN, PLAN, STATUS}, {"action": "store_true", "help": "print the result as JSON"}),
     ("--trainer", {RUN}, {"help": argparse.SUPPRESS}),  # benchmarks measure everything but the training

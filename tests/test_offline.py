@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from l2t_ray import offline, sweep
-from l2t_ray.launch import inline
+from l2t_ray.launch.options import Options, work_of
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import TRACE, Spool
 from l2t_ray.sweepfile.read import read_sweep
@@ -137,8 +136,7 @@ def test_a_source_that_is_not_there_is_told_with_the_command_that_trains_it(caps
 def test_checkpoints_lie_in_the_store_that_the_file_names():
     store = "s3://bucket/kept?region=us-east-1"
     Path("away.yaml").write_text(FILE + f"execution: {{storage: '{store}'}}\n")
-    given = Namespace(no_download=False)
-    assert inline._work(read_sweep(Path("away.yaml")), given).checkpoints == (
+    assert work_of(read_sweep(Path("away.yaml")), Options()).checkpoints == (
         "s3://bucket/kept/away/checkpoints?region=us-east-1"
     )
 

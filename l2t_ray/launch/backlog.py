@@ -1,14 +1,14 @@
 """What a sweep still lacks: the wanted runs compared with the ledger, and how the missing ones would be trained."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.devices import Group, cores
 from l2t_ray.launch.placement.measurements import Figures
 from l2t_ray.launch.placement.packing import habits, times
 from l2t_ray.launch.placement.plan import Plan, make_plan
@@ -54,21 +54,29 @@ class State:
         """The runs to train, in the file's order."""
         return [self.sweep.runs[key] for key in self.to_train]
 
-    def lanes(self, groups: Sequence[Group], *, estimates: bool = False, served: bool | None = None) -> Lanes:
+    def lanes(
+        self, groups: Sequence[Group], *, estimates: bool = False, served: bool | None = None, alone: bool = False
+    ) -> Lanes:
         """Gives the runs to train their shares of devices.
 
         Args:
             groups: the devices.
             estimates: whether arithmetic may replace missing measurements.
             served: whether NVIDIA MPS shares the cards; None asks whether it would start here.
+            alone: whether one process trains one pack at a time, on one device.
 
         Returns:
             Each shape's share of each kind of device.
         """
+        execution = self.sweep.execution
+        if alone:
+            groups = (replace(groups[0], n_devices=1),)
+            threads = execution.threads if isinstance(execution.threads, int) else cores()
+            execution = execution.model_copy(update={"threads": threads, "gpu_share": 1.0, "mps": "off"})
         if served is None:
-            served = is_expected(self.sweep.execution.mps)
+            served = is_expected(execution.mps)
         return Lanes(
-            self.sweep.execution,
+            execution,
             groups,
             Figures(HOME / "probe.json", self.sweep.methods, served=served),
             self.runs,
@@ -83,8 +91,8 @@ class State:
         price = self.sweep.execution.price_per_hour
         return make_plan(self.sweep.runs, self.sweep.cells, self.done, self.to_train, lanes, price)
 
-    def announce(self, plan: Plan) -> str:
-        """The first line of a launch or plan: what is wanted, finished, and to train."""
+    def announce(self, plan: Plan | None) -> str:
+        """The first line of a launch or plan: what is wanted, finished, and to train; without a plan no time."""
         counts = f"{count(len(self.sweep.runs), 'run')} wanted, {len(self.done)} finished"
         if self.lost:
             counts += f", {len(self.lost)} failed or diverged"
@@ -93,6 +101,8 @@ class State:
             return f"{self.sweep.name}: {counts}, nothing to train"
         if self.untraced:
             counts += f", {len(self.untraced)} of them to train again for the trace or file that they lack"
+        if plan is None:
+            return f"{self.sweep.name}: {counts}, {len(self.to_train)} to train"
         wall = "time unknown" if plan.wall_s is None else f"about {duration(plan.wall_s)}"
         shares = next(iter(plan.shares)) + ("" if len(plan.shares) == 1 else ", ...")
         return f"{self.sweep.name}: {counts}, {len(self.to_train)} to train, {shares}, {wall}"

@@ -18,6 +18,7 @@ from l2t_ray.launch.backlog import State
 from l2t_ray.launch.kept import kept_bytes, kept_text
 from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.live.view import View
+from l2t_ray.launch.options import INLINE, RAY, SLURM, Options
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.power import detectable
@@ -29,13 +30,21 @@ from l2t_ray.sweepfile.read import Sweep, read_sweep
 
 if TYPE_CHECKING:
     from l2t_ray.launch.cluster.tuner import Launched
-    from l2t_ray.launch.session import Options
 
 
 def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     """Plans a sweep, prints its status, or trains what it lacks; returns the exit code."""
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
-    ledger.check()
+    asks = arguments.plan or arguments.status or arguments.check
+    try:
+        ledger.check()
+    except LedgerUnavailableError as error:
+        if asks or arguments.backend != INLINE or sweep.sources:
+            raise
+        from l2t_ray.launch.inline import run_offline
+
+        say(f"{error}; this launch goes on without it, and a later one writes the results")
+        return run_offline(sweep, argparse.Namespace(**vars(arguments), part=(1, 1), pack=1))
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if arguments.plan or arguments.status:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
@@ -66,8 +75,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
             ledger.flush()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
-        lanes = state.lanes(local_fleet())
-        say(state.announce(state.plan(lanes)))
+        lanes = state.lanes(local_fleet(), alone=arguments.backend != RAY)
+        say(state.announce(state.plan(lanes)) if arguments.backend != SLURM else state.announce(None))
         digests = check(state, lanes, options(arguments)) if state.to_train else {}
         if not n_waiting and state.to_train:
             stack.enter_context(ledger.writing(on_lost=interrupt))
@@ -132,11 +141,16 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         The sweep, read again.
 
     Raises:
-        InputError: if trained weights were removed meanwhile.
+        InputError: if trained weights were removed meanwhile, or another backend than Ray was asked for.
     """
     from l2t_ray.launch.cluster.sources import train_sources
     from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
+    if arguments.backend != RAY:
+        raise InputError(
+            f"{weights}: must exist with --backend {arguments.backend}; python -m l2t_ray.pretrain {file} trains it"
+            for weights, file in sweep.sources.items()
+        )
     for file in sweep.sources.values():
         settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
         fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)
@@ -164,7 +178,8 @@ def _launch(
     lanes: Lanes,
     digests: dict[str, str] | None,
 ) -> int:
-    from l2t_ray.launch.session import checkpoint_folder, tidy_checkpoints, train
+    from l2t_ray.launch.checkpoints import checkpoint_folder, tidy_checkpoints
+    from l2t_ray.launch.session import train
 
     sweep, ledger = state.sweep, state.ledger
     whole = read(arguments, ()) if arguments.where else sweep
@@ -204,19 +219,25 @@ def _launch(
             say(f"{sweep.name}: {state.held}")
         if launched.n_left or launched.n_spooled or launched.n_stopped or trained & {*state.to_train}:
             break
-        lanes = state.lanes(lanes.groups)
+        lanes = state.lanes(lanes.groups, alone=arguments.backend != RAY)
     code = _show_summary(state, as_json=arguments.json, launched=launched)
     say(f"result: l2t report {sweep.name}    pages: {ledger.page}")
     return code
 
 
-def options(arguments: argparse.Namespace) -> "Options":
+def options(arguments: argparse.Namespace) -> Options:
     """What the command line says about a launch."""
-    from l2t_ray.launch.session import Options
     from l2t_ray.launch.worker.job import TRAINER
 
     trainer = arguments.trainer or TRAINER
-    return Options(arguments.address, not arguments.no_download, not arguments.no_probe, trainer, arguments.page)
+    return Options(
+        arguments.address,
+        not arguments.no_download,
+        not arguments.no_probe,
+        trainer,
+        arguments.backend,
+        arguments.page,
+    )
 
 
 def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:

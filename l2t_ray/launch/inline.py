@@ -1,32 +1,200 @@
-"""Trains a sweep in this process, without Ray and MLflow; every result waits in the spool for a later launch."""
+"""Trains runs in this process, one pack after another: no Ray, and no MLflow unless results go to a ledger."""
 
 import argparse
 import base64
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run, pack_shape
 from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
+from l2t_ray.launch.cluster.usage import Usage
+from l2t_ray.launch.options import INLINE, Options, Request, work_of
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.packing import shape
-from l2t_ray.launch.session import checkpoint_folder
-from l2t_ray.launch.worker.job import Work, encode
-from l2t_ray.launch.worker.train import describe, trace, train_pack
+from l2t_ray.launch.worker.job import TRAINER, Work, encode
+from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack
 from l2t_ray.ledger.spool import TRACE, Ended, Record, Spool
 from l2t_ray.sweepfile.read import Sweep
 from l2t_ray.training.checkpoint import remove_state
 from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
-from l2t_ray.training.storage import address
+
+if TYPE_CHECKING:
+    from l2t_ray.launch.cluster.tuner import Launched
+    from l2t_ray.launch.placement.plan import Plan
+
+INTERRUPTED = "interrupted: the running epoch ends and leaves a checkpoint; a second Ctrl-C ends at once"
+Result = tuple[Run, Ended, dict[str, str]]  # the run, how it ended, and tags
 
 
-def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
+def packs(runs: Iterable[Run], size: Callable[[Run], int]) -> Iterator[list[Run]]:
+    """Packs of runs of equal shape, in the runs' order.
+
+    Args:
+        runs: to train.
+        size: the most runs of a pack with this one.
+
+    Yields:
+        Runs that train together.
+    """
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[pack_shape(run)].append(run)
+    for group in groups.values():
+        most = size(group[0])
+        for start in range(0, len(group), most):
+            yield group[start : start + most]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains packs in this process.
+
+    Attributes:
+        work: how packs are trained.
+        stops: the cells that are stopped.
+        watch: receives a pack, the epochs done and their total.
+        stop: whether to end after the current epoch, with a checkpoint.
+    """
+
+    work: Work
+    stops: Stops
+    watch: Callable[[list[Run], int, int], None] = lambda *_: None
+    stop: Callable[[], bool] = lambda: False
+
+    def train(self, pack: list[Run]) -> Iterator[Result]:
+        """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails.
+
+        Raises:
+            InputError: if images or weights have changed since they were checked.
+            StoppedError: if `stop` asked for it.
+        """
+        pack = [run for run in pack if run.key not in self.stops]
+        if not pack:
+            return
+        try:
+            ended = train_pack(self.work, encode(pack), lambda *done: self.watch(pack, *done), self.stop)
+            results = [Ended.from_json(values) for values in ended]
+        except (InputError, StoppedError):
+            raise
+        except Exception as error:  # recorded as the run's reason
+            if len(pack) > 1:
+                say(f"a pack of {len(pack)} runs raised {describe(error)}; each is tried alone")
+                for run in pack:
+                    yield from self.train([run])
+                return
+            if not (is_out_of_memory(error) or is_of_machine(error)):
+                self.stops.raised(pack[0].key, describe(error))
+            trace_file = {TRACE: base64.b64encode(trace(error).encode()).decode()}
+            results = [Ended(pack[0].key, "failed", describe(error), artifacts=trace_file)]
+        for run, result in zip(pack, results, strict=True):
+            tags = {"shape": shape(run), "device": device_name(), "pack": str(len(pack)), "processes": "1"}
+            yield run, result, tags
+
+
+@contextmanager
+def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
+    """Gives a function that tells whether Ctrl-C or SIGTERM has come; a second one raises KeyboardInterrupt."""
+    came = False
+
+    def on_signal(*_: object) -> None:
+        nonlocal came
+        if came:
+            raise KeyboardInterrupt
+        came = True
+        say(text)
+
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, on_signal) for number in numbers}
+    try:
+        yield lambda: came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(request: Request) -> "tuple[Launched, Plan]":
+    """Trains a launch's runs here and writes their results to the ledger as they come."""
+    from l2t_ray.launch.cluster.tuner import Launched
+    from l2t_ray.ledger.recorder import Recorder
+
+    state, lanes, feed = request.state, request.lanes, request.feed
+    (group,), execution = lanes.groups, state.sweep.execution
+    work = replace(request.work, threads=threads(execution.threads))
+    plan, begun, spent_s, n_spooled = state.plan(lanes), time.monotonic(), 0.0, 0
+    runs = [] if feed else state.runs
+    left = {run.key for run in runs}
+    progress = request.progress(lambda shape: [replace(lane, n_slots=1) for lane in lanes.lanes(shape)])
+    for run in runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
+    usage = Usage()
+    request.on_ready()
+    with (
+        stopped_by_signals() as is_stopped,
+        progress,
+        Recorder(state.ledger, lambda key: remove_state(work.checkpoint(key))) as recorder,
+    ):
+
+        def watch(pack: list[Run], done: int, n_epochs: int) -> None:
+            if n_epochs:
+                progress.reached(pack[0].key, done, n_epochs)
+            usage.tick()
+            progress.devices = usage.latest
+            progress.tick()
+
+        def size(run: Run) -> int:
+            return lanes.share(lanes.shape_of[run.key], group).pack
+
+        def more() -> list[Run]:
+            found = feed.next_runs(1) if feed else []
+            progress.n_further = feed.n_further if feed else 0
+            for run in found:
+                progress.expect(run.key, lanes.add(run), feed.studies[run.key] if feed else None)
+                left.add(run.key)
+            return found
+
+        on_stop = None if feed or not execution.fail_fast else lambda *told: progress.tell(stopped_text(*told))
+        stops = Stops(state.sweep.cells, on_stop)
+        trainer = Trainer(work, stops, watch, is_stopped)
+        try:
+            while runs := runs or more():
+                for pack in packs(runs, size):
+                    if is_stopped():
+                        raise StoppedError
+                    name, keys = pack[0].key, [run.key for run in pack if run.key not in stops]
+                    progress.began(name, keys, lanes.shape_of[name], group.device, 1)
+                    for run, ended, tags in trainer.train(pack):
+                        cells = feed.cells if feed else state.sweep.cells
+                        recorder.add(run, ended, cells[run.key], request.data_sha(run), tags)
+                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
+                        left.discard(run.key)
+                        spent_s += ended.wall_s
+                        if feed:
+                            feed.ended(run, ended)
+                    progress.stopped(name)
+                runs = []
+        except (StoppedError, KeyboardInterrupt):
+            pass
+        stopped = {key for key in left if key in stops}
+        for key in stopped:
+            progress.drop(key)
+    n_left, n_spooled = len(left - stopped) + (feed.n_further if feed else 0), recorder.n_left
+    wall_s = time.monotonic() - begun
+    return Launched(n_left, n_spooled, wall_s, plan.wall_s, spent_s, n_stopped=len(stopped)), plan
+
+
+def run_offline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     """Trains this process' part of a sweep and returns the exit code; all source networks must exist."""
     part, n_parts = arguments.part
     mine = [*sweep.runs.values()][part - 1 :: n_parts]
@@ -36,24 +204,26 @@ def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     to_train = [run for run in mine if run.key not in kept]
     part_of_sweep = f"{count(len(mine), 'run')} in part {part} of {n_parts}"
     say(f"{sweep.name}: {part_of_sweep}, {len(to_train)} to train without Ray and MLflow")
+    is_cut = False
     if to_train:
-        try:  # before the training, not after it
-            spool.folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=spool.folder).close()
-        except OSError as error:
-            law = f"must be in a folder that can be written, got {error.strerror!r}"
-            raise InputError(f"{spool.folder}: {law}; start elsewhere") from error
-        work = _work(sweep, arguments)
+        _prepare_spool(spool.folder)
+        options = Options(None, not arguments.no_download, probe=False, trainer=TRAINER, backend=INLINE)
+        work = replace(work_of(sweep, options), mps="", threads=threads(sweep.execution.threads))
         digests = prepare_inputs(to_train, work)
         started_s, n_ended = time.monotonic(), 0
-        stops = Stops(sweep.cells, _say_stopped if sweep.execution.fail_fast else None)
-        for pack in _packs(to_train, arguments.pack):
-            for record in _train(sweep, work, pack, digests, stops):
-                spool.put(record)
-                waiting[record.key] = record
-            n_ended += len(pack)
-            left_s = (time.monotonic() - started_s) / n_ended * (len(to_train) - n_ended)
-            say(f"{n_ended} of {len(to_train)} runs ended, about {duration(left_s)} left")
+        stops = Stops(sweep.cells, (lambda *told: say(stopped_text(*told))) if sweep.execution.fail_fast else None)
+        with stopped_by_signals() as is_stopped:
+            trainer = Trainer(work, stops, stop=is_stopped)
+            try:
+                for pack in packs(to_train, lambda _: arguments.pack):
+                    for record in spooled(trainer, pack, spool, sweep.name, sweep.cells, digests):
+                        waiting[record.key] = record
+                    n_ended += len(pack)
+                    left_s = (time.monotonic() - started_s) / n_ended * (len(to_train) - n_ended)
+                    say(f"{n_ended} of {len(to_train)} runs ended, about {duration(left_s)} left")
+            except StoppedError:
+                is_cut = True
+                say("interrupted; the same command goes on from the checkpoints")
     ended = [waiting[run.key] for run in mine if run.key in waiting]  # others' cells were stopped
     lost = [record for record in ended if record.outcome != "finished"]
     for record in lost:
@@ -61,57 +231,48 @@ def run_inline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     n_finished = len(ended) - len(lost)
     print(f"{n_finished} results wait in {spool.folder}; launching {arguments.file} writes them to its ledger")
     sys.stdout.flush()
-    return 1 if lost else 0
+    return 1 if lost or is_cut else 0
 
 
-def _work(sweep: Sweep, arguments: argparse.Namespace) -> Work:
-    execution = sweep.execution
-    return Work(
-        folder=str(Path.cwd()),
-        checkpoints=address(checkpoint_folder(sweep)),
-        data_dir=str(Path(execution.data_dir).resolve()),
-        download=execution.download and not arguments.no_download,
-        checkpoint_s=execution.checkpoint_s,
-        threads=cores() if execution.threads == "auto" else execution.threads,
-        methods=tuple(str(path) for path in sweep.methods),
-    )
+def spooled(
+    trainer: Trainer,
+    pack: Sequence[Run],
+    spool: Spool,
+    sweep: str,
+    cells: Mapping[str, str],
+    digests: Mapping[str, str],
+) -> Iterator[Record]:
+    """Trains a pack and spools every result before it is yielded.
+
+    Args:
+        trainer: of this process.
+        pack: runs of equal shape.
+        spool: of the sweep.
+        sweep: its name.
+        cells: key to cell.
+        digests: key to the digest of the run's images.
+    """
+    for run, ended, tags in trainer.train([*pack]):
+        record = Record.of(run, ended, sweep, cells[run.key], data_sha=digests[run.key], tags=tags)
+        spool.put(record)
+        remove_state(trainer.work.checkpoint(run.key))
+        yield record
 
 
-def _packs(runs: Sequence[Run], size: int) -> Iterator[list[Run]]:
-    """Up to `size` runs of equal shape at a time, in the file's order."""
-    groups: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[pack_shape(run)].append(run)
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def threads(asked: int | str) -> int:
+    """CPU threads of a process that trains alone on its machine."""
+    return cores() if isinstance(asked, str) else asked
 
 
-def _say_stopped(cell: str, reason: str) -> None:
-    say(f"{cell} is stopped: two of its runs raised the same error, {reason}; execution.fail_fast=false trains them")
+def stopped_text(cell: str, reason: str) -> str:
+    """What to say of a cell that is stopped."""
+    return f"{cell} is stopped: two of its runs raised the same error, {reason}; execution.fail_fast=false trains them"
 
 
-def _train(sweep: Sweep, work: Work, pack: list[Run], digests: dict[str, str], stops: Stops) -> Iterator[Record]:
-    """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails."""
-    pack = [run for run in pack if run.key not in stops]
-    if not pack:
-        return
-    try:
-        results = [Ended.from_json(values) for values in train_pack(work, encode(pack), lambda *_: None)]
-    except InputError:
-        raise
-    except Exception as error:  # recorded as the run's reason
-        if len(pack) > 1:
-            say(f"a pack of {len(pack)} runs raised {describe(error)}; each is tried alone")
-            for run in pack:
-                yield from _train(sweep, work, [run], digests, stops)
-            return
-        if not (is_out_of_memory(error) or is_of_machine(error)):
-            stops.raised(pack[0].key, describe(error))
-        trace_file = {TRACE: base64.b64encode(trace(error).encode()).decode()}
-        results = [Ended(pack[0].key, "failed", describe(error), artifacts=trace_file)]
-    for run, ended in zip(pack, results, strict=True):
-        tags = {"shape": shape(run), "device": device_name(), "pack": str(len(pack)), "processes": "1"}
-        cell = sweep.cells[run.key]
-        yield Record.of(run, ended, sweep.name, cell, data_sha=digests[run.key], tags=tags)
-        remove_state(work.checkpoint(run.key))
+def _prepare_spool(folder: Path) -> None:
+    try:  # before the training, not after it
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        law = f"must be in a folder that can be written, got {error.strerror!r}"
+        raise InputError(f"{folder}: {law}; start elsewhere") from error

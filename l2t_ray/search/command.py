@@ -7,11 +7,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from l2t_ray.errors import count, say
+from l2t_ray.errors import InputError, count, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.cluster.tuner import Launched
 from l2t_ray.launch.command import interrupt, options, running, with_sources
 from l2t_ray.launch.live.table import print_view
+from l2t_ray.launch.options import SLURM
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.session import check
 from l2t_ray.launch.summary import print_plan
@@ -26,6 +27,9 @@ FIGURES = "search"  # below the sweep's report
 
 def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path | None]:
     """Plans a search, prints its status, or trains its trials."""
+    if arguments.backend == SLURM:
+        law = "search must run with --backend ray or inline: its next trials depend on results"
+        raise InputError(f"{arguments.file}: {law}; or train a file without it on Slurm")
     ledger = Ledger(sweep.name)
     ledger.check()
     lock, progress_file = Lock(HOME / sweep.name / "lock"), HOME / sweep.name / "progress.json"

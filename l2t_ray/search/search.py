@@ -14,9 +14,10 @@ from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, 
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.options import RAY, Options
 from l2t_ray.launch.placement.devices import local_fleet
 from l2t_ray.launch.placement.plan import Plan
-from l2t_ray.launch.session import Options, train
+from l2t_ray.launch.session import train
 from l2t_ray.ledger.entries import Entry
 from l2t_ray.search.study import DIVERGED, TunedStudy, open_storage, read_trials, storage_address, study_name
 from l2t_ray.search.summary import Best, StudySummary
@@ -100,7 +101,7 @@ class Searching:
         ]
         trials = Trials(self.search, studies, entries, retry_failed=retry_failed)
         state = self.state(ledger, entries)
-        lanes = state.lanes(local_fleet())
+        lanes = state.lanes(local_fleet(), alone=options.backend != RAY)
         say(self.announce(state.plan(lanes), trials.n_further))
         launched = train(state, lanes, options, progress_file, say, feed=trials) if trials.n_further else None
         try:

@@ -10,7 +10,7 @@ from l2t_ray.config import Run
 from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
 from l2t_ray.launch.check import prepare_inputs
-from l2t_ray.launch.session import prepare_checkpoints
+from l2t_ray.launch.checkpoints import prepare_checkpoints
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.models import ResNet, initialise
 

@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
-from l2t_ray.launch.session import prepare_checkpoints
+from l2t_ray.launch.checkpoints import prepare_checkpoints
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, train_pack
 from l2t_ray.sweepfile.read import read_sweep

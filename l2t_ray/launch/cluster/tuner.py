@@ -22,8 +22,6 @@ from l2t_ray.ledger.recorder import Recorder
 if TYPE_CHECKING:
     from l2t_ray.ledger.spool import Ended
 
-METRIC = "test_accuracy_percent"  # whose mean is shown
-
 logger = logging.getLogger(__name__)
 
 
@@ -138,8 +136,7 @@ def launch(
             tags = {"shape": pack.shape, "device": device or pack.share.device}
             tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
             recorder.add(run, ended, (feed.cells if feed else cells)[run.key], data_sha(run), tags)
-            accuracy = ended.metrics.get(METRIC, []) if feed is None else []
-            progress.ended(run.key, ended.status, ended.reason, ended.wall_s, accuracy[-1][1] if accuracy else None)
+            progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
             unfinished.discard(run.key)
             if ended.status == "finished":
                 spent_s += ended.wall_s

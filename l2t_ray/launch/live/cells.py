@@ -6,6 +6,8 @@ from typing import Any
 
 from l2t_ray.launch.live.view import CellView
 
+METRIC = "test_accuracy_percent"  # whose mean is shown; a search's runs, whose settings differ, do not log it
+
 
 class Cells:
     """The cells of a sweep, or the studies of a search.

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from l2t_ray.launch.live.cells import Cells
+from l2t_ray.launch.live.cells import METRIC, Cells
 from l2t_ray.launch.live.screen import Screen
 from l2t_ray.launch.live.view import DeviceView, PackView, View
 from l2t_ray.launch.placement.eta import Eta, Forecast
 
 FILE_S = 5.0  # between two writes of the file and of the page
+Series = Mapping[str, Sequence[tuple[int, float]]]  # name -> [(epoch, value)]
 MOST_PACKS = 200  # that are shown
 MOST_SHARE, SHORT_S = 0.03, 0.01  # of this process' time, for the time left of tens of thousands of runs
 
@@ -63,6 +64,7 @@ class Progress:
         self.counts = {"finished": 0, "diverged": 0, "failed": 0}
         self.devices: tuple[DeviceView, ...] = ()
         self.n_further = 0  # runs that a search may still hand out
+        self.n_elsewhere = 0  # runs in jobs that tell nothing until their runs have ended
         self._sweep, self._cells, self._forecast, self._file, self._page = sweep, cells, forecast, file, page
         self._links, self._notes, self._now = dict(links or {}), tuple(notes), now
         self._screen = Screen(stream, now)
@@ -96,7 +98,7 @@ class Progress:
     @property
     def n_running(self) -> int:
         """Runs that are being trained."""
-        return len(self._pack_of)
+        return len(self._pack_of) + self.n_elsewhere
 
     def expect(self, key: str, shape: str, cell: str | None = None) -> None:
         """Takes a run that is to be trained; `cell` if it was not known at the start."""
@@ -120,16 +122,19 @@ class Progress:
         pack.epoch, pack.epochs = epoch, epochs
         self._forecast.reached(name, epoch, epochs)
 
-    def ended(self, key: str, status: str, reason: str, wall_s: float, accuracy: float | None = None) -> None:
+    def ended(self, key: str, status: str, reason: str, wall_s: float, metrics: Series | None = None) -> None:
         """Counts a run; a failure is printed at once with its reason."""
         self.counts[status] += 1
         is_finished = status == "finished"
-        self._cells.ended(key, is_finished=is_finished, accuracy=accuracy)
+        accuracies = (metrics or {}).get(METRIC)
+        self._cells.ended(key, is_finished=is_finished, accuracy=accuracies[-1][1] if accuracies else None)
         if (name := self._pack_of.pop(key, None)) is not None:
             self._packs[name].train_s += wall_s
             self._packs[name].n_finished += is_finished
         elif key in self._left:
             self._waiting[self._left[key]] -= 1
+            if is_finished:
+                self._forecast.took(self._left[key], wall_s)
         self._left.pop(key, None)
         if not is_finished:
             self.tell(f"run {key} {status}: {reason}")

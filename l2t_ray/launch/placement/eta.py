@@ -134,11 +134,14 @@ class Forecast:
             return
         if train_s <= now - pack.since:  # else it had begun in an earlier launch
             self._around[pack.device].add(now - pack.since - train_s)
-        run_s = train_s / pack.n_runs
-        self._took[pack.shape, pack.device].add(run_s)
-        for lane in self._lanes(pack.shape):
-            if lane.device == pack.device and lane.run_s:
-                self._ratios[lane.device, lane.is_rough].add(run_s / lane.run_s)
+        self.took(pack.shape, train_s / pack.n_runs, pack.device)
+
+    def took(self, shape: str, run_s: float, device: str | None = None) -> None:
+        """A run was trained for so long; on the preferred kind of device, if that is not told."""
+        lane = next(lane for lane in self._lanes(shape) if device in {None, lane.device})
+        self._took[shape, lane.device].add(run_s)
+        if lane.run_s:
+            self._ratios[lane.device, lane.is_rough].add(run_s / lane.run_s)
 
     def pack_left_s(self, name: str) -> float | None:
         """Seconds until a pack that is being trained ends; None if unknown."""

@@ -40,7 +40,8 @@ def make_progress(tmp_path, clock, keys, run_s=None, slots=2, stream=None, **mor
 def train(progress, clock, key, wall_s, status="finished", reason="", accuracy=None):
     progress.began(f"pack of {key}", [key], "shape", "cpu", 2)
     clock.now_s += wall_s
-    progress.ended(key, status, reason, wall_s, accuracy)
+    metrics = {} if accuracy is None else {"test_accuracy_percent": [(1, 9.0), (5, accuracy)]}
+    progress.ended(key, status, reason, wall_s, metrics)
     progress.stopped(f"pack of {key}")
 
 

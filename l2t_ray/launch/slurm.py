@@ -1,0 +1,329 @@
+"""Trains a sweep as an array of Slurm jobs; every job spools its results, and this process writes them to the ledger.
+
+submitit writes the script for sbatch, and requeues a job that has reached its time limit or was preempted. The
+working folder must be on a file system that the compute nodes share.
+"""
+
+import heapq
+import json
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from l2t_ray.config import Execution, Run
+from l2t_ray.errors import InputError, LedgerUnavailableError, count
+from l2t_ray.files import HOME, write_atomic
+from l2t_ray.launch.inline import Trainer, packs, spooled, stopped_by_signals, stopped_text, threads
+from l2t_ray.launch.options import Request
+from l2t_ray.launch.placement.eta import Lane
+from l2t_ray.launch.worker.job import Work, decode, encode
+from l2t_ray.training.checkpoint import remove_state
+
+if TYPE_CHECKING:
+    from l2t_ray.launch.cluster.tuner import Launched
+    from l2t_ray.launch.placement.allocation import Lanes
+    from l2t_ray.launch.placement.plan import Plan
+
+CLUSTER = "slurm"  # as submitit names it; tests use its "local"
+LOOK_S = 2.0  # between looks at the spool
+QUEUE_S = 15.0  # between questions to squeue
+LATE_S = 30.0  # in which a shared file system shows what an ended job has written
+SHOWN_LOGS = 3
+MOST_SESSIONS = 100  # of a job that is requeued at its time limit
+DROPPED = "dropped"  # in the file of a run that is not trained, because its cell is stopped
+
+
+@dataclass(frozen=True)
+class Part:
+    """The runs of one job of the array; submitit calls it on the compute node.
+
+    With several tasks a job, each task trains every so many-th pack.
+    """
+
+    sweep: str
+    work: str  # of `Work.to_json`
+    runs: str  # of `job.encode`
+    cells: Mapping[str, str]  # key to cell
+    digests: Mapping[str, str]  # key to the digest of the run's images
+    execution: str  # as JSON
+    spool: str  # the folder of results
+
+    def __call__(self) -> int:
+        """Trains what has not ended yet; returns how many runs have ended in this session."""
+        import submitit
+
+        from l2t_ray import registry
+        from l2t_ray.launch.cluster.stops import Stops
+        from l2t_ray.ledger.spool import Spool
+
+        environment = submitit.JobEnvironment()
+        execution, work = Execution.model_validate_json(self.execution), Work.from_json(self.work)
+        work = replace(work, threads=threads(execution.threads))
+        registry.load([Path(path) for path in work.methods])
+        runs = decode(self.runs)
+        spool, ended = Spool(Path(self.spool)), ended_folder(Path(self.spool))
+        sizes = _pack_sizes(runs, self.cells, execution, work, environment.num_tasks)
+        mine = [*packs(runs, lambda run: sizes[run.key])][environment.global_rank :: environment.num_tasks]
+        stops = Stops(self.cells, (lambda *told: print(stopped_text(*told))) if execution.fail_fast else None)
+        trainer, n_ended = Trainer(work, stops), 0
+        for pack in mine:
+            left = [run for run in pack if not (ended / run.key).exists()]
+            for record in spooled(trainer, left, spool, self.sweep, self.cells, self.digests):
+                (ended / record.key).touch()  # the spool's file may be in the ledger already when a job begins again
+                n_ended += 1
+                print(f"{record.name}: {record.outcome}", flush=True)
+        for run in (run for pack in mine for run in pack if run.key in stops):
+            if not (ended / run.key).exists():
+                (ended / run.key).write_text(DROPPED)
+        return n_ended
+
+    def checkpoint(self) -> Any:
+        """What submitit submits again when the job's time is over; training goes on from its checkpoints."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+def train(request: Request) -> "tuple[Launched, Plan]":
+    """Submits the launch's runs, and collects results until no job is left.
+
+    Jobs of an earlier launch that still wait or run are collected, not submitted again.
+
+    Returns:
+        What the launch did, and its plan without times: Slurm alone knows when jobs begin.
+
+    Raises:
+        InputError: if jobs cannot be submitted.
+    """
+    with stopped_by_signals("interrupted: the jobs go on") as is_stopped:
+        return _train(request, is_stopped)
+
+
+def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched, Plan]":
+    from l2t_ray.launch.cluster.tuner import Launched
+
+    state, lanes, execution = request.state, request.lanes, request.state.sweep.execution
+    ledger, begun, left = state.ledger, time.monotonic(), {run.key for run in state.runs}
+    ended = ended_folder(ledger.spool.folder.resolve())
+    jobs = Jobs(ended.parent)
+    in_flight = {key for keys in jobs.alive().values() for key in keys}
+    to_submit = [run for run in state.runs if run.key not in in_flight]
+    if in_flight & left:
+        request.say(f"{count(len(in_flight & left), 'run')} of an earlier launch are in {jobs}")
+    if to_submit:
+        ended.mkdir(parents=True, exist_ok=True)
+        for run in to_submit:
+            (ended / run.key).unlink(missing_ok=True)
+        parts = [_part(request, runs) for runs in split(to_submit, _costs(to_submit, lanes), execution.slurm_jobs)]
+        jobs.submit(parts, execution.slurm, state.sweep.name)
+        request.say(f"{count(len(to_submit), 'run')} submitted; {jobs}; logs in {ended.parent}")
+    request.on_ready()
+    progress = request.progress(lambda shape: [Lane("Slurm", max(1, len(jobs)), 1, None)])
+    for run in state.runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
+    spent_s, n_spooled, over_at = 0.0, 0, math.inf
+    with progress:
+        while left and not is_stopped() and time.monotonic() < over_at + LATE_S:
+            over_at = min(over_at, time.monotonic()) if not jobs.alive() else math.inf
+            for record in ledger.spool.records():
+                if record.key in left:
+                    left.discard(record.key)
+                    reason = record.tags["reason"]
+                    progress.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
+                    spent_s += record.wall_s
+            progress.n_elsewhere = len(left) if left and over_at == math.inf else 0
+            progress.tick()
+            try:
+                n_spooled = ledger.flush(lambda key: remove_state(request.work.checkpoint(key)))
+            except LedgerUnavailableError as error:
+                if not n_spooled:
+                    progress.tell(f"{error}; results wait in {ledger.spool.folder}")
+                n_spooled = len(ledger.spool)
+            stopped = {key for key in left if is_dropped(ended / key)}
+            if over_at < math.inf and left == stopped:
+                break
+            time.sleep(LOOK_S if left else 0.0)
+        stopped = {key for key in left if is_dropped(ended / key)}
+        for key in stopped:
+            progress.drop(key)
+    left -= stopped
+    if left and is_stopped():
+        request.say(f"launch again to collect the jobs' results, or end them: {jobs.cancel_command}")
+    elif left:
+        logs = ", ".join(map(str, jobs.logs(left)[:SHOWN_LOGS])) or ended.parent
+        request.say(f"without a result although no job is left: {count(len(left), 'run')}; see {logs}")
+    plan = replace(state.plan(lanes), fleet=f"Slurm, {count(len(jobs), 'job')}", shares={}, bases={}, wall_s=None)
+    wall_s = time.monotonic() - begun
+    return Launched(len(left), n_spooled, wall_s, None, spent_s, n_stopped=len(stopped)), plan
+
+
+def split(runs: Sequence[Run], costs: Mapping[str, float], n_most: int) -> list[list[Run]]:
+    """Distributes runs over jobs of about equal time: the longest run first, each to the job with least to do.
+
+    Args:
+        runs: to train.
+        costs: key to time, in any unit.
+        n_most: jobs.
+
+    Returns:
+        The runs of each job, in the file's order.
+    """
+    jobs: list[tuple[float, int, list[int]]] = [(0.0, place, []) for place in range(min(n_most, len(runs)))]
+    for place in sorted(range(len(runs)), key=lambda place: -costs[runs[place].key]):  # stable
+        total, job, mine = heapq.heappop(jobs)
+        heapq.heappush(jobs, (total + costs[runs[place].key], job, [*mine, place]))
+    return [[runs[place] for place in sorted(mine)] for _, _, mine in sorted(jobs, key=lambda job: job[1])]
+
+
+def _costs(runs: Sequence[Run], lanes: "Lanes") -> dict[str, float]:
+    """Seconds of every run; epochs where those of any are unknown."""
+    seconds = {run.key: lanes.run_s(lanes.shape_of[run.key], lanes.groups[0])[0] for run in runs}
+    known = {key: value for key, value in seconds.items() if value is not None}
+    return known if len(known) == len(seconds) else {run.key: float(run.training.epochs) for run in runs}
+
+
+class Jobs:
+    """The jobs of a sweep: those that are submitted now, and those of earlier launches that have not ended.
+
+    Args:
+        folder: for submitit, and the list of jobs.
+
+    Raises:
+        InputError: if there were jobs before and Slurm does not say whether they have ended.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._file = folder, folder / "jobs.json"
+        self._keys: dict[str, list[str]] = {}
+        self._jobs: dict[str, Any] = {}  # of this process, as submitit's objects
+        self._asked_at, self._queued = -math.inf, set[str]()
+        with suppress(FileNotFoundError, ValueError):
+            before = json.loads(self._file.read_bytes())
+            queued = _queued(before) if CLUSTER == "slurm" else set()
+            if queued is None:
+                raise InputError(f"{self._file}: squeue must say which of these jobs have ended; launch again later")
+            self._queued = queued
+            self._keys = {job: keys for job, keys in before.items() if job in self._queued}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __str__(self) -> str:
+        return f"{count(len(self._keys), 'Slurm job')} ({', '.join(self._arrays)})"
+
+    @property
+    def _arrays(self) -> list[str]:
+        return sorted({job.partition("_")[0] for job in self._keys})
+
+    @property
+    def cancel_command(self) -> str:
+        """What ends them."""
+        return f"scancel {' '.join(self._arrays)}"
+
+    def submit(self, parts: Sequence[Part], options: Mapping[str, Any], sweep: str) -> None:
+        """Submits an array with a job for each part, and notes it.
+
+        Args:
+            parts: of the launch.
+            options: of sbatch, by their names.
+            sweep: the array's name.
+
+        Raises:
+            InputError: if sbatch or submitit is missing, or refuses.
+        """
+        try:
+            import submitit
+        except ModuleNotFoundError as error:
+            raise InputError("--backend slurm: submitit must be installed; pip install submitit") from error
+        if CLUSTER == "slurm" and shutil.which("sbatch") is None:
+            raise InputError("--backend slurm: sbatch must be on the PATH; launch where it is, or with another backend")
+        found = {name.replace("-", "_"): value for name, value in options.items()}
+        if type(found.get("time")) is not int:
+            law = "must hold `time`, a job's limit in whole minutes"
+            raise InputError(f"execution.slurm: {law}, got {found.get('time')!r}; write {{time: 240}}")
+        named = {name: found.pop(name) for name in ("time", "nodes", "ntasks_per_node") if name in found}
+        kind = submitit.SlurmExecutor if CLUSTER == "slurm" else submitit.LocalExecutor
+        executor = kind(self._folder / "%j", max_num_timeout=MOST_SESSIONS)
+        try:
+            executor.update_parameters(**named, job_name=f"l2t-{sweep}", additional_parameters=found)
+            with executor.batch():
+                jobs = [executor.submit(part) for part in parts]
+        except submitit.core.utils.FailedJobError as error:  # sbatch has told why on stderr
+            raise InputError(f"execution.slurm: must be what sbatch takes, got {dict(options)}; correct it") from error
+        for job, part in zip(jobs, parts, strict=True):
+            self._jobs[job.job_id], self._keys[job.job_id] = job, [run["key"] for run in json.loads(part.runs)]
+        write_atomic(self._file, json.dumps(self._keys).encode())
+        self._queued |= self._keys.keys()
+        self._asked_at = time.monotonic()
+
+    def alive(self) -> dict[str, list[str]]:
+        """The jobs that wait or run, with the keys of their runs."""
+        if CLUSTER != "slurm":
+            return {job: keys for job, keys in self._keys.items() if job in self._jobs and not self._jobs[job].done()}
+        if self._keys and time.monotonic() - self._asked_at >= QUEUE_S:
+            queued = _queued(self._keys)
+            self._queued = self._queued if queued is None else queued  # None: squeue does not answer
+            self._asked_at = time.monotonic()
+        return {job: keys for job, keys in self._keys.items() if job in self._queued}
+
+    def logs(self, keys: Collection[str]) -> list[Path]:
+        """The error logs of the jobs to which these runs belong."""
+        jobs = [job for job, mine in self._keys.items() if not {*keys}.isdisjoint(mine)]
+        return [path for job in jobs for path in sorted(self._folder.glob(f"*/{job}_*_log.err"))]
+
+
+def _queued(jobs: Iterable[str]) -> set[str] | None:
+    """Those of the jobs that Slurm's queue holds; None if it does not answer."""
+    arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    command = ["squeue", "--noheader", "--array", "--format=%F %K", f"--jobs={arrays}"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if told.returncode and "Invalid job id" not in told.stderr:  # Slurm forgets jobs that ended minutes ago
+        return None
+    rows = [line.split() for line in told.stdout.splitlines() if line.strip()]
+    return {job if index == "N/A" else f"{job}_{index}" for job, index in rows}
+
+
+def _part(request: Request, runs: Sequence[Run]) -> Part:
+    sweep = request.state.sweep
+    return Part(
+        sweep.name,
+        replace(request.work, mps="").to_json(),
+        encode(runs),
+        {run.key: sweep.cells[run.key] for run in runs},
+        {run.key: request.data_sha(run) for run in runs},
+        sweep.execution.model_dump_json(),
+        str(request.state.ledger.spool.folder.resolve()),
+    )
+
+
+def _pack_sizes(
+    runs: Sequence[Run], cells: Mapping[str, str], execution: Execution, work: Work, n_tasks: int
+) -> dict[str, int]:
+    """K of every run on this node, by the file's number or by what is known of its device."""
+    from l2t_ray.launch.placement.allocation import Lanes
+    from l2t_ray.launch.placement.devices import local_fleet
+    from l2t_ray.launch.placement.measurements import Figures
+
+    shared = execution.model_copy(update={"gpu_share": 1 / n_tasks})
+    figures = Figures(HOME / "probe.json", [Path(path) for path in work.methods], served=False)
+    lanes = Lanes(shared, local_fleet(), figures, runs, cells, known={})
+    return {run.key: lanes.share(lanes.shape_of[run.key], lanes.groups[0]).pack for run in runs}
+
+
+def is_dropped(marker: Path) -> bool:
+    """Whether a run was left out because its cell is stopped."""
+    return marker.is_file() and marker.read_text() == DROPPED
+
+
+def ended_folder(spool: Path) -> Path:
+    """The folder with an empty file for every run that has ended in a job of this sweep."""
+    return spool.parent / "slurm" / "ended"

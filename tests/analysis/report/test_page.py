@@ -372,12 +372,13 @@ def test_links_go_to_the_mlflow_that_is_named(database):
     assert 'href="https://mlflow.example/#/experiments/1/runs?searchFilter=' in Path("report/index.html").read_text()
 
 
-def test_package_data_is_declared():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["analysis"]
-    data = [path for path in (ROOT / "analysis").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
-    assert len(data) == 7
+@pytest.mark.parametrize(("package", "n_files"), [("analysis", 6), ("l2t_ray", 4)])
+def test_package_data_is_declared(package, n_files):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
+    data = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    assert len(data) == n_files
     for path in data:
-        assert any(path.relative_to(ROOT / "analysis").match(pattern) for pattern in declared), path
+        assert any(path.relative_to(ROOT / package).match(pattern) for pattern in declared), path
 
 
 @pytest.mark.slow

@@ -194,10 +194,12 @@ def test_an_uneven_machine_has_a_wider_range(clock):
 def predictions(record):
     """(elapsed, left, low, high) of a recorded launch, every two seconds."""
     clock, waiting = Clock(), Counter(record["runs"])
-    lanes = {shape: [Lane(**lane)] for shape, lane in record["lanes"].items()}
+    lanes = {shape: [Lane(**lane) for lane in found] for shape, found in record["lanes"].items()}
     forecast = Forecast(lanes.__getitem__, now=clock)
-    told, due_s = [], record["trains_from_s"]
+    told, due_s = [], record["events"][0][0]
     for at_s, what, *given in record["events"]:
+        if what == "eta":
+            continue
         while due_s < at_s:
             clock.now_s = due_s
             eta = forecast.eta(+waiting)

@@ -138,7 +138,7 @@ def train(request: Request) -> "tuple[Launched, Plan]":
     progress = request.progress(lambda shape: [replace(lane, n_slots=1) for lane in lanes.lanes(shape)])
     for run in runs:
         progress.expect(run.key, lanes.shape_of[run.key])
-    usage = Usage()
+    usage, name, n_together = Usage(), "", 0
     request.on_ready()
     with (
         stopped_by_signals() as is_stopped,
@@ -147,8 +147,8 @@ def train(request: Request) -> "tuple[Launched, Plan]":
     ):
 
         def watch(pack: list[Run], done: int, n_epochs: int) -> None:
-            if n_epochs:
-                progress.reached(pack[0].key, done, n_epochs)
+            if n_epochs and len(pack) == n_together:  # not where each is tried alone
+                progress.reached(name, done, n_epochs)
             usage.tick()
             progress.devices = usage.latest
             progress.tick()
@@ -169,11 +169,14 @@ def train(request: Request) -> "tuple[Launched, Plan]":
         trainer = Trainer(work, stops, watch, is_stopped)
         try:
             while runs := runs or more():
-                for pack in packs(runs, size):
+                for planned in packs(runs, size):
                     if is_stopped():
                         raise StoppedError
-                    name, keys = pack[0].key, [run.key for run in pack if run.key not in stops]
-                    progress.began(name, keys, lanes.shape_of[name], group.device, 1)
+                    pack = [run for run in planned if run.key not in stops]
+                    if not pack:
+                        continue
+                    name, n_together = pack[0].key, len(pack)
+                    progress.began(name, [run.key for run in pack], lanes.shape_of[name], group.device, 1)
                     for run, ended, tags in trainer.train(pack):
                         cells = feed.cells if feed else state.sweep.cells
                         recorder.add(run, ended, cells[run.key], request.data_sha(run), tags)

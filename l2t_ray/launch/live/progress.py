@@ -164,6 +164,8 @@ class Progress:
         """The time left; None while the duration of a run is unknown."""
         if self._now() < self._eta_due:
             return self._eta
+        if self.n_further and not self._waiting:
+            return None
         begun_s = time.perf_counter()
         waiting = {shape: n_runs for shape, n_runs in self._waiting.items() if n_runs}
         if self.n_further:  # of the shapes in equal parts

@@ -126,6 +126,8 @@ def test_durations_read_well(seconds, text):
 
 def test_a_search_counts_at_most_what_it_may_still_ask_for(tmp_path, clock):
     progress = make_progress(tmp_path, clock, "", slots=1, cells=Cells({"example": "study"}))
+    progress.n_further = 6
+    assert progress.eta() is None
     progress.expect("0", "shape", "study")
     progress.n_further = 5
     assert progress.eta() is None

@@ -23,7 +23,7 @@ setup: $(BIN)/.ready           ## build .venv from nothing (about 5.5 GB with CU
 quickstart: setup        ## train a source and four methods on digits, then print the statistics
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m l2t_ray.pretrain sweeps/quickstart_source.yaml  # one thread is the fastest for so narrow a network
 	$(BIN)/python -m l2t_ray.sweep sweeps/quickstart.yaml
-	$(BIN)/python -m analysis.stats quickstart --out report/quickstart
+	$(BIN)/python -m analysis.stats quickstart --out report/quickstart --attach
 
 check: lint test         ## what CI runs
 

@@ -37,6 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from analysis.report.sections import draw_all
     from analysis.tables.render import print_table
     from analysis.tables.table import missing_table
+    from l2t_ray.ledger.attached import attach
 
     pair = tuple(arguments.compare) if arguments.compare else None
     question = Question(arguments.metric, pair, arguments.baseline, arguments.alpha, arguments.margin)
@@ -62,6 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
             evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=str(arguments.out), figures=figures
         )
         drawings, closing = figures["accuracy"], [f"report: {page}"]
+        if arguments.attach:
+            for sweep in results.sweeps:
+                attach(results.uri, sweep, page)
+            closing.append(f"attached in MLflow to {', '.join(results.sweeps)}")
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings, closing = [], []
@@ -105,9 +110,16 @@ def _check_folder(folder: Path) -> None:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to a parser."""
+
+    def checked(arguments: argparse.Namespace) -> int:
+        if arguments.attach and not arguments.out:
+            parser.error("--attach stands with --out DIR: it copies that report")
+        return run(arguments)
+
     asked = parser.add_mutually_exclusive_group()
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
+    parser.add_argument("--attach", action="store_true", help="with --out: copy the page into MLflow, too")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     asked.add_argument("--baseline", metavar="B", help="compare every method with B; by default with scratch")
     asked.add_argument("--compare", nargs=2, metavar=("A", "B"), help="compare two methods; by default a design's")
@@ -122,7 +134,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
     parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")
     parser.add_argument("--mlflow-url", metavar="URL", help="of MLflow's pages, for the report's links")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=checked)
 
 
 def _formats(text: str) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def run_quickstart() -> int:
     if code:
         return code
     code = sweep.main([str(SWEEPS / QUICKSTART)])
-    return code if code > 1 else max(code, stats.main(["quickstart", "--out", "report/quickstart"]))
+    return code if code > 1 else max(code, stats.main(["quickstart", "--out", "report/quickstart", "--attach"]))
 
 
 def sweep_name(word: str) -> str:

@@ -20,7 +20,7 @@ from l2t_ray.errors import InputError
 MAX_DEPTH = 6  # of folders: a link to a folder above would never end
 MAX_FILE_BYTES = 1 << 26
 MAX_FILES = 10_000_000
-MAX_SHOWN = 20  # problems in a message
+MAX_SHOWN = 1000  # problems in a message: every bad file in one go, unless nearly all are bad
 SPLITS = ("train", "test")
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's member
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError)

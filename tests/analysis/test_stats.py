@@ -3,6 +3,7 @@
 import errno
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from analysis.stats import main
+from l2t_ray.ledger.client import connect
 from tests.support.ledgers import Logged, fill
 
 
@@ -161,3 +163,33 @@ def test_where_no_figure_can_be_written_the_tables_are_there_and_a_line(sweep, c
     assert told.err.splitlines()[-1].startswith(
         "report/small/accuracy_cifar10.svg: must be open to you, got 'Permission"
     )
+
+
+@pytest.fixture
+def mlflows(tmp_path, template, monkeypatch):
+    """A database that MLflow itself has made."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copy(template, tmp_path))
+
+
+def test_an_attached_report_is_the_page_in_mlflow_and_the_sweeps_page_links_to_it(mlflows, capsys):
+    fill(mlflows, "small", [Logged(method=method, seed=seed) for method in ("scratch", "ufm") for seed in range(3)])
+    assert main(["small", "--out", "here", "--attach"]) == 0
+    assert "attached in MLflow to small" in capsys.readouterr().out
+    client = connect(f"sqlite:///{Path('mlflow.db').resolve()}")
+    experiment = client.get_experiment_by_name("small")
+    (manifest,) = client.search_runs([experiment.experiment_id], "tags.`l2t.kind` = 'manifest'")
+    kept = Path(client.download_artifacts(manifest.info.run_id, "report.html", "."))
+    assert kept.read_bytes() == Path("here/index.html").read_bytes()
+    link = f"[Report](#/experiments/{experiment.experiment_id}/runs/{manifest.info.run_id}/artifacts/report.html)."
+    assert experiment.tags["mlflow.note.content"].startswith(link)
+
+
+def test_attaching_without_a_folder_or_to_a_sweep_that_was_never_launched_is_refused(mlflows, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["small", "--attach"])
+    assert "--attach stands with --out DIR" in capsys.readouterr().err
+    fill(mlflows, "bare", [Logged(method="scratch", seed=seed) for seed in range(3)], manifest=False)
+    assert main(["bare", "--out", "here", "--attach"]) == 2
+    assert "--attach: bare must have been launched into this ledger" in capsys.readouterr().err
+    assert Path("here/index.html").exists()

@@ -158,6 +158,6 @@ def failures_of(ledger, keys):
 def _insert_run(connection, run_id, experiment_id, status, start_ms, artifacts):
     connection.execute(
         "INSERT INTO runs (run_uuid, name, status, start_time, lifecycle_stage, artifact_uri, experiment_id,"
-        " source_type) VALUES (?, ?, ?, ?, 'active', ?, ?, 'LOCAL')",
+        " source_type, user_id) VALUES (?, ?, ?, ?, 'active', ?, ?, 'LOCAL', '')",
         (run_id, run_id, status, start_ms, f"{artifacts.as_uri()}/{run_id}/artifacts", experiment_id),
     )

@@ -41,7 +41,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Eta:
-    """Seconds until a launch ends; about nine in ten launches end between `low_s` and `high_s`."""
+    """Seconds until a launch ends; between `low_s` and `high_s` about nine times in ten, unless the load jumps."""
 
     left_s: float
     low_s: float
@@ -218,8 +218,8 @@ class Forecast:
         ]
         between = statistics.stdev(logs) if len(logs) > 2 else UNSEEN
         within = statistics.fmean(noise) if noise else UNSEEN**2
-        n = sum(found.n for found in self._took.values())
-        return math.sqrt(DRIFT**2 + within / max(1, n) + (unseen * between) ** 2)
+        # not divided by the number of packs: what slows one slows all, for a while
+        return math.sqrt(DRIFT**2 + within + (unseen * between) ** 2)
 
 
 def makespan(

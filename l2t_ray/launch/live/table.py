@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 MOST_PACKS = 4
-NUMBERS = 50  # columns of the terminal for all but the cell's name
+NUMBERS = 54  # columns of the terminal for all but the cell's name
 APART = "    "
 HEAD = 2  # lines of the table above its rows
 GIB = 2**30

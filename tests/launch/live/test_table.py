@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -73,6 +74,15 @@ def test_the_table_at_80_columns():
 
 def test_the_table_of_a_terminal_that_knows_ascii_alone():
     assert ASCII in shown(VIEW, 80, encoding="ascii")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("width", [70, 80, 200])
+def test_a_long_name_takes_no_room_from_the_numbers(width, encoding):
+    cells = (*CELLS, CellView("animals/10/" + "l" * 200, 8, 1, 1, 1, 50.0, 2.0))
+    text = shown(View(**{**vars(VIEW), "cells": cells}), width, encoding=encoding)
+    assert "+/- (95 %)" in text
+    assert re.search(r"animals/10/l+[ |]+1/8[ |]+1[ |]+1[ |]+50.00[ |]+2.00\n", text)
 
 
 def test_off_a_terminal_the_table_is_printed_whole():

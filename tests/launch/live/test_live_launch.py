@@ -50,7 +50,11 @@ def test_a_launch_on_a_terminal_shows_its_cells_and_gives_the_terminal_back(fold
         assert '<meta http-equiv="refresh" content="5">' in page
         assert "digits/2/scratch" in page
 
-        view = wait_for(lambda: (found := View.read(folder / ".l2t/tiny/progress.json")) and found.packs and found)
+        def seen():
+            found = View.read(folder / ".l2t/tiny/progress.json")
+            return found if found and any(pack.epoch for pack in found.packs) else None
+
+        view = wait_for(seen, process=terminal.process, told=told)
         assert {pack.cell.split("/")[2] for pack in view.packs} == {"scratch"}
         code, out, err = call(sweep.main, "tiny.yaml", "--status")
         assert code == 0

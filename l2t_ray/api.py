@@ -57,6 +57,7 @@ class Sweep(read.Sweep):
         retry_failed: bool = False,
         probe: bool = True,
         backend: Literal["ray", "inline", "slurm"] = "ray",
+        page: Path | str | None = None,
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
 
@@ -66,6 +67,7 @@ class Sweep(read.Sweep):
             retry_failed: trains failed and diverged runs again.
             probe: whether shapes are measured first.
             backend: what trains: Ray, this process, or Slurm.
+            page: the file of a page that shows the progress and reads itself again; None for none.
 
         Returns:
             Every cell's counts and mean accuracy, and the failures; a file with a search gives those of its trials.
@@ -81,7 +83,7 @@ class Sweep(read.Sweep):
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False, backend=backend,
+            price_per_hour=None, json=False, backend=backend, page=page and str(page),
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:

@@ -19,6 +19,7 @@ from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
+from l2t_ray.launch.cluster.usage import Usage
 from l2t_ray.launch.options import INLINE, Options, Request, work_of
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.packing import shape
@@ -127,7 +128,6 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
 def train(request: Request) -> "tuple[Launched, Plan]":
     """Trains a launch's runs here and writes their results to the ledger as they come."""
     from l2t_ray.launch.cluster.tuner import Launched
-    from l2t_ray.launch.placement.progress import Progress
     from l2t_ray.ledger.recorder import Recorder
 
     state, lanes, feed = request.state, request.lanes, request.feed
@@ -136,18 +136,22 @@ def train(request: Request) -> "tuple[Launched, Plan]":
     plan, begun, spent_s, n_spooled = state.plan(lanes), time.monotonic(), 0.0, 0
     runs = [] if feed else state.runs
     left = {run.key for run in runs}
-    expected = {key: (lanes.shape_of[key], lanes.run_s(lanes.shape_of[key], group)[0]) for key in left}
+    progress = request.progress(lambda shape: [replace(lane, n_slots=1) for lane in lanes.lanes(shape)])
+    for run in runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
+    usage, name, n_together = Usage(), "", 0
     request.on_ready()
     with (
         stopped_by_signals() as is_stopped,
-        Progress(expected, 1, request.progress_file) as progress,
+        progress,
         Recorder(state.ledger, lambda key: remove_state(work.checkpoint(key))) as recorder,
     ):
 
         def watch(pack: list[AnyRun], done: int, n_epochs: int) -> None:
-            progress.n_running = len(pack)
-            for run in pack:
-                progress.reached(run.key, done / n_epochs if n_epochs else 0.0)
+            if n_epochs and len(pack) == n_together:  # not where each is tried alone
+                progress.reached(name, done, n_epochs)
+            usage.tick()
+            progress.devices = usage.latest
             progress.tick()
 
         def size(run: AnyRun) -> int:
@@ -157,8 +161,7 @@ def train(request: Request) -> "tuple[Launched, Plan]":
             found = feed.next_runs(1) if feed else []
             progress.n_further = feed.n_further if feed else 0
             for run in found:
-                name = lanes.add(run)
-                progress.expect(run.key, name, lanes.run_s(name, group)[0])
+                progress.expect(run.key, lanes.add(run), feed.studies[run.key] if feed else None)
                 left.add(run.key)
             return found
 
@@ -167,17 +170,23 @@ def train(request: Request) -> "tuple[Launched, Plan]":
         trainer = Trainer(work, stops, watch, is_stopped)
         try:
             while runs := runs or more():
-                for pack in packs(runs, size):
+                for planned in packs(runs, size):
                     if is_stopped():
                         raise StoppedError
+                    pack = [run for run in planned if run.key not in stops]
+                    if not pack:
+                        continue
+                    name, n_together = pack[0].key, len(pack)
+                    progress.began(name, [run.key for run in pack], lanes.shape_of[name], group.device, 1)
                     for run, ended, tags in trainer.train(pack):
                         cells = feed.cells if feed else state.sweep.cells
                         recorder.add(run, ended, cells[run.key], request.data_sha(run), tags)
-                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
+                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
                         left.discard(run.key)
                         spent_s += ended.wall_s
                         if feed:
                             feed.ended(run, ended)
+                    progress.stopped(name)
                 runs = []
         except (StoppedError, KeyboardInterrupt):
             pass

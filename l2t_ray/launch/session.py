@@ -124,7 +124,7 @@ def _train_on_ray(request: Request) -> tuple[Launched, Plan]:
             lanes=lanes,
             retries=execution.retries,
             hang_s=execution.hang_s,
-            progress_file=request.progress_file,
+            progress=request.progress(lanes.lanes),
             storage=(HOME / state.sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
             feed=request.feed,
             fail_fast=execution.fail_fast,

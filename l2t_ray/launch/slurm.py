@@ -21,6 +21,7 @@ from l2t_ray.errors import InputError, LedgerUnavailableError, count
 from l2t_ray.files import HOME, write_atomic
 from l2t_ray.launch.inline import Trainer, packs, spooled, stopped_by_signals, stopped_text, threads
 from l2t_ray.launch.options import Request
+from l2t_ray.launch.placement.eta import Lane
 from l2t_ray.launch.worker.job import Work, decode, encode
 from l2t_ray.run import AnyRun
 from l2t_ray.training.checkpoint import remove_state
@@ -107,7 +108,6 @@ def train(request: Request) -> "tuple[Launched, Plan]":
 
 def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched, Plan]":
     from l2t_ray.launch.cluster.tuner import Launched
-    from l2t_ray.launch.placement.progress import Progress
 
     state, lanes, execution = request.state, request.lanes, request.state.sweep.execution
     ledger, begun, left = state.ledger, time.monotonic(), {run.key for run in state.runs}
@@ -125,17 +125,20 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
         jobs.submit(parts, execution.slurm, state.sweep.name)
         request.say(f"{count(len(to_submit), 'run')} submitted; {jobs}; logs in {ended.parent}")
     request.on_ready()
-    expected = {key: (lanes.shape_of[key], None) for key in left}
+    progress = request.progress(lambda shape: [Lane("Slurm", max(1, len(jobs)), 1, None)])
+    for run in state.runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
     spent_s, n_spooled, over_at = 0.0, 0, math.inf
-    with Progress(expected, len(jobs), request.progress_file) as progress:
+    with progress:
         while left and not is_stopped() and time.monotonic() < over_at + LATE_S:
             over_at = min(over_at, time.monotonic()) if not jobs.alive() else math.inf
             for record in ledger.spool.records():
                 if record.key in left:
                     left.discard(record.key)
-                    progress.ended(record.key, record.outcome, record.tags["reason"], record.wall_s)
+                    reason = record.tags["reason"]
+                    progress.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
                     spent_s += record.wall_s
-            progress.n_running = len(left) if left and over_at == math.inf else 0
+            progress.n_elsewhere = len(left) if left and over_at == math.inf else 0
             progress.tick()
             try:
                 n_spooled = ledger.flush(lambda key: remove_state(request.work.checkpoint(key)))

@@ -116,6 +116,11 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
         counts = [str(number) if number else "" for number in (row.n_diverged, row.n_failed)]
         table.add_row(row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy)
     _print(table, stream)
+    print_failures(summary, stream)
+
+
+def print_failures(summary: Summary, stream: TextIO) -> None:
+    """Prints the runs without a result, each with its reason."""
     for failure in summary.failures[:REASONS_SHOWN]:
         print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
         if failure.traceback:

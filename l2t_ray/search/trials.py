@@ -45,6 +45,7 @@ class Trials:
 
     Attributes:
         cells: key to cell, of all runs so far.
+        studies: key to study, likewise.
         runs: by key.
     """
 
@@ -59,6 +60,7 @@ class Trials:
         self._search, self._entries = search, list(entries)
         self._retry_failed = retry_failed
         self.cells: dict[str, str] = {}
+        self.studies: dict[str, str] = {}
         self.runs: dict[str, AnyRun] = {}
         self._known: dict[str, tuple[str, Mapping[str, float]]] = {}
         self._waiting: dict[str, list[tuple[Active, Trial]]] = defaultdict(list)
@@ -127,6 +129,7 @@ class Trials:
             run = active.spec.trial_run(trial.labels, self._search.seeds[len(trial.values)])
             self.runs.setdefault(run.key, run)
             self.cells.setdefault(run.key, active.spec.trial_cell(trial.number))
+            self.studies.setdefault(run.key, active.spec.name)
             if run.key not in self._known:
                 is_training = run.key in self._waiting
                 self._waiting[run.key].append((active, trial))

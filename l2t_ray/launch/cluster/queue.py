@@ -120,10 +120,13 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         finished: str = Searcher.FINISHED
         return finished
 
-    def started(self, trial_id: str) -> None:
-        """Notes that a trial has got its device."""
-        if trial_id in self.live:
-            self.live[trial_id].started = True
+    def started(self, trial_id: str) -> Pack | None:
+        """The pack of a trial that has got its device; None if it is known no more, or was told before."""
+        pack = self.live.get(trial_id)
+        if pack is None or pack.started:
+            return None
+        pack.started = True
+        return pack
 
     def complete(self, trial_id: str, outcomes: str, device: str = "") -> None:
         """Passes on the outcomes of a pack: JSON of a list of `Outcome.to_json()`."""

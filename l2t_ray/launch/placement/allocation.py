@@ -7,6 +7,7 @@ from dataclasses import replace
 from l2t_ray.config import Execution
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate
+from l2t_ray.launch.placement.eta import Lane
 from l2t_ray.launch.placement.measurements import Figure, Figures
 from l2t_ray.launch.placement.packing import Habits, Share, Times, choose_share, run_s, shape, shapes, speed_shape
 from l2t_ray.run import AnyRun
@@ -50,6 +51,7 @@ class Lanes:
         self._known, self._habits = known, habits or {}
         self._estimates = estimates
         self._shares: dict[tuple[str, Group], Share] = {}
+        self._lanes: dict[str, list[Lane]] = {}  # until a share changes
 
     def add(self, run: AnyRun) -> str:
         """Takes a run that was not known at the start; returns its shape."""
@@ -105,6 +107,18 @@ class Lanes:
         longest_s = max((seconds for seconds in times if seconds is not None), default=None)
         return longest_s, "" if longest_s is None else ALIKE
 
+    def lanes(self, shape: str) -> list[Lane]:
+        """What the forecast of the time left knows of a shape on each kind of device."""
+        if shape not in self._lanes:
+            found = self._lanes[shape] = []
+            for group in self.groups:
+                share, (seconds, _) = self.share(shape, group), self.run_s(shape, group)
+                guess = estimate(self.example[shape], group) if seconds is None else None
+                if guess is not None:
+                    seconds = guess.pack_s(guess.speeds[0], self.example[shape])
+                found.append(Lane(group.device, share.slots, share.pack, seconds, is_rough=guess is not None))
+        return self._lanes[shape]
+
     def epoch_s(self, shape: str, group: Group) -> float | None:
         """Seconds of a pack's epoch with its evaluation; None if unknown."""
         seconds, basis = self.run_s(shape, group)
@@ -135,6 +149,7 @@ class Lanes:
             processes: the largest k from now on.
         """
         self.figures.learn(self._speed_shape[shape], group.device, pack=pack, processes=processes)
+        self._lanes.clear()
         for name, speed_name in self._speed_shape.items():
             if speed_name == self._speed_shape[shape]:
                 before = self._shares.pop((name, group), None)
@@ -144,6 +159,7 @@ class Lanes:
 
     def forget(self, shape: str) -> None:
         """Chooses a shape's shares again, because its figure has changed."""
+        self._lanes.clear()
         same = {name for name, speed_name in self._speed_shape.items() if speed_name == self._speed_shape[shape]}
         self._shares = {(name, group): share for (name, group), share in self._shares.items() if name not in same}
 

@@ -18,37 +18,43 @@ pytestmark = [*OF_RAY, LONG]
 
 FILE = """
 sweep: tiny
-run: {data: {name: digits, samples_per_class: 2}, target: {width: 0.125}, training: {epochs: 300}}
+trainer: slowly.py
+metric: {name: error_percent, lower_is_better: true}
+run: {settings: {epochs: 300, method: scratch, n: 2}}
+method: settings.method
+axis: settings.n
+data: []
 grid:
-- {method: [scratch], seed: {from: 0, to: 3}}
-- {method: [scratch], variant: late, training: {lr: 0.01}, seed: {from: 0, to: 3}}
+- {seed: {from: 0, to: 3}}
+- {variant: late, settings: {lr: 0.01}, seed: {from: 0, to: 3}}
 """
 TRAINER = """
 import time
 
-def train(runs, *_, on_epoch, **__):
+def train(settings, seed, context):
     for epoch in range(1, 301):
         time.sleep(0.1)
-        on_epoch(epoch, lambda: [{} for run in runs])
+        context.log(epoch)
+    return {"error_percent": 1.0}
 """
 
 
 def test_a_launch_on_a_terminal_shows_its_cells_and_gives_the_terminal_back(folder):
     (folder / "tiny.yaml").write_text(FILE)
     (folder / "slowly.py").write_text(TRAINER)
-    words = ["-m", "l2t_ray.sweep", "tiny.yaml", "--no-probe", "--trainer", "slowly:train", "--page"]
+    words = ["-m", "l2t_ray.sweep", "tiny.yaml", "--no-probe", "--page"]
     own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "OMP_NUM_THREADS": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
     terminal = Terminal([sys.executable, *words], 80, 24, cwd=folder, env=os.environ | own)
     try:
         told = lambda: terminal.screen  # noqa: E731
         wait_for(lambda: " left (" in terminal.screen, process=terminal.process, told=told)
         assert re.search(r"tiny: \d of 8 runs ended.*\n\d running, .* left \(.* to .*\), after \d", terminal.screen)
-        assert re.search(r"digits/2/scratch +\d/4 +\d", terminal.screen)
+        assert re.search(r"slowly/2/scratch +\d/4 +\d", terminal.screen)
         assert re.search(r"cpu: \d+ % busy, [\d.]+ of [\d.]+ GiB", terminal.screen)
-        assert re.search(r"cpu: digits/2/scratch.*, 1 run, epoch \d+ of 300, .* so far, .* left", terminal.screen)
+        assert re.search(r"cpu: slowly/2/scratch.*, 1 run, (loading|epoch \d+ of 300), .* so far, .* left", terminal.screen)
         page = (folder / ".l2t/tiny/live.html").read_text()
         assert '<meta http-equiv="refresh" content="5">' in page
-        assert "digits/2/scratch" in page
+        assert "slowly/2/scratch" in page
 
         def seen():
             found = View.read(folder / ".l2t/tiny/progress.json")
@@ -59,7 +65,7 @@ def test_a_launch_on_a_terminal_shows_its_cells_and_gives_the_terminal_back(fold
         code, out, err = call(sweep.main, "tiny.yaml", "--status")
         assert code == 0
         assert f"tiny: launched by pid {terminal.process.pid}" in err
-        assert re.search(r"digits/2/scratch +\d/4 +\d", out)
+        assert re.search(r"slowly/2/scratch +\d/4 +\d", out)
         assert "epoch" in out
 
         family = psutil.Process(terminal.process.pid).children(recursive=True)

@@ -122,6 +122,7 @@ if os.fork() == 0:
     return {"error": -1.0}
 return {"error": draw}
 """)
+    before = {*psutil.Process().children()}
     found, _ = train(work, runs)
     assert Path.cwd() == tmp_path
     draws = []
@@ -129,7 +130,7 @@ return {"error": draw}
         random.seed(seed)
         draws.append(random.random())
     assert [outcome["metrics"]["error"][0][1] for outcome in found] == draws
-    for child in psutil.Process().children():
+    for child in {*psutil.Process().children()} - before:
         child.wait(10)  # the forks have ended, and trained nothing more
 
 

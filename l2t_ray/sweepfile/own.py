@@ -374,15 +374,15 @@ class Names:
 
     def cell(self, block: Block, chosen: Mapping[str, Choice], run: OwnRun) -> Cell:
         """The cell of a choice, with its seeds."""
-        data = _label(run, self.data) or self._trainer
+        data = label(run, self.data) or self._trainer
         axis = _text(run.settings.get(self.axis)) if self.axis else NO_AXIS
-        method = (block.variant if self._is_named else _label(run, self.method)) or self._trainer
+        method = (block.variant if self._is_named else label(run, self.method)) or self._trainer
         parts = [data, axis, method, *([block.variant] if block.variant and not self._is_named else [])]
         seeds = dict.fromkeys(seed for part in block.seeds for seed in part)
         return Cell("/".join(parts), run, block.place, dict.fromkeys(seeds))
 
 
-def _label(run: OwnRun, names: Iterable[str]) -> str:
+def label(run: OwnRun, names: Iterable[str]) -> str:
     """The values of settings: a single text as it is, else NAME=VALUE."""
     names = [*names]
     values = [run.settings.get(name) for name in names]

@@ -243,6 +243,11 @@ class Ledger:
                 run_id = created.info.run_id
             self._client.log_text(run_id, content, "manifest.json")
             self._client.set_tag(run_id, "l2t.manifest_sha", digest)
+            if factors := getattr(sweep, "factors", None):  # of a trainer of the user's own
+                varying = [name for part in (factors.method, factors.data, factors.axis) for name in part.split(", ")]
+                settings = {name.removeprefix("settings.") for run in sweep.runs.values() for name in run.settings}
+                shown = view.state_of([name for name in varying if name in settings], safe_name(sweep.metric.name))
+                self._client.set_experiment_tag(self._experiment.experiment_id, view.TAG, shown)
             self._client.set_terminated(run_id, "FINISHED")
 
     def write_launch(self, content: Mapping[str, Any]) -> None:

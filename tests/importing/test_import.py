@@ -10,6 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from analysis import stats
 from l2t.command import main
+from l2t_ray.ledger.client import connect
 from tests.support.launches import call
 
 SEEDS = range(6)
@@ -66,6 +67,9 @@ def test_the_same_export_again_adds_nothing_and_further_seeds_are_added():
     assert "10 runs in 2 cells, 0 new" in bring()[1]
     write_csv()
     assert "12 runs in 2 cells, 2 new" in bring()[1]
+    tags = connect(f"sqlite:///{Path('mlflow.db').resolve()}").get_experiment_by_name("mine").tags
+    shown = json.loads(tags["mlflow.sharedViewState.l2t"])["selectedColumns"]
+    assert shown == ["params.`settings.model`", "params.`seed`", "metrics.`error_percent`"]
     write_csv(lines()[:-1])
     _, _, err = bring()
     assert "1 run of an earlier import: not in this one" in err

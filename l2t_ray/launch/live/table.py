@@ -112,6 +112,6 @@ def pack_lines(packs: Sequence[PackView], most: int) -> list[str]:
 def pack_text(pack: PackView) -> str:
     """A pack in words: "pack of 4 runs, epoch 12 of 60, 3 s so far, 12 s left"."""
     runs = "1 run" if pack.n_runs == 1 else f"pack of {pack.n_runs} runs"
-    epoch = f"epoch {pack.epoch} of {pack.epochs}" if pack.epochs else "loading"
+    epoch = f"epoch {pack.epoch} of {pack.epochs}" if pack.epochs else "no epoch reported yet"
     left = "" if pack.left_s is None else f", {duration(pack.left_s)} left"
     return f"{runs}, {epoch}, {duration(pack.elapsed_s)} so far{left}"

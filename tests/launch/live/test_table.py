@@ -50,7 +50,7 @@ digits/2/l2t_www        8/8                       80.00         0.75
 gpu 0: 97 % busy, 3.0 of 141.0 GiB
 cpu: 12 % busy, 1.0 GiB
 NVIDIA H200: digits/1/ufm, pack of 4 runs, epoch 12 of 60, 20 s so far, 41 s lef
-NVIDIA H200: digits/2/ufm, 1 run, loading, 1 s so far
+NVIDIA H200: digits/2/ufm, 1 run, no epoch reported yet, 1 s so far
 pages: l2t ui quickstart    result: l2t report quickstart
 """
 ASCII = """\

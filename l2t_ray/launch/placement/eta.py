@@ -209,7 +209,11 @@ class Forecast:
         """The relative standard deviation of the time left, of which a share is of shapes not seen yet."""
         if not self._took and not any(pack.pace_s() for pack in self.running.values()):
             return UNKNOWN
-        noise = [found.variance / found.mean**2 for found in self._took.values() if found.n > 1 and found.mean]
+        noise = [  # of a pack's whole time: where the training is nothing, its scatter is nothing, too
+            found.variance / (found.mean + self._around[device].mean) ** 2
+            for (_, device), found in self._took.items()
+            if found.n > 1 and found.mean
+        ]
         logs = [
             math.log(found.mean / lane.run_s)
             for (shape, device), found in self._took.items()

@@ -52,7 +52,8 @@ def test_a_launch_on_a_terminal_shows_its_cells_and_gives_the_terminal_back(fold
         assert re.search(r"slowly/2/scratch +\d/4 +\d", terminal.screen)
         assert re.search(r"cpu: \d+ % busy, [\d.]+ of [\d.]+ GiB", terminal.screen)
         assert re.search(
-            r"cpu: slowly/2/scratch.*, 1 run, (no epoch reported yet|epoch \d+ of 300), .* so far, .* left", terminal.screen
+            r"cpu: slowly/2/scratch.*, 1 run, (no epoch reported yet|epoch \d+ of 300), .* so far, .* left",
+            terminal.screen,
         )
         page = (folder / ".l2t/tiny/live.html").read_text()
         assert '<meta http-equiv="refresh" content="5">' in page

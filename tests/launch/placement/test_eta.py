@@ -221,3 +221,12 @@ def test_a_recorded_launch_is_predicted_within_a_quarter_from_a_fifth_on(name):
     assert len(late) > 40
     assert max(abs(at + left_s - wall_s) / wall_s for at, left_s, *_ in late) < 0.25
     assert sum(low_s <= wall_s - at <= high_s for at, _, low_s, high_s in late) > 0.85 * len(late)
+
+
+def test_where_the_training_is_nothing_its_scatter_widens_no_range(clock):
+    forecast = make_forecast(clock, {"a": None})
+    for train_s in (1e-6, 3e-5, 2e-6, 8e-5, 1e-6):  # runs of a trainer that returns at once
+        train(forecast, clock, "a", train_s, around_s=0.05)
+    eta = forecast.eta({"a": 1000})
+    assert eta.left_s == pytest.approx(50, rel=0.01)
+    assert 25 < eta.low_s < eta.high_s < 100

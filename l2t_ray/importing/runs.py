@@ -10,7 +10,7 @@ from l2t_ray.importing.rows import FAILED, OPEN, Row, metric_of, seed_of
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import brief
-from l2t_ray.sweepfile.own import Factors, label
+from l2t_ray.sweepfile.own_names import Factors, label
 from l2t_ray.trainer.run import NO_AXIS, OwnRun
 
 SHOWN = 8  # names in a message

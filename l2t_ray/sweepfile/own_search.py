@@ -13,7 +13,8 @@ from pydantic import Field
 from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Choice
 from l2t_ray.sweepfile.cells import Cell, Extras
-from l2t_ray.sweepfile.own import SETTINGS, Own
+from l2t_ray.sweepfile.own import Own
+from l2t_ray.sweepfile.own_names import SETTINGS
 from l2t_ray.sweepfile.search import SUFFIX, VARIANT, Search, SearchBlock, edges, read_search_seeds
 from l2t_ray.sweepfile.settings import BROKEN, OPTION, read_map, settings_of, shown
 from l2t_ray.sweepfile.space import Dimension, read_dimension

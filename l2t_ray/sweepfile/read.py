@@ -21,7 +21,8 @@ from l2t_ray.training.storage import storage
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.design import Looks
-    from l2t_ray.sweepfile.own import Factors, Own
+    from l2t_ray.sweepfile.own import Own
+    from l2t_ray.sweepfile.own_names import Factors
     from l2t_ray.sweepfile.search import Search
     from l2t_ray.trainer.spec import Spec
 

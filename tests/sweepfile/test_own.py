@@ -9,7 +9,7 @@ import pytest
 
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.manifest import manifest
-from l2t_ray.sweepfile.own import Factors
+from l2t_ray.sweepfile.own_names import Factors
 from l2t_ray.sweepfile.read import read_sweep
 
 TRAINER = """

@@ -10,7 +10,7 @@ import pytest
 
 from l2t_ray import sweep
 from l2t_ray.config import Run
-from l2t_ray.launch import slurm
+from l2t_ray.launch import slurm, slurm_jobs
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
 from tests.support import slurm as real
@@ -45,7 +45,7 @@ def _folder(tmp_path, template, monkeypatch):
 @pytest.fixture
 def locally(monkeypatch):
     """Jobs are processes of this machine."""
-    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "local")
     monkeypatch.setattr(slurm, "LATE_S", 1.0)
 
 
@@ -110,7 +110,7 @@ def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monk
     code, _, err = command("--set", "execution.slurm={partition: gpu}")
     assert code == 2
     assert "execution.slurm: must hold `time`, a job's limit in whole minutes, got None" in err
-    monkeypatch.setattr(slurm, "CLUSTER", "slurm")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "slurm")
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = command()
     assert code == 2
@@ -119,10 +119,10 @@ def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monk
 
 
 def test_a_job_that_begins_again_leaves_out_what_has_ended(monkeypatch):
-    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "local")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     parts = []
-    monkeypatch.setattr(slurm.Jobs, "submit", lambda self, given, *_: parts.extend(given))
+    monkeypatch.setattr(slurm_jobs.Jobs, "submit", lambda self, given, *_: parts.extend(given.values()))
     monkeypatch.setattr(slurm, "LATE_S", 0.0)
     command()  # what would be submitted
     assert sum(len(json.loads(part.runs)) for part in parts) == 3

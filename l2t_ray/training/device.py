@@ -28,15 +28,15 @@ _NEVER = -1
 @functools.cache
 def device_name() -> str:
     """Returns the graphics card's name, or "cpu"; times are comparable within one."""
-    if "torch" not in sys.modules and not _answers():  # importing torch takes seconds, and may not be needed
+    if "torch" not in sys.modules and not has_nvidia_driver():
         return "cpu"
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def _answers() -> bool:
-    """Whether there is a driver of cards."""
+def has_nvidia_driver() -> bool:
+    """Whether NVML answers; without it torch sees no card, and importing torch takes seconds."""
     import pynvml
 
     try:

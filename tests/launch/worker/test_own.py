@@ -86,7 +86,7 @@ def test_a_setting_called_epochs_tells_the_progress():
         ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0, got 'one'"),
         ("context.log(1, loss='low')", ResultError, "context.log: loss must be a number, got 'low'"),
         ("context.checkpoint({'a': 1})", ResultError, "context.checkpoint: the state must be bytes, got dict"),
-        ("raise MemoryError", MemoryError, "MemoryError"),
+        ("bytearray(1 << 45)", MemoryError, "MemoryError"),
     ],
 )
 def test_what_goes_wrong_is_one_clear_line(body, kind, told):

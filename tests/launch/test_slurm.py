@@ -16,23 +16,16 @@ from l2t_ray.ledger.spool import Spool
 from tests.support import slurm as real
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
+from tests.support.small_sweep import small
 from tests.support.stepped import Steps
 from tests.support.waiting import wait_for
 
 pytestmark = [LONG, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-FILE = """
-sweep: far
-run:
-  data: {name: digits, samples_per_class: 4}
-  target: {width: 0.125}
-  training: {epochs: 2, batch_size: 16}
-  record: {evaluations: 0}
-grid:
-  - method: [scratch]
-    seed: {from: 0, to: 2}
-execution: {checkpoint_s: 0, threads: 1, slurm_jobs: 2, slurm: {time: 10, cpus-per-task: 1}}
-"""
+FILE = (
+    small("far", last=2)
+    + "execution: {checkpoint_s: 0, threads: 1, slurm_jobs: 2, slurm: {time: 10, cpus-per-task: 1}}\n"
+)
 
 
 @pytest.fixture(autouse=True)

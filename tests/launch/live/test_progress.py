@@ -11,14 +11,7 @@ from l2t_ray.launch.live.progress import Progress
 from l2t_ray.launch.live.view import View
 from l2t_ray.launch.placement.eta import Forecast, Lane
 from l2t_ray.statistics.means import mean_interval
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
+from tests.support.clock import Clock
 
 
 @pytest.fixture

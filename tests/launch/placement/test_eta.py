@@ -7,17 +7,10 @@ from collections import Counter
 import pytest
 
 from l2t_ray.launch.placement.eta import Forecast, Lane, makespan
+from tests.support.clock import Clock
 from tests.support.places import ROOT
 
 CARD = "card"
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 0.0
-
-    def __call__(self):
-        return self.now_s
 
 
 @pytest.fixture

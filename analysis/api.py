@@ -9,7 +9,7 @@ from analysis.figures.difference import draw_differences
 from analysis.figures.style import Drawing
 from analysis.results import comparison
 from analysis.results.cells import Cell, Condition, choose_pairs, make_cells
-from analysis.results.metrics import unit
+from analysis.results.metrics import difference_noun, unit
 from analysis.results.overall import overall
 from analysis.results.runs import METRIC, Results
 from l2t_ray.errors import InputError
@@ -23,6 +23,7 @@ class Comparison:
     b: str
     items: tuple[comparison.Comparison, ...]  # one for each condition, their p corrected together
     metric: str = METRIC
+    lower_is_better: bool | None = None  # as the sweep file of a trainer of the user's own says
 
     def table(self) -> pd.DataFrame:
         """Returns a row for each condition: verdict, n, means, paired difference with 95 % interval, A12, p, Holm p."""
@@ -47,8 +48,9 @@ class Comparison:
 
     def figure(self) -> Drawing:
         """Returns the forest plot of the report: the paired difference of each condition; a notebook shows it."""
-        together = overall(self.items, self.items[0].alpha)
-        drawn = draw_differences(self.items, together, None, unit=unit(self.metric))
+        together = overall(self.items, self.items[0].alpha, is_lower_better=self.items[0].is_lower_better)
+        shown = unit(self.metric, is_declared_lower=self.lower_is_better)
+        drawn = draw_differences(self.items, together, None, unit=shown)
         if drawn is None:
             raise InputError(f"{self.a} and {self.b}: must have a seed in common to be drawn, got none")
         return drawn
@@ -64,9 +66,9 @@ def compare(
     a: str,
     b: str,
     *,
-    metric: str = METRIC,
+    metric: str | None = None,
     alpha: float = 0.05,
-    margin: float = 1.0,
+    margin: float | None = None,
 ) -> Comparison:
     """Compares two methods by Mann-Whitney's test under every condition that both have; corrects p by Holm.
 
@@ -74,9 +76,9 @@ def compare(
         results: of `read_results`, or the table of `l2t_ray.results`, in which missing runs do not show.
         a: the method that is expected to be better.
         b: the other.
-        metric: whose last value counts.
+        metric: whose last value counts; by default the sweep's, else test accuracy.
         alpha: significance level of one test.
-        margin: the smallest difference that matters, in the metric's unit.
+        margin: the smallest difference that matters, in the metric's unit; by default the sweep's, else 1.
 
     Returns:
         The comparison, its p corrected over all conditions.
@@ -84,15 +86,22 @@ def compare(
     Raises:
         InputError: if a method has no runs, or the two have no condition in common.
     """
+    told = results.declared if isinstance(results, Results) and metric in {None, results.metric} else None
+    metric = metric or (results.metric if isinstance(results, Results) else METRIC)
     cells = make_cells(results, metric) if isinstance(results, Results) else _cells(results, metric)
     pairs = [(one, other) for one, other in choose_pairs(cells, names=(a, b)) if one.values and other.values]
     if not pairs:
         raise InputError(f"{a} and {b}: must have a condition in common, with runs of both, got none; train both")
-    return Comparison(a, b, tuple(comparison.compare(pairs, alpha=alpha, margin=margin)), metric)
+    lower = told.lower_is_better if told else None
+    margin = (told.margin if told else 1.0) if margin is None else margin
+    more = {"is_lower_better": bool(lower), "unit": difference_noun(metric)}
+    return Comparison(a, b, tuple(comparison.compare(pairs, alpha=alpha, margin=margin, **more)), metric, lower)
 
 
 def _cells(runs: pd.DataFrame, metric: str) -> list[Cell]:
     """The cells of a table of runs, in its order."""
+    if metric not in runs:
+        raise InputError(f"metric must be a column of the table, got {metric!r}; name the one that counts: metric=...")
     found: dict[tuple[Condition, str], dict[int, tuple[float, str]]] = defaultdict(dict)
     names = ["data", "samples_per_class", "variant", "method", "seed", metric, "run_id"]
     for data, samples, variant, method, seed, value, run_id in runs[names].itertuples(index=False):

@@ -70,9 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
         drawings, closing = [], []
+        name = "accuracy" if evidence.is_transfer else "means"
         try:
             with writing(arguments.formats):
-                drawings = draw_accuracy(evidence.cells, folder, unit=question.unit)
+                drawings = draw_accuracy(evidence.cells, folder, unit=evidence.question.unit, name=name)
         except OSError as error:  # somebody else's folder: the tables are printed first
             failed = error
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
@@ -123,10 +124,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     asked.add_argument("--baseline", metavar="B", help="compare every method with B; by default with scratch")
     asked.add_argument("--compare", nargs=2, metavar=("A", "B"), help="compare two methods; by default a design's")
-    parser.add_argument("--metric", default=METRIC, metavar="NAME", help=f"by default {METRIC}, its last value")
+    told = f"by default the sweep's, else {METRIC}"
+    parser.add_argument("--metric", metavar="NAME", help=told)
     parser.add_argument("--alpha", type=_alpha, default=0.05, metavar="A", help="significance level; by default 0.05")
     parser.add_argument(
-        "--margin", type=_positive, default=1.0, metavar="M", help="smallest difference that matters; 1 point"
+        "--margin", type=_positive, metavar="M", help="smallest difference that matters; the sweep's, else 1"
     )
     parser.add_argument(
         "--formats", type=_formats, default=("svg",), metavar="LIST", help="of figures: svg (default),pdf,png"

@@ -1,6 +1,6 @@
-"""What the system costs besides training: runs of a method that does nothing, a full ledger, a large plan.
+"""What the system costs besides training: runs of a trainer that returns at once, a full ledger, a large plan.
 
-    python -m benchmarks.bench_overhead [--runs 2000] [--pack 1 10] [--finished 20000] [--plan 100000] [--out FILE]
+    python -m benchmarks.bench_overhead [--runs 2000] [--finished 20000] [--plan 100000] [--out FILE]
 
 Each figure is the wall time of the whole command, including its start (imports, Ray, MLflow's schema), divided by the
 number of runs. The output also holds the machine's load before the benchmark; n = 1.
@@ -20,11 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from l2t_ray.config import Run
 from l2t_ray.launch.placement.packing import shape
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.read import read_sweep
-from l2t_ray.training.pack import Outcome
 
 ROOT = Path(__file__).parents[1]
 EPOCHS = 10
@@ -36,15 +35,20 @@ run:
   training: {{epochs: {epochs}}}
 grid:
   - {{method: scratch, seed: {{from: 0, to: {last}}}}}
-execution: {{pack: {pack}}}
 """
-
-
-def nothing(runs: Sequence[Run], *_: Any, **__: Any) -> list[Outcome]:
-    """A trainer that does not train, but returns as many numbers as a real one."""
-    losses = [(epoch, 1.0) for epoch in range(1, EPOCHS + 1)]
-    metrics = {"train_loss": losses, "train_accuracy_percent": losses, "test_accuracy_percent": [(EPOCHS, 50.0)]}
-    return [Outcome(run.key, "finished", "", metrics, 0.001, 1) for run in runs]
+NOTHING = """
+sweep: overhead
+trainer: nothing.py
+metric: {{name: error_percent, lower_is_better: true}}
+grid:
+  - {{settings: {{epochs: {epochs}}}, seed: {{from: 0, to: {last}}}}}
+"""
+TRAINER = """
+def train(settings, seed, context):
+    for epoch in range(1, settings["epochs"] + 1):
+        context.log(epoch, train_loss=1.0, train_error_percent=1.0)
+    return {"error_percent": 50.0}
+"""  # it logs as many numbers as the built-in trainer
 
 
 def command(folder: Path, *arguments: str) -> tuple[float, float, str]:
@@ -58,16 +62,17 @@ def command(folder: Path, *arguments: str) -> tuple[float, float, str]:
     return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
-def train_nothing(n_runs: int, pack: str) -> dict[str, Any]:
+def train_nothing(n_runs: int) -> dict[str, Any]:
     """Times a launch whose runs do nothing, from the plan through Ray Tune to the ledger."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack=pack))
-        wall_s, cpu_s, out = command(folder, "--json", "--no-probe", "--trainer", "benchmarks.bench_overhead:nothing")
+        (folder / "nothing.py").write_text(TRAINER)
+        (folder / "overhead.yaml").write_text(NOTHING.format(epochs=EPOCHS, last=n_runs - 1))
+        wall_s, cpu_s, out = command(folder, "--json", "--no-probe")
         printed = json.loads(out)
         assert printed["n_finished"] == n_runs
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # the largest child so far: the driver
-    row = {"runs": n_runs, "pack": pack, "wall_s": wall_s, "driver_cpu_s": cpu_s, "peak_mib": peak}
+    row = {"runs": n_runs, "wall_s": wall_s, "driver_cpu_s": cpu_s, "peak_mib": peak}
     return {**row, "ms_a_run": 1000 * wall_s / n_runs, "launch_ms_a_run": 1000 * printed["launch"]["wall_s"] / n_runs}
 
 
@@ -75,7 +80,7 @@ def reconcile(n_runs: int) -> dict[str, Any]:
     """Times plan and launch when the ledger already holds all runs."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
+        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1))
         Ledger("overhead", folder=folder).open()
         fill(folder / "mlflow.db", list(read_sweep(folder / "overhead.yaml").runs.values()))
         plan_s, _, out = command(folder, "--plan", "--json")
@@ -88,13 +93,13 @@ def plan(n_runs: int) -> dict[str, Any]:
     """Times the plan when no run has been trained."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1, pack="auto"))
+        (folder / "overhead.yaml").write_text(SWEEP.format(epochs=EPOCHS, last=n_runs - 1))
         wall_s, cpu_s, out = command(folder, "--plan", "--json", "--fleet", "h200:8")
         assert json.loads(out)["cells"][0]["n_to_train"] == n_runs
     return {"planned": n_runs, "wall_s": wall_s, "cpu_s": cpu_s}
 
 
-def fill(database: Path, runs: Sequence[Run]) -> None:
+def fill(database: Path, runs: Sequence[AnyRun]) -> None:
     """Writes finished runs into MLflow's tables as the ledger would, without the 30 ms that MLflow takes for each."""
     params = {"seed": "0", **{f"section.setting{n}": str(n) for n in range(25)}}
     with sqlite3.connect(database) as connection:
@@ -126,7 +131,6 @@ def fill(database: Path, runs: Sequence[Run]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--pack", nargs="*", default=["1", "10"])
     parser.add_argument("--finished", type=int, default=20_000)
     parser.add_argument("--plan", type=int, default=100_000)
     parser.add_argument("--out", type=Path, default=Path("report/bench_overhead.json"))
@@ -134,10 +138,10 @@ def main() -> None:
     cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
     print(f"{cores} cores, load before {load:.1f}, n = 1")
     rows: list[dict[str, Any]] = []
-    for pack in arguments.pack:
-        rows.append(train_nothing(arguments.runs, pack))
+    if arguments.runs:
+        rows.append(train_nothing(arguments.runs))
         print(
-            "{runs} runs, pack {pack}: {ms_a_run:.0f} ms a run ({launch_ms_a_run:.0f} without the start), "
+            "{runs} runs: {ms_a_run:.0f} ms a run ({launch_ms_a_run:.0f} without the start), "
             "{driver_cpu_s:.0f} s of CPU, at most {peak_mib:.0f} MiB in a process".format(**rows[-1]),
             flush=True,
         )

@@ -15,6 +15,7 @@ import l2t_ray
 from analysis import stats
 from l2t_ray import pretrain, sweep
 from l2t_ray.errors import exit_code
+from l2t_ray.importing import command as importing
 from l2t_ray.usage import Parser, parsed
 
 ABOUT = "Find out whether one transfer-learning method beats another on small data."
@@ -67,6 +68,7 @@ def _parser() -> Parser:
     )
     example = "quickstart --out report/quickstart"
     add("report", "print tables and tests, write a report", _report, example, form=stats.FORM, description=stats.ABOUT)
+    add("import", "read runs of W&B, Hydra or a CSV table", importing.configure, importing.EXAMPLE, form=importing.FORM)
     example, form = "sweeps/quickstart_source.yaml", pretrain.FORM
     add("pretrain", "train a source network", pretrain.configure, example, form=form, description=pretrain.ABOUT)
     form, example = "RUN [options]", "1f0c9d2e4b6a8c0d --out net.pt2"

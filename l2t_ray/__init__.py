@@ -34,11 +34,13 @@ if TYPE_CHECKING:
     from l2t_ray.models.traced import Traced
     from l2t_ray.models.weights import load_source
     from l2t_ray.registry import register
+    from l2t_ray.trainer.context import Context
 
 __version__ = "0.2.0"
 __all__ = [
     "Backbone",
     "Batch",
+    "Context",
     "FeatureMatching",
     "InputError",
     "Ledger",
@@ -58,6 +60,7 @@ __all__ = [
 _HOMES = {
     "Backbone": "models.backbone",
     "Batch": "methods.method",
+    "Context": "trainer.context",
     "FeatureMatching": "methods.feature_matching",
     "InputError": "errors",
     "Ledger": "ledger.ledger",

@@ -57,6 +57,7 @@ class Sweep(read.Sweep):
         retry_failed: bool = False,
         probe: bool = True,
         backend: Literal["ray", "inline", "slurm"] = "ray",
+        page: Path | str | None = None,
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
 
@@ -66,6 +67,7 @@ class Sweep(read.Sweep):
             retry_failed: trains failed and diverged runs again.
             probe: whether shapes are measured first.
             backend: what trains: Ray, this process, or Slurm.
+            page: the file of a page that shows the progress and reads itself again; None for none.
 
         Returns:
             Every cell's counts and mean accuracy, and the failures; a file with a search gives those of its trials.
@@ -76,11 +78,12 @@ class Sweep(read.Sweep):
         from l2t_ray.launch.command import run_sweep
         from l2t_ray.launch.summary import summarize
         from l2t_ray.ledger.ledger import Ledger
+        from l2t_ray.ledger.limits import safe_name
 
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
-            price_per_hour=None, json=False, trainer=None, backend=backend,
+            price_per_hour=None, json=False, backend=backend, page=page and str(page),
         )  # fmt: skip
         with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:
@@ -90,7 +93,8 @@ class Sweep(read.Sweep):
             else:
                 run_sweep(self, arguments)
         found = read.read_sweep(self.path, overrides=self.overrides, where=self.where)  # sources are trained now
-        return summarize(found.name, found.runs, found.cells, Ledger(found.name).entries())
+        entries = Ledger(found.name).entries([safe_name(found.metric.name)])
+        return summarize(found.name, found.runs, found.cells, entries, found.metric)
 
 
 def read_sweep(path: Path | str, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -166,13 +170,13 @@ def train(
     return outcomes[0] if isinstance(runs, Run) else outcomes
 
 
-def results(*sweeps: str, uri: str | None = None, metric: str = "test_accuracy_percent") -> "pd.DataFrame":
+def results(*sweeps: str, uri: str | None = None, metric: str | None = None) -> "pd.DataFrame":
     """Returns the finished runs of sweeps as a table: a row a run, with settings and last metrics.
 
     Args:
         *sweeps: names; none means every sweep of the ledger.
         uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
-        metric: whose last value every row has.
+        metric: whose last value every row has; by default the sweeps' own, else test accuracy.
 
     Returns:
         Settings under their dotted names, metrics under theirs.

@@ -3,10 +3,7 @@
 `Execution` holds how runs are trained. It can change no result, so it is no part of a run's key.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -14,9 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from l2t_ray import registry
 from l2t_ray.published import named_weights
 from l2t_ray.registry import Arch, missing_level
+from l2t_ray.run import AnyRun
 
-KEY_DIGITS = 16
-_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
@@ -167,7 +163,7 @@ class Trace(Frozen):
     )
 
 
-class Run(Frozen):
+class Run(AnyRun, Frozen):
     """One training of one target network."""
 
     data: Data
@@ -209,13 +205,6 @@ class Run(Frozen):
         if wrong and {"transfer", "transfer.pairs"} & registry.METHODS[self.method].uses:
             raise ValueError(f"transfer.pairs {wrong}")
         return self
-
-    def __copy__(self) -> Self:
-        """Returns a copy without the cached properties, because `model_copy` is about to change a setting."""
-        copied = super().__copy__()
-        for name in ("key", "around_seed"):
-            copied.__dict__.pop(name, None)
-        return copied
 
     def resolved(self) -> dict[str, Any]:
         """Returns every setting that can change the result, defaults included, as nested plain JSON values.
@@ -262,35 +251,60 @@ class Run(Frozen):
         """All that is kept beside the results: traces and files. A finished run that lacks one is trained again."""
         return (*self.traced, *self.kept)
 
-    @cached_property
-    def key(self) -> str:
-        """16 hex digits of the SHA-256 of the resolved settings as sorted JSON."""
-        head, tail = self.around_seed
-        return hashlib.sha256(f"{head}{self.seed}{tail}".encode()).hexdigest()[:KEY_DIGITS]
+    def setting(self, name: str) -> Any:
+        """Returns a setting's plain value by its dotted name."""
+        section, _, inner = name.partition(".")
+        value = self.model_dump(mode="json", by_alias=True)[section]
+        return value.get(inner) if inner else value
 
-    @cached_property
-    def around_seed(self) -> tuple[str, str]:
-        """The sorted JSON before and after the seed's value: what the runs of one cell have in common."""
-        settings = self.resolved()
-        head = _JSON.encode({name: value for name, value in settings.items() if name < "seed"})
-        tail = _JSON.encode({name: value for name, value in settings.items() if name > "seed"})
-        return f'{head[:-1]},"seed":', f",{tail[1:]}"
+    def labels(self, cell: str) -> dict[str, Any]:
+        """Returns what a report groups the run by: data set, images a class, method."""
+        data = self.data
+        return {"data": data.title or data.name, "samples_per_class": data.samples_per_class, "method": self.method}
 
-    def with_seeds(self, seeds: Iterable[int]) -> Iterator[Self]:
-        """Yields this run with each of the (valid) seeds; encodes the settings once for all of their keys."""
-        head, tail = self.around_seed
-        for seed in seeds:
-            run = self.model_copy(update={"seed": seed})
-            # the place of the cached property
-            run.__dict__["key"] = hashlib.sha256(f"{head}{seed}{tail}".encode()).hexdigest()[:KEY_DIGITS]
-            yield run
+    def at_speed(self) -> Self:
+        """Returns the run with one epoch, no evaluations and any source: an epoch takes as long."""
+        training = self.training.model_copy(update={"epochs": 1})
+        record = self.record.model_copy(update={"evaluations": 0})
+        source = self.source.model_copy(update={"sha256": None})
+        return self.model_copy(update={"training": training, "record": record, "source": source})
+
+    @property
+    def title(self) -> str:
+        """What is trained: data set, images, method."""
+        return f"{self.data.name}, {self.data.samples_per_class} images a class, {self.method}"
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the training."""
+        return self.training.epochs
+
+    @property
+    def n_evaluations(self) -> int:
+        """Evaluations on all judged images."""
+        return min(self.record.evaluations + 1, self.training.epochs)
+
+    @property
+    def may_pack(self) -> bool:
+        """Runs of one shape are trained by one process."""
+        return True
+
+    @property
+    def data_sha(self) -> str:
+        """Digest of images that come from `data.path`."""
+        return self.data.sha256 or ""
+
+    @property
+    def code(self) -> Mapping[str, str]:
+        """The file of the user's method."""
+        return registry.CODE.get(self.method, {})
 
 
 _SCALARS = (("training", "lr"), ("training", "momentum"), ("training", "weight_decay"))
 _TRANSFER_SCALARS = (("transfer", "beta"), ("transfer", "meta_lr"), ("transfer", "meta_weight_decay"))
 
 
-def pack_shape(run: Run) -> str:
+def pack_shape(run: AnyRun) -> str:
     """Returns a text that is equal for runs that one pack can train: they differ in seed and scalar settings alone."""
     settings = run.resolved()
     settings.pop("seed")

@@ -90,6 +90,11 @@ _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ("--fleet", {PLAN}, {"metavar": "KIND:N,...", "help": "with --plan: on these devices (h200:8, cpu:64)"}),
     ("--price-per-hour", {RUN, PLAN}, {"type": _price, "metavar": "P", "help": "of all devices, for the plan's price"}),
     ("--no-probe", {RUN}, {"action": "store_true", "help": "train at once, without measuring first"}),
+    (
+        "--page",
+        {RUN},
+        {"nargs": "?", "const": "", "metavar": "FILE", "help": "a live page, kept in FILE or .l2t/SWEEP/live.html"},
+    ),
     ("--status", set(), {"action": "store_true", "help": "say what is finished, also during a launch"}),
     (
         "--where",
@@ -110,7 +115,6 @@ _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ),
     ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),
     ("--json", {RUN, PLAN, STATUS}, {"action": "store_true", "help": "print the result as JSON"}),
-    ("--trainer", {RUN}, {"help": argparse.SUPPRESS}),  # benchmarks measure everything but the training
 )
 
 if __name__ == "__main__":

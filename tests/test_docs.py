@@ -29,7 +29,7 @@ from tests.support.places import ROOT
 
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 RUN = [block for block in BLOCKS if block.language in pages.RUN and not block.reason]
-SLOW = {ROOT / "docs" / name for name in ("tutorial.md", "howto/resume.md")}  # they train with Ray
+SLOW = {ROOT / "docs" / name for name in ("tutorial.md", "howto/resume.md", "howto/watch.md")}  # they train with Ray
 OF_FILE = {"design", "search", "execution", "methods"}  # keys of a sweep file beside `run:` and `grid:`
 COMMAND = re.compile(r"python -m ((?:l2t_ray|analysis|benchmarks|tests)[\w.]*)([^|&;>'#\n]*)")
 PLAN = "grid: [{data: {name: digits, samples_per_class: 5}, method: [l2t_ww, l2t_www], seed: {from: 0, to: 29}}]"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.figures.style import Drawing, drawing, file_name, looks, save
 from analysis.results.cells import Cell
-from analysis.results.wanted import images
+from analysis.results.wanted import TRANSFER, images, is_number
 from analysis.tables.names import arm_name, data_name
 from analysis.tables.table import arms, count_text
 
@@ -45,9 +45,15 @@ def samples_of(cells: Sequence[Cell]) -> list[str]:
     return sorted({cell.condition.samples_per_class for cell in cells}, key=images)
 
 
+def axis_title(cells: Sequence[Cell]) -> str:
+    """What the horizontal axis shows; nothing where the sweep has no axis."""
+    factors = cells[0].condition.factors
+    return "training images a class" if factors == TRANSFER else factors.axis
+
+
 def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str, name: str) -> Drawing:
     labels = samples_of(cells)
-    numeric = all(label.isdigit() for label in labels)
+    numeric = all(is_number(label) for label in labels) and min(map(float, labels)) > 0
     is_log = numeric and len(labels) > 1
     places = {label: float(label) if numeric else float(index) for index, label in enumerate(labels)}
     rows: list[dict[str, Any]] = []
@@ -81,13 +87,15 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
         ax.minorticks_off()
         if len(labels) == 1:
             ax.set_xlim(places[labels[0]] - 0.5, places[labels[0]] + 0.5)
-        ax.set_xlabel("training images a class")
+        axis = axis_title(cells)
+        ax.set_xlabel(axis)
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best")
+        against = f" of the last epoch against {axis}" if axis else ""
         caption = (
-            f"{data_name(data)}: mean {unit.split(' (', maxsplit=1)[0]} of the last epoch against training images a "
-            f"class; bands and bars are 95 % t intervals of the mean, {count_text(cells)} seeds a cell."
+            f"{data_name(data)}: mean {unit.split(' (', maxsplit=1)[0]}{against}; bands and bars are 95 % t intervals "
+            f"of the mean, {count_text(cells)} seeds a cell."
         )
         return save(figure, file_name(name, data), caption, pd.DataFrame(rows), folder)
 
@@ -124,7 +132,7 @@ def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: st
             )  # fmt: skip
         ax.set_xticks(range(len(labels)), labels)
         ax.grid(visible=False, axis="x")
-        ax.set_xlabel("training images a class")
+        ax.set_xlabel(axis_title(cells))
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best", markerscale=1.6)

@@ -21,10 +21,22 @@ METRICS: Mapping[str, str] = {
 }
 
 
-def draw_curves(results: Results, cells: Sequence[Cell], folder: Path | None) -> list[Drawing]:
-    """A figure for each data set and metric with more than one value per run; reads the histories from the ledger."""
+def draw_curves(
+    results: Results, cells: Sequence[Cell], folder: Path | None, metrics: Mapping[str, str] | None = None
+) -> list[Drawing]:
+    """A figure for each data set and metric with more than one value per run; reads the histories from the ledger.
+
+    Args:
+        results: finished runs.
+        cells: of these runs.
+        folder: of the files; None draws in memory alone.
+        metrics: with their units; by default those of the built-in trainer.
+
+    Returns:
+        The figures.
+    """
     drawings = []
-    for metric, unit in METRICS.items():
+    for metric, unit in (METRICS if metrics is None else metrics).items():
         run_ids = [run_id for cell in cells for run_id in cell.run_ids.values()]
         history = results.histories(metric, run_ids, _epochs(results, cells, metric))
         history = history[history["value"].abs() < 1e308]  # also drops nan; such a run has no result anyway
@@ -82,7 +94,8 @@ def _draw(
                 ax.fill_between(epoch, mean - half, mean + half, color=look.color, alpha=0.18, linewidth=0)
                 every = max(1, len(band) // 6)
                 ax.plot(epoch, mean, **look.stroke, markevery=every, markersize=3.5, label=arm_name(arm))
-            ax.set_title(f"{data_name(data)}, {samples_text(label)}", loc="left", fontsize=9)
+            axis = samples_text(label, cells[0].condition.factors)
+            ax.set_title(f"{data_name(data)}{', ' * bool(axis)}{axis}", loc="left", fontsize=9)
             label_epochs(ax)
         hide_rest(axes, len(labels))
         named = {

@@ -40,7 +40,7 @@ def draw_differences(
     together = [item for item in together if len(item.comparisons) > 1]
     if not shown:
         return None
-    margin, rows = shown[0].margin, [_row(item) for item in shown]
+    margin, unit_of, rows = shown[0].margin, shown[0].unit, [_row(item) for item in shown]
     is_short = len(shown) > MOST_ROWS and bool(together)
     by_place: dict[str, list[Comparison]] = defaultdict(list)
     for item in () if is_short else shown:
@@ -90,7 +90,8 @@ def draw_differences(
         also = "below, " if cells and means else ""
         caption = (
             f"{pair_name(shown)}: {cells}{'; ' if cells and means else ''}{also}{means}. Filled: significant after "
-            f"Holm's correction at {alpha_text(shown)}; open: not. The grey band is the margin of {points(margin)}."
+            f"Holm's correction at {alpha_text(shown)}; open: not. The grey band is the margin of "
+            f"{points(margin, unit_of)}."
         )
         return save(figure, "difference", caption, pd.DataFrame(rows), folder)
 
@@ -149,7 +150,13 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
             ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # else a single n has ticks at tenths
             ax.set_xlabel("seeds a method")
             ax.set_title(data_name(data), loc="left", fontsize=10)
-            ax.legend(title="images a class", fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")
+            ax.legend(
+                title=here[0].condition.factors.axis or None,
+                fontsize=7,
+                title_fontsize=7,
+                frameon=True,
+                edgecolor="none",
+            )
         axes[0, 0].set_ylabel("two-sided p (Mann-Whitney)")
         caption = (
             f"{pair_name(shown)}: p with the first n seeds of both methods, uncorrected; the dashed line is "
@@ -177,7 +184,7 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
             sds = tuple((sum(pair[side] ** 2 for pair in pairs) / len(pairs)) ** 0.5 for side in (0, 1))
             for times, look in zip((1, 2, 3), STYLES[1:], strict=False):
                 power = [mann_whitney_power(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
-                ax.plot(POWER_AT, power, **look.stroke, markersize=4, label=points(times * margin))
+                ax.plot(POWER_AT, power, **look.stroke, markersize=4, label=points(times * margin, shown[0].unit))
                 rows.extend(
                     {
                         "data": data, "difference": times * margin, "n": n, "power": value, "sd_a": sds[0],
@@ -189,18 +196,22 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
             ax.set_ylim(0, 1.02)
             ax.set_xlabel("seeds a method")
             at = f"; at {alpha:g}" if differ else ""
-            ax.set_title(f"{data_name(data)} (sd {sds[0]:.1f}, {sds[1]:.1f}{at})", loc="left", fontsize=9)
+            ax.set_title(f"{data_name(data)} (sd {_sd(sds[0])}, {_sd(sds[1])}{at})", loc="left", fontsize=9)
             ax.legend(fontsize=8)
         hide_rest(axes, len(panels))
         for row in axes:
             row[0].set_ylabel("power" if differ else f"power at {alpha:g}")
         caption = (
             f"{pair_name(shown)}: the chance that Mann-Whitney finds a true difference of {margin:g}, {2 * margin:g} "
-            f"or {3 * margin:g} points, from 2,000 simulated experiments a point with each data set's root mean square "
-            "standard deviations; the dashed line is 80 %."
+            f"or {points(3 * margin, shown[0].unit)}, from 2,000 simulated experiments a point with each data set's "
+            "root mean square standard deviations; the dashed line is 80 %."
             f"{' The alpha of a panel is the smallest of its cells.' if differ else ''}"
         )
         return save(figure, "power", caption, pd.DataFrame(rows), folder)
+
+
+def _sd(value: float) -> str:
+    return f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
 
 
 def _p_of_first(item: Comparison, seeds: Sequence[int]) -> float:

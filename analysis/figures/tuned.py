@@ -7,6 +7,7 @@ import pandas as pd
 
 from analysis.figures.style import Drawing, drawing, looks, save
 from analysis.results.tuned import Tunings
+from analysis.results.wanted import TRANSFER
 from analysis.tables.names import arm_name, place_text
 from l2t_ray.statistics.effect import WELCH, Estimate
 
@@ -64,10 +65,11 @@ def draw_tuned(found: Tunings, folder: Path | None, *, unit: str = "test accurac
         for ax, label in ((left, unit), (right, gained)):
             ax.grid(visible=False, axis="y")
             ax.set_xlabel(label)
+        held_out = " on held-out training images" if shown[0].own.condition.factors == TRANSFER else ""
         caption = (
-            "Each method at its own settings (open circles) and at the best ones of a search on held-out training "
-            "images (filled diamonds). Left: means with 95 % t intervals. Right: the difference to scratch under the "
-            f"same kind of settings, with 95 % intervals ({WELCH})."
+            f"Each method at its own settings (open circles) and at the best ones of a search{held_out} (filled "
+            "diamonds). Left: means with 95 % t intervals. Right: the difference to scratch under the same kind of "
+            f"settings, with 95 % intervals ({WELCH})."
         )
         return save(figure, "tuned", caption, pd.DataFrame(rows), folder)
 

@@ -10,8 +10,9 @@ from analysis.results.cells import Cell
 from analysis.results.comparison import VERDICTS, Comparison, verdicts
 from analysis.results.metrics import percent_sign
 from analysis.results.published import repeated_verdicts
+from analysis.results.wanted import is_number
 from analysis.tables.claims import verdict_text
-from analysis.tables.names import arm_name, data_name, one_pair, pair_place, samples_text
+from analysis.tables.names import arm_name, data_name, one_pair, pair_place, where_text
 from analysis.tables.published import thesis_pairs
 from analysis.tables.table import count_text, estimate_text, p_text, points
 from analysis.tables.tests import alpha_text, alphas, pair_name
@@ -52,6 +53,7 @@ class _Found:
     is_significant: bool
     margin: float
     n_family: int  # comparisons over which p is corrected
+    digits: int = 2
 
     @property
     def text(self) -> str:
@@ -59,7 +61,8 @@ class _Found:
         is_small = low is not None and high is not None and max(abs(low), abs(high)) < self.margin
         within = ", within the margin" if is_small else ""
         holm = "Holm " if self.n_family > 1 else ""
-        return f"{arm_name(self.arm)} ({estimate_text(self.difference, sign=True)}{within}, {holm}{_p(p_text(self.p))})"
+        shown = estimate_text(self.difference, sign=True, digits=self.digits)
+        return f"{arm_name(self.arm)} ({shown}{within}, {holm}{_p(p_text(self.p))})"
 
 
 def _over_all(evidence: Evidence) -> str:
@@ -67,7 +70,7 @@ def _over_all(evidence: Evidence) -> str:
     found = [
         _Found(
             item.arm, item.base, item.difference, item.p_holm, item.is_significant, evidence.question.margin,
-            len(evidence.overall),
+            len(evidence.overall), item.comparisons[0].digits,
         )
         for item in evidence.overall
         if len(item.comparisons) > 1
@@ -117,19 +120,19 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
         found = [
             _Found(
                 item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family, item.margin,
-                item.n_family,
+                item.n_family, item.digits,
             )
             for item in ordered
         ]  # fmt: skip
         unit = evidence.question.difference_unit
-        where = f"{data_name(tested[0].condition.data)} with {samples_text(tested[0].condition.samples_per_class)}"
-        return f"On {where} {_ordered(found, words)} (paired difference in {unit} with its 95 % interval; {how})."
+        told, place = _ordered(found, words), where_text(tested[0].condition)
+        return f"On {place} {told} (paired difference in {unit} with its 95 % interval; {how})."
     parts = []
     for verdict in VERDICTS:
         items = [item for item in comparisons if shown[item] == verdict]
         if items:
             name = verdict_text(verdict, words)
-            within = f" within {points(items[0].margin)}" if verdict == "equivalent" else ""
+            within = f" within {points(items[0].margin, items[0].unit)}" if verdict == "equivalent" else ""
             places = "" if len(items) == len(comparisons) else _places(items, comparisons)
             parts.append(f"{name}{within} in {len(items)}{places}")
     crossed = [item for item in tested if item.decision is not None and item.is_significant]
@@ -151,9 +154,9 @@ def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> s
     texts = []
     for (arm, data, _), members in groupby(sorted(items, key=group), key=group):
         labels = [item.condition.samples_per_class for item in members]
-        numeric = [label for label in labels if label.isdigit()]
-        at = f" at {', '.join(sorted(numeric, key=int))}" if numeric else ""
-        at += "".join(f" at {label}" for label in labels if not label.isdigit())
+        numeric = [label for label in labels if is_number(label)]
+        at = f" at {', '.join(sorted(numeric, key=float))}" if numeric else ""
+        at += "".join(f" at {label}" for label in labels if label and not is_number(label))
         texts.append(
             f"{arm + ' on ' if arm and several else ''}{data_name(data)}{'' if several or not arm else ' ' + arm}{at}"
         )
@@ -163,7 +166,7 @@ def _places(items: Sequence[Comparison], comparisons: Sequence[Comparison]) -> s
 def _worst_ranked(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     """What becomes of the tests if runs without a result are ranked last: leaving them out favours who loses runs."""
     affected = [item for item in tested if sum(item.ranked_last) and not item.decision]
-    if not affected or evidence.question.words[0] != "better":  # nobody says which end is the worst
+    if not affected or "better" not in evidence.question.words:  # nobody says which end is the worst
         return ""
     lost = {(cell.condition, cell.arm): n for item in affected
             for cell, n in zip((item.a, item.b), item.ranked_last, strict=True)}  # fmt: skip
@@ -219,7 +222,7 @@ def _rest(evidence: Evidence) -> str:
 
 
 def _same_claims(evidence: Evidence) -> str:
-    common = thesis_pairs(evidence.all_pairs)
+    common = thesis_pairs(evidence.all_pairs) if evidence.is_transfer else []
     if not common:
         return ""
     counts = Counter(
@@ -234,12 +237,14 @@ def _same_claims(evidence: Evidence) -> str:
 
 
 def _best(evidence: Evidence) -> str:
-    best: Cell = max((cell for cell in evidence.cells if cell.mean.mean is not None), key=lambda c: c.mean.mean or 0)
-    half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.2f}"
+    is_lower = evidence.question.lower_is_better is True
+    found = [cell for cell in evidence.cells if cell.mean.mean is not None]
+    best: Cell = (min if is_lower else max)(found, key=lambda cell: cell.mean.mean or 0.0)
+    half = "" if best.mean.half_width is None else f" \N{PLUS-MINUS SIGN} {best.mean.half_width:.{best.digits}f}"
     sign = percent_sign(evidence.question.metric)
     return (
-        f"The highest mean is {best.mean.mean:.2f}{half}{sign} by {arm_name(best.arm)} on "
-        f"{data_name(best.condition.data)} with {samples_text(best.condition.samples_per_class)} (n = {best.mean.n})."
+        f"The {'lowest' if is_lower else 'highest'} mean is {best.mean.mean:.{best.digits}f}{half}{sign} by "
+        f"{arm_name(best.arm)} on {where_text(best.condition)} (n = {best.mean.n})."
     )
 
 

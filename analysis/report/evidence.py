@@ -3,17 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from analysis.results.cells import Cell, choose_pairs, make_cells
 from analysis.results.comparison import Comparison, compare, compare_all
 from analysis.results.design import Spared, apply_designs, find_spared, read_designs, without_spared
-from analysis.results.metrics import UNITS, is_lower_better, target, unit
+from analysis.results.metrics import UNITS, difference_noun, is_lower_better, target, unit
 from analysis.results.minority import as_published, equally_small, minority_cells
 from analysis.results.overall import Overall, overall
 from analysis.results.published import Reproduction, reproduce
 from analysis.results.ranking import Ranking, rank_arms
 from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
+from analysis.results.wanted import TRANSFER
 from analysis.tables.claims import overall_table, verdict_table
 from analysis.tables.published import claims_table, reproduction_table, thesis_pairs
 from analysis.tables.ranking import ranking_table
@@ -22,8 +24,9 @@ from analysis.tables.tests import all_pairs_table, design_table, effect_table, h
 from analysis.tables.tuned import gains_table, tuned_table
 from l2t_ray.statistics.sequential import Design
 
+JUDGED = "the test accuracy over all classes"
 FIXED_N = (
-    "A declared design decided how many seeds were trained, by the test accuracy over all classes of the pair that it "
+    f"A declared design decided how many seeds were trained, by {JUDGED} of the pair that it "
     "compares: n depends on its decisions, but p here is computed as if n had been fixed."
 )
 
@@ -32,20 +35,44 @@ FIXED_N = (
 class Question:
     """What the user asks of the runs."""
 
-    metric: str = METRIC  # a run counts with its last value
+    metric: str | None = None  # a run counts with its last value; by default what the sweep files say
     pair: tuple[str, str] | None = None  # two methods to compare, and nothing else
     baseline: str | None = None  # every other method is compared with it; without either, `choose_pairs` decides
     alpha: float = 0.05  # threshold of one test
-    margin: float = 1.0  # smallest difference that matters, in the metric's unit
+    margin: float | None = None  # smallest difference that matters, in the metric's unit; likewise, else 1
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The question with its metric, and what is known of that."""
+
+    metric: str = METRIC
+    pair: tuple[str, str] | None = None
+    baseline: str | None = None
+    alpha: float = 0.05
+    margin: float = 1.0
+    lower_is_better: bool | None = None  # as a sweep file of a trainer of the user's own says
+
+    @property
+    def is_lower_better(self) -> bool:
+        """Whether a lower value is the better one, as the sweep file says, or by the metric's name."""
+        return is_lower_better(self.metric) if self.lower_is_better is None else self.lower_is_better
 
     @property
     def unit(self) -> str:
         """The label of an axis that shows the metric."""
-        return unit(self.metric)
+        return unit(self.metric, is_declared_lower=self.lower_is_better)
+
+    @property
+    def more(self) -> dict[str, Any]:
+        """What a comparison has to know of the metric."""
+        return {"is_lower_better": self.is_lower_better, "unit": difference_noun(self.metric)}
 
     @property
     def words(self) -> tuple[str, str]:
         """What a higher and a lower value are: better and worse, where the metric's direction is known."""
+        if self.lower_is_better is not None:
+            return ("worse", "better") if self.lower_is_better else ("better", "worse")
         if self.metric in UNITS or target(self.metric) is not None or "accuracy" in self.metric:
             return ("worse", "better") if is_lower_better(self.metric) else ("better", "worse")
         return "higher", "lower"
@@ -55,7 +82,8 @@ class Question:
         """The unit of a difference: points of a percentage, or epochs."""
         if target(self.metric) is not None:
             return "epochs"
-        return "points" if self.metric.endswith("_percent") else "the metric's unit"
+        noun = "the metric's unit" if self.lower_is_better is None else self.metric
+        return "points" if self.metric.endswith("_percent") else noun
 
     @property
     def what(self) -> str:
@@ -67,7 +95,7 @@ class Question:
 class Evidence:
     """Everything that was computed."""
 
-    question: Question
+    question: Asked
     results: Results
     cells: tuple[Cell, ...]  # without the runs that a design has spared
     comparisons: tuple[Comparison, ...]  # the question's; empty where there is only one method
@@ -82,6 +110,11 @@ class Evidence:
     reproductions: tuple[Reproduction, ...]  # our cells against the thesis'
     tunings: Tunings
 
+    @property
+    def is_transfer(self) -> bool:
+        """Whether the runs are all of the built-in trainer."""
+        return all(cell.condition.factors == TRANSFER for cell in self.cells)
+
     def main_tables(self) -> list[Table]:
         """The tables of the terminal: accuracies, claims, tuning, the smallest class, and missing runs."""
         missing = missing_table(self.gaps)
@@ -95,7 +128,8 @@ class Evidence:
 
     def accuracy_tables(self, link: Callable[[Cell], str] | None = None) -> list[Table]:
         """A table for each data set; `link` gives the address of a cell's runs, for the page."""
-        tables = accuracy_tables(self.cells, self.comparisons, what=self.question.what, link=link)
+        name = "accuracy" if self.is_transfer else "means"
+        tables = accuracy_tables(self.cells, self.comparisons, name=name, what=self.question.what, link=link)
         return self._restricted(self._with_note(tables, self.comparisons))
 
     def claim_tables(self) -> list[Table]:
@@ -138,8 +172,9 @@ class Evidence:
             for cell in (item.a, item.b)
             if any(sweep in cell.seeds and cell.method in design.compare for sweep, design in self.designs.items())
         }
+        fixed_n = FIXED_N if self.is_transfer else FIXED_N.replace(JUDGED, self.question.metric)
         return [
-            replace(table, notes=(*table.notes, FIXED_N)) if table.name.partition("_")[2] in touched else table
+            replace(table, notes=(*table.notes, fixed_n)) if table.name.partition("_")[2] in touched else table
             for table in tables
         ]
 
@@ -155,7 +190,7 @@ class Evidence:
         if len({(item.a.arm, item.b.arm) for item in self.all_pairs}) > 1:
             tables["all"] = [all_pairs_table(self.all_pairs)]
         thesis = reproduction_table(self.reproductions)
-        claims = [claims_table(self.all_pairs)] if thesis_pairs(self.all_pairs) else []
+        claims = [claims_table(self.all_pairs)] if self.is_transfer and thesis_pairs(self.all_pairs) else []
         tables["thesis"] = [thesis, *claims] if thesis else []
         return tables
 
@@ -164,33 +199,39 @@ def gather(
     sweeps: Sequence[str] = (), question: Question | None = None, *, uri: str | None = None, folder: Path = Path()
 ) -> Evidence:
     """Reads the sweeps (none means all) from the ledger and computes everything that the question asks."""
-    asked = question or Question()
-    results = read_results(sweeps, uri=uri, folder=folder, metric=asked.metric)
+    question = question or Question()
+    results = read_results(sweeps, uri=uri, folder=folder, metric=question.metric)
+    told = results.declared
+    margin = (told.margin if told else 1.0) if question.margin is None else question.margin
+    lower = told.lower_is_better if told else None
+    asked = Asked(results.metric, question.pair, question.baseline, question.alpha, margin, lower)
     designs = read_designs(results)
     cells = make_cells(results, asked.metric)
     deciding, judged = designs, cells
-    if designs and asked.metric != METRIC:  # a launch decides by accuracy, whatever this report is about
-        deciding, judged = {}, make_cells(read_results(sweeps, uri=uri, folder=folder, metric=METRIC), METRIC)
+    if designs and question.metric not in {None, METRIC, told.name if told else METRIC}:
+        judging = read_results(sweeps, uri=uri, folder=folder)  # a launch decides by the sweep's own metric
+        deciding, judged = {}, make_cells(judging, judging.metric)
     spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)
     chosen = choose_pairs(cells, names=asked.pair, baseline=asked.baseline, declared=declared)
-    comparisons = apply_designs(compare(chosen, alpha=asked.alpha, margin=asked.margin), deciding)
-    all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin), deciding)
+    comparisons = apply_designs(compare(chosen, alpha=asked.alpha, margin=asked.margin, **asked.more), deciding)
+    all_pairs = apply_designs(compare_all(cells, alpha=asked.alpha, margin=asked.margin, **asked.more), deciding)
     minority: list[Cell] = []
+    ours = [cell for cell in cells if cell.condition.factors == TRANSFER]
     if asked.metric == METRIC:
-        minority, unread = minority_cells(results, cells)
+        minority, unread = minority_cells(results, ours)
         results = replace(results, notices=(*results.notices, *unread))
     reproductions: list[Reproduction] = []
     if asked.metric == METRIC:
-        reproductions = reproduce([*cells, *map(as_published, minority)], asked.margin, asked.alpha)
+        reproductions = reproduce([*ours, *map(as_published, minority)], asked.margin, asked.alpha)
     return Evidence(
         question=asked,
         results=results,
         cells=tuple(cells),
         comparisons=tuple(comparisons),
-        overall=tuple(overall(comparisons, asked.alpha, is_lower_better=is_lower_better(asked.metric))),
-        ranking=rank_arms(cells, metric=asked.metric, alpha=asked.alpha),
+        overall=tuple(overall(comparisons, asked.alpha, is_lower_better=asked.is_lower_better)),
+        ranking=rank_arms(cells, metric=asked.metric, alpha=asked.alpha, is_lowest_first=asked.is_lower_better),
         all_pairs=tuple(all_pairs),
         designs=designs,
         spared=tuple(spared),
@@ -198,7 +239,7 @@ def gather(
         minority=tuple(minority),
         minority_comparisons=tuple(compare(_among(minority, chosen), alpha=asked.alpha, margin=asked.margin)),
         reproductions=tuple(reproductions),
-        tunings=find_tunings(results, cells, alpha=asked.alpha, margin=asked.margin),
+        tunings=find_tunings(results, cells, alpha=asked.alpha, margin=asked.margin, **asked.more),
     )
 
 

@@ -24,7 +24,7 @@ def summary_json(evidence: Evidence) -> Row:
     results = evidence.results
     return {
         **missing_json(evidence),
-        "question": asdict(evidence.question),
+        "question": _asked(evidence),
         "answer": answer(evidence),
         "overall": [_overall(item) for item in evidence.overall],
         "ranking": ranking_json(evidence.ranking) if evidence.ranking else None,
@@ -44,6 +44,15 @@ def summary_json(evidence: Evidence) -> Row:
         "launches": launch_rows(results.launches),
         "notices": list(results.notices),
     }
+
+
+def _asked(evidence: Evidence) -> Row:
+    row = asdict(evidence.question)
+    if evidence.is_transfer:
+        del row["lower_is_better"]
+    else:
+        row["factors"] = asdict(evidence.cells[0].condition.factors)
+    return row
 
 
 def missing_json(evidence: Evidence) -> Row:

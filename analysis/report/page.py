@@ -24,6 +24,7 @@ from analysis.results.launches import usage_rows
 from analysis.tables.render import to_csv, to_html, to_json, to_latex, to_markdown, to_text
 from analysis.tables.table import Table
 from l2t_ray.files import write_atomic
+from l2t_ray.style import style_sheet
 
 PAGE, FIGURES = "index.html", "figures"
 REM_AN_INCH = 8.0  # of a figure: one scale, so that the letters of all figures have the same size
@@ -101,7 +102,7 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
     from markupsafe import Markup
 
     environment = Environment(loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined)
-    sources = {name: environment.loader.get_source(environment, f"report.{name}")[0] for name in ("css", "js")}  # type: ignore[union-attr]
+    script = environment.loader.get_source(environment, "report.js")[0]  # type: ignore[union-attr]
     shown = [
         {
             "name": section.name,
@@ -136,6 +137,7 @@ def _page(evidence: Evidence, sections: Sequence[Section]) -> str:
         answer=answer(evidence),
         notices=evidence.results.notices,
         sections=shown,
-        **{name: Markup(text) for name, text in sources.items()},
+        css=Markup(style_sheet()),
+        js=Markup(script),
     )
     return page

@@ -53,9 +53,14 @@ def _sentences(evidence: Evidence) -> str:
     n_missing = sum(len(cell.gaps) for cell in distinct)
     trained = "has results of" if n_missing else "was trained with"
     where = f"in {count(len(items), 'cell')}" if one_pair(items) else f"in {count(len(items), 'comparison')}"
+    method, within = "method", " (data set and number of images a class)"
+    fixed = "a seed fixes the training subset, the initial weights, the order of the batches and the augmentation"
+    if not evidence.is_transfer:
+        factors = items[0].condition.factors
+        method, within = factors.method, f" ({' and '.join(part for part in (factors.data, factors.axis) if part)})"
+        fixed = "a seed is given to the trainer, which draws with it what is random"
     parts = [
-        f"Each method {trained} {_seeds(cells)} in each cell (data set and number of images a class); a seed "
-        "fixes the training subset, the initial weights, the order of the batches and the augmentation.",
+        f"Each {method} {trained} {_seeds(cells)} in each cell{within}; {fixed}.",
         f"We compared {pair_name(items)} {where} by two-sided Mann-Whitney tests [mann1947]{_rule(evidence)}",
         *_unlike(items),
         *_untested(items),
@@ -65,8 +70,8 @@ def _sentences(evidence: Evidence) -> str:
     ]
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
-            f"Equivalence within {points(asked.margin)} was tested by two one-sided rank tests [schuirmann1987], "
-            "corrected likewise."
+            f"Equivalence within {points(asked.margin, items[0].unit)} was tested by two one-sided rank tests "
+            "[schuirmann1987], corrected likewise."
         )
     if any(len(found.comparisons) > 1 for found in evidence.overall):
         parts.append(

@@ -13,10 +13,11 @@ from analysis.figures.ranks import draw_ranks
 from analysis.figures.style import Drawing
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
-from analysis.report.evidence import Evidence, Question
+from analysis.report.evidence import Asked, Evidence
 from analysis.report.paragraph import computed_with, paragraph
 from analysis.results.cells import Cell
 from analysis.results.runs import METRIC
+from analysis.results.wanted import is_number
 from analysis.tables.names import arm_name, place_text
 from analysis.tables.runs import cost_table, launches_tables, origin_table, settings_table
 from analysis.tables.table import Table
@@ -56,7 +57,8 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     unit, first = evidence.question.unit, drawn_data(evidence.cells)
     cells = [cell for cell in evidence.cells if cell.condition.data in first]
     comparisons = evidence.comparisons
-    balanced = [cell for cell in cells if cell.condition.samples_per_class.isdigit()] or cells
+    balanced = [cell for cell in cells if is_number(cell.condition.samples_per_class)] or cells
+    name = "accuracy" if evidence.is_transfer else "means"
     forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
     ranks = draw_ranks(evidence.ranking, folder)
     p_by_seeds, power = (
@@ -64,7 +66,7 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
         draw_power([item for item in comparisons if item.condition.data in first], folder),
     )
     return {
-        "accuracy": draw_accuracy(balanced, folder, unit=unit),
+        "accuracy": draw_accuracy(balanced, folder, unit=unit, name=name),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
@@ -74,7 +76,9 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
         "ranks": [ranks] if ranks else [],
         "design": [p_by_seeds] if p_by_seeds else [],
         "power": [power] if power else [],
-        "curves": draw_curves(evidence.results, cells, folder),
+        "curves": draw_curves(
+            evidence.results, cells, folder, None if evidence.is_transfer else {evidence.results.metric: unit}
+        ),
         "traces": draw_traces(evidence.results, evidence.cells, folder),
     }
 
@@ -146,12 +150,18 @@ def make_sections(
         Section(
             "methods",
             "How it was computed",
-            texts=[*METHODS, f"Computed with {computed_with()}. This report again:"],
+            texts=[*_methods(evidence), f"Computed with {computed_with()}. This report again:"],
             commands=[report_command(evidence, out)],
         ),
     ]
     sections += [replace(section, is_folded=True) for section in folded]
     return [s for s in sections if s.tables or s.figures or s.texts]
+
+
+def _methods(evidence: Evidence) -> list[str]:
+    published = "over all cells, all methods against all, and the published numbers are"
+    without = "over all cells and all methods against all are"
+    return [text if evidence.is_transfer else text.replace(published, without) for text in METHODS]
 
 
 def _left_out(evidence: Evidence) -> list[str]:
@@ -196,7 +206,8 @@ def _paper_texts(evidence: Evidence) -> list[str]:
 
 def report_command(evidence: Evidence, out: str = "report") -> str:
     """The command that writes this report again, for a shell in the folder of the ledger."""
-    asked, usual = evidence.question, Question()
+    asked, declared = evidence.question, evidence.results.declared
+    usual = Asked(margin=declared.margin if declared else 1.0)
     words = ["python", "-m", "analysis.stats", *evidence.results.sweeps]
     if asked.pair:
         words += ["--compare", *asked.pair]
@@ -205,7 +216,7 @@ def report_command(evidence: Evidence, out: str = "report") -> str:
     for name in ("alpha", "margin"):
         if (value := getattr(asked, name)) != getattr(usual, name):
             words += [f"--{name}", str(value)]
-    if asked.metric != METRIC:
+    if asked.metric != (declared.name if declared else METRIC):
         words += ["--metric", asked.metric]
     return shlex.join([*words, "--out", out])
 

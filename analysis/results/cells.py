@@ -5,8 +5,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+from analysis.results.metrics import digits_of
 from analysis.results.runs import METRIC, Gap, Results
-from analysis.results.wanted import Wanted, images, order
+from analysis.results.wanted import TRANSFER, Factors, Wanted, images, order
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.statistics.means import Mean, mean_interval
 
@@ -21,6 +22,7 @@ class Condition:
     data: str
     samples_per_class: str
     variant: str = ""
+    factors: Factors = field(default=TRANSFER, compare=False)  # what these are
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.data, self.samples_per_class, self.variant) if part)
@@ -38,6 +40,8 @@ class Cell:
     run_ids: Mapping[int, str]  # seed -> MLflow's run id
     seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # sweep -> the seeds it wants, rising
     sweep: str = ""  # the first one that wants this cell
+    n_th: int = 0  # its place in the manifests, from 0
+    digits: int = 2  # decimals of its metric
 
     @property
     def arm(self) -> str:
@@ -75,6 +79,7 @@ def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
         wanted[_identity(run)].append(run)
     for gap in results.gaps:
         gaps[_identity(gap.wanted)].append(gap)
+    places = {identity: place for place, identity in enumerate(wanted)}
     if len(results.runs):
         names = ["data", "samples_per_class", "variant", "method", "seed", "run_id", metric]
         for data, samples, variant, method, seed, run_id, value in results.runs[names].itertuples(index=False):
@@ -94,13 +99,15 @@ def make_cells(results: Results, metric: str = METRIC) -> list[Cell]:
                 for sweep in dict.fromkeys(sweep for run in runs for sweep in run.sweeps)
             },
             sweep=runs[0].sweep,
+            n_th=places[condition, method],
+            digits=digits_of(results.declared),
         )
         for (condition, method), runs in sorted(wanted.items(), key=lambda item: sort_key(*item[0]))
     ]
 
 
 def _identity(run: Wanted) -> tuple[Condition, str]:
-    return Condition(run.data, run.samples_per_class, run.variant), run.method
+    return Condition(run.data, run.samples_per_class, run.variant, run.factors), run.method
 
 
 def sort_key(condition: Condition, method: str = "") -> tuple[object, ...]:
@@ -129,9 +136,9 @@ def choose_pairs(
         declared: the two methods that a sweep's design declared before its first run.
 
     Returns:
-        The pairs of cells that `names` asks for; else those of `baseline`; else the declared ones; else every method
-        with scratch, where that is one of them; else l2t_www with l2t_ww, or the last two in the thesis' order. None
-        for a single method.
+        The pairs of cells that `names` asks for; else those of `baseline`; else the declared ones; else, of a trainer
+        of the user's own, every method with the file's first; else every method with scratch, where that is one of
+        them; else l2t_www with l2t_ww, or the last two in the thesis' order. None for a single method.
 
     Raises:
         InputError: if a name does not occur, or both are the same.
@@ -156,6 +163,8 @@ def choose_pairs(
         return matched(cells, *declared)
     if len(methods) < 2:
         return []
+    if cells[0].condition.factors != TRANSFER:  # the file's first, which `n_th` tells
+        return against(cells, min(cells, key=lambda cell: cell.n_th).method)
     if BASELINE in methods:
         return against(cells, BASELINE)
     return matched(cells, *(DEFAULT_PAIR if set(DEFAULT_PAIR) <= set(methods) else (methods[-1], methods[-2])))

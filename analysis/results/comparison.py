@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 from analysis.results.cells import Cell, Condition
 from l2t_ray.statistics.correction import benjamini_hochberg, holm
@@ -43,11 +43,18 @@ class Comparison:
     p_bh: float | None = None  # corrected by Benjamini and Hochberg
     decision: Decision | None = None  # of the group-sequential design, where a sweep declared one
     declared_by: str = ""  # that sweep
+    is_lower_better: bool = False  # of the metric
+    unit: str = "point"  # of a difference
 
     @property
     def condition(self) -> Condition:
         """The condition of the first cell."""
         return self.a.condition
+
+    @property
+    def digits(self) -> int:
+        """Decimals of the metric."""
+        return self.a.digits
 
     @property
     def difference(self) -> float | None:
@@ -167,14 +174,15 @@ class Comparison:
 
     @cached_property
     def worst_ranked(self) -> Finding:
-        """Mann-Whitney's test with the runs of `ranked_last` below all results, as ties."""
-        worst = min(*self._values[0], *self._values[1]) - 1 if self.has_values else 0.0
+        """Mann-Whitney's test with the runs of `ranked_last` worse than all results, as ties."""
+        every = [*self._values[0], *self._values[1]]
+        worst = 0.0 if not self.has_values else max(every) + 1 if self.is_lower_better else min(every) - 1
         x, y = ([*values, *[worst] * n] for values, n in zip(self._values, self.ranked_last, strict=True))
         return mann_whitney(x, y)
 
     @cached_property
     def is_undone_by_lost_runs(self) -> bool:
-        """Whether the single test ends otherwise with the runs of `ranked_last` below all results."""
+        """Whether the single test ends otherwise with the runs of `ranked_last` worse than all results."""
         if self.decision is not None or not sum(self.ranked_last) or self.p is None:
             return False
         found = self.worst_ranked
@@ -203,20 +211,33 @@ def _needed(margin: float, sds: tuple[float, float], alpha: float) -> int | None
     return needed_seeds(margin, sds, alpha=alpha)
 
 
-def compare(pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
-    """Compares the cells of each pair, the first minus the second; corrects p over all pairs."""
+def compare(
+    pairs: Sequence[tuple[Cell, Cell]], *, alpha: float = 0.05, margin: float = 1.0, **more: Any
+) -> list[Comparison]:
+    """Compares the cells of each pair, the first minus the second; corrects p over all pairs.
+
+    Args:
+        pairs: of cells.
+        alpha: threshold of one test.
+        margin: smallest difference that matters, in the metric's unit.
+        **more: `is_lower_better` and `unit` of `Comparison`.
+
+    Returns:
+        A comparison for each pair.
+    """
     return corrected([
-        Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()]), alpha, margin) for a, b in pairs
+        Comparison(a, b, mann_whitney([*a.values.values()], [*b.values.values()]), alpha, margin, **more)
+        for a, b in pairs
     ])
 
 
-def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1.0) -> list[Comparison]:
-    """Compares every two arms of each place, the later in the tables minus the earlier; corrects p over all pairs."""
+def compare_all(cells: Sequence[Cell], *, alpha: float = 0.05, margin: float = 1.0, **more: Any) -> list[Comparison]:
+    """Compares every two arms of each place, the later in the tables minus the earlier; arguments as `compare`."""
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
         by_place[cell.place].append(cell)
     pairs = [(b, a) for here in by_place.values() for a, b in combinations(here, 2)]
-    return compare(pairs, alpha=alpha, margin=margin)
+    return compare(pairs, alpha=alpha, margin=margin, **more)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:

@@ -77,12 +77,37 @@ def is_derived(metric: str) -> bool:
 
 
 def is_lower_better(metric: str) -> bool:
-    """Whether a lower value is the better one; of a metric that nobody knows the higher one counts as better."""
+    """Whether a lower value is the better one, by its name; of one that nobody knows the higher counts as better."""
     return metric.endswith(LOW) or target(metric) is not None
 
 
-def unit(metric: str) -> str:
-    """The label of an axis that shows the metric."""
+@dataclass(frozen=True)
+class Declared:
+    """What a sweep file of a trainer of the user's own says of its metric."""
+
+    name: str
+    lower_is_better: bool
+    margin: float = 1.0  # the smallest difference that matters
+
+
+def digits_of(declared: Declared | None) -> int:
+    """The decimals with which a metric is shown: two; more where a smaller difference matters."""
+    return 2 if declared is None else 2 + max(0, math.ceil(-math.log10(declared.margin)))
+
+
+def difference_noun(metric: str) -> str:
+    """The unit of a difference of the metric: point, epoch, or the metric's name."""
+    if target(metric) is not None:
+        return "epoch"
+    return "point" if metric.endswith("_percent") else metric
+
+
+def unit(metric: str, *, is_declared_lower: bool | None = None) -> str:
+    """The label of an axis that shows the metric; `is_declared_lower` where a sweep file says which end is better."""
+    if is_declared_lower is not None:
+        stem = metric.removesuffix("_percent").replace("_", " ")
+        notes = ["%"] * metric.endswith("_percent") + ["lower is better"] * is_declared_lower
+        return f"{stem} ({', '.join(notes)})" if notes else stem
     accuracy = target(metric)
     if accuracy is not None:
         return f"epochs to {accuracy:g} % test accuracy (lower is better)"

@@ -7,7 +7,7 @@ a gap with its reason, and anything else that a reader of the numbers should kno
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
-from analysis.results.metrics import CURVE, EXAMPLES, Derived, derive, is_derived
-from analysis.results.wanted import Wanted, distinct, from_entries, from_manifest, read_manifests
+from analysis.results.metrics import CURVE, EXAMPLES, Declared, Derived, derive, is_derived
+from analysis.results.wanted import Factors, Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, ending, is_number
 from l2t_ray.ledger.limits import CUT, PARAM_CHARACTERS, WHOLE, safe_name
@@ -55,6 +55,8 @@ class Results:
     entries: dict[str, Entry]  # MLflow's entry of every row, by run id
     launches: tuple[Launch, ...]
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
+    metric: str = METRIC  # by which runs are compared
+    declared: Declared | None = None  # what the sweep files say of that metric, where the trainer is the user's own
     restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
 
     def histories(
@@ -66,7 +68,7 @@ class Results:
 
 
 def read_results(
-    sweeps: Sequence[str] = (), *, uri: str | None = None, folder: Path = Path(), metric: str = METRIC
+    sweeps: Sequence[str] = (), *, uri: str | None = None, folder: Path = Path(), metric: str | None = None
 ) -> Results:
     """Returns the finished runs of the sweeps.
 
@@ -75,15 +77,17 @@ def read_results(
         uri: of MLflow; by default MLFLOW_TRACKING_URI, then `mlflow.db` in the working folder.
         folder: the working folder.
         metric: a run whose last value of it is absent or not finite is a gap; or one that follows from the curve of
-            test accuracy (analysis/results/metrics.py).
+            test accuracy (analysis/results/metrics.py); by default what the sweep files say, else test accuracy.
 
     Raises:
         InputError: if there is no such ledger, sweep or metric, or no run at all.
     """
     reader, shown = open_ledger(uri, folder)
-    entries, metric = reader.entries(), safe_name(metric)
+    entries = reader.entries()
     chosen = _choose(sweeps, entries, shown)
     manifests, notices = read_manifests(chosen, entries, reader)
+    declared = _declared(metric, manifests)
+    metric = safe_name(metric or (declared.name if declared else METRIC))
     by_key: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.kind == "run" and entry.key:
@@ -99,7 +103,8 @@ def read_results(
     wanted: list[Wanted] = []
     for sweep in chosen:
         if sweep in manifests:
-            found = [from_manifest(sweep, run) for run in manifests[sweep]["runs"]]
+            factors = Factors(**manifests[sweep].get("factors", {}))
+            found = [from_manifest(sweep, run, factors) for run in manifests[sweep]["runs"]]
             wanted_keys = {run.key for run in found}
             extra = sum(1 for entry in unlisted if entry.experiment == sweep and entry.key not in wanted_keys)
             if extra:
@@ -155,8 +160,24 @@ def read_results(
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
         launches=tuple(launches),
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
+        metric=metric,
+        declared=declared,
         restricted=restricted,
     )
+
+
+def _declared(metric: str | None, manifests: Mapping[str, Mapping[str, Any]]) -> Declared | None:
+    """What the sweep files say of the metric, or of the one that they name; None for the built-in trainer's."""
+    told = {sweep: manifest["metric"] for sweep, manifest in manifests.items() if manifest.get("metric")}
+    names = {sweep: told[sweep]["name"] if sweep in told else METRIC for sweep in manifests}
+    if metric is None and len({*names.values()}) > 1:
+        listed = ", ".join(f"{name} in {sweep}" for sweep, name in names.items())
+        raise InputError(f"sweeps of one report must have one metric, got {listed}; name --metric, or fewer sweeps")
+    wanted = metric or next(iter(names.values()), METRIC)
+    found = {tuple(sorted(values.items())) for values in told.values() if values["name"] == wanted}
+    if len(found) > 1:
+        raise InputError(f"{wanted}: sweeps of one report must say the same of it; report them one by one")
+    return Declared(**dict(found.pop())) if found else None
 
 
 def _derived(metric: str, entries: Iterable[Entry], details: dict[str, Details], reader: Reader) -> Derived | None:

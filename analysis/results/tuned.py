@@ -7,10 +7,12 @@ scratch_s on the same training images; the change is the mean of tuned gain_s - 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from analysis.results.cells import Cell, Condition
 from analysis.results.comparison import Comparison, compare
 from analysis.results.runs import Results
+from analysis.results.wanted import TRANSFER
 from l2t_ray.statistics.correction import holm
 from l2t_ray.statistics.hypothesis import Finding, wilcoxon
 from l2t_ray.statistics.means import Mean, mean_interval
@@ -48,8 +50,19 @@ class Tunings:
     gains: tuple[Gain, ...] = ()  # one for each of these beside scratch
 
 
-def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margin: float) -> Tunings:
-    """Compares own with best settings; Holm corrects over all tunings, over either kind of gain, over all changes."""
+def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margin: float, **more: Any) -> Tunings:
+    """Compares own with best settings; Holm corrects over all tunings, over either kind of gain, over all changes.
+
+    Args:
+        results: finished runs.
+        cells: of these runs.
+        alpha: threshold of one test.
+        margin: smallest difference that matters.
+        **more: `is_lower_better` and `unit` of `Comparison`.
+
+    Returns:
+        The tunings, and what they change in the gains.
+    """
     best = {(own, cell.method): cell for cell in cells if (own := own_condition(cell.condition)) is not None}
     searched = {condition for condition, _ in best}
     pairs = [
@@ -57,7 +70,7 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     ]  # a cell without a tuned one was best at its own settings
     compared = {
         (item.b.condition, item.b.method): item
-        for item in compare([(a, b) for a, b in pairs if a is not b], alpha=alpha, margin=margin)
+        for item in compare([(a, b) for a, b in pairs if a is not b], alpha=alpha, margin=margin, **more)
     }
     tunings = []
     for tuned_cell, own_cell in pairs:
@@ -68,6 +81,7 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     rivals = [
         (item, by_own[item.own.condition, BASE])
         for item in tunings
+        if item.own.condition.factors == TRANSFER
         if item.own.method != BASE and (item.own.condition, BASE) in by_own
     ]
     plain = compare([(item.own, base.own) for item, base in rivals], alpha=alpha, margin=margin)

@@ -1,6 +1,7 @@
 """The runs that should exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,18 @@ from l2t_ray.ledger.reader import Reader
 
 MOST_SHOWN = 40  # characters of a setting in a sentence
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further ones follow by name
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What varies between cells: titles of columns; the axis is empty where the sweep has none."""
+
+    data: str = "data set"
+    axis: str = "images a class"
+    method: str = "method"
+
+
+TRANSFER = Factors()  # of the built-in trainer
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,7 @@ class Wanted:
     method: str
     variant: str = ""  # tells cells of one method apart
     others: tuple[str, ...] = ()  # further sweeps that want the same run
+    factors: Factors = TRANSFER  # what the parts of the cell's name are
 
     @property
     def sweeps(self) -> tuple[str, ...]:
@@ -46,7 +60,12 @@ def order(method: str) -> tuple[int, str]:
 
 def images(label: str) -> tuple[float, str]:
     """A sort key of images per class: numbers first, by size; then the labels of imbalanced sets."""
-    return (float(label) if label.isdigit() else float("inf"), label)
+    return (float(label) if is_number(label) else float("inf"), label)
+
+
+def is_number(label: str) -> bool:
+    """Whether a label is a number of at least 0."""
+    return re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", label) is not None
 
 
 def read_manifests(
@@ -71,7 +90,7 @@ def read_manifests(
     return manifests, notices
 
 
-def from_manifest(sweep: str, run: dict[str, Any]) -> Wanted:
+def from_manifest(sweep: str, run: dict[str, Any], factors: Factors = TRANSFER) -> Wanted:
     """A wanted run from an item of the manifest, whose cell is `data/samples/method`, or that and `/variant`."""
     parts = run["cell"].split("/")
     parts += [""] * (3 - len(parts))
@@ -81,9 +100,10 @@ def from_manifest(sweep: str, run: dict[str, Any]) -> Wanted:
         cell=run["cell"],
         seed=int(run["seed"]),
         data=run.get("data") or parts[0],
-        samples_per_class=parts[1] or str(run.get("samples_per_class", "")),
+        samples_per_class=(parts[1] if factors.axis else "") or str(run.get("samples_per_class", "")),
         method=run.get("method") or parts[2],
         variant="/".join(parts[3:]),
+        factors=factors,
     )
 
 
@@ -92,6 +112,9 @@ def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Detail
     by_key: dict[str, Wanted] = {}
     for entry in entries:
         detail = details[entry.run_id]
+        is_own = any(name.startswith("trainer.") for name in detail.params)
+        axis = detail.tags.get("cell", "//").split("/")[1]
+        factors = Factors("data", "" if axis == "-" else "axis", "method") if is_own else TRANSFER
         run = {
             "key": entry.key,
             "cell": detail.tags.get("cell", ""),
@@ -99,7 +122,7 @@ def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Detail
             "method": detail.params.get("method"),
             "samples_per_class": detail.params.get("data.samples_per_class", ""),
         }
-        by_key.setdefault(entry.key, from_manifest(sweep, run))
+        by_key.setdefault(entry.key, from_manifest(sweep, run, factors))
     return list(by_key.values())
 
 

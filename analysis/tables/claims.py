@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from analysis.results.comparison import VERDICTS, Comparison, Verdict, verdicts
 from analysis.results.overall import Overall
-from analysis.tables.names import arm_name, data_name, family_text, methods_text, one_pair
+from analysis.tables.names import arm_name, family_text, methods_text, one_pair, place_cells, place_titles
 from analysis.tables.table import (
     NOTHING,
     Table,
@@ -45,7 +45,7 @@ def overall_table(
         (
             arm_name(item.arm) if len(bases) == 1 else f"{arm_name(item.arm)} against {arm_name(item.base)}",
             str(len(item.comparisons)),
-            estimate_text(item.difference, sign=True),
+            estimate_text(item.difference, sign=True, digits=item.comparisons[0].digits),
             estimate_text(item.a12),
             p_text(item.test.p),
             p_text(item.p_holm),
@@ -54,7 +54,7 @@ def overall_table(
         for item in found
     )
     header = (
-        "method", "cells", "difference", "A12", "van Elteren p", "Holm p",
+        found[0].comparisons[0].condition.factors.method, "cells", "difference", "A12", "van Elteren p", "Holm p",
         *(verdict_text(verdict, words) for verdict in used),
     )  # fmt: skip
     against = f" against {arm_name(found[0].base)}" if len(bases) == 1 else ""
@@ -65,7 +65,8 @@ def overall_table(
         "independent: cells of the same seeds and data are not quite, so its p may be too small. Holm corrects it over "
         f"{count(len(found), 'row')}.",
         f"On the right: the number of comparisons with each verdict, corrected over {family_text(comparisons)}. "
-        f"Undecided: neither a difference nor equivalence within {points(comparisons[0].margin)} is shown.",
+        f"Undecided: neither a difference nor equivalence within {points(comparisons[0].margin, comparisons[0].unit)} "
+        "is shown.",
     ]
     if min(len(cell.values) for item in found for pair in item.comparisons for cell in (pair.a, pair.b)) < SHORT:
         notes.append(f"With fewer than {SHORT} seeds the bootstrap's interval of A12 is too short.")
@@ -80,26 +81,22 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
     rows = []
     many = not one_pair(comparisons)
     for item, verdict in zip(comparisons, verdicts(comparisons), strict=True):
-        place = (
-            (data_name(item.condition.data), item.condition.samples_per_class, methods_text(item))
-            if many
-            else condition_text(item.condition)
-        )
+        place = (*place_cells(item.condition), methods_text(item)) if many else condition_text(item.condition)
         shown = f"{verdict_text(verdict, words)}{'*' if item.is_undone_by_lost_runs else ''}"
         rows.append((
             *place, shown, f"{item.a.mean.n}, {item.b.mean.n}", _paired(item), _p(item),
             p_text(item.p_holm), estimate_text(item.a12) if item.has_values else NOTHING, _equal_seeds(item),
         ))  # fmt: skip
     undone = any(item.is_undone_by_lost_runs for item in comparisons)
-    where = ("data set", "images a class", *(("methods",) if many else ()))
+    where = (*place_titles(comparisons[0].condition), *(("methods",) if many else ()))
     header = (*where, "verdict", "n", "difference", "p", "Holm p", "A12", "equal seeds")
     notes = [
         "Difference: mean over the seeds that both methods have, with the 95 % t interval of paired differences; p "
         "is Mann-Whitney's, two-sided, which does not pair seeds. The intervals are single ones; the verdicts are "
         "corrected, so an interval without 0 may stand beside undecided.",
         f"The verdict holds after Holm's correction over {family_text(comparisons)} at {alpha_text(comparisons)}. "
-        f"Equivalent: within {points(comparisons[0].margin)}. Undecided: neither is shown. A12: how often a run of the "
-        "first method is above one of the second, ties counting half.",
+        f"Equivalent: within {points(comparisons[0].margin, comparisons[0].unit)}. Undecided: neither is shown. A12: "
+        "how often a run of the first method is above one of the second, ties counting half.",
         "Equal seeds: how often it is above with the same seed (Clopper and Pearson's interval), read against "
         f"{MEANINGFUL:g} in the table of sizes.",
         *(["* With the runs without a result ranked last, the single test ends otherwise."] if undone else []),
@@ -126,4 +123,6 @@ def _equal_seeds(item: Comparison) -> str:
 
 def _paired(item: Comparison) -> str:
     found: Estimate = item.paired_difference
-    return NOTHING if found.value != found.value else estimate_text(found, sign=True)  # nan: no common seed
+    return (
+        NOTHING if found.value != found.value else estimate_text(found, sign=True, digits=item.digits)
+    )  # nan: no common seed

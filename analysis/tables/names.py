@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from analysis.results.cells import Condition
 from analysis.results.comparison import Comparison
 from analysis.results.published import plain
+from analysis.results.wanted import TRANSFER, Factors
 
 MINUS = "\N{MINUS SIGN}"
 NAMES = {
@@ -29,14 +30,35 @@ def data_name(data: str) -> str:
     return DATA.get(plain(data), data)
 
 
-def samples_text(label: str) -> str:
-    """Images per class in words: 10 images a class, 1 image a class."""
+def samples_text(label: str, factors: Factors = TRANSFER) -> str:
+    """Images per class, or what has their part, in words: 10 images a class, 1 image a class; n_samples 10; nothing."""
+    if factors != TRANSFER:
+        return f"{factors.axis} {label}" if factors.axis else ""
     return f"{label} image{'' if label == '1' else 's'} a class"
+
+
+def where_text(condition: Condition) -> str:
+    """Data and axis in a sentence: `CIFAR-10 with 10 images a class`, `iris`."""
+    axis = samples_text(condition.samples_per_class, condition.factors)
+    return f"{data_name(condition.data)} with {axis}" if axis else data_name(condition.data)
+
+
+def place_titles(condition: Condition) -> tuple[str, ...]:
+    """The titles of the columns that `condition_text` fills: the axis only where there is one."""
+    factors = condition.factors
+    return (factors.data, factors.axis) if factors.axis else (factors.data,)
+
+
+def place_cells(condition: Condition) -> tuple[str, ...]:
+    """The texts of these columns."""
+    name = data_name(condition.data)
+    return (name, condition.samples_per_class) if condition.factors.axis else (name,)
 
 
 def place_text(condition: Condition) -> str:
     """A condition in words: `CIFAR-10, 10 images a class`."""
-    parts = (data_name(condition.data), samples_text(condition.samples_per_class), condition.variant)
+    axis = samples_text(condition.samples_per_class, condition.factors)
+    parts = (data_name(condition.data), axis, condition.variant)
     return ", ".join(part for part in parts if part)
 
 
@@ -54,8 +76,8 @@ def pair_place(item: Comparison, comparisons: Sequence[Comparison]) -> str:
     """Where a comparison stands among others, in words: its place and, if several pairs are compared, its methods."""
     if one_pair(comparisons):
         return place_text(item.condition)
-    where = f"{data_name(item.condition.data)}, {samples_text(item.condition.samples_per_class)}"
-    return f"{where}, {methods_text(item)}"
+    axis = samples_text(item.condition.samples_per_class, item.condition.factors)
+    return ", ".join(part for part in (data_name(item.condition.data), axis, methods_text(item)) if part)
 
 
 def methods_text(item: Comparison) -> str:

@@ -1,9 +1,15 @@
 """A table of all methods by their average rank over cells."""
 
 from analysis.results.ranking import Ranking
+from analysis.results.wanted import Factors
 from analysis.tables.names import arm_name, data_name, samples_text
 from analysis.tables.table import NOTHING, Table, p_text
 from l2t_ray.errors import count
+
+
+def _place(data: str, label: str, factors: Factors) -> str:
+    axis = samples_text(label, factors)
+    return f"{data_name(data)}{', ' * bool(axis)}{axis}"
 
 
 def ranking_table(ranking: Ranking) -> Table:
@@ -31,8 +37,8 @@ def ranking_table(ranking: Ranking) -> Table:
         left = ", ".join(arm_name(arm) for arm in ranking.arms_left_out)
         notes.append(f"Not ranked, because they lack a result in one of these cells: {left}.")
     if ranking.places_left_out:
-        places = "; ".join(f"{data_name(data)}, {samples_text(label)}" for data, label in ranking.places_left_out)
+        places = "; ".join(_place(data, label, ranking.factors) for data, label in ranking.places_left_out)
         missing = count(len(ranking.places_left_out), "cell")
         notes.append(f"Left out: {missing} in which one of these methods has no result ({places}).")
-    header = ("method", "average rank", "not significantly different from")
+    header = (ranking.factors.method, "average rank", "not significantly different from")
     return Table("ranks", "Average ranks over cells", header, tuple(rows), tuple(notes), n_text=1)

@@ -8,7 +8,7 @@ from analysis.results.cells import Cell, Condition
 from analysis.results.comparison import MOST_UNLIKE, Comparison
 from analysis.results.runs import LACKING, Gap
 from analysis.results.wanted import images, order
-from analysis.tables.names import MINUS, arm_name, data_name, family_text, one_pair, pair_place, place_text
+from analysis.tables.names import MINUS, arm_name, data_name, family_text, one_pair, pair_place, place_cells, place_text
 from l2t_ray.statistics.effect import Estimate
 from l2t_ray.statistics.hypothesis import seed_list
 
@@ -87,7 +87,7 @@ def _accuracy_table(
         rules.append(len(rows))
         rows.append((
             f"{arm_name(a)} {MINUS} {arm_name(b)}",
-            *_line(samples, here, lambda item: signed(item.difference)),
+            *_line(samples, here, lambda item: signed(item.difference, item.digits)),
         ))
         rows.append(("p", *_line(samples, here, _single_p)))
         rows.append(("p (Holm)", *_line(samples, here, lambda item: p_text(item.p_holm))))
@@ -111,8 +111,9 @@ def _accuracy_table(
         notes.extend(_lacking(cells))
     else:
         notes.append(f"{count_text(cells)} runs a cell.")
-    header = ("images a class", *samples)
-    title = f"{data_name(data)}: {what[0].lower()}{what[1:]} by images a class"
+    axis, lowered = cells[0].condition.factors.axis, f"{what[0].lower()}{what[1:]}"
+    header = (axis, *samples) if axis else (cells[0].condition.factors.method, lowered)
+    title = f"{data_name(data)}: {lowered}{f' by {axis}' if axis else ''}"
     return Table(f"{name}_{data}", title, header, tuple(rows), tuple(dict.fromkeys(notes)), tuple(rules), links=links)
 
 
@@ -125,12 +126,15 @@ def missing_table(gaps: Sequence[Gap]) -> Table | None:
         groups[data_name(run.data), run.samples_per_class, method, gap.outcome, gap.reason].append(run.seed)
     if not groups:
         return None
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (*where, outcome, str(len(seeds)), seed_list(sorted(seeds)), reason)
         for (*where, outcome, reason), seeds in groups.items()
     ]
-    header = ("data set", "images a class", "method", "state", "runs", "seeds", "reason")
-    return Table("missing", "Runs without a result", header, tuple(rows), n_text=7)
+    factors = gaps[0].wanted.factors
+    header: tuple[str, ...] = (factors.data, factors.axis, factors.method, "state", "runs", "seeds", "reason")
+    if not factors.axis:
+        header, rows = (header[0], *header[2:]), [(row[0], *row[2:]) for row in rows]
+    return Table("missing", "Runs without a result", header, tuple(rows), n_text=len(header))
 
 
 def arms(cells: Sequence[Cell]) -> list[str]:
@@ -158,8 +162,8 @@ def accuracy_text(cell: Cell | None) -> str:
     counts = "" if cell.is_complete else f" ({mean.n}/{cell.n_wanted})"
     if mean.mean is None:
         return f"missing{counts}"
-    half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.2f}"
-    return f"{mean.mean:.2f}{half}{counts}"
+    half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.{cell.digits}f}"
+    return f"{mean.mean:.{cell.digits}f}{half}{counts}"
 
 
 def p_text(p: float | None) -> str:
@@ -183,16 +187,16 @@ def signed(value: float | None, digits: int = 2) -> str:
     return NOTHING if value is None else f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", MINUS)
 
 
-def points(margin: float) -> str:
-    """A margin in words: `1 point`, `2.5 points`."""
-    return f"{margin:g} point{'' if margin == 1 else 's'}"
+def points(margin: float, unit: str = "point") -> str:
+    """A margin in words: `1 point`, `2.5 points`; `0.1 rmse` where the unit is a metric."""
+    return f"{margin:g} {unit}{'s' if unit in {'point', 'epoch'} and margin != 1 else ''}"
 
 
-def estimate_text(estimate: Estimate, *, sign: bool = False) -> str:
+def estimate_text(estimate: Estimate, *, sign: bool = False, digits: int = 2) -> str:
     """An estimate with its interval: `0.71 [0.57, 0.82]`; with `sign`, positive numbers have a plus."""
 
     def text(value: float) -> str:
-        return signed(value) if sign else f"{value:.2f}".replace("-", MINUS)
+        return signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", MINUS)
 
     if estimate.low is None or estimate.high is None:
         return text(estimate.value)
@@ -236,6 +240,7 @@ def _line(samples: Sequence[str], here: Mapping[str, Comparison], text: Callable
     return [text(here[label]) if label in here else NOTHING for label in samples]
 
 
-def condition_text(condition: Condition) -> tuple[str, str]:
-    """The first two columns of a table of comparisons: the data set with its variant, and images per class."""
-    return f"{data_name(condition.data)} {condition.variant}".strip(), condition.samples_per_class
+def condition_text(condition: Condition) -> tuple[str, ...]:
+    """The first columns of a table of comparisons: the data set with its variant, and images per class if any."""
+    name, *axis = place_cells(condition)
+    return f"{name} {condition.variant}".strip(), *axis

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from analysis.results.comparison import MOST_UNLIKE, Comparison, equivalent_in_family
-from analysis.tables.names import arm_name, data_name, family_text, methods_text, one_pair, pair_place
+from analysis.tables.names import arm_name, family_text, methods_text, one_pair, pair_place, place_cells, place_titles
 from analysis.tables.table import (
     NOTHING,
     Table,
@@ -18,8 +18,6 @@ from analysis.tables.table import (
 from l2t_ray.statistics.effect import MEANINGFUL, WELCH, Estimate
 from l2t_ray.statistics.hypothesis import Finding
 from l2t_ray.statistics.sequential import Decision, Design
-
-PAIR = ("data set", "images a class")
 
 
 def hypothesis_table(comparisons: Sequence[Comparison]) -> Table:
@@ -57,7 +55,8 @@ def effect_table(comparisons: Sequence[Comparison]) -> Table:
         texts = [NOTHING] * 4
         if item.has_values:
             texts = [
-                estimate_text(item.mean_difference, sign=True), estimate_text(item.shift, sign=True),
+                estimate_text(item.mean_difference, sign=True, digits=item.digits),
+                estimate_text(item.shift, sign=True, digits=item.digits),
                 estimate_text(item.a12), estimate_text(item.rank_biserial),
             ]  # fmt: skip
         paired = item.paired_superiority
@@ -96,7 +95,7 @@ def _needed(item: Comparison, n_tests: int) -> str:
 
 
 def _limit(item: Comparison) -> str:
-    return f"{'' if item.is_shown_at_limit else '> '}{item.shown_within:.2f}"
+    return f"{'' if item.is_shown_at_limit else '> '}{item.shown_within:.{item.digits}f}"
 
 
 def power_table(comparisons: Sequence[Comparison]) -> Table:
@@ -107,7 +106,7 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         p = item.equivalence.p if item.has_values else None
         alone = "alone" if p is not None and p < item.alpha else "not shown"
         reading = "no p" if p is None else "equivalent" if is_equivalent else alone
-        sds = NOTHING if item.sds is None else f"{item.sds[0]:.2f}, {item.sds[1]:.2f}"
+        sds = NOTHING if item.sds is None else ", ".join(f"{sd:.{item.digits}f}" for sd in item.sds)
         rows.append((
             *_place(item, comparisons),
             f"{item.a.mean.n}, {item.b.mean.n}",
@@ -119,12 +118,12 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
             _needed(item, item.n_family),
             *_alpha(item, comparisons),
         ))
-    margin, alpha = comparisons[0].margin, alpha_text(comparisons)
+    margin, alpha = points(comparisons[0].margin, comparisons[0].unit), alpha_text(comparisons)
     header = (
         *_titles(comparisons),
         "n",
         "equivalence p",
-        f"within {points(margin)}",
+        f"within {margin}",
         "shown within",
         "standard deviations",
         "seeds needed",
@@ -132,10 +131,11 @@ def power_table(comparisons: Sequence[Comparison]) -> Table:
         *_alpha_title(comparisons),
     )
     notes = (
-        f"Equivalence: the larger p of two one-sided rank tests against {points(margin)}; equivalent: below {alpha} "
+        f"Equivalence: the larger p of two one-sided rank tests against {margin}; equivalent: below {alpha} "
         f"after Holm's correction over {family_text(comparisons)}; alone: below it only without the correction. "
-        "Shown within: the smallest margin, in points, with which one test alone would show it.",
-        f"Seeds needed: a method, to find a difference of {points(margin)} with 80 % power at {alpha}, for normal "
+        f"Shown within: the smallest margin, in {comparisons[0].unit}{'s' * (comparisons[0].unit == 'point')}, with "
+        "which one test alone would show it.",
+        f"Seeds needed: a method, to find a difference of {margin} with 80 % power at {alpha}, for normal "
         "values with the observed standard deviations over seeds (by simulation; above 200 by Noether's formula). "
         "With 8 seeds a standard deviation is known to a factor of 2, so this number to one of 4. After correction: "
         f"at {alpha} / {len(comparisons)}, Holm's first step, which is enough whatever the other tests find.",
@@ -154,13 +154,15 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
     """Every method against every other, a row for each pair and condition."""
     rows = [
         (
-            data_name(item.condition.data), item.condition.samples_per_class, methods_text(item),
-            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference), p_text(item.deciding.p), p_text(item.p_holm),
+            *place_cells(item.condition), methods_text(item),
+            f"{item.a.mean.n}, {item.b.mean.n}", signed(item.difference, item.digits),
+            p_text(item.deciding.p), p_text(item.p_holm),
             estimate_text(item.a12) if item.has_values else NOTHING,
         )
         for item in comparisons
     ]  # fmt: skip
-    header = (*PAIR, "methods", "n", "difference", "p", "Holm p", "A12")
+    titles = place_titles(comparisons[0].condition)
+    header = (*titles, "methods", "n", "difference", "p", "Holm p", "A12")
     notes = [
         f"p is Mann-Whitney's, or Brunner and Munzel's where spreads or numbers of seeds differ by more than "
         f"{MOST_UNLIKE:g} to 1. Holm's correction over all {len(comparisons)} tests of this table."
@@ -170,7 +172,7 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
             "For the pair that a design compares, Holm corrects the p adjusted for its looks. For other pairs that "
             "share a cell with it, n depends on the design's decisions, but p is computed as if n had been fixed."
         )
-    return Table("all_pairs", "All methods against all", header, tuple(rows), tuple(notes), n_text=3)
+    return Table("all_pairs", "All methods against all", header, tuple(rows), tuple(notes), n_text=len(titles) + 1)
 
 
 def design_table(comparisons: Sequence[Comparison], designs: Mapping[str, Design]) -> Table | None:
@@ -236,17 +238,18 @@ def pair_name(comparisons: Sequence[Comparison]) -> str:
 
 def n_text(comparisons: Sequence[Comparison]) -> int:
     """The columns of text at the left of a table of comparisons."""
-    return 1 if one_pair(comparisons) else 3
+    return 1 if one_pair(comparisons) else len(_titles(comparisons))
 
 
 def _titles(comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    return PAIR if one_pair(comparisons) else (*PAIR, "methods")
+    titles = place_titles(comparisons[0].condition)
+    return titles if one_pair(comparisons) else (*titles, "methods")
 
 
 def _place(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     if one_pair(comparisons):
         return condition_text(item.condition)
-    return data_name(item.condition.data), item.condition.samples_per_class, methods_text(item)
+    return *place_cells(item.condition), methods_text(item)
 
 
 def _alpha(item: Comparison, comparisons: Sequence[Comparison]) -> tuple[str, ...]:

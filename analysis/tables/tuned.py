@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from analysis.results.comparison import Comparison
 from analysis.results.tuned import Gain, Tuning
-from analysis.tables.names import MINUS, arm_name
+from analysis.results.wanted import TRANSFER
+from analysis.tables.names import MINUS, arm_name, place_titles
 from analysis.tables.table import (
     NOTHING,
     PLUS_MINUS,
@@ -41,16 +42,29 @@ def tuned_table(tunings: Sequence[Tuning], *, what: str = "Mean test accuracy in
             accuracy_text(item.tuned) if compared is not None else "the same", *tests,
             ", ".join(chosen) or NOTHING,
         ))  # fmt: skip
-    header = ("data set", "images a class", "method", "own settings", "best settings", "difference", "p (Mann-Whitney)",
-              "p (Holm)", "A12", "best settings chosen")  # fmt: skip
+    first = tunings[0].own.condition
+    titles = (*place_titles(first), first.factors.method)
+    header = (*titles, "own settings", "best settings", "difference", "p (Mann-Whitney)", "p (Holm)", "A12",
+              "best settings chosen")  # fmt: skip
+    held_out = (
+        "A search chose the best settings on held-out training images and with other seeds; every number here is of "
+        "the test set and of seeds that the search did not use."
+        if first.factors == TRANSFER
+        else "A search chose the best settings with other seeds; every number here is of seeds that it did not use."
+    )
     notes = (
         f"{what} {PLUS_MINUS} 95 % half-width; the difference is best {MINUS} own, with its 95 % interval ({WELCH}).",
-        "A search chose the best settings on held-out training images and with other seeds; every number here is of "
-        "the test set and of seeds that the search did not use.",
+        held_out,
         "p is two-sided, of one test; Holm's over all rows. The same: the search found no better settings.",
     )
     return Table(
-        "tuned", "Each method at its own settings and at its best ones", header, tuple(rows), notes, tuple(rules), 3
+        "tuned",
+        "Each method at its own settings and at its best ones",
+        header,
+        tuple(rows),
+        notes,
+        tuple(rules),
+        len(titles),
     )
 
 
@@ -103,7 +117,7 @@ def reading(gains: Sequence[Gain]) -> list[str]:
 
 
 def _difference(item: Comparison) -> str:
-    return estimate_text(item.mean_difference, sign=True) if item.has_values else NOTHING
+    return estimate_text(item.mean_difference, sign=True, digits=item.digits) if item.has_values else NOTHING
 
 
 def _change(mean: Mean) -> str:

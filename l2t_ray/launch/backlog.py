@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.placement.allocation import Lanes
@@ -15,6 +14,8 @@ from l2t_ray.launch.placement.plan import Plan, make_plan
 from l2t_ray.launch.worker.mps import is_expected
 from l2t_ray.ledger.entries import Entry, failures, finished, untraced
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.limits import safe_name
+from l2t_ray.run import AnyRun
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.design import Held
@@ -38,7 +39,7 @@ class State:
     @classmethod
     def read(cls, sweep: "Sweep", ledger: Ledger, *, retry_failed: bool) -> "State":
         """Compares the wanted runs with the ledger; `retry_failed` includes failed and diverged runs."""
-        entries = ledger.entries()
+        entries = ledger.entries([safe_name(sweep.metric.name)])
         done, lost = finished(entries, sweep.runs), failures(entries, sweep.runs)
         traced = {key: run.extras for key, run in sweep.runs.items() if run.extras}
         again = untraced(entries, done, traced)
@@ -50,7 +51,7 @@ class State:
         return cls(sweep, ledger, entries, done, lost, to_train, held, tuple(again))
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[AnyRun]:
         """The runs to train, in the file's order."""
         return [self.sweep.runs[key] for key in self.to_train]
 

@@ -16,13 +16,14 @@ from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, 
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.kept import kept_bytes, kept_text
+from l2t_ray.launch.live.table import print_view
+from l2t_ray.launch.live.view import View
 from l2t_ray.launch.options import INLINE, RAY, SLURM, Options
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
-from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.power import detectable
 from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
-from l2t_ray.launch.summary import print_plan, print_summary, summarize
+from l2t_ray.launch.summary import print_failures, print_plan, print_summary, summarize
 from l2t_ray.ledger.entries import unwanted
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.sweepfile.read import Sweep, read_sweep
@@ -49,21 +50,19 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
         if arguments.plan:
             return _show_plan(state, arguments)
-        holder, running = lock.holder(), read_progress(progress_file)
-        say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
-        if holder and running:
-            say(running["line"])
+        view = running(sweep.name, lock, progress_file)
         if state.untraced:
             say(
                 f"{len(state.untraced)} finished runs lack a trace or file that is asked for; a launch trains them "
                 "again for it"
             )
-        return _show_summary(state, as_json=arguments.json)
+        return _show_summary(state, as_json=arguments.json, view=view)
     if arguments.check:
         check_sweep(sweep, ledger, arguments)
         later = f"; {', '.join(sweep.sources)}: trained first" if sweep.sources else ""
         checked = f"{sweep.name}: {count(len(sweep.runs), 'run')} checked"
-        print(f"{checked}: all images and weights can be read, every method trains{later}")
+        told = "all images and weights can be read, every method trains"
+        print(f"{checked}: {'their settings fit the trainer' if sweep.trainer else told}{later}")
         return 0
     from l2t_ray.launch.session import check
 
@@ -86,6 +85,13 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             ledger.settle()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
         return _launch(state, arguments, progress_file, lanes, digests)
+
+
+def running(name: str, lock: Lock, progress_file: Path) -> View | None:
+    """Says who launches a sweep now; returns the launch's state, if it trains already."""
+    holder = lock.holder()
+    say(f"{name}: launched by {holder}" if holder else f"{name}: no launch is running")
+    return View.read(progress_file) if holder else None
 
 
 def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -222,10 +228,13 @@ def _launch(
 
 def options(arguments: argparse.Namespace) -> Options:
     """What the command line says about a launch."""
-    from l2t_ray.launch.worker.job import TRAINER
-
-    trainer = arguments.trainer or TRAINER
-    return Options(arguments.address, not arguments.no_download, not arguments.no_probe, trainer, arguments.backend)
+    return Options(
+        arguments.address,
+        not arguments.no_download,
+        not arguments.no_probe,
+        arguments.backend,
+        arguments.page,
+    )
 
 
 def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
@@ -246,7 +255,7 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
     fetched = to_fetch(state.sweep, state.runs)
     say(state.announce(plan))
-    power = detectable(state.sweep.runs, state.sweep.cells, state.entries)
+    power = detectable(state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
     if arguments.json:
         sources = {weights: str(file) for weights, file in state.sweep.sources.items()}
         content = {
@@ -270,10 +279,14 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = None) -> int:
-    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries)
+def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = None, view: View | None = None) -> int:
+    summary = summarize(state.sweep.name, state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
     if as_json:
-        print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None}, indent=2))
+        live = {"live": asdict(view)} if view else {}
+        print(json.dumps({**summary.to_json(), "launch": asdict(launched) if launched else None, **live}, indent=2))
+    elif view:
+        print_view(view, sys.stdout)
+        print_failures(summary, sys.stdout)
     else:
         print_summary(summary, sys.stdout)
     sys.stdout.flush()  # whatever happens while Ray is left

@@ -14,17 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.config import Run, pack_shape
+from l2t_ray.config import pack_shape
 from l2t_ray.errors import InputError, count, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
+from l2t_ray.launch.cluster.usage import Usage
 from l2t_ray.launch.options import INLINE, Options, Request, work_of
 from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.packing import shape
-from l2t_ray.launch.worker.job import TRAINER, Work, encode
+from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack
 from l2t_ray.ledger.spool import TRACE, Ended, Record, Spool
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.read import Sweep
 from l2t_ray.training.checkpoint import remove_state
 from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
@@ -34,10 +36,10 @@ if TYPE_CHECKING:
     from l2t_ray.launch.placement.plan import Plan
 
 INTERRUPTED = "interrupted: the running epoch ends and leaves a checkpoint; a second Ctrl-C ends at once"
-Result = tuple[Run, Ended, dict[str, str]]  # the run, how it ended, and tags
+Result = tuple[AnyRun, Ended, dict[str, str]]  # the run, how it ended, and tags
 
 
-def packs(runs: Iterable[Run], size: Callable[[Run], int]) -> Iterator[list[Run]]:
+def packs(runs: Iterable[AnyRun], size: Callable[[AnyRun], int]) -> Iterator[list[AnyRun]]:
     """Packs of runs of equal shape, in the runs' order.
 
     Args:
@@ -47,7 +49,7 @@ def packs(runs: Iterable[Run], size: Callable[[Run], int]) -> Iterator[list[Run]
     Yields:
         Runs that train together.
     """
-    groups: dict[str, list[Run]] = defaultdict(list)
+    groups: dict[str, list[AnyRun]] = defaultdict(list)
     for run in runs:
         groups[pack_shape(run)].append(run)
     for group in groups.values():
@@ -69,10 +71,10 @@ class Trainer:
 
     work: Work
     stops: Stops
-    watch: Callable[[list[Run], int, int], None] = lambda *_: None
+    watch: Callable[[list[AnyRun], int, int], None] = lambda *_: None
     stop: Callable[[], bool] = lambda: False
 
-    def train(self, pack: list[Run]) -> Iterator[Result]:
+    def train(self, pack: list[AnyRun]) -> Iterator[Result]:
         """Trains a pack; if it raises, each of its runs is tried alone, so that only the culprit fails.
 
         Raises:
@@ -126,7 +128,6 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
 def train(request: Request) -> "tuple[Launched, Plan]":
     """Trains a launch's runs here and writes their results to the ledger as they come."""
     from l2t_ray.launch.cluster.tuner import Launched
-    from l2t_ray.launch.placement.progress import Progress
     from l2t_ray.ledger.recorder import Recorder
 
     state, lanes, feed = request.state, request.lanes, request.feed
@@ -135,29 +136,32 @@ def train(request: Request) -> "tuple[Launched, Plan]":
     plan, begun, spent_s, n_spooled = state.plan(lanes), time.monotonic(), 0.0, 0
     runs = [] if feed else state.runs
     left = {run.key for run in runs}
-    expected = {key: (lanes.shape_of[key], lanes.run_s(lanes.shape_of[key], group)[0]) for key in left}
+    progress = request.progress(lambda shape: [replace(lane, n_slots=1) for lane in lanes.lanes(shape)])
+    for run in runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
+    usage, name, n_together = Usage(), "", 0
     request.on_ready()
     with (
         stopped_by_signals() as is_stopped,
-        Progress(expected, 1, request.progress_file) as progress,
+        progress,
         Recorder(state.ledger, lambda key: remove_state(work.checkpoint(key))) as recorder,
     ):
 
-        def watch(pack: list[Run], done: int, n_epochs: int) -> None:
-            progress.n_running = len(pack)
-            for run in pack:
-                progress.reached(run.key, done / n_epochs)
+        def watch(pack: list[AnyRun], done: int, n_epochs: int) -> None:
+            if n_epochs and len(pack) == n_together:  # not where each is tried alone
+                progress.reached(name, done, n_epochs)
+            usage.tick()
+            progress.devices = usage.latest
             progress.tick()
 
-        def size(run: Run) -> int:
+        def size(run: AnyRun) -> int:
             return lanes.share(lanes.shape_of[run.key], group).pack
 
-        def more() -> list[Run]:
+        def more() -> list[AnyRun]:
             found = feed.next_runs(1) if feed else []
             progress.n_further = feed.n_further if feed else 0
             for run in found:
-                name = lanes.add(run)
-                progress.expect(run.key, name, lanes.run_s(name, group)[0])
+                progress.expect(run.key, lanes.add(run), feed.studies[run.key] if feed else None)
                 left.add(run.key)
             return found
 
@@ -166,17 +170,23 @@ def train(request: Request) -> "tuple[Launched, Plan]":
         trainer = Trainer(work, stops, watch, is_stopped)
         try:
             while runs := runs or more():
-                for pack in packs(runs, size):
+                for planned in packs(runs, size):
                     if is_stopped():
                         raise StoppedError
+                    pack = [run for run in planned if run.key not in stops]
+                    if not pack:
+                        continue
+                    name, n_together = pack[0].key, len(pack)
+                    progress.began(name, [run.key for run in pack], lanes.shape_of[name], group.device, 1)
                     for run, ended, tags in trainer.train(pack):
                         cells = feed.cells if feed else state.sweep.cells
                         recorder.add(run, ended, cells[run.key], request.data_sha(run), tags)
-                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
+                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
                         left.discard(run.key)
                         spent_s += ended.wall_s
                         if feed:
                             feed.ended(run, ended)
+                    progress.stopped(name)
                 runs = []
         except (StoppedError, KeyboardInterrupt):
             pass
@@ -201,7 +211,7 @@ def run_offline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     is_cut = False
     if to_train:
         _prepare_spool(spool.folder)
-        options = Options(None, not arguments.no_download, probe=False, trainer=TRAINER, backend=INLINE)
+        options = Options(None, not arguments.no_download, probe=False, backend=INLINE)
         work = replace(work_of(sweep, options), mps="", threads=threads(sweep.execution.threads))
         digests = prepare_inputs(to_train, work)
         started_s, n_ended = time.monotonic(), 0
@@ -230,7 +240,7 @@ def run_offline(sweep: Sweep, arguments: argparse.Namespace) -> int:
 
 def spooled(
     trainer: Trainer,
-    pack: Sequence[Run],
+    pack: Sequence[AnyRun],
     spool: Spool,
     sweep: str,
     cells: Mapping[str, str],

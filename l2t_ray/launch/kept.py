@@ -5,16 +5,19 @@ from collections.abc import Iterable
 from l2t_ray.config import TARGET, Run
 from l2t_ray.errors import count
 from l2t_ray.registry import DATA_SETS
+from l2t_ray.run import AnyRun
 
 N_CLASSES = 10  # where only the files show how many
 BYTES = 4  # of a parameter and of a probability
 
 
-def kept_bytes(runs: Iterable[Run]) -> dict[str, tuple[int, int]]:
+def kept_bytes(runs: Iterable[AnyRun]) -> dict[str, tuple[int, int]]:
     """Returns what the runs keep: by file, how many and about how many bytes together."""
     found: dict[str, tuple[int, int]] = {}
     parameters: dict[str, int] = {}
     for run in runs:
+        if not isinstance(run, Run):
+            continue
         facts = DATA_SETS[run.data.name]
         n_classes = len(run.data.classes or ()) or facts.n_classes or N_CLASSES
         for name in run.kept:
@@ -30,7 +33,7 @@ def kept_bytes(runs: Iterable[Run]) -> dict[str, tuple[int, int]]:
     return found
 
 
-def kept_text(runs: Iterable[Run]) -> str:
+def kept_text(runs: Iterable[AnyRun]) -> str:
     """Returns that in a line for the plan; empty where nothing is kept."""
     found = kept_bytes(runs)
     parts = [f"{name} of {count(n, 'run')}, about {size / n / 1e6:.1f} MB each" for name, (n, size) in found.items()]

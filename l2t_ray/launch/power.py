@@ -8,10 +8,11 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from l2t_ray.config import Run
 from l2t_ray.ledger.entries import Entry
+from l2t_ray.ledger.limits import safe_name
+from l2t_ray.run import ACCURACY, AnyRun, Metric
 
 ALPHA, POWER = 0.05, 0.8
 LEAST_SEEDS = 5  # with fewer there is no test
@@ -28,13 +29,17 @@ class Detectable:
     alpha: float  # 0.05 / m
     a12: float | None  # the smallest A12 found with 80 % power; None with too few seeds
     sds: float | None  # the same as a difference of means, in standard deviations
-    # of one run's test accuracy within its cell, pooled over the ledger's runs; None with too few
-    sd_percent: float | None
-    accuracy_points: float | None  # `sds` by `sd_percent`
+    sd: float | None  # of one run's metric within its cell, pooled over the ledger's runs; None with too few
+    difference: float | None  # `sds` by `sd`, in the metric's unit
+    metric: str = ACCURACY.name
+    sd_percent: float | None = None  # `sd` of test accuracies
+    accuracy_points: float | None = None  # `difference` of test accuracies
 
 
-def detectable(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> Detectable | None:
-    """What a finished sweep can show with the fewest seeds of a compared cell; None if nothing is compared."""
+def detectable(
+    runs: Mapping[str, AnyRun], cells: Mapping[str, str], entries: Iterable[Entry], metric: Metric = ACCURACY
+) -> Detectable | None:
+    """What a finished sweep can show of a metric, with the fewest seeds of a compared cell; None if nothing is."""
     counts: dict[str, int] = defaultdict(int)
     for key in runs:
         counts[cells[key]] += 1
@@ -49,9 +54,10 @@ def detectable(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Itera
     m = sum(math.comb(len(members), 2) for members in compared)
     alpha = ALPHA / m
     sds = smallest_difference(n_seeds, alpha)
-    spread = spread_percent(runs, cells, entries)
+    sd = pooled_sd(runs, cells, entries, metric)
     a12 = None if sds is None else statistics.NormalDist().cdf(sds / math.sqrt(2))
-    return Detectable(n_seeds, m, alpha, a12, sds, spread, None if sds is None or spread is None else sds * spread)
+    found = Detectable(n_seeds, m, alpha, a12, sds, sd, None if sds is None or sd is None else sds * sd, metric.name)
+    return found if metric != ACCURACY else replace(found, sd_percent=found.sd, accuracy_points=found.difference)
 
 
 def smallest_difference(n_seeds: int, alpha: float) -> float | None:
@@ -80,12 +86,15 @@ def smallest_difference(n_seeds: int, alpha: float) -> float | None:
     return high
 
 
-def spread_percent(runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> float | None:
-    """The pooled standard deviation of test accuracies within cells, in points; None below 5 degrees of freedom."""
+def pooled_sd(
+    runs: Mapping[str, AnyRun], cells: Mapping[str, str], entries: Iterable[Entry], metric: Metric = ACCURACY
+) -> float | None:
+    """The pooled standard deviation of a metric within cells, in its unit; None below 5 degrees of freedom."""
+    name = safe_name(metric.name)
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for entry in entries:
-        if entry.status == "FINISHED" and entry.key in runs and "test_accuracy_percent" in entry.metrics:
-            values[cells[entry.key]].setdefault(entry.key, entry.metrics["test_accuracy_percent"])
+        if entry.status == "FINISHED" and entry.key in runs and name in entry.metrics:
+            values[cells[entry.key]].setdefault(entry.key, entry.metrics[name])
     several = [list(found.values()) for found in values.values() if len(found) > 1]
     freedom = sum(len(found) - 1 for found in several)
     if freedom < LEAST_SEEDS:

@@ -10,6 +10,7 @@ from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate_source
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.published import ARCHIVES, Published, images_at, weights_at
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.source_file import read_pretraining
 from l2t_ray.training.source_settings import Pretraining
 
@@ -26,16 +27,16 @@ class Fetched:
     address: str = ""  # empty for torchvision's own
 
 
-def to_fetch(sweep: "Sweep", runs: Iterable[Run]) -> list[Fetched]:
+def to_fetch(sweep: "Sweep", runs: Iterable[AnyRun]) -> list[Fetched]:
     """Returns what a launch of these runs, and of the sources before them, has to fetch."""
-    runs, data_dir = list(runs), Path(sweep.execution.data_dir)
+    ours, data_dir = [run for run in runs if isinstance(run, Run)], Path(sweep.execution.data_dir)
     settings = [read_pretraining(file, data_dir=data_dir) for file in sweep.sources.values()]
-    names = dict.fromkeys([run.data.name for run in runs] + [source.data.name for source in settings])
+    names = dict.fromkeys([run.data.name for run in ours] + [source.data.name for source in settings])
     found = [Fetched(name, ARCHIVES[name][2]) for name in names if name in ARCHIVES and not _is_there(name, data_dir)]
     items: list[Published | None] = [images_at(source.data.name, source.data.path) for source in settings]
     items += [
         weights_at(path)
-        for path in dict.fromkeys(run.source.weights for run in runs if reads_source(run))
+        for path in dict.fromkeys(run.source.weights for run in ours if reads_source(run))
         if path is not None and not Path(path).is_file()
     ]
     return [*found, *(Fetched(item.what, item.n_bytes, item.address) for item in dict.fromkeys(items) if item)]

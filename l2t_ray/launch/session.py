@@ -2,11 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from l2t_ray.config import Run
 from l2t_ray.errors import LedgerUnavailableError, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
@@ -21,6 +22,8 @@ from l2t_ray.launch.placement.devices import cores
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.worker.files import listed, serving
 from l2t_ray.launch.worker.job import whole
+from l2t_ray.launch.worker.train import trainer_of
+from l2t_ray.run import AnyRun
 
 
 def train(
@@ -52,13 +55,13 @@ def train(
     from l2t_ray.launch import inline, slurm
 
     by_key = check(state, lanes, options) if digests is None else digests
-    data_sha = {whole(run.data): by_key[run.key] for run in state.runs}
+    data_sha = {_data(run): by_key[run.key] for run in state.runs}
     request = Request(
         state,
         lanes,
         options,
         work_of(state.sweep, options),
-        lambda run: data_sha[whole(run.data)],
+        lambda run: data_sha[_data(run)],
         progress_file,
         say,
         feed,
@@ -84,6 +87,11 @@ def train(
     return replace(launched, usage=None)
 
 
+def _data(run: AnyRun) -> Hashable:
+    """Equal for runs that read the same data; of a trainer of the user's own nobody knows."""
+    return whole(run.data) if isinstance(run, Run) else None
+
+
 def _train_on_ray(request: Request) -> tuple[Launched, Plan]:
     """Opens a cluster or joins one, measures shapes that nobody knows, and trains all packs."""
     state, lanes, work, options = request.state, request.lanes, request.work, request.options
@@ -91,7 +99,7 @@ def _train_on_ray(request: Request) -> tuple[Launched, Plan]:
     with ExitStack() as stack:
         is_ours, groups = stack.enter_context(cluster(options.address, n_cores=cores())), lanes.groups
         if not is_ours:
-            work = replace(work, files=listed(runs, work), depot=f"l2t-depot-{work.mps}")
+            work = replace(work, files=listed(trainer_of(work).files(runs), work), depot=f"l2t-depot-{work.mps}")
             stack.enter_context(serving(work))
             groups = tuple(joined_fleet(request.say))
         served = stack.enter_context(on_every_node(execution.mps, work.mps))
@@ -116,7 +124,7 @@ def _train_on_ray(request: Request) -> tuple[Launched, Plan]:
             lanes=lanes,
             retries=execution.retries,
             hang_s=execution.hang_s,
-            progress_file=request.progress_file,
+            progress=request.progress(lanes.lanes),
             storage=(HOME / state.sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
             feed=request.feed,
             fail_fast=execution.fail_fast,

@@ -5,23 +5,22 @@ working folder must be on a file system that the compute nodes share.
 """
 
 import heapq
-import json
 import math
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.config import Execution, Run
-from l2t_ray.errors import InputError, LedgerUnavailableError, count
-from l2t_ray.files import HOME, write_atomic
+from l2t_ray.config import Execution
+from l2t_ray.errors import LedgerUnavailableError, count
+from l2t_ray.files import HOME
 from l2t_ray.launch.inline import Trainer, packs, spooled, stopped_by_signals, stopped_text, threads
 from l2t_ray.launch.options import Request
+from l2t_ray.launch.placement.eta import Lane
+from l2t_ray.launch.slurm_jobs import Jobs
 from l2t_ray.launch.worker.job import Work, decode, encode
+from l2t_ray.run import AnyRun
 from l2t_ray.training.checkpoint import remove_state
 
 if TYPE_CHECKING:
@@ -29,12 +28,9 @@ if TYPE_CHECKING:
     from l2t_ray.launch.placement.allocation import Lanes
     from l2t_ray.launch.placement.plan import Plan
 
-CLUSTER = "slurm"  # as submitit names it; tests use its "local"
 LOOK_S = 2.0  # between looks at the spool
-QUEUE_S = 15.0  # between questions to squeue
 LATE_S = 30.0  # in which a shared file system shows what an ended job has written
 SHOWN_LOGS = 3
-MOST_SESSIONS = 100  # of a job that is requeued at its time limit
 DROPPED = "dropped"  # in the file of a run that is not trained, because its cell is stopped
 
 
@@ -106,7 +102,6 @@ def train(request: Request) -> "tuple[Launched, Plan]":
 
 def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched, Plan]":
     from l2t_ray.launch.cluster.tuner import Launched
-    from l2t_ray.launch.placement.progress import Progress
 
     state, lanes, execution = request.state, request.lanes, request.state.sweep.execution
     ledger, begun, left = state.ledger, time.monotonic(), {run.key for run in state.runs}
@@ -120,21 +115,25 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
         ended.mkdir(parents=True, exist_ok=True)
         for run in to_submit:
             (ended / run.key).unlink(missing_ok=True)
-        parts = [_part(request, runs) for runs in split(to_submit, _costs(to_submit, lanes), execution.slurm_jobs)]
+        shared = split(to_submit, _costs(to_submit, lanes), execution.slurm_jobs)
+        parts = {tuple(run.key for run in runs): _part(request, runs) for runs in shared}
         jobs.submit(parts, execution.slurm, state.sweep.name)
         request.say(f"{count(len(to_submit), 'run')} submitted; {jobs}; logs in {ended.parent}")
     request.on_ready()
-    expected = {key: (lanes.shape_of[key], None) for key in left}
+    progress = request.progress(lambda shape: [Lane("Slurm", max(1, len(jobs)), 1, None)])
+    for run in state.runs:
+        progress.expect(run.key, lanes.shape_of[run.key])
     spent_s, n_spooled, over_at = 0.0, 0, math.inf
-    with Progress(expected, len(jobs), request.progress_file) as progress:
+    with progress:
         while left and not is_stopped() and time.monotonic() < over_at + LATE_S:
             over_at = min(over_at, time.monotonic()) if not jobs.alive() else math.inf
             for record in ledger.spool.records():
                 if record.key in left:
                     left.discard(record.key)
-                    progress.ended(record.key, record.outcome, record.tags["reason"], record.wall_s)
+                    reason = record.tags["reason"]
+                    progress.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
                     spent_s += record.wall_s
-            progress.n_running = len(left) if left and over_at == math.inf else 0
+            progress.n_elsewhere = len(left) if left and over_at == math.inf else 0
             progress.tick()
             try:
                 n_spooled = ledger.flush(lambda key: remove_state(request.work.checkpoint(key)))
@@ -160,7 +159,7 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
     return Launched(len(left), n_spooled, wall_s, None, spent_s, n_stopped=len(stopped)), plan
 
 
-def split(runs: Sequence[Run], costs: Mapping[str, float], n_most: int) -> list[list[Run]]:
+def split(runs: Sequence[AnyRun], costs: Mapping[str, float], n_most: int) -> list[list[AnyRun]]:
     """Distributes runs over jobs of about equal time: the longest run first, each to the job with least to do.
 
     Args:
@@ -178,118 +177,14 @@ def split(runs: Sequence[Run], costs: Mapping[str, float], n_most: int) -> list[
     return [[runs[place] for place in sorted(mine)] for _, _, mine in sorted(jobs, key=lambda job: job[1])]
 
 
-def _costs(runs: Sequence[Run], lanes: "Lanes") -> dict[str, float]:
+def _costs(runs: Sequence[AnyRun], lanes: "Lanes") -> dict[str, float]:
     """Seconds of every run; epochs where those of any are unknown."""
     seconds = {run.key: lanes.run_s(lanes.shape_of[run.key], lanes.groups[0])[0] for run in runs}
     known = {key: value for key, value in seconds.items() if value is not None}
-    return known if len(known) == len(seconds) else {run.key: float(run.training.epochs) for run in runs}
+    return known if len(known) == len(seconds) else {run.key: float(run.epochs) for run in runs}
 
 
-class Jobs:
-    """The jobs of a sweep: those that are submitted now, and those of earlier launches that have not ended.
-
-    Args:
-        folder: for submitit, and the list of jobs.
-
-    Raises:
-        InputError: if there were jobs before and Slurm does not say whether they have ended.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._file = folder, folder / "jobs.json"
-        self._keys: dict[str, list[str]] = {}
-        self._jobs: dict[str, Any] = {}  # of this process, as submitit's objects
-        self._asked_at, self._queued = -math.inf, set[str]()
-        with suppress(FileNotFoundError, ValueError):
-            before = json.loads(self._file.read_bytes())
-            queued = _queued(before) if CLUSTER == "slurm" else set()
-            if queued is None:
-                raise InputError(f"{self._file}: squeue must say which of these jobs have ended; launch again later")
-            self._queued = queued
-            self._keys = {job: keys for job, keys in before.items() if job in self._queued}
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __str__(self) -> str:
-        return f"{count(len(self._keys), 'Slurm job')} ({', '.join(self._arrays)})"
-
-    @property
-    def _arrays(self) -> list[str]:
-        return sorted({job.partition("_")[0] for job in self._keys})
-
-    @property
-    def cancel_command(self) -> str:
-        """What ends them."""
-        return f"scancel {' '.join(self._arrays)}"
-
-    def submit(self, parts: Sequence[Part], options: Mapping[str, Any], sweep: str) -> None:
-        """Submits an array with a job for each part, and notes it.
-
-        Args:
-            parts: of the launch.
-            options: of sbatch, by their names.
-            sweep: the array's name.
-
-        Raises:
-            InputError: if sbatch or submitit is missing, or refuses.
-        """
-        try:
-            import submitit
-        except ModuleNotFoundError as error:
-            raise InputError("--backend slurm: submitit must be installed; pip install submitit") from error
-        if CLUSTER == "slurm" and shutil.which("sbatch") is None:
-            raise InputError("--backend slurm: sbatch must be on the PATH; launch where it is, or with another backend")
-        found = {name.replace("-", "_"): value for name, value in options.items()}
-        if type(found.get("time")) is not int:
-            law = "must hold `time`, a job's limit in whole minutes"
-            raise InputError(f"execution.slurm: {law}, got {found.get('time')!r}; write {{time: 240}}")
-        named = {name: found.pop(name) for name in ("time", "nodes", "ntasks_per_node") if name in found}
-        kind = submitit.SlurmExecutor if CLUSTER == "slurm" else submitit.LocalExecutor
-        executor = kind(self._folder / "%j", max_num_timeout=MOST_SESSIONS)
-        try:
-            executor.update_parameters(**named, job_name=f"l2t-{sweep}", additional_parameters=found)
-            with executor.batch():
-                jobs = [executor.submit(part) for part in parts]
-        except submitit.core.utils.FailedJobError as error:  # sbatch has told why on stderr
-            raise InputError(f"execution.slurm: must be what sbatch takes, got {dict(options)}; correct it") from error
-        for job, part in zip(jobs, parts, strict=True):
-            self._jobs[job.job_id], self._keys[job.job_id] = job, [run["key"] for run in json.loads(part.runs)]
-        write_atomic(self._file, json.dumps(self._keys).encode())
-        self._queued |= self._keys.keys()
-        self._asked_at = time.monotonic()
-
-    def alive(self) -> dict[str, list[str]]:
-        """The jobs that wait or run, with the keys of their runs."""
-        if CLUSTER != "slurm":
-            return {job: keys for job, keys in self._keys.items() if job in self._jobs and not self._jobs[job].done()}
-        if self._keys and time.monotonic() - self._asked_at >= QUEUE_S:
-            queued = _queued(self._keys)
-            self._queued = self._queued if queued is None else queued  # None: squeue does not answer
-            self._asked_at = time.monotonic()
-        return {job: keys for job, keys in self._keys.items() if job in self._queued}
-
-    def logs(self, keys: Collection[str]) -> list[Path]:
-        """The error logs of the jobs to which these runs belong."""
-        jobs = [job for job, mine in self._keys.items() if not {*keys}.isdisjoint(mine)]
-        return [path for job in jobs for path in sorted(self._folder.glob(f"*/{job}_*_log.err"))]
-
-
-def _queued(jobs: Iterable[str]) -> set[str] | None:
-    """Those of the jobs that Slurm's queue holds; None if it does not answer."""
-    arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
-    command = ["squeue", "--noheader", "--array", "--format=%F %K", f"--jobs={arrays}"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if told.returncode and "Invalid job id" not in told.stderr:  # Slurm forgets jobs that ended minutes ago
-        return None
-    rows = [line.split() for line in told.stdout.splitlines() if line.strip()]
-    return {job if index == "N/A" else f"{job}_{index}" for job, index in rows}
-
-
-def _part(request: Request, runs: Sequence[Run]) -> Part:
+def _part(request: Request, runs: Sequence[AnyRun]) -> Part:
     sweep = request.state.sweep
     return Part(
         sweep.name,
@@ -303,7 +198,7 @@ def _part(request: Request, runs: Sequence[Run]) -> Part:
 
 
 def _pack_sizes(
-    runs: Sequence[Run], cells: Mapping[str, str], execution: Execution, work: Work, n_tasks: int
+    runs: Sequence[AnyRun], cells: Mapping[str, str], execution: Execution, work: Work, n_tasks: int
 ) -> dict[str, int]:
     """K of every run on this node, by the file's number or by what is known of its device."""
     from l2t_ray.launch.placement.allocation import Lanes

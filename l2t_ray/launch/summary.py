@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
-from l2t_ray.config import Run
 from l2t_ray.errors import count, duration
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.power import Detectable
 from l2t_ray.ledger.entries import Entry, artifact_place, failures, finished
+from l2t_ray.ledger.limits import safe_name
+from l2t_ray.run import ACCURACY, AnyRun, Metric
 
 REASONS_SHOWN, CELLS_SHOWN = 20, 200
 NARROW = 100  # columns of a terminal; below, titles take several lines
@@ -18,6 +19,7 @@ BASES = {
     "ledger": "as in the ledger",
     "measured": "as measured here",
     "shipped": "as measured elsewhere and shipped",
+    "other settings": "as runs with other settings",
     "estimate": "ESTIMATED by arithmetic, not measured",
 }
 
@@ -32,6 +34,7 @@ class CellSummary:
     n_diverged: int
     n_failed: int
     mean_test_accuracy_percent: float | None
+    mean: float | None  # of the metric that counts
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,22 @@ class Summary:
     n_finished: int
     cells: tuple[CellSummary, ...]
     failures: tuple[Failure, ...]
+    metric: str = ACCURACY.name
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
         return asdict(self)
 
 
-def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], entries: Iterable[Entry]) -> Summary:
-    """Looks up the wanted runs in the ledger."""
+def summarize(
+    sweep: str,
+    runs: Mapping[str, AnyRun],
+    cells: Mapping[str, str],
+    entries: Iterable[Entry],
+    metric: Metric = ACCURACY,
+) -> Summary:
+    """Looks up the wanted runs in the ledger; means are of the metric."""
+    name = safe_name(metric.name)
     entries = list(entries)
     done, lost = finished(entries, runs), failures(entries, runs)
     keys: dict[str, list[str]] = defaultdict(list)
@@ -70,11 +81,8 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
         keys[cells[key]].append(key)
     rows = []
     for cell, wanted in keys.items():
-        accuracies = [
-            done[key].metrics["test_accuracy_percent"]
-            for key in wanted
-            if key in done and "test_accuracy_percent" in done[key].metrics
-        ]
+        values = [done[key].metrics[name] for key in wanted if key in done and name in done[key].metrics]
+        mean = sum(values) / len(values) if values else None
         outcomes = [lost[key][0] for key in wanted if key in lost]
         rows.append(
             CellSummary(
@@ -83,7 +91,8 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
                 n_finished=sum(key in done for key in wanted),
                 n_diverged=outcomes.count("diverged"),
                 n_failed=outcomes.count("failed"),
-                mean_test_accuracy_percent=sum(accuracies) / len(accuracies) if accuracies else None,
+                mean_test_accuracy_percent=mean if metric == ACCURACY else None,
+                mean=mean,
             )
         )
     traces = {
@@ -95,17 +104,23 @@ def summarize(sweep: str, runs: Mapping[str, Run], cells: Mapping[str, str], ent
         Failure(key, cells[key], runs[key].seed, outcome, reason, traces.get(key, ""))
         for key, (outcome, reason) in lost.items()
     )
-    return Summary(sweep, len(runs), len(done), tuple(rows), told)
+    return Summary(sweep, len(runs), len(done), tuple(rows), told, metric.name)
 
 
 def print_summary(summary: Summary, stream: TextIO) -> None:
     """Prints the summary as tables."""
-    table = _table(stream, "cell", "finished", "diverged", "failed", "mean test accuracy %")
+    title = "mean test accuracy %" if summary.metric == ACCURACY.name else f"mean {summary.metric}"
+    table = _table(stream, "cell", "finished", "diverged", "failed", title)
     for row in summary.cells:
-        accuracy = "" if row.mean_test_accuracy_percent is None else f"{row.mean_test_accuracy_percent:.2f}"
+        accuracy = "" if row.mean is None else number_text(row.mean)
         counts = [str(number) if number else "" for number in (row.n_diverged, row.n_failed)]
         table.add_row(row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy)
     _print(table, stream)
+    print_failures(summary, stream)
+
+
+def print_failures(summary: Summary, stream: TextIO) -> None:
+    """Prints the runs without a result, each with its reason."""
     for failure in summary.failures[:REASONS_SHOWN]:
         print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
         if failure.traceback:
@@ -114,6 +129,11 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
         print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
     if any(failure.traceback for failure in summary.failures):
         print("--retry-failed trains them again, once the error is corrected", file=stream)
+
+
+def number_text(value: float) -> str:
+    """A mean with two decimals, or with four digits where two decimals would show none of them."""
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4g}"
 
 
 def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
@@ -159,8 +179,9 @@ def _told(power: Detectable) -> str:
     if power.a12 is None or power.sds is None:
         return f"power: {family}: too few seeds to find any difference 4 times in 5"
     points = f"{power.sds:.2f} standard deviations of a run"
-    if power.accuracy_points is not None:
-        points = f"{power.accuracy_points:.2f} accuracy points ({points}, {power.sd_percent:.2f})"
+    if power.difference is not None and power.sd is not None:
+        unit = "accuracy points" if power.accuracy_points is not None else f"of {power.metric}"
+        points = f"{number_text(power.difference)} {unit} ({points}, {number_text(power.sd)})"
     return f"power: {family}: 80 % for differences from A12 = {power.a12:.2f}, {points}"
 
 

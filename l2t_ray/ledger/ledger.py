@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.config import Run
 from l2t_ray.errors import InputError, mask
 from l2t_ray.files import HOME
 from l2t_ray.ledger import view
@@ -32,6 +31,7 @@ from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
 from l2t_ray.ledger.sql import deleted_experiment, select_entries
 from l2t_ray.ledger.view import experiment_tags, run_tags
+from l2t_ray.run import AnyRun
 from l2t_ray.training.trace_file import ARTIFACT as TRACES
 from l2t_ray.training.trace_file import merge
 
@@ -173,7 +173,7 @@ class Ledger:
         return len(abandoned)
 
     def record(
-        self, run: Run, result: Ended, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
+        self, run: AnyRun, result: Ended, cell: str, *, data_sha: str = "", tags: Mapping[str, str] | None = None
     ) -> Record:
         """Spools how a run ended; `flush` writes it to MLflow, from this or another thread.
 
@@ -243,6 +243,11 @@ class Ledger:
                 run_id = created.info.run_id
             self._client.log_text(run_id, content, "manifest.json")
             self._client.set_tag(run_id, "l2t.manifest_sha", digest)
+            if factors := getattr(sweep, "factors", None):  # of a trainer of the user's own
+                varying = [name for part in (factors.method, factors.data, factors.axis) for name in part.split(", ")]
+                settings = {name.removeprefix("settings.") for run in sweep.runs.values() for name in run.settings}
+                shown = view.state_of([name for name in varying if name in settings], safe_name(sweep.metric.name))
+                self._client.set_experiment_tag(self._experiment.experiment_id, view.TAG, shown)
             self._client.set_terminated(run_id, "FINISHED")
 
     def write_launch(self, content: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The runs that a sweep wants, stored for the report, which could not know otherwise what is missing."""
 
+from dataclasses import asdict
 from typing import Any
 
 
@@ -10,19 +11,21 @@ def manifest(sweep: Any) -> dict[str, Any]:
         sweep: a whole `l2t_ray.sweepfile.read.Sweep`.
 
     Returns:
-        {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}, and `design` where one is declared
+        {sweep, runs: [{key, cell, seed, data, samples_per_class, method, epochs}]}, and `design` where one is declared;
+        `metric` and `factors` (titles of what varies) where the trainer is the user's own
     """
     runs = [
         {
             "key": key,
             "cell": sweep.cells[key],
             "seed": run.seed,
-            "data": run.data.title or run.data.name,
-            "samples_per_class": run.data.samples_per_class,
-            "method": run.method,
-            "epochs": run.training.epochs,
+            **run.labels(sweep.cells[key]),
+            "epochs": run.epochs,
         }
         for key, run in sweep.runs.items()
     ]
     looks = getattr(sweep, "looks", None)
-    return {"sweep": sweep.name, "runs": runs, **({"design": looks.design.to_json()} if looks else {})}
+    more: dict[str, Any] = {"design": looks.design.to_json()} if looks else {}
+    if getattr(sweep, "factors", None):
+        more |= {"metric": asdict(sweep.metric), "factors": asdict(sweep.factors)}
+    return {"sweep": sweep.name, "runs": runs, **more}

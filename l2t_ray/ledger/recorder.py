@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Self
 
-from l2t_ray.config import Run
 from l2t_ray.errors import LedgerUnavailableError
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
+from l2t_ray.run import AnyRun
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between tries while the ledger does not answer
 
@@ -26,7 +26,7 @@ class Recorder:
         self.n_left = 0
         self._ledger, self._on_written = ledger, on_written
         self._news, self._closing = threading.Event(), threading.Event()
-        self._unspooled: list[tuple[Run, Ended, str, str, Mapping[str, str]]] = []
+        self._unspooled: list[tuple[AnyRun, Ended, str, str, Mapping[str, str]]] = []
         self._has_warned = False
         self._thread = threading.Thread(target=self._work, name="recorder", daemon=True)
 
@@ -42,7 +42,7 @@ class Recorder:
         self._thread.join()
         self.n_left = len(self._ledger.spool) + len(self._unspooled)
 
-    def add(self, run: Run, result: Ended, cell: str, data_sha: str, tags: Mapping[str, str]) -> None:
+    def add(self, run: AnyRun, result: Ended, cell: str, data_sha: str, tags: Mapping[str, str]) -> None:
         """Spools a result and has it written soon; called from one thread.
 
         Args:

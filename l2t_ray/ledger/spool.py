@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
-from l2t_ray import registry
-from l2t_ray.config import Run, flat
+from l2t_ray.config import flat
 from l2t_ray.errors import mask
 from l2t_ray.files import write_atomic
 from l2t_ray.ledger import provenance
+from l2t_ray.run import AnyRun
 
 TRACE = "traceback.txt"  # the artifact with all lines of the error with which a run failed
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
@@ -62,7 +62,7 @@ class Record:
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod
-    def of(cls, run: Run, result: Ended, sweep: str, cell: str, *, data_sha: str, tags: Mapping[str, str]) -> Self:
+    def of(cls, run: AnyRun, result: Ended, sweep: str, cell: str, *, data_sha: str, tags: Mapping[str, str]) -> Self:
         """Returns the record of how a run ended, with everything by which it is found again.
 
         Args:
@@ -85,8 +85,8 @@ class Record:
                 "cell": cell,
                 "reason": mask(result.reason),
                 "git": provenance.commit(),
-                "versions": provenance.versions(registry.CODE.get(run.method)),
-                "data_sha": data_sha or run.data.sha256 or "",
+                "versions": provenance.versions(run.code),
+                "data_sha": data_sha or run.data_sha,
                 **({"trace": " ".join(run.extras)} if run.extras and (result.artifacts or is_failed) else {}),
                 **({"error": TRACE} if TRACE in result.artifacts else {}),
             },

@@ -6,7 +6,7 @@ MLflow opens the address of a shared view with the state that a tag of the exper
 
 import getpass
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 KEY = "l2t"
 TAG = f"mlflow.sharedViewState.{KEY}"
@@ -33,6 +33,17 @@ STATE = {
     "viewMaximized": False,
     "runListHidden": False,
 }
+
+
+def state_of(settings: Iterable[str], metric: str) -> str:
+    """Returns the view of a sweep whose trainer is the user's own.
+
+    Args:
+        settings: the names of those that vary, without `settings.`.
+        metric: that counts, as the ledger names it.
+    """
+    columns = [*(f"params.`settings.{name}`" for name in settings), "params.`seed`", f"metrics.`{metric}`"]
+    return json.dumps({**STATE, "selectedColumns": columns})
 
 
 def experiment_tags(sweep: str) -> dict[str, str]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from l2t_ray.errors import InputError, count, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.cluster.tuner import Launched
-from l2t_ray.launch.command import interrupt, options, with_sources
+from l2t_ray.launch.command import interrupt, options, running, with_sources
+from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.options import SLURM
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
-from l2t_ray.launch.placement.progress import read_progress
 from l2t_ray.launch.session import check
 from l2t_ray.launch.summary import print_plan
 from l2t_ray.ledger.ledger import Ledger
@@ -41,10 +41,9 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
         print(f"{sweep.name}: checked: all images and weights can be read, every method trains")
         return 0, None
     if arguments.status:
-        holder, running = lock.holder(), read_progress(progress_file)
-        say(f"{sweep.name}: launched by {holder}" if holder else f"{sweep.name}: no launch is running")
-        if holder and running:
-            say(running["line"])
+        view = running(sweep.name, lock, progress_file)
+        if view and not arguments.json:
+            print_view(view, sys.stdout)
         return _show(Searching(sweep, write=False), as_json=arguments.json), None
     with lock:
         if sweep.sources:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from l2t_ray.config import Run
 from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, mask
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
@@ -19,6 +18,7 @@ from l2t_ray.launch.placement.devices import local_fleet
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.session import train
 from l2t_ray.ledger.entries import Entry
+from l2t_ray.run import AnyRun
 from l2t_ray.search.study import DIVERGED, TunedStudy, open_storage, read_trials, storage_address, study_name
 from l2t_ray.search.summary import Best, StudySummary
 from l2t_ray.search.trials import Trials
@@ -53,7 +53,7 @@ class Searching:
 
     def state(self, ledger: "Ledger", entries: list[Entry]) -> State:
         """The runs that the search may still train, as examples: only their number and shapes are right."""
-        runs: dict[str, Run] = {}
+        runs: dict[str, AnyRun] = {}
         cells: dict[str, str] = {}
         for study in self.search.studies:
             n_left, n_unlike = self._n_runs_left(study), max((len(d.values) for d in study.space), default=0) or 1
@@ -114,7 +114,7 @@ class Searching:
     def wanted(self, entries: Sequence[Entry]) -> "Sweep":
         """The trials' runs that the ledger has, as a sweep whose cells are the trials; for the manifest."""
         known = {entry.key for entry in entries if entry.kind == "run"}
-        runs: dict[str, Run] = {}
+        runs: dict[str, AnyRun] = {}
         cells: dict[str, str] = {}
         for study in self.search.studies:
             for trial in self._trials(study):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.entries import Entry, failures, finished
 from l2t_ray.ledger.limits import safe_name
 from l2t_ray.ledger.spool import Ended
+from l2t_ray.run import AnyRun
 from l2t_ray.search.study import Trial, TunedStudy
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Trials:
 
     Attributes:
         cells: key to cell, of all runs so far.
+        studies: key to study, likewise.
         runs: by key.
     """
 
@@ -59,7 +60,8 @@ class Trials:
         self._search, self._entries = search, list(entries)
         self._retry_failed = retry_failed
         self.cells: dict[str, str] = {}
-        self.runs: dict[str, Run] = {}
+        self.studies: dict[str, str] = {}
+        self.runs: dict[str, AnyRun] = {}
         self._known: dict[str, tuple[str, Mapping[str, float]]] = {}
         self._waiting: dict[str, list[tuple[Active, Trial]]] = defaultdict(list)
         keys = {entry.key for entry in self._entries if entry.kind == "run"}
@@ -78,9 +80,9 @@ class Trials:
             for active in self._active
         ) + sum(n_seeds - len(trial.values) - 1 for waiting in self._waiting.values() for _, trial in waiting)
 
-    def next_runs(self, n: int) -> list[Run]:
+    def next_runs(self, n: int) -> list[AnyRun]:
         """At most n runs to train now; fewer while others wait for results, none at the end."""
-        found: list[Run] = []
+        found: list[AnyRun] = []
         idle = 0
         while len(found) < n and idle < len(self._active):
             active = self._active[0]
@@ -90,7 +92,7 @@ class Trials:
             found += [] if run is None else [run]
         return found
 
-    def ended(self, run: Run, ended: Ended) -> None:
+    def ended(self, run: AnyRun, ended: Ended) -> None:
         """Takes the result of a run of `next_runs`."""
         values = {safe_name(name): points[-1][1] for name, points in ended.metrics.items() if points}
         self._known[run.key] = (ended.status, {**values, "wall_s": ended.wall_s})
@@ -108,7 +110,7 @@ class Trials:
         active.n_left = max(0, self._search.settings.trials + n_retried - n_begun)
         return active
 
-    def _next_of(self, active: Active) -> Run | None:
+    def _next_of(self, active: Active) -> AnyRun | None:
         while True:
             if active.ready:
                 trial = active.ready.popleft()
@@ -121,12 +123,13 @@ class Trials:
             if run is not None:
                 return run
 
-    def _advance(self, active: Active, trial: Trial) -> Run | None:
+    def _advance(self, active: Active, trial: Trial) -> AnyRun | None:
         """Takes all known results; returns the run that the trial needs next, unless another trial trains it."""
         while len(trial.values) < len(self._search.seeds):
             run = active.spec.trial_run(trial.labels, self._search.seeds[len(trial.values)])
             self.runs.setdefault(run.key, run)
             self.cells.setdefault(run.key, active.spec.trial_cell(trial.number))
+            self.studies.setdefault(run.key, active.spec.name)
             if run.key not in self._known:
                 is_training = run.key in self._waiting
                 self._waiting[run.key].append((active, trial))
@@ -150,6 +153,6 @@ class Trials:
         names = [safe_name(name) for name in self._search.objectives]
         for name in names:
             if name not in values:
-                known = ", ".join(known for known in values if known.startswith("validation_")) or "none"
+                known = ", ".join(n for n in values if self._search.own or n.startswith("validation_")) or "none"
                 raise InputError(f"search.objective must be what the runs log, got {name!r}; they log {known}")
         return tuple(values[name] for name in names)

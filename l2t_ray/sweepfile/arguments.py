@@ -7,20 +7,21 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from l2t_ray.config import Run
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.sweepfile.cells import Cell
 from l2t_ray.sweepfile.settings import RUN, SECTIONS, full_name
 from l2t_ray.sweepfile.yaml_lines import Item, parse_yaml
+from l2t_ray.trainer.run import OwnRun
 
 
-def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str]) -> None:
+def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str], *, is_own: bool = False) -> None:
     """Puts settings into `run:` (or `execution:`, `search:`), and removes them from every block.
 
     Args:
         parts: the sweep file's, changed in place.
         overrides: `dotted.key=VALUE`, the value as YAML.
         problems: a line is added for each override that cannot be read.
+        is_own: whether the settings are those of a trainer of the user's own.
     """
     for text in overrides:
         place = f"--set {text}"
@@ -31,21 +32,26 @@ def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[st
         item, mistakes = parse_yaml(value, "", place)
         problems.extend(mistakes)
         key = key.strip().removeprefix("run.")
-        if key == "sweep":
-            parts["sweep"] = item
+        if key == "sweep" or (is_own and key in {"trainer", "method", "axis", "data"}):
+            parts[key] = item
         elif key.startswith(("execution.", "search.")):
             part, _, name = key.partition(".")
             parts[part] = parts.get(part, Item({}, place)).with_value((name,), item)
         else:
-            key = full_name(key)
-            changes = [(tuple(key.split(".", 1)), item)]
-            if key in SECTIONS and isinstance(item.value, dict):
+            key = _own_name(key) if is_own else full_name(key)
+            changes = [(tuple(key.split(".", -1 if is_own else 1)), item)]
+            if not is_own and key in SECTIONS and isinstance(item.value, dict):
                 changes = [((key, name), child) for name, child in item.value.items()]
             for path, child in changes:
                 parts["run"] = parts.get("run", Item({}, place)).with_value(path, child)
                 if "grid" in parts and isinstance(parts["grid"].value, list):
                     blocks = [_without(block, path) for block in parts["grid"].value]
                     parts["grid"] = dataclasses.replace(parts["grid"], value=blocks)
+
+
+def _own_name(key: str) -> str:
+    """A setting of a trainer of the user's own: `lr` is `settings.lr`."""
+    return key if key == "seed" or key.startswith("settings.") else f"settings.{key}"
 
 
 def _without(item: Item, path: tuple[str, ...]) -> Item:
@@ -70,12 +76,16 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
     """
     wanted: dict[str, list[Item]] = {}
     problems = []
+    own = [f"settings.{name}" for cell in cells[:1] if isinstance(cell.run, OwnRun) for name in cell.run.settings]
     for text in where:
         key, equals, value = text.partition("=")
-        name = full_name(key)
+        name = key if key == "cell" else _own_name(key) if own else full_name(key)
         if not equals:
             problems.append(f"--where {text}: must be KEY=VALUE, got no '='; write e.g. --where method=scratch")
-        elif name not in RUN and name != "cell" and not name.startswith("options."):
+        elif own and name not in {*own, "seed", "cell"}:
+            remedy = suggest(name, [*own, "seed", "cell"])
+            problems.append(f"--where {text}: KEY must be `cell`, `seed` or a setting, got {key!r}; {remedy}")
+        elif not own and name not in RUN and name != "cell" and not name.startswith("options."):
             ambiguous = [known for known in RUN if name in {known.partition(".")[0], known.rpartition(".")[2]}]
             remedy = f"write {' or '.join(ambiguous)}" if ambiguous else suggest(name, [*RUN, "cell"])
             problems.append(f"--where {text}: KEY must be `cell` or a setting of a run, got {name!r}; {remedy}")
@@ -94,7 +104,7 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
                 kept += [dataclasses.replace(cell, seeds=seeds)] if seeds else []
             elif name == "cell":
                 kept += [cell] if any(fnmatch.fnmatchcase(cell.name, str(item.value)) for item in items) else []
-            elif any(_matches(_setting_of(cell.run, name), item) for item in items):
+            elif any(_matches(cell.run.setting(name), item) for item in items):
                 kept.append(cell)
         if not kept:
             values = dict.fromkeys(_shown_values(cells, name))
@@ -109,13 +119,7 @@ def _shown_values(cells: Sequence[Cell], name: str) -> Iterator[str]:
         if name == "seed":
             yield from map(str, cell.seeds)
         else:
-            yield cell.name if name == "cell" else json.dumps(_setting_of(cell.run, name)).strip('"')
-
-
-def _setting_of(run: Run, name: str) -> Any:
-    section, _, inner = name.partition(".")
-    value = run.model_dump(mode="json", by_alias=True)[section]
-    return value.get(inner) if inner else value
+            yield cell.name if name == "cell" else json.dumps(cell.run.setting(name)).strip('"')
 
 
 def _matches(value: Any, item: Item) -> bool:

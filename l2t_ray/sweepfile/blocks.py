@@ -207,18 +207,19 @@ def read_seeds(setting: Setting, item: Item, problems: list[str]) -> list[range]
 def _shown(name: str, value: Any) -> str:
     if name == "source.weights":
         value = Path(value or "").stem
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', "")
-    return _brief(text)
+    return brief(value)
 
 
 def _samples(value: int | Mapping[str, int]) -> str:
     if isinstance(value, int):
         return str(value)
     others = [str(value["*"])] if "*" in value else []
-    return _brief(",".join([*others, *(f"{name}={n}" for name, n in sorted(value.items()) if name != "*")]))
+    return brief(",".join([*others, *(f"{name}={n}" for name, n in sorted(value.items()) if name != "*")]))
 
 
-def _brief(text: str) -> str:
+def brief(value: Any) -> str:
+    """Returns a plain value as a part of a cell's name: no slash, no space, not long."""
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":")).replace('"', "")
     text = re.sub(r"[/\s]", "_", text)
     if len(text) <= MAX_NAME_CHARACTERS:
         return text

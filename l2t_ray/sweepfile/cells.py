@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from l2t_ray import registry
 from l2t_ray.config import Run, Trace, flat
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.checks import WITH_PATH, Checks
 
@@ -21,15 +22,16 @@ class Cell:
     """Runs that differ in their seed alone."""
 
     name: str  # data/samples/method, or data/samples/method/variant
-    run: Run  # the first one
+    run: AnyRun  # the first one
     place: str  # of the first block that asks for it
-    seeds: dict[int, "Extras"]  # in order, each with what its run keeps
+    seeds: "dict[int, Extras | None]"  # in order, each with what its run keeps; None for a trainer of the user's own
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[AnyRun]:
         """Yields a run for each seed, in order."""
         for run in self.run.with_seeds(self.seeds):
-            # no part of the key, which `with_seeds` has set
-            run.__dict__ |= self.seeds[run.seed].asked_of(run)
+            extras = self.seeds[run.seed]
+            if isinstance(run, Run) and extras is not None:  # no part of the key, which `with_seeds` has set
+                run.__dict__ |= extras.asked_of(run)
             yield run
 
 
@@ -65,9 +67,14 @@ def read_cells(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> 
         checks: made on these blocks before.
         problems: a line is added for each cell that two blocks ask for differently.
     """
+    return join(_expand(blocks, checks, problems), problems)
+
+
+def join(found: Iterable[Cell], problems: list[str]) -> list[Cell]:
+    """Returns the cells of all blocks, each once; as `read_cells`."""
     by_name: dict[str, Cell] = {}
     by_settings: dict[tuple[str, str], Cell] = {}
-    for cell in _expand(blocks, checks, problems):
+    for cell in found:
         first = by_name.setdefault(cell.name, cell)
         twin = by_settings.setdefault(cell.run.around_seed, cell)
         if first is not cell and twin is not first:
@@ -79,7 +86,10 @@ def read_cells(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> 
             problems.append(f"{cell.place}: {rule}; take it out of one block, or give both the same `variant:`")
         elif first is not cell:
             for seed, extras in cell.seeds.items():
-                there = first.seeds.get(seed, Extras())
+                there = first.seeds.get(seed) or Extras()
+                if extras is None:
+                    first.seeds[seed] = None
+                    continue
                 if there.trace != extras.trace and Trace() not in {there.trace, extras.trace}:
                     rule = f"a run must have one trace, got two for {cell.name} seed {seed}, the first at {first.place}"
                     problems.append(f"{cell.place}: {rule}; ask for all of it in one block")
@@ -135,7 +145,7 @@ def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:
     return values
 
 
-def _difference(first: Run, second: Run) -> str:
+def _difference(first: AnyRun, second: AnyRun) -> str:
     one, two = (flat(run.resolved()) for run in (first, second))
     names = [name for name in {**one, **two} if name != "seed" and one.get(name) != two.get(name)]
     return ", ".join(f"{name} {json.dumps(two.get(name))}, not {json.dumps(one.get(name))}" for name in names)

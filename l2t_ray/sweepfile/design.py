@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from l2t_ray.config import Run
 from l2t_ray.errors import suggest
 from l2t_ray.ledger.entries import Entry, failures, finished
 from l2t_ray.sweepfile.cells import Cell
@@ -21,8 +22,6 @@ from l2t_ray.sweepfile.yaml_lines import Item
 
 if TYPE_CHECKING:
     from l2t_ray.statistics.sequential import Decision, Design
-
-METRIC = "test_accuracy_percent"
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,7 @@ class Looks:
 
     design: "Design"
     pairs: tuple[Pair, ...]
+    metric: str  # by which they are compared
 
     def held(self, entries: Sequence[Entry], *, retry_failed: bool = False) -> Held:
         """Takes every look that the finished runs allow.
@@ -76,7 +76,7 @@ class Looks:
         for pair in self.pairs:
             x, y = (
                 {
-                    place: done[key].metrics.get(METRIC) if key in done else None
+                    place: done[key].metrics.get(self.metric) if key in done else None
                     for place, key in enumerate(side)
                     if key in done or key in lost
                 }
@@ -88,8 +88,18 @@ class Looks:
         return Held(frozenset(waiting), frozenset(spared), decisions)
 
 
-def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks | None:
-    """Reads the `design:` block of a sweep file, for all of its cells; None where it adds to the problems."""
+def read_looks(item: Item, cells: Iterable[Cell], problems: list[str], metric: str) -> Looks | None:
+    """Reads the `design:` block of a sweep file, for all of its cells; None where it adds to the problems.
+
+    Args:
+        item: the block.
+        cells: of the sweep.
+        problems: a line is added for each.
+        metric: by which methods are compared.
+
+    Returns:
+        The design with its pairs of cells.
+    """
     from l2t_ray.statistics.sequential import Design
 
     if not isinstance(item.value, dict):
@@ -105,8 +115,8 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
     methods = set()
     for cell in cells:
         parts = cell.name.split("/")
-        groups["/".join([*parts[:2], *parts[3:]])][cell.run.method] = cell
-        methods.add(cell.run.method)
+        groups["/".join([*parts[:2], *parts[3:]])][parts[2]] = cell
+        methods.add(parts[2])
     place = item.trail(["compare"])[-1].place
     unknown = [name for name in design.compare if name not in methods]
     if unknown:
@@ -122,7 +132,8 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
             f"{place}: design.compare must have a cell in common, got none; give both methods one data block"
         )
         return None
-    held_out = next((c for pair in common.values() for c in pair if c.run.data.validation_per_class), None)
+    compared = [cell for pair in common.values() for cell in pair]
+    held_out = next((c for c in compared if isinstance(c.run, Run) and c.run.data.validation_per_class), None)
     if held_out:
         problems.append(
             f"{place}: design.compare must be of runs that are measured on the test set, got {held_out.name} with "
@@ -130,14 +141,14 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str]) -> Looks 
         )
         return None
     most = design.looks[-1]
-    short = [cell for pair in common.values() for cell in pair if len(cell.seeds) != most]
+    short = [cell for cell in compared if len(cell.seeds) != most]
     if short:
         problems.append(
             f"{item.trail(['looks'])[-1].place}: design.looks must end at the number of seeds of every compared cell, "
             f"got {most} for {short[0].name} with {len(short[0].seeds)}; change `looks:` or `seed:`"
         )
         return None
-    return Looks(design, tuple(Pair(name, (_keys(a), _keys(b))) for name, (a, b) in common.items()))
+    return Looks(design, tuple(Pair(name, (_keys(a), _keys(b))) for name, (a, b) in common.items()), metric)
 
 
 def _keys(cell: Cell) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from l2t_ray import registry
 from l2t_ray.config import Execution, Run, reads_source
 from l2t_ray.data.digests import Digests
 from l2t_ray.errors import InputError, suggest
+from l2t_ray.run import ACCURACY, AnyRun, Metric
 from l2t_ray.sweepfile.arguments import override, select
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
 from l2t_ray.sweepfile.cells import read_cells
@@ -20,9 +21,13 @@ from l2t_ray.training.storage import storage
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.design import Looks
+    from l2t_ray.sweepfile.own import Own
+    from l2t_ray.sweepfile.own_names import Factors
     from l2t_ray.sweepfile.search import Search
+    from l2t_ray.trainer.spec import Spec
 
-PARTS = ("sweep", "methods", "run", "grid", "design", "search", "execution")
+OF_OWN = ("metric", "method", "axis", "data")  # stand with `trainer:` alone
+PARTS = ("sweep", "trainer", *OF_OWN, "methods", "run", "grid", "design", "search", "execution")
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Sweep:
 
     name: str  # MLflow's experiment
     path: Path  # of the file
-    runs: Mapping[str, Run]  # by key, in the file's order
+    runs: Mapping[str, AnyRun]  # by key, in the file's order
     cells: Mapping[str, str]  # each run's cell, by key
     execution: Execution  # how the runs are trained
     methods: tuple[Path, ...]  # files with methods of the user's own, already loaded in this process
@@ -42,6 +47,9 @@ class Sweep:
     # for the best settings of each cell; the runs are then the final ones, with the grid's own settings
     search: "Search | None" = None
     notes: tuple[str, ...] = ()  # a line for each list that is legal and has no effect
+    metric: Metric = ACCURACY  # by which runs are compared
+    trainer: "Spec | None" = None  # of the user's own
+    factors: "Factors | None" = None  # what varies, where the trainer is the user's own
 
 
 def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:
@@ -72,48 +80,75 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
             below = name in RUN or name in SECTIONS
             remedy = "write it below `run:`" if below else suggest(name, PARTS)
             problems.append(f"{item.place}: {name!r} must be one of {', '.join(PARTS)}; {remedy}")
-    override(parts, overrides, problems)
+    is_own = "trainer" in parts
+    override(parts, overrides, problems, is_own=is_own)
     execution = _read_execution(parts.get("execution"), problems)
     name, methods = _read_head(path, parts, problems)
     checks = Checks(Digests(Path(execution.data_dir) / ".cache"))
-    blocks = _read_blocks(path, parts, checks, problems)
-    checks.digests.save()
+    own: Own | None = None
+    if is_own:
+        from l2t_ray.sweepfile.own import read_own
+
+        problems += _unfit(parts, execution)
+        own = read_own(path, parts, problems)
+        blocks = own.blocks if own else []
+    else:
+        rule = "must stand with `trainer:`, a trainer of your own"
+        problems += [f"{parts[part].place}: {part} {rule}; remove it" for part in OF_OWN if part in parts]
+        blocks = _read_blocks(path, parts, checks, problems)
+        checks.digests.save()
     notes = checks.notes()
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs > MAX_RUNS:
         problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
         raise InputError(_in_order(problems))
-    cells = read_cells(blocks, checks, problems)
+    cells = read_cells(blocks, checks, problems) if not is_own else own.cells if own else []
     looks = None
-    if "design" in parts:
+    if "design" in parts and (cells or not is_own):
         from l2t_ray.sweepfile.design import read_looks
 
-        looks = read_looks(parts["design"], cells, problems)
+        looks = read_looks(parts["design"], cells, problems, own.metric.name if own else ACCURACY.name)
     if problems and "search" not in parts:
         raise InputError(_in_order(problems))
     chosen = [] if problems else select(cells, where)
     search = None
-    if "search" in parts:
+    if own and "search" in parts:
+        from l2t_ray.sweepfile.own_search import read_own_search
+
+        search, more = read_own_search(parts["search"], path, own, chosen, problems)
+        notes = (*notes, *more)
+    elif "search" in parts and not is_own:
         from l2t_ray.sweepfile.search import read_search
 
         search = read_search(parts["search"], path, blocks, cells, chosen, checks.check, checks.weights, problems)
         checks.digests.save()
-        if "design" in parts:
-            place = parts["search"].place
-            problems.append(f"{place}: search must stand without `design:`, which compares finished runs; remove one")
+    if "search" in parts and "design" in parts:
+        place = parts["search"].place
+        problems.append(f"{place}: search must stand without `design:`, which compares finished runs; remove one")
     if problems:
         raise InputError(_in_order(problems))
-    runs: dict[str, Run] = {}
+    runs: dict[str, AnyRun] = {}
     named: dict[str, str] = {}
     for cell in chosen:
         for run in cell.runs():
             runs[run.key] = run
             named[run.key] = cell.name
-    read = {run.source.weights for run in runs.values() if reads_source(run)}
+    read = {run.source.weights for run in runs.values() if isinstance(run, Run) and reads_source(run)}
     sources = {
         start: file for weights in checks.missing if weights in read for start, file in checks.missing[weights].items()
     }
-    return Sweep(name, path, runs, named, execution, methods, looks, sources, search, notes)
+    sweep = Sweep(name, path, runs, named, execution, methods, looks, sources, search, notes)
+    return replace(sweep, metric=own.metric, trainer=own.spec, factors=own.factors) if own else sweep
+
+
+def _unfit(parts: Mapping[str, Item], execution: Execution) -> Iterable[str]:
+    """Yields a line for what the built-in trainer alone takes."""
+    if "methods" in parts:
+        yield f"{parts['methods'].place}: methods are of the built-in trainer, got `trainer:` too; remove one of them"
+    if execution.pack not in {"auto", 1}:
+        place = parts["execution"].trail(["pack"])[-1].place
+        rule = "execution.pack must be auto or 1 with a trainer of your own, whose runs have a process each"
+        yield f"{place}: {rule}, got {execution.pack}; remove it"
 
 
 def _read_head(path: Path, parts: Mapping[str, Item], problems: list[str]) -> tuple[str, tuple[Path, ...]]:

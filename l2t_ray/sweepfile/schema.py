@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from l2t_ray import registry
 from l2t_ray.config import LABEL, Execution, Run
 from l2t_ray.sweepfile.search import SearchBlock
-from l2t_ray.sweepfile.settings import SweepFile
+from l2t_ray.sweepfile.settings import MetricBlock, SweepFile
+from l2t_ray.trainer.spec import Spec
 from l2t_ray.training.source_settings import Pretraining
 
 Schema = dict[str, Any]
@@ -56,6 +57,7 @@ DIMENSION = {
     ],
 }  # fmt: skip
 HEAD = "| setting | default | values | meaning |\n| --- | --- | --- | --- |"
+METRIC = "with `trainer:`: its result that counts, and which end is better"
 PARTS = {"design", "search", "execution"}  # parts of the file with a table of their own
 GIVEN = "must be given"
 Row = tuple[str, str, str, str]
@@ -75,6 +77,10 @@ def sweep_schema() -> Schema:
     }
     settings["method"] = _or_list({"enum": sorted(registry.METHODS)})
     settings["seed"] = {"anyOf": [SEED, SEED_RANGE, {"type": "array", "minItems": 1, "items": SEED}]}
+    settings["settings"] = {
+        "type": "object",
+        "description": "with `trainer:`: its settings; a list makes a cell of each",
+    }
     settings["options"] = {
         "type": "object",
         "description": run["properties"]["options"]["description"],
@@ -92,6 +98,11 @@ def sweep_schema() -> Schema:
     }
     schema["properties"]["run"] = {"$ref": "#/$defs/Settings", "description": "settings of every block"}
     schema["properties"]["design"] = DESIGN
+    spec = Spec.model_json_schema()
+    for name in ("metric", "digests"):
+        spec["properties"].pop(name)
+    schema["properties"]["trainer"] = {**schema["properties"]["trainer"], "anyOf": [{"type": "string"}, spec]}
+    schema["properties"]["metric"] = {**MetricBlock.model_json_schema(), "description": METRIC}
     schema["properties"]["search"] = _search()
     schema["properties"]["grid"]["items"] = {"$ref": "#/$defs/Block"}
     return schema
@@ -121,6 +132,8 @@ def tables() -> str:
     parts = {
         "The sweep file": top,
         "`run:` and the blocks of `grid:`": [*_rows(Run)],
+        "`trainer:`": [row for row in _rows(Spec) if row[0] not in {"metric", "digests"}],
+        "`metric:`": [*_rows(MetricBlock)],
         "`execution:`": [*_rows(Execution)],
         "`design:`": [_row(name, leaf) for name, leaf in DESIGN["properties"].items()],
         "`search:`": search,

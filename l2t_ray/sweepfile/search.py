@@ -106,8 +106,10 @@ class Search:
 
     settings: SearchBlock  # how a study is made
     seeds: tuple[int, ...]  # of every trial, in the order of training
-    studies: tuple[Study, ...]  # one for each cell
+    studies: tuple[Any, ...]  # one `Study` for each cell, or `own_search.OwnStudy`
     best_file: Path  # the sweep file to write
+    lower_is_better: bool | None = None  # of the first objective; None: by its name
+    own: Any = None  # `own.Own`, where the trainer is the user's own
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -118,7 +120,8 @@ class Search:
     @property
     def modes(self) -> tuple[str, ...]:
         """Tune's words for the directions of `objectives`."""
-        return tuple("max" if "accuracy" in name else "min" for name in self.objectives)
+        modes = tuple("max" if "accuracy" in name else "min" for name in self.objectives)
+        return modes if self.lower_is_better is None else ("min" if self.lower_is_better else "max", *modes[1:])
 
     @property
     def n_runs(self) -> int:
@@ -166,7 +169,7 @@ def read_search(
             remedy = {"seeds": "seeds: {from: 1000, to: 1002}", "validation_per_class": "validation_per_class: 20"}
             problems.append(f"{item.place}: search.{name} must be given; add `{remedy.get(name, 'space:')}`")
     space = read_space(item.value["space"], problems) if "space" in item.value else {}
-    seeds = _read_search_seeds(item.value["seeds"], problems) if "seeds" in item.value else ()
+    seeds = read_search_seeds(item.value["seeds"], problems) if "seeds" in item.value else ()
     problems += _check_objectives(item, values)
     if "validation_per_class" in item.value:
         problems += _check_grid(item, space, blocks, seeds, check)
@@ -187,7 +190,8 @@ def read_search(
     return None if len(problems) > n_before else Search(settings, seeds, studies, best)
 
 
-def _read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
+def read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
+    """Returns the seeds of every trial, each once; none where it adds to the problems."""
     children = item.value if isinstance(item.value, list) else [item]
     ranges = [seeds for child in children for seeds in read_seeds(RUN["seed"], child, problems)]
     if (n_seeds := sum(map(len, ranges))) > MAX_RUNS:
@@ -232,13 +236,13 @@ def _check_grid(
         if common:
             rule = "search.seeds must differ from the grid's, whose runs must not have chosen the settings"
             yield f"{place}: {rule}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
-        drawn = {name: [*_edges(dimension)] for name, dimension in space.items()}
+        drawn = {name: [*edges(dimension)] for name, dimension in space.items()}
         if isinstance(held.value, int) and held.value > 0:
             drawn["data.validation_per_class"] = [Choice(held.value, held)]
         yield from check(Block(block.place, "", {**block.choices, **drawn}, block.listed, block.seeds))
 
 
-def _edges(dimension: Dimension) -> Iterator[Choice]:
+def edges(dimension: Dimension) -> Iterator[Choice]:
     """Yields every value of a list, or both ends of an interval, at its line."""
     for label in dimension.edges():
         value = dimension.value(label)
@@ -246,7 +250,7 @@ def _edges(dimension: Dimension) -> Iterator[Choice]:
 
 
 def _check_readers(space: Mapping[str, Dimension], cells: Sequence[Cell]) -> Iterator[str]:
-    methods = {cell.run.method for cell in cells}
+    methods = {_of(cell).method for cell in cells}
     for name, dimension in space.items():
         if not any(reads(registry.METHODS[method], name) for method in methods):
             rule = f"search.space: {name} must be read by a method of the grid"
@@ -263,7 +267,7 @@ def _studies(
 ) -> Iterator[Study]:
     place = item.trail(["space"])[-1].place
     for cell in cells:
-        method = registry.METHODS[cell.run.method]
+        method = registry.METHODS[_of(cell).method]
         try:
             dimensions = tuple(of_method(space, method))
         except ValueError as error:
@@ -277,7 +281,13 @@ def _studies(
             rule = f"a cell of a searched grid must not be called {VARIANT!r}, which its best settings will be"
             problems.append(f"{cell.place}: {rule}, got {cell.name}; give it another `variant:`")
             return
-        yield Study(cell.name, cell.run, cell.seeds, dimensions, settings.validation_per_class, weights)
+        kept = {seed: extras or Extras() for seed, extras in cell.seeds.items()}
+        yield Study(cell.name, _of(cell), kept, dimensions, settings.validation_per_class, weights)
+
+
+def _of(cell: Cell) -> Run:
+    assert isinstance(cell.run, Run)
+    return cell.run
 
 
 def _check_draws(study: Study, seed: int) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from l2t_ray import registry
-from l2t_ray.config import Execution, Frozen, Run
+from l2t_ray.config import Execution, Frozen, Positive, Run
 from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.yaml_lines import Item
 
@@ -22,7 +22,7 @@ SHOWN_CHARACTERS = 60
 BROKEN: Any = object()  # stands for a value that breaks a rule
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
-_RULES = {  # pydantic's errors in our words, after "must"
+RULES = {  # pydantic's errors in our words, after "must"
     "int_type": "be a whole number",
     "int_from_float": "be a whole number",
     "float_type": "be a number",
@@ -44,12 +44,29 @@ _RULES = {  # pydantic's errors in our words, after "must"
 }
 
 
+class MetricBlock(Frozen):
+    """`metric:` of a sweep file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]{0,99}$")] = Field(
+        description="of the trainer's results, the one by which runs are compared"
+    )
+    lower_is_better: bool = Field(description="whether a lower value is the better one")
+    margin: Positive = Field(
+        1.0, description="the smallest difference that matters; must be given but for a ..._percent"
+    )
+
+
 class SweepFile(Frozen):
     """The outer form of a sweep file; `l2t_ray.sweepfile.read.read_sweep` expands its blocks."""
 
     sweep: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] = Field(
         description="the name: MLflow's experiment, and folders"
     )
+    trainer: str | dict[str, Any] | None = Field(None, description="a trainer of your own: a function, or a command")
+    metric: dict[str, Any] | None = Field(None, description="with `trainer:`: its result that counts")
+    method: str | tuple[str, ...] = Field((), description="with `trainer:`: the setting that is compared, or several")
+    axis: str | None = Field(None, description="with `trainer:`: the setting with the part of the number of images")
+    data: str | tuple[str, ...] = Field((), description="with `trainer:`: settings that tell data sets apart")
     methods: tuple[str, ...] = Field((), description="Python files with methods of your own")
     run: dict[str, Any] = Field(default_factory=dict, description="settings of every block, unless it says otherwise")
     grid: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
@@ -85,8 +102,8 @@ class Setting:
                 options = str(context["expected"]).replace("'", "").replace(" or ", ", ").split(", ")
                 context = {"expected": ", ".join(options) if len(options) == 1 else f"one of {', '.join(options)}"}
                 closest = difflib.get_close_matches(str(trail[-1].value), options, 1)
-            rule = str(context.get("error", _RULES.get(part["type"], part["msg"]))).removeprefix("must ")
-            rule = rule.format(**context) if part["type"] in _RULES else rule
+            rule = str(context.get("error", RULES.get(part["type"], part["msg"]))).removeprefix("must ")
+            rule = rule.format(**context) if part["type"] in RULES else rule
             broken.setdefault(id(trail[-1]), (trail[-1], len(trail), []))[2].append(rule)
             if "error" in context:  # our own validators say it best
                 broken[id(trail[-1])] = (trail[-1], len(trail), [rule])

@@ -97,11 +97,18 @@ def read_space(item: Item, problems: list[str]) -> dict[str, Dimension]:
         elif name in space:
             problems.append(f"{rule} a setting once, got {name} twice; remove one")
         else:
-            space[name] = _read(RUN.get(name, replace(OPTION, name=name)), child, problems)
+            space[name] = read_dimension(RUN.get(name, replace(OPTION, name=name)), child, problems)
     return {name: dimension for name, dimension in space.items() if dimension is not BROKEN}
 
 
-def _read(setting: Setting, item: Item, problems: list[str]) -> Any:
+def read_dimension(setting: Setting, item: Item, problems: list[str]) -> Any:
+    """Returns the dimension of one setting; BROKEN where it adds to the problems.
+
+    Args:
+        setting: checks each value.
+        item: an interval or a list.
+        problems: a line is added for each broken law.
+    """
     if isinstance(item.value, list):
         return _read_list(setting, item, item.value, problems)
     if not isinstance(item.value, dict) or not {"low", "high"} <= item.value.keys():

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,16 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.files import write_atomic
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.blocks import MAX_NAME_CHARACTERS, reads
 from l2t_ray.sweepfile.cells import Extras
 from l2t_ray.sweepfile.search import SUFFIX, VARIANT
 from l2t_ray.sweepfile.yaml_lines import Dumper
+from l2t_ray.trainer.names import nested
+from l2t_ray.trainer.run import OwnRun
 
 if TYPE_CHECKING:
+    from l2t_ray.sweepfile.own_search import OwnStudy
     from l2t_ray.sweepfile.read import Sweep
     from l2t_ray.sweepfile.search import Study
 
@@ -31,7 +35,7 @@ SIGNS = " _.+=()-"  # may stand in a `variant:`, beside letters and digits
 class Choice:
     """A trial that was chosen."""
 
-    study: "Study"  # the cell's
+    study: "Study | OwnStudy"  # the cell's
     labels: Mapping[str, Any]  # its settings, as Optuna keeps them
     result: str  # what it reached, in words
     name: str = VARIANT  # of the variant
@@ -74,14 +78,14 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
         variant = _label("".join(study.name.split("/", 3)[3:]))
         if untuned and study.name not in own:
             own.add(study.name)
-            blocks.append((f"{study.name}: its own settings", _blocks(study.run, study.seeds, variant)))
+            blocks.append((f"{study.name}: its own settings", _blocks(study, study.run, variant)))
             expected |= {run.key for run in study.run.with_seeds(study.seeds)}
         run = study.final_run(choice.labels)
         if untuned and run.key == study.run.key:
             continue  # the best settings are its own, whose runs are in the file already
-        blocks.append((f"{study.name}: {choice.result}", _blocks(run, study.seeds, f"{variant} {choice.name}".strip())))
+        blocks.append((f"{study.name}: {choice.result}", _blocks(study, run, f"{variant} {choice.name}".strip())))
         expected |= {run.key for run in run.with_seeds(study.seeds)}
-    head: dict[str, Any] = {"sweep": f"{sweep.name}{SUFFIX}"}
+    head: dict[str, Any] = {"sweep": f"{sweep.name}{SUFFIX}", **_own_head(sweep)}
     if sweep.methods:
         head["methods"] = [str(file) for file in sweep.methods]
     text = f"{MARK}{sweep.path}; launching that again may write it anew.\n{_dump(head)}grid:\n"
@@ -101,8 +105,37 @@ def write_best(sweep: "Sweep", choices: Iterable[Choice], path: Path, *, untuned
     write_atomic(path, text.encode())
 
 
-def _blocks(run: Run, seeds: Mapping[int, Extras], variant: str) -> list[dict[str, Any]]:
+def _own_head(sweep: "Sweep") -> dict[str, Any]:
+    """What names the user's own trainer, and the parts of its settings."""
+    if sweep.trainer is None or sweep.search is None:
+        return {}
+    given = sweep.trainer.model_dump(mode="json", exclude_defaults=True, exclude={"metric", "digests"})
+    trainer = given["function"] if given.keys() == {"function"} else given
+    own = sweep.search.own
+    parts = {"method": [*own.names.method], "axis": own.names.axis, "data": [*own.names.data]}
+    return {
+        "trainer": trainer,
+        "metric": asdict(sweep.metric),
+        **{name: value for name, value in parts.items() if value or name == "data"},
+    }
+
+
+def _own_block(study: "OwnStudy", run: OwnRun, variant: str) -> dict[str, Any]:
+    """Returns all settings of a run, nested as in a sweep file; a list that is one value in another list."""
+    values = {
+        name: [value] if isinstance(value, list) and not study.form.takes_list(name) else value
+        for name, value in run.settings.items()
+    }
+    block = {"settings": nested(values), "seed": _seeds([*study.seeds])}
+    return {**block, "variant": variant} if variant else block
+
+
+def _blocks(study: Any, run: AnyRun, variant: str) -> list[dict[str, Any]]:
     """Returns a block for each group of seeds whose runs keep the same."""
+    if not isinstance(run, Run):
+        assert isinstance(run, OwnRun)
+        return [_own_block(study, run, variant)]
+    seeds: Mapping[int, Extras] = study.seeds
     groups: dict[Extras, list[int]] = {}
     for seed, extras in seeds.items():
         groups.setdefault(extras, []).append(seed)
@@ -121,10 +154,14 @@ def _block(run: Run, seeds: Sequence[int], variant: str) -> dict[str, Any]:
         kept = {name: value for name, value in kept.items() if f"{section}.{name}" not in DIGESTS}
         if kept:
             block[section] = kept
+    block["seed"] = _seeds(seeds)
+    return {**block, "variant": variant} if variant else block
+
+
+def _seeds(seeds: Sequence[int]) -> Any:
     first, last = min(seeds), max(seeds)
     is_range = len(seeds) > 1 and sorted(seeds) == [*range(first, last + 1)]
-    block["seed"] = {"from": first, "to": last} if is_range else [*seeds]
-    return {**block, "variant": variant} if variant else block
+    return {"from": first, "to": last} if is_range else [*seeds]
 
 
 def _label(name: str) -> str:

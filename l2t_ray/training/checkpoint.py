@@ -1,6 +1,6 @@
 """A run's state as a durable file, with a checksum and the file before it kept; reading it runs no foreign code.
 
-File: 8 bytes of magic, the SHA-256 of the rest (32 bytes), then what `torch.save` wrote.
+File: 8 bytes of magic, the SHA-256 of the rest (32 bytes), then what `torch.save` wrote, or other bytes.
 """
 
 import contextlib
@@ -11,9 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, TypeVar
 
 from l2t_ray.training.storage import File, keep_as, write_whole
 
@@ -23,6 +21,7 @@ READ_TRIES, READ_PAUSE_S = 3, 2.0  # for a store that does not answer
 _DIGEST_BYTES = 32
 
 State = Mapping[str, Any]
+Content = TypeVar("Content")
 
 
 class DamagedCheckpointError(ValueError):
@@ -36,9 +35,15 @@ def save_state(path: File, state: State) -> None:
         path: the newest checkpoint's file.
         state: tensors, numbers, strings, and lists and dictionaries of them.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
-    body = buffer.getvalue()
+    save_bytes(path, buffer.getvalue())
+
+
+def save_bytes(path: File, body: bytes) -> None:
+    """Writes bytes as `save_state` does a state."""
     with contextlib.suppress(FileNotFoundError):
         keep_as(path, previous(path).name)
     write_whole(path, MAGIC + hashlib.sha256(body).digest() + body)
@@ -56,10 +61,9 @@ def load_file(path: File) -> dict[str, Any]:
     Raises:
         DamagedCheckpointError: if the file is cut, changed, or not a checkpoint.
     """
-    content = path.read_bytes()
-    head, body = content[: len(MAGIC) + _DIGEST_BYTES], content[len(MAGIC) + _DIGEST_BYTES :]
-    if head != MAGIC + hashlib.sha256(body).digest():
-        raise DamagedCheckpointError(f"{path}: {len(content)} bytes that do not have the checksum written with them")
+    import torch
+
+    body = _unsealed(path)
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -69,9 +73,22 @@ def load_file(path: File) -> dict[str, Any]:
     return state
 
 
+def load_bytes(path: File) -> bytes | None:
+    """Returns the newest whole bytes of `save_bytes`, of the file or of the one before it; None where none is whole."""
+    return next(iter(_whole(path, _unsealed)), None)
+
+
+def _unsealed(path: File) -> bytes:
+    content = path.read_bytes()
+    head, body = content[: len(MAGIC) + _DIGEST_BYTES], content[len(MAGIC) + _DIGEST_BYTES :]
+    if head != MAGIC + hashlib.sha256(body).digest():
+        raise DamagedCheckpointError(f"{path}: {len(content)} bytes that do not have the checksum written with them")
+    return body
+
+
 def load_state(path: File) -> dict[str, Any] | None:
     """Returns the newest whole state, of the file or of the one before it; None where neither is whole."""
-    return next(iter(_whole(path)), None)
+    return next(iter(_whole(path, load_file)), None)
 
 
 def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
@@ -87,7 +104,7 @@ def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[di
     Returns:
         Groups, as few as possible: the places of their runs, and one state a run, or None for runs without one.
     """
-    choices = [{state[by]: state for state in _whole(path) if by in state} for path in paths]
+    choices = [{state[by]: state for state in _whole(path, load_file) if by in state} for path in paths]
     left, groups = {place for place, choice in enumerate(choices) if choice}, []
     while left:
         counts = Counter(value for place in left for value in choices[place])
@@ -110,21 +127,21 @@ def previous(path: File) -> File:
     return path.with_name(f"{path.name}.previous")
 
 
-def _whole(path: File) -> list[dict[str, Any]]:
+def _whole(path: File, load: Callable[[File], Content]) -> list[Content]:
     states = []
     for candidate in (path, previous(path)):
         with contextlib.suppress(FileNotFoundError, DamagedCheckpointError):
-            states.append(_read(candidate))
+            states.append(_read(candidate, load))
     return states
 
 
-def _read(path: File) -> dict[str, Any]:
+def _read(path: File, load: Callable[[File], Content]) -> Content:
     """Reads a file; asks a silent store again, because its silence does not mean that there is no checkpoint."""
     n_left = READ_TRIES
     while True:
         n_left -= 1
         try:
-            return load_file(path)
+            return load(path)
         except FileNotFoundError:
             raise
         except OSError as error:

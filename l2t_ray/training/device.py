@@ -8,8 +8,11 @@ activation.
 import ctypes
 import functools
 import platform
+import sys
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 OUT_OF_MEMORY = (  # errors outside torch's own allocator: the CPU's, a card's contexts, libraries and graphs
     "DefaultCPUAllocator: can't allocate memory",
@@ -25,19 +28,37 @@ _NEVER = -1
 @functools.cache
 def device_name() -> str:
     """Returns the graphics card's name, or "cpu"; times are comparable within one."""
+    if "torch" not in sys.modules and not has_nvidia_driver():
+        return "cpu"
+    import torch
+
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
+def has_nvidia_driver() -> bool:
+    """Whether NVML answers; without it torch sees no card, and importing torch takes seconds."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    pynvml.nvmlShutdown()
+    return True
+
+
 def limit_memory(fraction: float) -> None:
-    """Limits this process' allocator to a fraction of its card's memory and leaves the rest to its neighbours."""
-    if torch.cuda.is_available():
+    """Limits torch's allocator in this process to a fraction of its card's memory, if torch is what it uses."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()  # frees the memory of the pack before
         torch.cuda.set_per_process_memory_fraction(fraction)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory ran out, in torch, Python, the CPU's allocator or a card's libraries."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    torch = sys.modules.get("torch")  # else it has raised nothing
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
@@ -49,10 +70,12 @@ def is_of_machine(error: BaseException) -> bool:
     )
 
 
-def context_bytes(device: torch.device) -> int:
+def context_bytes(device: "torch.device") -> int:
     """Returns the bytes of a card that this process uses outside its allocator, if it is alone there; 0 on a CPU."""
     if device.type != "cuda":
         return 0
+    import torch
+
     torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)  # loads the libraries
     free, total = torch.cuda.mem_get_info(device)
     return int(total - free - torch.cuda.memory_reserved(device))

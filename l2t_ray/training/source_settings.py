@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import KEY_DIGITS, LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
+from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
+from l2t_ray.run import KEY_DIGITS
 
 
 def _weights_file(out: str) -> str:

@@ -1,5 +1,6 @@
 """Dockerfile and KubeRay's manifest, as far as it goes without Docker or Kubernetes: linters, schemas, Ray itself."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_the_head_has_weights_and_images_from_the_claim_and_every_container_the_
 
 def test_the_image_is_run_as_the_folders_owner():
     for text in ((ROOT / "Dockerfile").read_text(), (ROOT / "docs" / "cluster.md").read_text()):
-        (run,) = [line for line in text.replace("\\\n#", "").splitlines() if "docker run" in line]
+        (run,) = re.findall(r"docker run.*", re.sub(r"\s*\\\n#?\s*", " ", text))
         assert '--user "$(id -u):$(id -g)" --env HOME=/home/l2t/study --volume "$PWD:/home/l2t/study"' in run
 
 

@@ -24,7 +24,7 @@ from tests.support.places import ROOT
 from tests.support.ports import free_port
 from tests.support.waiting import MOST_S, wait_for
 
-COMMANDS = ["init", "quickstart", "check", "plan", "run", "status", "report", "pretrain", "export", "ui",
+COMMANDS = ["init", "quickstart", "check", "plan", "run", "status", "report", "import", "pretrain", "export", "ui",
             "doctor", "completion"]  # fmt: skip
 MODULES = ["l2t_ray.sweep", "l2t_ray.pretrain", "l2t_ray.offline", "analysis.stats"]
 SWEEP = """

@@ -12,23 +12,13 @@ from l2t_ray.ledger.ledger import Ledger
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
 from tests.support.ports import closed_port
+from tests.support.small_sweep import small
 from tests.support.stepped import Steps
 from tests.support.waiting import wait_for
 
 pytestmark = [LONG, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-FILE = """
-sweep: near
-run:
-  data: {name: digits, samples_per_class: 4}
-  target: {width: 0.125}
-  training: {epochs: 2, batch_size: 16}
-  record: {evaluations: 0}
-grid:
-  - method: [scratch]
-    seed: {from: 0, to: 1}
-execution: {checkpoint_s: 0}
-"""
+FILE = small("near", last=1) + "execution: {checkpoint_s: 0}\n"
 
 
 @pytest.fixture(autouse=True)

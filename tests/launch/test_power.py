@@ -7,7 +7,7 @@ import pytest
 
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.launch.power import detectable, smallest_difference, spread_percent
+from l2t_ray.launch.power import detectable, pooled_sd, smallest_difference
 from l2t_ray.ledger.entries import Entry
 from l2t_ray.statistics.power import mann_whitney_power
 
@@ -74,5 +74,5 @@ def test_the_spread_is_pooled_within_cells():
 
     entries = [entry(key, value) for key, value in values.items()]
     pooled = math.sqrt((3 * statistics.variance([50, 52, 54, 56]) + 3 * statistics.variance([80, 80, 81, 81])) / 6)
-    assert spread_percent(runs, cells, entries) == pytest.approx(pooled)
-    assert spread_percent(runs, cells, entries[:5]) is None
+    assert pooled_sd(runs, cells, entries) == pytest.approx(pooled)
+    assert pooled_sd(runs, cells, entries[:5]) is None

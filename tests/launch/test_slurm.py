@@ -10,29 +10,22 @@ import pytest
 
 from l2t_ray import sweep
 from l2t_ray.config import Run
-from l2t_ray.launch import slurm
+from l2t_ray.launch import slurm, slurm_jobs
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Spool
 from tests.support import slurm as real
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
+from tests.support.small_sweep import small
 from tests.support.stepped import Steps
 from tests.support.waiting import wait_for
 
 pytestmark = [LONG, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
-FILE = """
-sweep: far
-run:
-  data: {name: digits, samples_per_class: 4}
-  target: {width: 0.125}
-  training: {epochs: 2, batch_size: 16}
-  record: {evaluations: 0}
-grid:
-  - method: [scratch]
-    seed: {from: 0, to: 2}
-execution: {checkpoint_s: 0, threads: 1, slurm_jobs: 2, slurm: {time: 10, cpus-per-task: 1}}
-"""
+FILE = (
+    small("far", last=2)
+    + "execution: {checkpoint_s: 0, threads: 1, slurm_jobs: 2, slurm: {time: 10, cpus-per-task: 1}}\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +38,7 @@ def _folder(tmp_path, template, monkeypatch):
 @pytest.fixture
 def locally(monkeypatch):
     """Jobs are processes of this machine."""
-    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "local")
     monkeypatch.setattr(slurm, "LATE_S", 1.0)
 
 
@@ -110,7 +103,7 @@ def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monk
     code, _, err = command("--set", "execution.slurm={partition: gpu}")
     assert code == 2
     assert "execution.slurm: must hold `time`, a job's limit in whole minutes, got None" in err
-    monkeypatch.setattr(slurm, "CLUSTER", "slurm")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "slurm")
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = command()
     assert code == 2
@@ -119,10 +112,10 @@ def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monk
 
 
 def test_a_job_that_begins_again_leaves_out_what_has_ended(monkeypatch):
-    monkeypatch.setattr(slurm, "CLUSTER", "local")
+    monkeypatch.setattr(slurm_jobs, "CLUSTER", "local")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     parts = []
-    monkeypatch.setattr(slurm.Jobs, "submit", lambda self, given, *_: parts.extend(given))
+    monkeypatch.setattr(slurm_jobs.Jobs, "submit", lambda self, given, *_: parts.extend(given.values()))
     monkeypatch.setattr(slurm, "LATE_S", 0.0)
     command()  # what would be submitted
     assert sum(len(json.loads(part.runs)) for part in parts) == 3

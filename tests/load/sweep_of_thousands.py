@@ -3,7 +3,7 @@
     make load
     python -m tests.load.sweep_of_thousands [--runs 2000] [--nodes 4] [--every-s 30]
 
-The runs are of a trainer that trains nothing (`benchmarks.bench_overhead:nothing`): what is loaded is everything else.
+The runs are of a trainer that returns at once (`benchmarks.bench_overhead`): what is loaded is everything else.
 The nodes are `ray.cluster_utils.Cluster`'s, raylets with processes of their own on this machine; to lose one is
 SIGKILL to all of them. Another joins at once.
 """
@@ -22,20 +22,11 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.bench_overhead import EPOCHS, NOTHING, TRAINER
 from tests.chaos.world import kill_tree
 from tests.load.chart import draw_memory
 from tests.support.places import ROOT
 
-FILE = """
-sweep: thousands
-run:
-  data: {{name: digits, samples_per_class: 4}}
-  target: {{width: 0.125}}
-  training: {{epochs: 10}}
-grid:
-- {{method: scratch, seed: {{from: 0, to: {last}}}}}
-execution: {{hang_s: 60}}
-"""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "MLFLOW_DISABLE_TELEMETRY": "true"}
 QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
 
@@ -78,12 +69,14 @@ def main():
 
     with tempfile.TemporaryDirectory(prefix="load-") as name:
         folder = Path(name)
-        (folder / "thousands.yaml").write_text(FILE.format(last=arguments.runs - 1))
+        (folder / "nothing.py").write_text(TRAINER)
+        text = NOTHING.replace("sweep: overhead", "sweep: thousands").format(epochs=EPOCHS, last=arguments.runs - 1)
+        (folder / "thousands.yaml").write_text(text + "execution: {hang_s: 60}\n")
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         addresses = (f"127.0.0.{number}" for number in range(2, 255))  # the launch is on the head's machine
         nodes = [join(cluster, addresses) for _ in range(arguments.nodes)]
         command = [sys.executable, "-m", "l2t_ray.sweep", "thousands.yaml", "--no-probe", "--json"]
-        command += ["--address", cluster.address, "--trainer", "benchmarks.bench_overhead:nothing"]
+        command += ["--address", cluster.address]
         environment = {**os.environ, "PYTHONFAULTHANDLER": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
         began, samples, ended, lost = time.monotonic(), [], threading.Event(), []
         with (folder / "out").open("w") as stdout, (folder / "err").open("w") as stderr:

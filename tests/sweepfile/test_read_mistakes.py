@@ -135,7 +135,7 @@ def test_a_block_with_a_mistake_is_told_at_its_line(block, told):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "sweep.yaml:1: must be a map of sweep, methods, run, grid, design, search, execution, got null"),
+        ("", "sweep.yaml:1: must be a map of sweep, trainer, metric, method, axis, data, methods, run, grid"),
         ("- a", "sweep.yaml:1: must be a map"),
         ("sweep: s", "sweep.yaml:1: grid must be a list of blocks"),
         ("sweep: s\ngrid: []", "sweep.yaml:2: grid must be a list of blocks"),

@@ -14,7 +14,7 @@ from ray import tune
 from l2t_ray.launch.cluster.queue import DriverOnly, Pack, Queue
 from l2t_ray.launch.cluster.trainable import PackFailedError
 from l2t_ray.launch.cluster.usage import Usage
-from l2t_ray.launch.placement.progress import Progress
+from l2t_ray.launch.live.progress import Progress
 from l2t_ray.ledger.recorder import Recorder
 
 PATIENCE = 30.0  # an epoch hangs after `execution.hang_s` plus thirty times its expected time
@@ -93,16 +93,18 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
         if self._error is not None:
             raise self._error
         self._recorder.retry()
-        self._progress.n_running = sum(len(pack.runs) for pack in self._queue.live.values() if pack.started)
-        self._progress.tick()
         if self._usage is not None:
             self._usage.tick()
+            self._progress.devices = self._usage.latest
+        self._progress.tick()
         self._kill_hung()
         self._look_at_node()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack has got its device."""
-        self._queue.started(trial.trial_id)
+        if (pack := self._queue.started(trial.trial_id)) is not None:
+            keys = [run.key for run in pack.runs]
+            self._progress.began(trial.trial_id, keys, pack.shape, pack.group.device, pack.share.slots)
         self._watched[trial.trial_id] = Watched(trial, self._now())
 
     def on_trial_result(
@@ -116,15 +118,18 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
                 kind = (pack.shape, pack.group.device)
                 self._longest_s[kind] = max(self._longest_s.get(kind, 0.0), watched.longest_s)
         if result.get("epochs") and pack is not None:  # 0 until the worker has read the pack
-            for run in pack.runs:
-                self._progress.reached(run.key, result["epoch"] / result["epochs"])
+            self._progress.reached(trial.trial_id, result["epoch"], result["epochs"])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A pack has been trained."""
-        self._watched.pop(trial.trial_id, None)
+        watched, pack = self._watched.pop(trial.trial_id, None), self._queue.live.get(trial.trial_id)
+        if watched is not None and pack is not None and watched.epoch < 1:  # a trainer that logs no epochs
+            kind = (pack.shape, pack.group.device)
+            self._longest_s[kind] = max(self._longest_s.get(kind, 0.0), self._now() - watched.since)
         try:
             # removed from the result, because Tune keeps every trial in memory
             self._queue.complete(trial.trial_id, trial.last_result.pop("outcomes"), trial.last_result["device"])
+            self._progress.stopped(trial.trial_id)
             _forget(trial)
         except Exception as error:
             self._error = error  # Tune would take it for the trial's; raised in `on_step_end`
@@ -146,6 +151,7 @@ class Events(DriverOnly, tune.Callback):  # type: ignore[misc]  # ray is untyped
                     machine=ended.machine,
                     trace=ended.trace,
                 )
+            self._progress.stopped(trial.trial_id)
             _forget(trial)
         except Exception as error:
             self._error = error  # as above

@@ -40,10 +40,7 @@ def probe(lanes: Lanes, counts: Mapping[str, int], figures: Figures, work: Work,
                 continue
             done.add((name, group))
             run = lanes.example[shape]
-            say(
-                f"measuring {run.data.name}, {run.data.samples_per_class} images a class, {run.method} on "
-                f"{group.device}, for about {budget_s:.0f} s"
-            )
+            say(f"measuring {run.title} on {group.device}, for about {budget_s:.0f} s")
             figure = measure(lanes, shape, group, work, budget_s, most=_most_pack(lanes, group, shape, counts))
             if figure is not None:
                 figures.put(name, group.device, figure)
@@ -69,14 +66,14 @@ def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float,
     import ray
 
     share = lanes.share(shape, group)
-    work = replace(work, threads=share.threads)
+    work = replace(work, threads=share.threads, device="cuda:0" if group.is_gpu else "cpu")
     run = lanes.example[shape]
     runs = encode([run.model_copy(update={"seed": seed}) for seed in range(most)])
     before = lanes.figure(shape, group)
     with _actors(work, runs, group, 1) as (prober,):
         try:
             ready = ray.get(prober.ready.remote(), timeout=START_S)
-            speeds = _speeds(prober, group, most, time.monotonic() + budget_s)
+            speeds = _speeds(prober, group, most, budget_s)
         except ray.exceptions.RayError:
             return None
     if not speeds:
@@ -94,14 +91,15 @@ def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float,
     return replace(figure, crowds=tuple(_crowds(work, runs, group, best, figure.context_bytes)))
 
 
-def _speeds(prober: Any, group: Group, most: int, end: float) -> list[Speed]:
+def _speeds(prober: Any, group: Group, most: int, budget_s: float) -> list[Speed]:
     import ray
 
+    end = time.monotonic() + budget_s
     limit = (CARD_MEMORY if group.is_gpu else MACHINE_MEMORY) * group.memory_bytes
     speeds: list[Speed] = []
     pack = 1
     while pack <= most:
-        found = ray.get(prober.speed.remote(pack))
+        found = ray.get(prober.speed.remote(pack, budget_s))
         if found is None:
             break
         speeds.append(Speed(**found))
@@ -152,8 +150,15 @@ class _actors:  # noqa: N801  used as a function
     def __enter__(self) -> list[Any]:
         import ray
 
-        from l2t_ray.launch.worker.probe import Prober
+        kind: Any
+        if self._work.trainer:
+            from l2t_ray.launch.worker import own_probe
 
+            kind = own_probe.OwnProber
+        else:
+            from l2t_ray.launch.worker import probe as transfer_probe
+
+            kind = transfer_probe.Prober
         group = self._group
         options: dict[str, Any] = {
             "num_cpus": min(1.0, group.cores / self._number) if group.is_gpu else min(self._work.threads, group.cores),
@@ -162,9 +167,9 @@ class _actors:  # noqa: N801  used as a function
         }
         if group.is_gpu:
             options["num_gpus"] = 1 / self._number
-        kind = ray.remote(Prober).options(**options)
+        actor = ray.remote(kind).options(**options)
         text = self._work.to_json()
-        self._made = [kind.remote(text, self._runs, time.time()) for _ in range(self._number)]
+        self._made = [actor.remote(text, self._runs, time.time()) for _ in range(self._number)]
         return self._made
 
     def __exit__(self, *_: object) -> None:
@@ -197,6 +202,6 @@ def _most_pack(lanes: Lanes, group: Group, shape: str, counts: Mapping[str, int]
     asked = lanes.asked_pack
     if asked is not None:
         return asked
-    if not group.is_gpu:
+    if not group.is_gpu or not lanes.example[shape].may_pack:
         return 1
     return max(1, min(MOST_PACK, even_part(Counter(counts).total(), group.n_devices), counts.get(shape, 0)))

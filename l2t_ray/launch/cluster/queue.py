@@ -17,13 +17,13 @@ from typing import Any, Self
 
 from ray.tune.search import Searcher
 
-from l2t_ray.config import Run
 from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.packing import Share, even_part
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.ledger.spool import TRACE, Ended
+from l2t_ray.run import AnyRun
 
 DEATHS = 10
 _ROUNDING = 1e-6  # for sums of thirds
@@ -43,7 +43,7 @@ class DriverOnly:
 class Pack:
     """Runs that train together as one trial."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[AnyRun, ...]
     shape: str
     group: Group
     share: Share
@@ -54,7 +54,7 @@ class Pack:
 class _Single:
     """A run that must train alone; on a device shared by `processes`, or as planned if that is None."""
 
-    run: Run
+    run: AnyRun
     group: Group | None = None
     processes: int | None = None
 
@@ -73,16 +73,16 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
 
     def __init__(
         self,
-        runs: Iterable[Run],
+        runs: Iterable[AnyRun],
         lanes: Lanes,
         work: Work,
         *,
         retries: int,
-        on_end: Callable[[Run, Ended, Pack, str], None],
-        more: Callable[[int], Iterable[Run]] = lambda n: (),
+        on_end: Callable[[AnyRun, Ended, Pack, str], None],
+        more: Callable[[int], Iterable[AnyRun]] = lambda n: (),
         n_ahead: int = 1,
         stops: Stops | None = None,
-        on_drop: Callable[[Run], None] = lambda run: None,
+        on_drop: Callable[[AnyRun], None] = lambda run: None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._stops, self._on_drop = stops or Stops({}, None), on_drop
@@ -90,7 +90,7 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         self._more, self._n_ahead = more, n_ahead
         self._lanes, self._work = lanes, work.to_json()
         self._retries, self._on_end = retries, on_end
-        groups: dict[str, list[Run]] = defaultdict(list)
+        groups: dict[str, list[AnyRun]] = defaultdict(list)
         for run in runs:
             groups[lanes.shape_of[run.key]].append(run)
         self._waiting = {shape: deque(groups[shape]) for shape in lanes.longest_first() if groups.get(shape)}
@@ -120,10 +120,13 @@ class Queue(DriverOnly, Searcher):  # type: ignore[misc]  # ray is untyped
         finished: str = Searcher.FINISHED
         return finished
 
-    def started(self, trial_id: str) -> None:
-        """Notes that a trial has got its device."""
-        if trial_id in self.live:
-            self.live[trial_id].started = True
+    def started(self, trial_id: str) -> Pack | None:
+        """The pack of a trial that has got its device; None if it is known no more, or was told before."""
+        pack = self.live.get(trial_id)
+        if pack is None or pack.started:
+            return None
+        pack.started = True
+        return pack
 
     def complete(self, trial_id: str, outcomes: str, device: str = "") -> None:
         """Passes on the outcomes of a pack: JSON of a list of `Outcome.to_json()`."""

@@ -18,7 +18,8 @@ from l2t_ray.errors import InputError
 from l2t_ray.launch.worker import mps
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack
-from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory, limit_memory
+from l2t_ray.trainer.outcome import ResultError
+from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
 
 STOP_S = 8.0  # for the current epoch when a launch is interrupted; below TUNE_FORCE_TRIAL_CLEANUP_S
 
@@ -56,9 +57,10 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
     def setup(self, config: dict[str, Any]) -> None:
         """Takes the first pack: `config` holds "work", "pack" and "share"."""
         share = config["share"]
-        self._work, self._pack = replace(Work.from_json(config["work"]), threads=share["threads"]), config["pack"]
+        device = "cuda:0" if share.get("gpus") else "cpu"
+        self._work = replace(Work.from_json(config["work"]), threads=share["threads"], device=device)
+        self._work, self._pack = replace(self._work, fraction=share["fraction"]), config["pack"]
         mps.join(self._work.mps)
-        limit_memory(share["fraction"])
         self._begun = False
         self._stop, self._ended = threading.Event(), threading.Event()
         self._epoch, self._epochs, self._outcomes = 0, 0, ""
@@ -87,12 +89,13 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             error = self._error
             raise PackFailedError(
                 describe(error),
-                hopeless=isinstance(error, InputError),
+                hopeless=isinstance(error, InputError | ResultError),
                 memory=is_out_of_memory(error),
                 machine=is_of_machine(error),
                 trace=trace(error),
             ) from None  # without its cause, whose text may contain a password
-        return {"done": True, "outcomes": self._outcomes, "device": device_name()}
+        device = "" if self._work.trainer else device_name()  # of the share: to ask would need torch
+        return {"done": True, "outcomes": self._outcomes, "device": device}
 
     def cleanup(self) -> None:
         """Ends the training after the current epoch with a checkpoint, if that takes at most `STOP_S` seconds."""

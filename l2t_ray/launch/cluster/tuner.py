@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from l2t_ray.config import Run
 from l2t_ray.launch.cluster.connection import keep_keys
+from l2t_ray.launch.live.progress import Progress
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.progress import Progress
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
+from l2t_ray.run import AnyRun
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.spool import Ended
@@ -46,27 +46,31 @@ class Feed(Protocol):
         """Key to cell of all runs handed out so far."""
 
     @property
+    def studies(self) -> Mapping[str, str]:
+        """Key to study, likewise."""
+
+    @property
     def n_further(self) -> int:
         """Runs that may still be handed out."""
 
-    def next_runs(self, n: int) -> list[Run]:
+    def next_runs(self, n: int) -> list[AnyRun]:
         """At most n runs to train now; none while others wait for results, and at the end."""
 
-    def ended(self, run: Run, ended: "Ended") -> None:
+    def ended(self, run: AnyRun, ended: "Ended") -> None:
         """Takes a result that has been written to the spool."""
 
 
 def launch(
-    runs: Sequence[Run],
+    runs: Sequence[AnyRun],
     cells: Mapping[str, str],
     *,
-    data_sha: Callable[[Run], str],
+    data_sha: Callable[[AnyRun], str],
     ledger: Ledger,
     work: Work,
     lanes: Lanes,
     retries: int,
     hang_s: float,
-    progress_file: Path,
+    progress: Progress,
     storage: Path,
     feed: Feed | None = None,
     fail_fast: bool = True,
@@ -82,7 +86,7 @@ def launch(
         lanes: each shape's share of each kind of device.
         retries: further attempts for a run that raised.
         hang_s: the least time that an epoch may take before its process counts as hung.
-        progress_file: for `--status`.
+        progress: shows the launch; it knows no run yet.
         storage: a folder for Tune, emptied afterwards.
         feed: gives the runs while the launch lasts; `runs` are then examples of their shapes.
         fail_fast: whether two runs with the same error stop their cell; a search goes on.
@@ -103,9 +107,11 @@ def launch(
 
     keep_keys()
     begun = time.monotonic()
-    shape_of, first = lanes.shape_of, lanes.groups[0]
+    shape_of = lanes.shape_of
     known = [] if feed else [run.key for run in runs]
-    expected = {key: (shape_of[key], lanes.run_s(shape_of[key], first)[0]) for key in known}
+    order = {shape: place for place, shape in enumerate(lanes.longest_first())}
+    for key in sorted(known, key=lambda key: order[shape_of[key]]):
+        progress.expect(key, shape_of[key])
     promised = {(name, group): lanes.run_s(name, group)[0] for name in lanes.example for group in lanes.groups}
     n_slots = max(sum(lanes.share(name, group).slots for group in lanes.groups) for name in lanes.example)
     n_ahead = max(lanes.share(name, group).pack for group in lanes.groups for name in lanes.example) * 2 * n_slots
@@ -120,17 +126,17 @@ def launch(
     usage = Usage()
 
     with (
-        Progress(expected, n_slots, progress_file) as progress,
+        progress,
         Recorder(ledger, lambda key: checkpoint.remove_state(work.checkpoint(key))) as recorder,
         on_other_nodes() as others,
     ):
 
-        def on_end(run: Run, ended: Ended, pack: Pack, device: str) -> None:
+        def on_end(run: AnyRun, ended: Ended, pack: Pack, device: str) -> None:
             nonlocal spent_s
             tags = {"shape": pack.shape, "device": device or pack.share.device}
             tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
             recorder.add(run, ended, (feed.cells if feed else cells)[run.key], data_sha(run), tags)
-            progress.ended(run.key, ended.status, ended.reason, ended.wall_s)
+            progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
             unfinished.discard(run.key)
             if ended.status == "finished":
                 spent_s += ended.wall_s
@@ -139,12 +145,10 @@ def launch(
             if feed:
                 feed.ended(run, ended)
 
-        def more(n: int) -> list[Run]:
+        def more(n: int) -> list[AnyRun]:
             found = feed.next_runs(n) if feed else []
             for run in found:
-                name = lanes.add(run)
-                expected[run.key] = (name, lanes.run_s(name, first)[0])
-                progress.expect(run.key, *expected[run.key])
+                progress.expect(run.key, lanes.add(run), feed.studies[run.key] if feed else None)
                 unfinished.add(run.key)
             progress.n_further = feed.n_further if feed else 0
             return found
@@ -155,7 +159,7 @@ def launch(
                 "correct that and launch with --retry-failed, or set execution.fail_fast=false"
             )
 
-        def on_drop(run: Run) -> None:
+        def on_drop(run: AnyRun) -> None:
             nonlocal n_stopped
             n_stopped += 1
             progress.drop(run.key)

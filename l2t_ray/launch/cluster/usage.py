@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from l2t_ray.launch.live.view import DeviceView
 from l2t_ray.launch.placement.devices import VISIBLE, visible_cards
 
 INTERVAL_S = 5.0
@@ -28,7 +29,8 @@ class Usage:
 
         self._psutil = psutil
         psutil.cpu_percent()  # the first value has no beginning
-        self._cards = _cards(self.visible)
+        self._cards, self._total_bytes = _cards(self.visible)
+        self._total_bytes["cpu"] = int(psutil.virtual_memory().total)
         self._begun = self._due = self.now()
 
     def tick(self) -> None:
@@ -43,6 +45,14 @@ class Usage:
         self.samples.append((now - self._begun, found))
         if len(self.samples) > MOST_SAMPLES:
             self.samples, self.interval_s = self.samples[::2], 2 * self.interval_s
+
+    @property
+    def latest(self) -> tuple[DeviceView, ...]:
+        """The last sample."""
+        found = self.samples[-1][1] if self.samples else {}
+        return tuple(
+            DeviceView(name, percent, used, self._total_bytes.get(name, 0)) for name, (percent, used) in found.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The samples for the report.
@@ -63,8 +73,8 @@ class Usage:
         return {"interval_s": self.interval_s, "devices": devices}
 
 
-def _cards(visible: str | None) -> dict[str, Callable[[], tuple[float, int]]]:
-    """A reader of utilisation (percent) and memory (bytes) for each NVIDIA card, or part of one, that is visible."""
+def _cards(visible: str | None) -> tuple[dict[str, Callable[[], tuple[float, int]]], dict[str, int]]:
+    """For each visible NVIDIA card, or part of one, a reader of utilisation (percent) and bytes; and all its bytes."""
     import pynvml
 
     try:
@@ -75,9 +85,9 @@ def _cards(visible: str | None) -> dict[str, Callable[[], tuple[float, int]]]:
         by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
         alike = by_bus or len({_text(pynvml.nvmlDeviceGetName(handle)) for handle in handles}) <= 1
     except pynvml.NVMLError:
-        return {}
+        return {}, {}
     known = {name: (f"gpu {index}", handle) for index, (name, handle) in enumerate(zip(names, handles, strict=True))}
-    found = {}
+    found, total_bytes = {}, {}
     for name in visible_cards(visible, names, alike=alike):
         if name not in known:
             try:
@@ -86,7 +96,9 @@ def _cards(visible: str | None) -> dict[str, Callable[[], tuple[float, int]]]:
                 continue
         device, handle = known[name]
         found[device] = _reader(pynvml, handle)
-    return found
+        with suppress(pynvml.NVMLError):
+            total_bytes[device] = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    return found, total_bytes
 
 
 def _text(name: str | bytes) -> str:

@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Execution
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate
+from l2t_ray.launch.placement.eta import Lane
 from l2t_ray.launch.placement.measurements import Figure, Figures
 from l2t_ray.launch.placement.packing import Habits, Share, Times, choose_share, run_s, shape, shapes, speed_shape
+from l2t_ray.run import AnyRun
+
+ALIKE = "other settings"  # origin of a duration: runs of the same trainer with other settings
 
 
 class Lanes:
@@ -30,7 +34,7 @@ class Lanes:
         execution: Execution,
         groups: Iterable[Group],
         figures: Figures,
-        runs: Iterable[Run],
+        runs: Iterable[AnyRun],
         cells: Mapping[str, str],
         *,
         known: Times,
@@ -47,8 +51,9 @@ class Lanes:
         self._known, self._habits = known, habits or {}
         self._estimates = estimates
         self._shares: dict[tuple[str, Group], Share] = {}
+        self._lanes: dict[str, list[Lane]] = {}  # until a share changes
 
-    def add(self, run: Run) -> str:
+    def add(self, run: AnyRun) -> str:
         """Takes a run that was not known at the start; returns its shape."""
         name = self.shape_of[run.key] = shape(run)
         if name not in self.example:
@@ -84,22 +89,44 @@ class Lanes:
             group: one of `groups`.
 
         Returns:
-            Seconds or None, and the origin: ledger, measured, shipped, estimate, or an empty text.
+            Seconds or None, and the origin: ledger, measured, shipped, estimate, `ALIKE`, or an empty text.
         """
         if (known := self._known.get((shape, group.device))) is not None:
             return known, "ledger"
         figure = self.figure(shape, group)
         found = None if figure is None else run_s(figure, self.example[shape], self.share(shape, group), group)
+        if found is None and not self.example[shape].may_pack:
+            return self._alike_s(group)
         return found, "" if found is None or figure is None else figure.basis
+
+    def _alike_s(self, group: Group) -> tuple[float | None, str]:
+        """How long the longest known run with other settings takes, where a trainer of the user's own trains all."""
+        times = [self._known.get((name, group.device)) for name in self.example]
+        figures = [(self.figures.get(self._speed_shape[name], group.device), run) for name, run in self.example.items()]
+        times += [found.pack_s(found.speeds[0], run) for found, run in figures if found is not None and found.speeds]
+        longest_s = max((seconds for seconds in times if seconds is not None), default=None)
+        return longest_s, "" if longest_s is None else ALIKE
+
+    def lanes(self, shape: str) -> list[Lane]:
+        """What the forecast of the time left knows of a shape on each kind of device."""
+        if shape not in self._lanes:
+            found = self._lanes[shape] = []
+            for group in self.groups:
+                share, (seconds, _) = self.share(shape, group), self.run_s(shape, group)
+                guess = estimate(self.example[shape], group) if seconds is None else None
+                if guess is not None:
+                    seconds = guess.pack_s(guess.speeds[0], self.example[shape])
+                found.append(Lane(group.device, share.slots, share.pack, seconds, is_rough=guess is not None))
+        return self._lanes[shape]
 
     def epoch_s(self, shape: str, group: Group) -> float | None:
         """Seconds of a pack's epoch with its evaluation; None if unknown."""
-        seconds, _ = self.run_s(shape, group)
+        seconds, basis = self.run_s(shape, group)
         share, figure = self.share(shape, group), self.figure(shape, group)
-        if seconds is None:
+        if seconds is None or basis == ALIKE:  # other settings may take a thousand times as long
             guess = estimate(self.example[shape], group)
             return None if guess is None else guess.speeds[0].epoch_s + guess.speeds[0].evaluation_s
-        mean = seconds * share.pack / self.example[shape].training.epochs
+        mean = seconds * share.pack / self.example[shape].epochs
         speeds = figure.speeds if figure is not None else ()
         return mean + max((speed.evaluation_s for speed in speeds if speed.pack <= share.pack), default=0.0)
 
@@ -122,6 +149,7 @@ class Lanes:
             processes: the largest k from now on.
         """
         self.figures.learn(self._speed_shape[shape], group.device, pack=pack, processes=processes)
+        self._lanes.clear()
         for name, speed_name in self._speed_shape.items():
             if speed_name == self._speed_shape[shape]:
                 before = self._shares.pop((name, group), None)
@@ -131,6 +159,7 @@ class Lanes:
 
     def forget(self, shape: str) -> None:
         """Chooses a shape's shares again, because its figure has changed."""
+        self._lanes.clear()
         same = {name for name, speed_name in self._speed_shape.items() if speed_name == self._speed_shape[shape]}
         self._shares = {(name, group): share for (name, group), share in self._shares.items() if name not in same}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray.errors import InputError
+from l2t_ray.training.device import has_nvidia_driver
 
 GIB = 2**30
 CORES_A_GPU = 8.0  # assumed for a fleet named on the command line
@@ -69,7 +70,7 @@ def memory_bytes() -> int:
 
 def n_cards() -> int:
     """The number of cards that this process may use: CUDA_VISIBLE_DEVICES may hide some."""
-    if not _has_nvidia_driver():
+    if not has_nvidia_driver():
         return 0
     import torch
 
@@ -129,18 +130,6 @@ def libraries() -> str:
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     n_gpus = n_cards()
     return f"torch {torch.__version__}, {cuda}, {n_gpus or 'no'} card{'' if n_gpus < 2 else 's'}"
-
-
-def _has_nvidia_driver() -> bool:
-    """Whether NVML answers; without it torch sees no card, and importing torch takes seconds."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    pynvml.nvmlShutdown()
-    return True
 
 
 def cluster_fleet(nodes: Iterable[Mapping[str, Any]], seen: Mapping[str, tuple[str, int]]) -> list[Group]:

@@ -8,6 +8,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement.devices import CPU, Group
 from l2t_ray.launch.placement.measurements import Figure, Speed
+from l2t_ray.run import AnyRun
 from l2t_ray.training.source_settings import Pretraining
 
 ARCH = "vgg9"
@@ -50,8 +51,10 @@ def n_images(run: Run) -> int | None:
     return None if n_classes is None else sum(named) + samples["*"] * (n_classes - len(named))
 
 
-def estimate(run: Run, group: Group) -> Figure | None:
+def estimate(run: AnyRun, group: Group) -> Figure | None:
     """A figure by arithmetic for K = 1; None if the images, the device or the target's operations are unknown."""
+    if not isinstance(run, Run):
+        return None
     images, given = n_images(run), GIVEN.get(group.device)
     if images is None or given is None or run.target.arch != ARCH:
         return None

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import l2t_ray
-from l2t_ray.config import Run
 from l2t_ray.files import write_atomic
+from l2t_ray.run import AnyRun
 
 CORE = ("registry.py", "data", "models", "methods", "training")  # a step costs what this code makes it cost
 DIGITS = 12
@@ -56,10 +56,9 @@ class Figure:
     most_processes: int | None = None  # the same of k
     note: str = ""  # the hardware of a shipped figure, or how an estimate was made
 
-    def pack_s(self, speed: Speed, run: Run) -> float:
+    def pack_s(self, speed: Speed, run: AnyRun) -> float:
         """Seconds that a pack takes, alone on its device."""
-        n_evaluations = min(run.record.evaluations + 1, run.training.epochs)
-        return speed.prepare_s + run.training.epochs * speed.epoch_s + n_evaluations * speed.evaluation_s
+        return speed.prepare_s + run.epochs * speed.epoch_s + run.n_evaluations * speed.evaluation_s
 
     def slowdown(self, processes: int) -> float | None:
         """How much longer an epoch takes with k processes on the device, at least 1; None if not measured."""

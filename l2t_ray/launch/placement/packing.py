@@ -9,10 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from l2t_ray.config import Execution, Run
+from l2t_ray.config import Execution
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.measurements import Figure, Speed
 from l2t_ray.ledger.entries import Entry
+from l2t_ray.run import AnyRun
 
 PROCESSES = 4  # k on a card until speed and memory are measured
 CARD_MEMORY, MACHINE_MEMORY = 0.92, 0.8  # fractions that trainings may fill; the rest is for others
@@ -46,14 +47,14 @@ class Share:
         return f"{self.slots} at once, {each} each{packs}"
 
 
-def shape(run: Run) -> str:
+def shape(run: AnyRun) -> str:
     """12 hex digits, equal for runs that differ only in seed and scalar settings; such runs may share a pack."""
     from l2t_ray.config import pack_shape
 
     return hashlib.sha256(pack_shape(run).encode()).hexdigest()[:12]
 
 
-def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
+def shapes(runs: Iterable[AnyRun], cells: Mapping[str, str]) -> dict[str, str]:
     """The shape of every run by key; computed once a cell, whose runs differ only in their seed."""
     of_cell: dict[str, str] = {}
     found = {}
@@ -65,12 +66,9 @@ def shapes(runs: Iterable[Run], cells: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def speed_shape(run: Run) -> str:
+def speed_shape(run: AnyRun) -> str:
     """As `shape`, for the time of an epoch: whatever the number of epochs and the source's weights."""
-    training = run.training.model_copy(update={"epochs": 1})
-    record = run.record.model_copy(update={"evaluations": 0})
-    source = run.source.model_copy(update={"sha256": None})
-    return shape(run.model_copy(update={"training": training, "record": record, "source": source}))
+    return shape(run.at_speed())
 
 
 def choose_share(
@@ -78,7 +76,7 @@ def choose_share(
     group: Group,
     figure: Figure | None = None,
     *,
-    run: Run | None = None,
+    run: AnyRun | None = None,
     habit: tuple[int, int] | None = None,
     n_runs: int | None = None,
     n_alike: int | None = None,
@@ -134,7 +132,7 @@ def choose_share(
     return Share(cpus, 1 / k, threads, pack, slots, group.device, k, fraction, group.marks, basis)
 
 
-def rate(figure: Figure, speed: Speed, run: Run, processes: int, group: Group) -> float:
+def rate(figure: Figure, speed: Speed, run: AnyRun, processes: int, group: Group) -> float:
     """Finished runs a second on one device: k K / (the time of a pack among k processes)."""
     return processes * speed.pack / max(1e-9, figure.pack_s(speed, run) * slowdown(figure, processes, group))
 
@@ -158,7 +156,7 @@ def slowdown(figure: Figure, processes: int, group: Group) -> float:
     return (figure.slowdown(below) or 1.0) * processes / below
 
 
-def run_s(figure: Figure, run: Run, share: Share, group: Group) -> float | None:
+def run_s(figure: Figure, run: AnyRun, share: Share, group: Group) -> float | None:
     """Seconds of a run by a figure: its pack's time divided by K; None if the figure holds no speed."""
     if not figure.speeds:
         return None

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from l2t_ray.config import Run
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.packing import even_part
+from l2t_ray.run import AnyRun
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Plan:
 
 
 def make_plan(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, AnyRun],
     cells: Mapping[str, str],
     done: Iterable[str],
     to_train: Sequence[str],

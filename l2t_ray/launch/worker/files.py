@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from l2t_ray.config import Run
-from l2t_ray.data.load import cache_file
 from l2t_ray.errors import InputError
 from l2t_ray.files import alone, compute_sha256, write_atomic
 from l2t_ray.launch.worker.job import Work, whole
@@ -21,13 +20,16 @@ from l2t_ray.launch.worker.places import home, is_writable, temporary
 FETCH_S = 600.0
 
 
-def listed(runs: Iterable[Run], work: Work) -> tuple[tuple[str, str], ...]:
-    """(path as the settings name it, SHA-256) of every file that the workers of a launch read."""
-    paths = dict.fromkeys(work.methods)
-    for run in runs:
-        if run.source.weights is not None:
-            paths[run.source.weights] = None
-        paths[str(cache_file(run.data, Path(work.data_dir)))] = None
+def listed(paths: Iterable[str], work: Work) -> tuple[tuple[str, str], ...]:
+    """(path as the settings name it, SHA-256) of every file that the workers of a launch read.
+
+    Args:
+        paths: of the trainer; those that are not there are left out.
+        work: the launch's settings.
+
+    Returns:
+        The pairs, in order.
+    """
     found = {path: Path(work.folder, path) for path in paths}
     return tuple((path, compute_sha256(file)) for path, file in found.items() if file.is_file())
 
@@ -78,6 +80,8 @@ def local(work: Work, path: str) -> str:
 
 def data_dir(work: Work, run: Run) -> str:
     """The folder of data sets on this machine, with the run's decoded data set in its cache."""
+    from l2t_ray.data.load import cache_file  # needs torch
+
     file = cache_file(whole(run.data), Path(work.data_dir))
     return str(Path(local(work, str(file))).parents[1])
 

@@ -7,9 +7,9 @@ from typing import Self
 
 from l2t_ray.config import Data, Run
 from l2t_ray.errors import InputError
+from l2t_ray.run import AnyRun
+from l2t_ray.trainer.run import OwnRun
 from l2t_ray.training.storage import File, storage
-
-TRAINER = "l2t_ray.training.pack:train"
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,11 @@ class Work:
     download: bool = True
     checkpoint_s: float = 60.0
     threads: int = 1
+    fraction: float = 1.0  # of a card's memory, for torch's allocator
     report_s: float = 2.0
     methods: tuple[str, ...] = ()  # files of the user's methods
-    trainer: str = TRAINER
+    trainer: str = ""  # JSON of `trainer.spec.Spec`; empty for the built-in one
+    device: str = ""  # of the trial, as torch names it; empty: a card if there is one
     mps: str = ""  # the launch's name if MPS may run
     files: tuple[tuple[str, str], ...] = ()  # (path as the settings name it, SHA-256) of what workers read
     depot: str = ""  # the actor that hands them out, if a cluster was joined
@@ -45,12 +47,12 @@ class Work:
         return storage(self.checkpoints) / f"{key}.ckpt"
 
 
-def encode(runs: Sequence[Run]) -> str:
+def encode(runs: Sequence[AnyRun]) -> str:
     """A pack's runs as JSON, for a worker."""
     return json.dumps([{"key": run.key, "run": run.model_dump(mode="json")} for run in runs])
 
 
-def decode(text: str) -> list[Run]:
+def decode(text: str) -> list[AnyRun]:
     """The runs that `encode` turned into JSON.
 
     Args:
@@ -62,9 +64,10 @@ def decode(text: str) -> list[Run]:
     Raises:
         InputError: if a key differs, because the worker has another version of the code or of a method.
     """
-    runs = []
+    runs: list[AnyRun] = []
     for item in json.loads(text):
-        run = Run.model_validate_json(json.dumps(item["run"]))
+        kind: type[AnyRun] = OwnRun if "trainer" in item["run"] else Run
+        run = kind.model_validate_json(json.dumps(item["run"]))
         if run.key != item["key"]:
             raise InputError(
                 f"run {item['key']}: the worker's key must be the driver's, got {run.key}; "

@@ -18,9 +18,10 @@ from l2t_ray.config import Run
 from l2t_ray.data.subsets import count_samples
 from l2t_ray.launch.placement.measurements import Speed
 from l2t_ray.launch.worker import files, mps
+from l2t_ray.launch.worker.inputs import inputs
 from l2t_ray.launch.worker.job import Work, decode
-from l2t_ray.launch.worker.train import inputs, trainer
 from l2t_ray.training.device import context_bytes, is_out_of_memory
+from l2t_ray.training.pack import train
 from l2t_ray.training.run_training import EVALUATION_BATCH
 
 STEPS = 2  # at most, of an epoch
@@ -47,7 +48,7 @@ class Prober:
         registry.load([Path(files.local(self.work, path)) for path in self.work.methods])
         torch.set_num_threads(self.work.threads)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        runs_given = decode(runs)
+        runs_given = [run for run in decode(runs) if isinstance(run, Run)]
         data, self.source = inputs(self.work, runs_given[0])
         validating = runs_given[0].data.validation_per_class is not None
         self.n_test = EVALUATION_BATCH if validating else len(data.test_labels)  # validation images are few
@@ -66,7 +67,7 @@ class Prober:
         """Answers once everything is loaded: {"start_s", "context_bytes"}."""
         return {"start_s": time.time() - self.begun, "context_bytes": self.context_bytes}
 
-    def speed(self, pack: int) -> dict[str, Any] | None:
+    def speed(self, pack: int, budget_s: float = 0.0) -> dict[str, Any] | None:
         """`Speed` of packs of K runs, for whole epochs and the whole test set; None if memory ran out."""
         try:
             marks = self._train(pack, FIRST_EPOCHS)
@@ -103,7 +104,6 @@ class Prober:
         """The seconds of each epoch."""
         runs = [_with_epochs(run, n_epochs) for run in self.runs[:pack]]
         marks = [time.perf_counter()]
-        train = trainer(self.work)
         train(runs, self.data, self.source, device=self.device, on_epoch=lambda *_: marks.append(time.perf_counter()))
         if len(marks) <= n_epochs:  # the trainer reports no epochs, or diverged early
             whole_s = time.perf_counter() - marks[0]

@@ -26,6 +26,7 @@ from analysis.report.page import write_report
 from analysis.stats import main
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.sql import Database
+from l2t_ray.style import style_sheet
 from tests.support.browser import CHROMIUM, DRIVER, chromium
 from tests.support.golden import FIXTURES, REPORT, fill_golden, text_of
 from tests.support.ledgers import Logged, fill
@@ -141,7 +142,7 @@ def test_row_and_column_titles_are_headers_and_what_scrolls_has_the_keyboard(gol
 
 
 def test_a_title_is_never_alone_at_the_end_of_a_printed_page():
-    css = (ROOT / "analysis/report/templates/report.css").read_text()
+    css = style_sheet()
     assert "h2, h3 { break-after: avoid; }" in css.partition("@media print")[2]
 
 
@@ -371,12 +372,13 @@ def test_links_go_to_the_mlflow_that_is_named(database):
     assert 'href="https://mlflow.example/#/experiments/1/runs?searchFilter=' in Path("report/index.html").read_text()
 
 
-def test_package_data_is_declared():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["analysis"]
-    data = [path for path in (ROOT / "analysis").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
-    assert len(data) == 7
+@pytest.mark.parametrize(("package", "n_files"), [("analysis", 6), ("l2t_ray", 4)])
+def test_package_data_is_declared(package, n_files):
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
+    data = [path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    assert len(data) == n_files
     for path in data:
-        assert any(path.relative_to(ROOT / "analysis").match(pattern) for pattern in declared), path
+        assert any(path.relative_to(ROOT / package).match(pattern) for pattern in declared), path
 
 
 @pytest.mark.slow
@@ -392,5 +394,6 @@ def test_an_installed_package_has_templates_and_tables(tmp_path):
         pytest.skip("setuptools is not installed here")
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {f"analysis/report/templates/report.{kind}" for kind in ("html.j2", "css", "js")} < names
+    assert {f"analysis/report/templates/report.{kind}" for kind in ("html.j2", "js")} < names
+    assert {"l2t_ray/style.css", "l2t_ray/launch/live/live.html.j2"} < names
     assert {f"analysis/results/published_{what}.csv" for what in ("accuracy", "tests")} < names

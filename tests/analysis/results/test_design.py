@@ -45,16 +45,24 @@ for name in ("no_transfer", "other"):
 
 
 PRETEND = """
-from l2t_ray.training.pack import Outcome
-
-def train(runs, data, source, *, device, states=None, on_epoch=None):
-    # 8 images a class tell the methods apart, 4 do not
-    found = []
-    for run in runs:
-        apart = run.method == "no_transfer" and run.data.samples_per_class == 8
-        points = {"test_accuracy_percent": [(1, 50.0 + run.seed * 7 % 15 + 40 * apart)], "train_loss": [(1, 1.0)]}
-        found.append(Outcome(run.key, "finished", "", points, 0.01, 1))
-    return found
+def train(settings, seed, context):
+    # 8 samples tell the methods apart, 4 do not
+    apart = settings["method"] == "no_transfer" and settings["n"] == 8
+    return {"error_percent": 50.0 + seed * 7 % 15 - 40 * apart}
+"""
+PRETENDED = """
+sweep: declared
+trainer: pretended.py
+metric: {name: error_percent, lower_is_better: true}
+method: settings.method
+axis: settings.n
+grid:
+  - settings: {method: [scratch, no_transfer], n: [4, 8]}
+    seed: {from: 0, to: 14}
+  - settings: {method: other, n: 4}
+    seed: {from: 0, to: 14}
+design: {looks: [5, 10, 15], compare: [no_transfer, scratch]}
+execution: {retries: 0}
 """
 
 
@@ -191,18 +199,18 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-def test_a_sweep_stops_training_decided_cells_and_the_report_says_so(folder, monkeypatch, capsys):
+def test_a_sweep_stops_training_decided_cells_and_the_report_says_so(folder, capsys):
     Path("pretended.py").write_text(PRETEND)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    code, _, err = command("--trainer", "pretended:train", "--no-probe")  # on a Ray of its own for every look
+    Path("declared.yaml").write_text(PRETENDED)
+    code, _, err = command("--no-probe")  # on a Ray of its own for every look
     assert code == 0, err
-    again = command("--trainer", "pretended:train", "--no-probe")
+    again = command("--no-probe")
     assert "nothing to train" in again[2]
     done = [entry for entry in Ledger("declared").entries() if entry.kind == "run" and entry.status == "FINISHED"]
     counts = {cell: sum(entry.tags["cell"] == cell for entry in done) for cell in {e.tags["cell"] for e in done}}
     # 5 against 5 without overlap: p = 0.0079 is above the first look's level, 10 against 10: p < 0.0001
-    assert counts["digits/8/scratch"] == counts["digits/8/no_transfer"] == 10
-    assert counts["digits/4/other"] == 15
+    assert counts["pretended/8/scratch"] == counts["pretended/8/no_transfer"] == 10
+    assert counts["pretended/4/other"] == 15
     evidence = gather(["declared"])
     state = {item.condition.samples_per_class: item.decision for item in evidence.comparisons}
     assert (state["8"].state, state["8"].look, state["8"].n) == ("significant", 2, (10, 10))

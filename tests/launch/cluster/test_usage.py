@@ -33,7 +33,7 @@ def cards(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlDeviceGetName", lambda handle: names[UUIDS.index(handle)])
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", by_uuid)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetUtilizationRates", rates)
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=7))
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=7, total=70))
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     return names
 

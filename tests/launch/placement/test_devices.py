@@ -44,7 +44,7 @@ def test_an_index_means_no_card_where_cuda_counts_otherwise_than_nvml():
 
 
 def test_without_a_card_there_is_the_cpu(monkeypatch):
-    monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(devices, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert [group.device for group in devices.local_fleet()] == ["cpu"]
 
@@ -53,7 +53,7 @@ def test_cards_that_fail_are_refused_with_the_remedy(monkeypatch):
     def fail(index):
         raise RuntimeError("The NVIDIA driver on your system is too old\nmore")
 
-    monkeypatch.setattr(devices, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(devices, "has_nvidia_driver", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", fail)
     with pytest.raises(

@@ -36,7 +36,7 @@ def elsewhere(work, cache):
 
 
 def test_a_file_is_brought_once_to_a_machine_whole_and_again_where_it_is_damaged(work, tmp_path, ray_cluster):
-    files = job_files.listed([], work)
+    files = job_files.listed(work.methods, work)
     assert [path for path, _ in files] == ["mine.py"]
     work = replace(work, files=files)
     assert job_files.local(replace(work, depot=""), "mine.py") == "mine.py"  # a launch of one machine
@@ -58,7 +58,7 @@ def test_a_file_is_brought_once_to_a_machine_whole_and_again_where_it_is_damaged
 
 
 def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
-    work = replace(work, files=job_files.listed([], work))
+    work = replace(work, files=job_files.listed(work.methods, work))
     Path(work.folder, "mine.py").write_text("THREE = 5\n")
     with job_files.serving(work), pytest.raises(ray.exceptions.RayTaskError, match="that the driver has read"):
         ray.get(elsewhere(work, tmp_path / "cache").remote("mine.py"))
@@ -68,7 +68,7 @@ def test_a_file_that_changed_under_way_is_refused(work, tmp_path, ray_cluster):
 def test_a_machine_without_the_images_trains_on_the_decoded_set(work, tmp_path, ray_cluster):
     run = Run.model_validate({"data": {"name": "digits", "samples_per_class": 4}, "method": "scratch", "seed": 0})
     data = load_data(run.data, Path(work.data_dir))
-    work = replace(work, files=job_files.listed([run], work))
+    work = replace(work, files=job_files.listed([str(cache_file(run.data, Path(work.data_dir)))], work))
     assert str(cache_file(run.data, Path(work.data_dir))) in dict(work.files)
     away = replace(work, folder="/nowhere", data_dir="/nowhere/data")
     away = replace(away, files=tuple((path.replace(work.folder, "/nowhere"), sha256) for path, sha256 in work.files))

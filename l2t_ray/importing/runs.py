@@ -1,0 +1,150 @@
+"""Rows become runs with cells: the same settings are one cell, its seeds a sample; what is not clear is refused."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from l2t_ray.errors import InputError, count, suggest
+from l2t_ray.importing.rows import FAILED, OPEN, Row, metric_of, seed_of
+from l2t_ray.ledger.spool import Ended
+from l2t_ray.run import Metric
+from l2t_ray.sweepfile.blocks import brief
+from l2t_ray.sweepfile.own_names import Factors, label
+from l2t_ray.trainer.run import NO_AXIS, OwnRun
+
+SHOWN = 8  # names in a message
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the columns."""
+
+    metric: Metric
+    seed: str = "seed"
+    method: tuple[str, ...] = ()  # the settings that are compared; empty for the one that varies
+    axis: str = ""  # the setting that orders cells, as images a class do
+    settings: tuple[str, ...] = ()  # all that tell runs apart; empty for every column but seed and results
+    ignore: tuple[str, ...] = ()  # columns that are neither
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Runs with their results; of a sweep it has what the ledger's manifest reads."""
+
+    name: str
+    runs: Mapping[str, OwnRun]  # by key
+    cells: Mapping[str, str]  # key to cell
+    metric: Metric
+    factors: Factors
+    results: Mapping[str, Ended]  # by key; runs that had not ended are absent
+    places: Mapping[str, str]  # key to where the run stands
+    tools_names: Mapping[str, str]  # key to its name in the other tool
+
+
+def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
+    """Returns the runs of rows.
+
+    Args:
+        name: of the sweep.
+        rows: of one export.
+        asked: the parts that columns play.
+
+    Raises:
+        InputError: with a line for every row without a seed or a number, for a column that is not there, for two rows
+            of one run, and where no setting has two seeds.
+    """
+    chosen = _settings(rows, asked)
+    problems: list[str] = []
+    runs: dict[str, OwnRun] = {}
+    results: dict[str, Ended] = {}
+    places: dict[str, str] = {}
+    tools_names: dict[str, str] = {}
+    for row in rows:
+        try:
+            settings = {setting: row.values.get(setting) for setting in chosen}
+            run = OwnRun(trainer={"name": name}, settings=settings, seed=seed_of(row, asked.seed))
+            ended = _ended(run.key, row, asked.metric.name)
+        except InputError as error:
+            problems += error.problems
+            continue
+        if run.key in runs:
+            rule = f"{row.place}: a setting must have each seed once, got seed {run.seed} as in {places[run.key]}"
+            problems.append(f"{rule}; remove one, or name what tells them apart: --settings")
+        runs[run.key], places[run.key], tools_names[run.key] = run, row.place, row.name
+        if ended:
+            results[run.key] = ended
+    if problems:
+        raise InputError(problems)
+    _refuse_single_seeds(runs.values(), asked)
+    method, data = _parts(runs.values(), chosen, asked)
+    cells = {key: _cell(run, data, asked.axis, method, name) for key, run in runs.items()}
+    factors = Factors(", ".join(data) or "sweep", asked.axis, ", ".join(method) or "sweep")
+    return Imported(name, runs, cells, asked.metric, factors, results, places, tools_names)
+
+
+def _settings(rows: Sequence[Row], asked: Asked) -> list[str]:
+    """The columns that tell runs apart, in the export's order."""
+    columns = [*dict.fromkeys(name for row in rows for name in row.values)]
+    problems = []
+    wanted = {"--metric": [asked.metric.name], "--seed": [asked.seed], "--method": asked.method}
+    wanted |= {"--axis": [asked.axis] if asked.axis else [], "--settings": asked.settings, "--ignore": asked.ignore}
+    for flag, names in wanted.items():
+        for name in names:
+            if name not in columns:
+                problems.append(f"{flag} must name a column of the export, got {name!r}; {suggest(name, columns)}")
+    if problems:
+        raise InputError(problems)
+    apart = {asked.metric.name, asked.seed, *asked.ignore}
+    if asked.settings:
+        return [*dict.fromkeys([*asked.settings, *asked.method, *([asked.axis] if asked.axis else [])])]
+    known = frozenset().union(*(row.settings for row in rows if row.settings is not None))
+    return [name for name in columns if name not in apart and (not known or name in known)]
+
+
+def _ended(key: str, row: Row, metric: str) -> Ended | None:
+    """How a run ended; None for one that is still running."""
+    if row.state in OPEN:
+        return None
+    if row.state in FAILED:
+        return Ended(key, "failed", reason=f"{row.state} in the export")
+    value = metric_of(row, metric)
+    if math.isfinite(value):
+        return Ended(key, "finished", metrics={metric: [(1, value)]})
+    return Ended(key, "diverged", reason=f"{metric} is {value} in the export", metrics={metric: [(1, value)]})
+
+
+def _refuse_single_seeds(runs: Iterable[OwnRun], asked: Asked) -> None:
+    """Refuses columns of results that were taken for settings: then nearly every run has settings of its own."""
+    cells = Counter(run.around_seed for run in runs)
+    n_runs = sum(cells.values())
+    if n_runs < 2 or 2 * sum(1 for n in cells.values() if n == 1) <= len(cells):
+        return
+    values: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        for name, value in run.settings.items():
+            values[name].add(repr(value))
+    suspects = sorted((name for name, found in values.items() if len(found) > 1), key=lambda name: -len(values[name]))
+    listed = ", ".join(f"{name} ({len(values[name])} values)" for name in suspects[:SHOWN])
+    raise InputError(
+        f"a setting must have several seeds, got {count(n_runs, 'run')} in {len(cells)} settings; these columns vary: "
+        f"{listed}; name those that are settings (--settings), or results to leave out (--ignore)"
+    )
+
+
+def _parts(runs: Iterable[OwnRun], chosen: Sequence[str], asked: Asked) -> tuple[list[str], list[str]]:
+    """The settings that are the method, and those that divide the data."""
+    runs = [*runs]
+    varying = [name for name in chosen if len({repr(run.settings[name]) for run in runs}) > 1]
+    free = [name for name in varying if name != asked.axis and name not in asked.method]
+    if asked.method:
+        return [*asked.method], free
+    if len(free) > 1:
+        rule = f"--method must say which setting is compared where several vary, got {', '.join(free[:SHOWN])}"
+        raise InputError(f"{rule}; add e.g. --method {free[0]}, several times for several together")
+    return free, []
+
+
+def _cell(run: OwnRun, data: Sequence[str], axis: str, method: Sequence[str], name: str) -> str:
+    axis_text = brief(run.settings.get(axis)) if axis else NO_AXIS
+    return "/".join((label(run, data) or name, axis_text or "_", label(run, method) or name))

@@ -1,0 +1,113 @@
+"""The built-in trainer in a worker: trains a pack from its checkpoints, writes a checkpoint when one is due."""
+
+import functools
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from l2t_ray import registry
+from l2t_ray.config import Run
+from l2t_ray.data.load import cache_file
+from l2t_ray.launch.worker import files, preemption
+from l2t_ray.launch.worker.inputs import inputs
+from l2t_ray.launch.worker.job import Work
+from l2t_ray.launch.worker.trainer import Checked, Stop, StoppedError, Watch
+from l2t_ray.training import checkpoint
+from l2t_ray.training.device import limit_memory
+from l2t_ray.training.pack import train
+
+logger = logging.getLogger(__name__)
+
+
+class Transfer:
+    """The built-in trainer, which transfers features from a source network.
+
+    Args:
+        work: the launch's settings; the user's methods are loaded.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        registry.load([Path(files.local(work, path)) for path in work.methods])
+
+    def check(self, runs: Sequence[Run], later: Collection[str]) -> Checked:
+        """Loads every data set and source network, and trains a batch of every kind of run."""
+        from l2t_ray.launch.worker.transfer_check import check_inputs
+
+        return check_inputs(runs, self._work, later)
+
+    def files(self, runs: Sequence[Run]) -> Iterable[str]:
+        """Methods, weights and decoded data sets."""
+        paths = dict.fromkeys(self._work.methods)
+        for run in runs:
+            if run.source.weights is not None:
+                paths[run.source.weights] = None
+            paths[str(cache_file(run.data, Path(self._work.data_dir)))] = None
+        return paths
+
+    def train(self, runs: Sequence[Run], watch: Watch, stop: Stop) -> list[dict[str, Any]]:
+        """Trains a pack; its runs that have checkpoints of different epochs are trained as several."""
+        torch.set_num_threads(self._work.threads)  # applies to this thread
+        limit_memory(self._work.fraction)
+        return _train(self._work, runs, watch, stop)
+
+
+def _train(work: Work, runs: Sequence[Run], watch: Watch, stop: Stop) -> list[dict[str, Any]]:
+    groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch")
+    epochs = max(run.training.epochs for run in runs)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    data, source = inputs(work, runs[0])
+    found: dict[str, dict[str, Any]] = {}
+    for n_before, (places, kept) in enumerate(groups):  # one group, unless the pack was regrouped
+        some = [runs[place] for place in places]
+        saved = kept if kept and _traced_alike(some, kept) else None
+        done = n_before * epochs
+        watch(done + (saved[0]["epoch"] if saved else 0), len(groups) * epochs)
+        outcomes = train(
+            some,
+            data,
+            source,
+            device=device,
+            states=[item["state"] for item in saved] if saved else None,
+            on_epoch=_keeper(work, some, functools.partial(_watch_group, watch, done, len(groups) * epochs), stop),
+        )
+        found.update((outcome.key, outcome.to_json()) for outcome in outcomes)
+    return [found[run.key] for run in runs]
+
+
+def _traced_alike(runs: Sequence[Run], saved: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the checkpoints hold the traces that the runs ask for now; a trace begins before training."""
+    asked = [item["state"].get("trace", {}).get("asked") for item in saved]
+    return asked == [[*run.traced] for run in runs]
+
+
+def _watch_group(watch: Callable[[int, int], None], done: int, epochs: int, epoch: int) -> None:
+    watch(done + epoch, epochs)
+
+
+def _keeper(
+    work: Work, runs: list[Run], watch: Callable[[int], None], stop: Callable[[], bool]
+) -> Callable[[int, Callable[[], list[dict[str, Any]]]], None]:
+    """The function called after every epoch: reports it, and writes a checkpoint if one is due."""
+    epochs = max(run.training.epochs for run in runs)
+    clock, warned = checkpoint.Clock(work.checkpoint_s), preemption.Watch()
+
+    def on_epoch(epoch: int, snapshot: Callable[[], list[dict[str, Any]]]) -> None:
+        watch(epoch)
+        clock.tick()
+        stopping = stop()
+        if epoch < epochs and (stopping or clock.is_due() or warned.is_urgent()):
+            with clock:
+                try:
+                    for run, state in zip(runs, snapshot(), strict=True):
+                        file = work.checkpoint(run.key)
+                        checkpoint.save_state(file, {"key": run.key, "epoch": epoch, "state": state})
+                except OSError as error:  # a full or lost disk costs the checkpoint, not the run
+                    logger.warning("%s: no checkpoint was written, the training goes on: %s", work.checkpoints, error)
+        if stopping:
+            raise StoppedError
+
+    return on_epoch

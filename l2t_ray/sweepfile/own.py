@@ -1,0 +1,303 @@
+"""Reads a sweep of a trainer of the user's own: `trainer:`, `metric:` and free-form `settings:`."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from l2t_ray.errors import InputError, suggest
+from l2t_ray.run import Metric
+from l2t_ray.sweepfile.blocks import Block, Choice, read_seeds
+from l2t_ray.sweepfile.cells import Cell, join
+from l2t_ray.sweepfile.own_names import SETTINGS, Asked, Expanded, Factors, Names
+from l2t_ray.sweepfile.settings import BROKEN, LABEL, RULES, RUN, MetricBlock, read_map, settings_of, shown
+from l2t_ray.sweepfile.yaml_lines import Item
+from l2t_ray.trainer.command import search_path
+from l2t_ray.trainer.form import Form, FormError, Wrong
+from l2t_ray.trainer.load import form_of, load
+from l2t_ray.trainer.names import nested
+from l2t_ray.trainer.run import OwnRun
+from l2t_ray.trainer.spec import GIVEN, Spec
+
+UNIT = "_percent"
+TAKEN = ("wall_s", "peak_bytes")  # metrics of every run
+FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
+Leaves = dict[str, Item]
+
+
+@dataclass
+class Own:
+    """A sweep file's trainer of the user's own, with its cells."""
+
+    spec: Spec
+    metric: Metric
+    factors: Factors
+    form: Form
+    blocks: list[Block]
+    cells: list[Cell]
+    names: Names
+
+    def check(self, block: Block) -> list[str]:
+        """Returns a line for each law that a block's settings break."""
+        problems: list[str] = []
+        for chosen in block.products():
+            _complete(self.form, block, chosen, problems)
+        return [*dict.fromkeys(problems)]
+
+
+def read_own(path: Path, parts: Mapping[str, Item], problems: list[str]) -> Own | None:
+    """Returns a file's trainer with its cells; None where it adds to the problems.
+
+    Args:
+        path: of the file.
+        parts: of the file, by name, with `trainer`.
+        problems: a line is added for each.
+    """
+    n_before = len(problems)
+    metric = _read_metric(path, parts.get("metric"), problems)
+    spec, form = _read_trainer(parts["trainer"], metric.name if metric else "", problems)
+    if spec is None or form is None:
+        return None
+    blocks = _read_blocks(path, parts, form, problems)
+    if spec.command is not None:
+        problems += _check_command(spec, parts["trainer"], blocks)
+    identity, files = spec.identity(), {Path(place).name: sha256 for place, sha256 in spec.digests.items()}
+    expanded = [*_expand(blocks, form, identity, files, problems)]
+    asked = {part: _read_names(parts.get(part)) for part in ("method", "axis", "data")}
+    if len(problems) > n_before or metric is None:
+        return None
+    names = Names(path, parts, spec, expanded, blocks, asked, problems)
+    if len(problems) > n_before:
+        return None
+    cells = join((names.cell(block, chosen, run) for block, chosen, run in expanded), problems)
+    return Own(spec, metric, names.factors, form, blocks, cells, names)
+
+
+def _read_metric(path: Path, item: Item | None, problems: list[str]) -> Metric | None:
+    example = "metric: {name: error_percent, lower_is_better: true}"
+    if item is None or not isinstance(item.value, dict):
+        place = f"{path}:1" if item is None else item.place
+        problems.append(f"{place}: metric must say which result counts, and which end is better; write `{example}`")
+        return None
+    values = read_map(item.value, settings_of(MetricBlock, "metric."), "metric", problems)
+    for name in ("name", "lower_is_better"):
+        if name not in item.value:
+            problems.append(f"{item.place}: metric.{name} must be given; write `{example}`")
+    if values.get("name") in TAKEN:
+        problems.append(f"{item.place}: metric.name must not be {values['name']}, which every run has; choose another")
+        return None
+    if not str(values.get("name", UNIT)).endswith(UNIT) and "margin" not in item.value:
+        rule = f"metric.margin must be given for {values['name']}: the smallest difference that matters, in its unit"
+        problems.append(f"{item.place}: {rule}; add e.g. `margin: 0.01`")
+        return None
+    return Metric(**values) if {"name", "lower_is_better"} <= values.keys() else None
+
+
+def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | None, Form | None]:
+    if isinstance(item.value, str):
+        values: dict[str, Any] = {"function": item.value}
+    elif isinstance(item.value, dict):
+        known = {name: setting for name, setting in settings_of(Spec, "trainer.").items() if name not in _FILLED}
+        n_before = len(problems)
+        values = read_map(item.value, known, "trainer", problems)
+        if len(problems) > n_before:
+            return None, None
+    else:
+        problems.append(f"{item.place}: trainer must be a text or a map, got {shown(item)}; {FORMS}")
+        return None, None
+    try:
+        spec = Spec(**values, metric=metric)
+        spec.words  # noqa: B018  refuses an open quote
+        spec = spec.with_digests()
+        return spec, form_of(spec, None if spec.function is None else load(spec))
+    except ValidationError as error:
+        problems.extend(f"{item.place}: trainer {_said(part)}; {FORMS}" for part in error.errors())
+    except InputError as error:
+        problems.extend(f"{item.place}: trainer: {problem.removeprefix('trainer ')}" for problem in error.problems)
+    except ValueError as error:  # of shlex
+        problems.append(f"{item.place}: trainer.command must be words of a shell, got {error}; close the quote")
+    return None, None
+
+
+_FILLED = {"trainer.metric", "trainer.digests"}
+
+
+def _said(part: Any) -> str:
+    return str(part["msg"]).removeprefix("Value error, ")
+
+
+def _check_command(spec: Spec, item: Item, blocks: Sequence[Block]) -> Iterator[str]:
+    place = item.trail(["command"])[-1].place
+    program = spec.words[0] if spec.words else ""
+    if shutil.which(program, path=search_path()) is None:
+        rule = "trainer.command must begin with a program that is there"
+        yield f"{place}: {rule}, got {program!r}; install it, or correct the path"
+    named = spec.placeholders()
+    every = [(name, found[0]) for block in blocks for name, found in block.choices.items() if found]
+    settings = {name.removeprefix(SETTINGS): choice for name, choice in every}
+    for name in sorted(named - {*settings, *GIVEN}):
+        remedy = suggest(name, [*settings, *GIVEN])
+        yield f"{place}: {{{name}}} in trainer.command must be a setting, or {', '.join(GIVEN)}; {remedy}"
+    if "seed" not in named:
+        yield f"{place}: trainer.command must hold {{seed}}, or all seeds would be one run; add e.g. --seed {{seed}}"
+    for name, choice in settings.items():
+        if name in GIVEN:
+            yield f"{choice.item.place}: settings.{name} must have another name: {{{name}}} is given; rename it"
+        elif name not in named:
+            rule = f"settings.{name} must stand in trainer.command as {{{name}}}, or it would change nothing"
+            yield f"{choice.item.place}: {rule}; add it, or remove the setting"
+
+
+def _read_names(item: Item | None) -> Asked:
+    if item is None:
+        return (), None
+    children = item.value if isinstance(item.value, list) else [item]
+    values = [child.value for child in children]
+    return tuple(str(value).removeprefix(SETTINGS) for value in values), item
+
+
+def _read_blocks(path: Path, parts: Mapping[str, Item], form: Form, problems: list[str]) -> list[Block]:
+    """Returns the blocks of the grid, without broken values."""
+    defaults = _flatten(parts["run"], form, problems, is_block=False) if "run" in parts else {}
+    grid = parts.get("grid")
+    if grid is None or not isinstance(grid.value, list) or not grid.value:
+        place = f"{path}:1" if grid is None else grid.place
+        rule = "grid must be a list of blocks, at least one"
+        problems.append(f"{place}: {rule}; add `grid:` and `- {{settings: ..., seed: {{from: 0, to: 29}}}}` below it")
+        return []
+    blocks = []
+    for item in grid.value:
+        own = _flatten(item, form, problems, is_block=True)
+        if isinstance(item.value, dict):
+            kept = {name: leaf for name, leaf in defaults.items() if not any(_within(name, other) for other in own)}
+            blocks.append(_read_block(item.place, {**kept, **own}, form, problems))
+    return blocks
+
+
+def _within(name: str, other: str) -> bool:
+    """Whether one of two dotted names is a section of the other, so that a block's replaces the default."""
+    return name.startswith(f"{other}.") or other.startswith(f"{name}.")
+
+
+def _flatten(item: Item, form: Form, problems: list[str], *, is_block: bool) -> Leaves:
+    here = ("settings", "seed", "variant") if is_block else ("settings", "seed")
+    leaves: Leaves = {}
+    if not isinstance(item.value, dict):
+        problems.append(f"{item.place}: a block must be a map of {', '.join(here)}, got {shown(item)}")
+        return leaves
+    for name, child in item.value.items():
+        if name not in here:
+            remedy = suggest(name, here)
+            if remedy.startswith("known"):
+                remedy = f"write it below `settings:` if it is the trainer's, else {remedy}"
+            problems.append(f"{child.place}: {name!r} must be one of {', '.join(here)}; {remedy}")
+        elif name != "settings":
+            leaves[name] = child
+        elif not isinstance(child.value, dict):
+            problems.append(f"{child.place}: settings must be a map, got {shown(child)}; write `NAME: VALUE` below it")
+        else:
+            leaves |= _leaves(child.value, SETTINGS, problems)
+    return leaves
+
+
+def _leaves(items: Mapping[str, Item], prefix: str, problems: list[str]) -> Leaves:
+    found: Leaves = {}
+    for name, item in items.items():
+        if not name or "." in name:
+            rule = "a setting's name must have no dot, because dotted names are of settings within settings"
+            problems.append(f"{item.place}: {rule}, got {name!r}; write {{{name.replace('.', ': {')}: ...")
+        elif isinstance(item.value, dict) and item.value:
+            found |= _leaves(item.value, f"{prefix}{name}.", problems)
+        else:
+            found[prefix + name] = item
+    return found
+
+
+def _read_block(place: str, leaves: Leaves, form: Form, problems: list[str]) -> Block:
+    choices: dict[str, list[Choice]] = {}
+    listed: set[str] = set()
+    seeds: list[range] = []
+    for name, item in leaves.items():
+        if name == "variant":
+            continue
+        children = _axis(name, item, form)
+        if children is not None:
+            listed.add(name)
+            if not children:
+                problems.append(f"{item.place}: {name} must have at least one value, got []; add one, or leave it out")
+        values = [item] if children is None else children
+        if name == "seed":
+            seeds = [part for child in values for part in read_seeds(RUN["seed"], child, problems)]
+        else:
+            choices[name] = [Choice(child.plain(), child) for child in values]
+    if "seed" not in leaves:
+        problems.append(f"{place}: seed must be given, in this block or in `run:`; add it")
+    variant = LABEL.read(leaves["variant"], problems) if "variant" in leaves else ""
+    return Block(place, "" if variant is BROKEN else variant or "", choices, frozenset(listed), tuple(seeds))
+
+
+def _axis(name: str, item: Item, form: Form) -> list[Item] | None:
+    """The values of a setting that lists several; None for one value, which may be a list if the type says so."""
+    if not isinstance(item.value, list):
+        return None
+    if name != "seed" and form.takes_list(name.removeprefix(SETTINGS)):
+        return item.value if any(isinstance(child.value, list) for child in item.value) else None
+    return item.value
+
+
+def _expand(
+    blocks: Sequence[Block], form: Form, identity: dict[str, str], files: dict[str, str], problems: list[str]
+) -> Iterator[Expanded]:
+    """Yields a block, a choice of its settings, and the first run of that."""
+    for block in blocks:
+        seeds = next((seeds for seeds in block.seeds if seeds), None)
+        for chosen in block.products():
+            settings = _complete(form, block, chosen, problems)
+            if settings is not None and seeds is not None:
+                yield block, chosen, OwnRun(trainer=identity, files=files, settings=settings, seed=seeds[0])
+
+
+def _complete(form: Form, block: Block, chosen: Mapping[str, Choice], problems: list[str]) -> dict[str, Any] | None:
+    """The whole settings of one choice; None where it adds to the problems."""
+    try:
+        return form.complete({name.removeprefix(SETTINGS): choice.value for name, choice in chosen.items()})
+    except FormError as error:
+        tree = _tree(block.place, {name.removeprefix(SETTINGS): choice.item for name, choice in chosen.items()})
+        for wrong in error.wrong:
+            if (line := _line(tree, wrong, form)) not in problems:
+                problems.append(line)
+    return None
+
+
+def _tree(place: str, items: Mapping[str, Item]) -> Item:
+    def built(values: Mapping[str, Any]) -> Item:
+        children = {name: built(value) if isinstance(value, dict) else value for name, value in values.items()}
+        return Item(children, place)
+
+    return built(nested(items))
+
+
+def _line(tree: Item, wrong: Wrong, form: Form) -> str:
+    trail = tree.trail(wrong.path)
+    target, name = trail[-1], ".".join(["settings", *(part for part in wrong.path if isinstance(part, str))])
+    if wrong.kind == "missing":
+        return f"{tree.place}: {name} must be given, in this block or in `run:`; the trainer asks for it; add it"
+    if wrong.kind == "unknown":
+        inner = name.removeprefix(SETTINGS)
+        return f"{target.place}: {inner!r} must be a setting of the trainer; {suggest(inner, form.names)}"
+    context = wrong.context
+    if "error" in context:  # the user's own law
+        rule = f"must {str(context['error']).removeprefix('must ')}"
+    elif wrong.kind in RULES:
+        rule = f"must {RULES[wrong.kind].format(**context)}"
+    elif wrong.kind == "literal_error":
+        rule = f"must be one of {str(context['expected']).replace(chr(39), '')}"
+    else:
+        rule = wrong.message.removeprefix("Value error, ").replace("Input should", "must", 1)
+    remedy = "correct it"
+    if wrong.kind == "literal_error":
+        remedy = suggest(str(target.value), rule.removeprefix("must be one of ").replace(" or ", ", ").split(", "))
+    return f"{target.place}: {name} {rule}, got {shown(target)}; {remedy}"

@@ -1,0 +1,119 @@
+"""Loads the function of a trainer, and the type that it annotates its settings with."""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticUserError
+
+from l2t_ray.errors import InputError
+from l2t_ray.trainer.form import Form
+from l2t_ray.trainer.spec import Spec
+
+PARAMETERS = ("settings", "seed", "context")
+Train = Callable[[Any, int, Any], Any]
+
+
+def load(spec: Spec, here: Mapping[str, str] | None = None) -> Train:
+    """Returns the function of a trainer, imported once a process and content.
+
+    Args:
+        spec: with a function.
+        here: path to its place on this machine.
+
+    Returns:
+        `train(settings, seed, context)`.
+
+    Raises:
+        InputError: if it cannot be imported, or does not take these.
+    """
+    place, name = spec.place
+    path = str(Path((here or {}).get(place, place)).resolve())
+    module = _file(path, _digest(spec)) if spec.is_file else _named(place)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        rule = f"{place}: must have a function {name}({', '.join(PARAMETERS)})"
+        raise InputError(f"{rule}, got functions {', '.join(known) or 'none'}; add it, or name it: {place}:FUNCTION")
+    try:
+        inspect.signature(found).bind(*PARAMETERS)
+    except (TypeError, ValueError) as error:
+        rule = f"{place}: {name} must take ({', '.join(PARAMETERS)})"
+        raise InputError(f"{rule}, got {name}{inspect.signature(found)}; correct its parameters") from error
+    return typing.cast("Train", found)
+
+
+def form_of(spec: Spec, function: Train | None) -> Form:
+    """Returns what the settings must be: of a command, plain values; else what the first parameter is annotated with.
+
+    Args:
+        spec: of the trainer.
+        function: of the trainer; None for a command.
+
+    Raises:
+        InputError: if it is annotated with what is no pydantic model, dataclass or map.
+    """
+    if function is None:
+        return Form(None)
+    place, name = spec.place
+    first = next(iter(inspect.signature(function).parameters))
+    try:
+        kind = typing.get_type_hints(function, include_extras=True).get(first)
+        adapter = None if kind in {None, Any, dict, Mapping} else TypeAdapter(kind)
+    except (PydanticUserError, NameError, TypeError) as error:
+        rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass or dict"
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{rule}, got {reason}; correct the annotation") from error
+    return Form(adapter, kind)
+
+
+def _digest(spec: Spec) -> str:
+    return spec.digests.get(spec.place[0], "")
+
+
+@functools.cache
+def _file(path: str, digest: str) -> types.ModuleType:
+    """A file as a module of its own: two files of one name are two modules, an edited file is a third."""
+    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
+    folder = str(Path(path).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)  # as `python FILE` has it
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # annotations are looked up there
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise InputError(f"{path}: must be a file that can be imported, got {_told(error)}; correct it") from error
+    return module
+
+
+def _named(module: str) -> types.ModuleType:
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.append(folder)
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{module}: must be a module that can be imported, got {_told(error)}; correct it") from error
+
+
+def _told(error: BaseException) -> str:
+    frames = (
+        [frame for frame in inspect.getinnerframes(error.__traceback__) if "importlib" not in frame.filename]
+        if (error.__traceback__)
+        else []
+    )
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"

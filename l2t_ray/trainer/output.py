@@ -1,0 +1,61 @@
+"""What a trainer prints: its beginning and its end are kept, whatever its length."""
+
+import contextlib
+import io
+import sys
+from collections import deque
+from collections.abc import Iterator
+
+HEAD_CHARACTERS, TAIL_CHARACTERS = 32_000, 96_000
+NAME = "output.txt"
+
+
+class Output(io.TextIOBase):
+    """A text stream in bounded memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._head, self._n_head = io.StringIO(), 0
+        self._tail: deque[str] = deque()
+        self._n_tail = self._n_dropped = 0
+
+    def writable(self) -> bool:
+        """As every stream for output."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Keeps a text, or the last part of it."""
+        rest = text
+        if self._n_head < HEAD_CHARACTERS:
+            first, rest = text[: HEAD_CHARACTERS - self._n_head], text[HEAD_CHARACTERS - self._n_head :]
+            self._head.write(first)
+            self._n_head += len(first)
+        if rest:
+            kept = rest[-TAIL_CHARACTERS:]
+            self._n_dropped += len(rest) - len(kept)
+            self._tail.append(kept)
+            self._n_tail += len(kept)
+            while self._n_tail - len(self._tail[0]) >= TAIL_CHARACTERS:
+                dropped = len(self._tail.popleft())
+                self._n_tail, self._n_dropped = self._n_tail - dropped, self._n_dropped + dropped
+        return len(text)
+
+    @property
+    def text(self) -> str:
+        """What was printed; where it was too long, a line says how much is left out."""
+        gap = f"\n... {self._n_dropped:,} characters are left out ...\n" if self._n_dropped else ""
+        return f"{self._head.getvalue()}{gap}{''.join(self._tail)}"
+
+    @contextlib.contextmanager
+    def captured(self) -> Iterator[None]:
+        """Takes what this process prints in the block, on stdout and stderr."""
+        self._streams = (sys.stdout, sys.stderr)
+        with contextlib.redirect_stdout(self), contextlib.redirect_stderr(self):
+            yield
+
+    @contextlib.contextmanager
+    def released(self) -> Iterator[None]:
+        """Within `captured`, gives stdout and stderr back for a block."""
+        out, err = self._streams
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield

@@ -1,0 +1,291 @@
+"""A run of a trainer of one's own: its results or a clear error, resumed from a checkpoint, its neighbours kept."""
+
+import base64
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from l2t_ray.errors import InputError
+from l2t_ray.launch.options import Options, work_of
+from l2t_ray.launch.worker.job import encode
+from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack
+from l2t_ray.sweepfile.read import read_sweep
+from l2t_ray.trainer.command import CommandError
+from l2t_ray.trainer.outcome import ResultError
+from tests.support.places import ROOT
+
+SWEEP = """
+sweep: mine
+trainer: {trainer}
+metric: {{name: error, lower_is_better: true, margin: 1}}
+grid:
+- settings: {settings}
+  seed: {{from: 0, to: 2}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def prepared(body, settings="{n: 3}"):
+    """The work and the runs of a sweep whose function `train(settings, seed, context)` has this body."""
+    lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
+    Path("mine.py").write_text(f"import os, random, time\n\ndef train(settings, seed, context):\n{lines}")
+    return of_sweep("mine.py", settings)
+
+
+def of_sweep(trainer, settings="{n: 3}"):
+    Path("mine.yaml").write_text(SWEEP.format(trainer=trainer, settings=settings))
+    sweep = read_sweep(Path("mine.yaml"))
+    return replace(work_of(sweep, Options()), mps="", checkpoint_s=0.0), [*sweep.runs.values()]
+
+
+def train(work, runs, stop=lambda: False):
+    seen = []
+    return train_pack(work, encode(runs), lambda *done: seen.append(done), stop), seen
+
+
+def test_a_run_gets_its_settings_its_seed_and_its_place():
+    work, runs = prepared("""
+context.log(1, loss=0.5)
+context.log(2, loss=0.25, other=1)
+(context.folder / "scratch").write_text("x")
+return {"error": seed + settings["n"], "threads": context.threads, "cpu": context.device == "cpu"} | {"cpu": 1.0}
+""")
+    found, seen = train(replace(work, device="cpu"), runs)
+    assert [outcome["metrics"]["error"] for outcome in found] == [[(2, 3.0)], [(2, 4.0)], [(2, 5.0)]]
+    assert found[0]["metrics"]["loss"] == [(1, 0.5), (2, 0.25)]
+    assert {outcome["status"] for outcome in found} == {"finished"}
+    assert seen[:3] == [(0, 0), (1, 0), (2, 0)]
+    assert found[0]["peak_bytes"] > 0
+
+
+def test_a_setting_called_epochs_tells_the_progress():
+    work, runs = prepared("context.log(1)\nreturn {'error': 1.0}", "{epochs: 4}")
+    assert train(work, runs[:1])[1] == [(0, 4), (1, 4)]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "told"),
+    [
+        ("return", ResultError, "mine: the results must be a map of names to numbers, got None"),
+        ("return 'good'", ResultError, "must be a map of names to numbers, got 'good'"),
+        ("return {'accuracy': 1.0}", ResultError, "must have 'error', which counts, got accuracy"),
+        ("raise ValueError('boom')", ValueError, "ValueError: boom (mine.py:4 in train)"),
+        ("raise SystemExit(3)", ResultError, "mine: must return its results, got sys.exit(3)"),
+        ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0, got 'one'"),
+        ("context.log(1, loss='low')", ResultError, "context.log: loss must be a number, got 'low'"),
+        ("context.checkpoint({'a': 1})", ResultError, "context.checkpoint: the state must be bytes, got dict"),
+        ("bytearray(1 << 45)", MemoryError, "MemoryError"),
+    ],
+)
+def test_what_goes_wrong_is_one_clear_line(body, kind, told):
+    work, runs = prepared(body)
+    with pytest.raises(kind) as error:
+        train(work, runs[:1])
+    assert told in describe(error.value)
+
+
+def test_a_metric_that_is_nan_has_diverged_and_its_neighbours_have_not():
+    work, runs = prepared("return {'error': float('nan') if seed == 1 else 1.0}")
+    found, _ = train(work, runs)
+    assert [(outcome["status"], outcome["reason"]) for outcome in found] == [
+        ("finished", ""), ("diverged", "error is nan"), ("finished", ""),
+    ]  # fmt: skip
+
+
+def test_what_a_trainer_prints_is_kept_and_stands_below_its_error():
+    work, runs = prepared("print('hello from', seed)\nif seed: raise ValueError('boom')\nreturn {'error': 1.0}")
+    (first,), _ = train(work, runs[:1])
+    assert base64.b64decode(first["artifacts"]["output.txt"]) == b"hello from 0\n"
+    with pytest.raises(ValueError, match="boom") as error:
+        train(work, runs[1:2])
+    assert "What it has printed:\nhello from 1\n" in trace(error.value)
+
+
+def test_a_trainer_that_moves_away_forks_and_draws_leaves_the_next_run_as_it_was(tmp_path):
+    work, runs = prepared("""
+assert os.path.exists("mine.yaml")
+draw = random.random()
+os.chdir("/")
+if os.fork() == 0:
+    return {"error": -1.0}
+return {"error": draw}
+""")
+    before = {*psutil.Process().children()}
+    found, _ = train(work, runs)
+    assert Path.cwd() == tmp_path
+    draws = []
+    for seed in range(3):
+        random.seed(seed)
+        draws.append(random.random())
+    assert [outcome["metrics"]["error"][0][1] for outcome in found] == draws
+    for child in {*psutil.Process().children()} - before:
+        child.wait(10)  # the forks have ended, and trained nothing more
+
+
+def test_a_run_goes_on_from_its_checkpoint_with_what_it_had_logged():
+    work, runs = prepared("""
+state = context.restore()
+begun = int(state or b"0")
+for epoch in range(begun + 1, 6):
+    context.log(epoch, loss=1.0 / epoch, begun=begun)
+    context.checkpoint(lambda: str(epoch).encode())
+return {"error": begun}
+""")
+    stopping = []
+
+    def stop():
+        stopping.append(1)
+        return len(stopping) > 4
+
+    with pytest.raises(StoppedError):
+        train(work, runs[:1], stop)
+    (found,), seen = train(work, runs[:1])
+    begun = found["metrics"]["error"][-1][1]
+    assert 0 < begun < 5
+    assert found["metrics"]["loss"] == [(epoch, 1.0 / epoch) for epoch in range(1, 6)]
+    assert [value for _, value in found["metrics"]["begun"]] == [0.0] * int(begun) + [begun] * (5 - int(begun))
+    assert seen[0][0] == 0
+    assert seen[1][0] == begun
+
+
+def test_a_damaged_checkpoint_costs_time_and_no_result():
+    work, runs = prepared("context.checkpoint(b'state')\nreturn {'error': len(context.restore() or b'')}")
+    train(work, runs[:1])
+    path = work.checkpoint(runs[0].key)
+    path.write_bytes(path.read_bytes()[:-2])
+    (found,), _ = train(work, runs[:1])
+    assert found["metrics"]["error"] == [(1, 5.0)]  # of the checkpoint that it wrote itself
+
+
+def test_a_checkpoint_is_not_asked_for_before_it_is_due():
+    work, runs = prepared("return {'error': context.checkpoint(lambda: 1 / 0)}".replace("context", "0.0 + context"))
+    (found,), _ = train(replace(work, checkpoint_s=1000.0), runs[:1])
+    assert found["metrics"]["error"] == [(1, 0.0)]
+
+
+def test_a_trainer_that_was_edited_under_way_is_refused():
+    work, runs = prepared("return {'error': 1.0}")
+    Path("mine.py").write_text("def train(settings, seed, context): return {'error': 2.0}\n")
+    with pytest.raises(InputError, match="must be the file that the launch has read"):
+        train(work, runs[:1])
+
+
+def test_neither_driver_nor_worker_needs_torch():
+    prepared("return {'error': 1.0}")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from l2t_ray import offline\n"
+        "offline.main(['mine.yaml'])\n"
+        "import l2t_ray.launch.cluster.trainable, l2t_ray.launch.worker.own_probe\n"
+        "print(sorted({'torch', 'mlflow'} & {*sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert len([*Path(".l2t/mine/spool").glob("*.json")]) == 3
+
+
+SCRIPT = """
+import json, os, sys
+print("told", sys.argv[1:])
+{body}
+"""
+
+
+def command(body, settings='{n: "a b"}', words="{n} {seed} {threads}", result="results.json"):
+    Path("script.py").write_text(SCRIPT.format(body=body))
+    return of_sweep(f'{{command: "python script.py {words}", result: {result}}}', settings)
+
+
+def test_a_command_gets_its_words_and_its_numbers_are_the_results():
+    work, runs = command(
+        "json.dump({'error': float(sys.argv[2]), 'n': len(sys.argv[1]), 'name': 'x'}, open('results.json', 'w'))"
+    )
+    Path("results.json").write_text('{"error": 99}')  # of a run by hand, which no run may read or replace
+    found, _ = train(work, runs)
+    assert [outcome["metrics"] for outcome in found] == [
+        {"error": [(1, float(seed))], "n": [(1, 3.0)]} for seed in range(3)
+    ]
+    assert base64.b64decode(found[1]["artifacts"]["output.txt"]) == b"told ['a b', '1', '1']\n"
+    assert json.loads(Path("results.json").read_text()) == {"error": 99}
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.yaml", "results.json", "script.py"]
+
+
+def test_a_commands_results_may_lie_in_a_folder_with_settings_in_its_name():
+    body = "json.dump({'error': 1.0}, open(f'out/{sys.argv[2]}/r.json', 'w'))"
+    work, runs = command(body, result='"out/{seed}/r.json"')
+    assert train(work, runs[:1])[0][0]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "told"),
+    [
+        ("sys.exit('no luck')", CommandError, "the command ended with exit code 1: no luck"),
+        ("1 / 0", CommandError, "the command ended with exit code 1: ZeroDivisionError: division by zero"),
+        ("os.abort()", CommandError, "the command was ended by SIGABRT"),
+        ("os.kill(os.getpid(), 9)", MemoryError, "was killed (SIGKILL), most likely because memory ran out"),
+        ("pass", ResultError, "results.json: must be written by the command, in the folder where it runs, got nothing"),
+        ("open('result.json', 'w')", ResultError, "got result.json; correct `result:`"),
+        ("open('results.json', 'w').write('{')", ResultError, "results.json: must be a JSON file of names and numbers"),
+        ("open('results.json', 'w').write('[1]')", ResultError, "must be a map of names to numbers, got [1]"),
+        ("open('results.json', 'w').write('{\"a\": 1}')", ResultError, "must have 'error', which counts, got a"),
+    ],
+)
+def test_what_goes_wrong_with_a_command_is_one_clear_line(body, kind, told):
+    work, runs = command(body)
+    with pytest.raises(kind) as error:
+        train(work, runs[:1])
+    assert told in describe(error.value)
+
+
+def test_a_command_that_is_stopped_ends_with_all_that_it_has_started():
+    work, runs = command("import subprocess, time\nsubprocess.Popen(['sleep', '987']); time.sleep(987)")
+    began = time.monotonic()
+    with pytest.raises(StoppedError):
+        train(work, runs[:1], lambda: time.monotonic() > began + 1)
+    assert not sleepers()
+
+
+def test_a_command_ends_with_a_worker_that_is_killed():
+    work, runs = command("import subprocess, time\nsubprocess.Popen(['sleep', '987']); time.sleep(987)")
+    Path("work.json").write_text(work.to_json())
+    Path("pack.json").write_text(encode(runs[:1]))
+    code = (
+        "from pathlib import Path\n"
+        "from l2t_ray.launch.worker.job import Work\n"
+        "from l2t_ray.launch.worker.train import train_pack\n"
+        "work = Work.from_json(Path('work.json').read_text())\n"
+        "train_pack(work, Path('pack.json').read_text(), lambda *_: None)\n"
+    )
+    worker = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)})
+    end = time.monotonic() + 60
+    while not sleepers() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert sleepers()
+    worker.kill()
+    worker.wait()
+    while sleepers() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not sleepers()
+
+
+def sleepers():
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["cmdline"] == ["sleep", "987"] and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found

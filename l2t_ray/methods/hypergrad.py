@@ -26,6 +26,7 @@ from torch import Tensor
 from l2t_ray.methods import matching
 from l2t_ray.methods.matching import Matching
 from l2t_ray.models.target import Adjoints, Network, Tensors, Values
+from l2t_ray.models.vector import Vector
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Batch:
 
 @dataclass
 class _Step:
-    theta: Tensors
+    theta: Vector
     values: Values
     adjoints: Adjoints
     differences: dict[int, Tensor]
@@ -94,6 +95,8 @@ def distance_gradient(
         By target level the sum over t of E dE, [B, C_n, H, W], from which `meta.phi_gradient` computes phi's.
     """
     pixel_weights = {n: v * inner.scale for n, v in batch.pixel_weights.items()}
+    theta = theta if isinstance(theta, Vector) else Vector.of(theta)
+    buffer = theta.gather(buffers) if inner.momentum is not None else None
     steps: list[_Step] = []
     for t in range(n_steps):
         values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
@@ -101,7 +104,7 @@ def distance_gradient(
         at_features, gradients = matching.backward(pairs, theta, values.features, step.differences, pixel_weights)
         kept = step.adjoints if t > 0 else None  # theta_0 needs no Hessian-vector product
         gradients |= network.backward(theta, values, at_features, adjoints=kept)
-        theta, buffers = _step(theta, buffers, gradients, inner)
+        theta, buffer = _ahead(theta, buffer, gradients, inner)
         steps.append(step)
 
     values = network.forward(theta, batch.images)
@@ -110,29 +113,26 @@ def distance_gradient(
     assert values.logits is not None
     at_logits = logit_gradient(values.logits, batch.labels)
     gradients = network.backward(theta, values, no_features, at_logits, last.adjoints)
-    theta, _ = _step(theta, buffers, gradients, inner)
+    theta, _ = _ahead(theta, buffer, gradients, inner)
 
     values = network.forward(theta, batch.images)
     assert values.logits is not None
     at_logits = logit_gradient(values.logits, batch.labels)
-    a: dict[str, Tensor] = dict(network.backward(theta, values, no_features, at_logits))
+    a = theta.gather(network.backward(theta, values, no_features, at_logits))
     del values
-    a |= {name: torch.zeros_like(tensor) for name, tensor in theta.items() if name not in a}
-    c: dict[str, Tensor] | None = None
-    c = _descend(c, a, inner)
+    c = theta.like(a * -inner.alpha)
 
     tangents = network.tangent(last.theta, c, last.values, adjoints=last.adjoints)
     assert last.values.logits is not None
     assert tangents.logits is not None
     moved = logit_tangent(last.values.logits, tangents.logits)
     products = network.backward_tangent(last.theta, c, last.values, last.adjoints, tangents, no_features, moved)
-    a, c = _retreat(a, c, products, inner)
+    a, c = _back(a, c, products, inner)
     del last, tangents
 
     total: dict[int, Tensor] = {}
     for t in range(n_steps - 1, -1, -1):
         step = steps.pop()
-        c = _descend(c, a, inner)
         kept = step.adjoints if t > 0 else None
         tangents = network.tangent(step.theta, c, step.values, adjoints=kept, n_levels=pairs.n_levels)
         moves = matching.tangent(pairs, step.theta, c, step.values.features, tangents.features)
@@ -151,45 +151,22 @@ def distance_gradient(
             pixel_weights,
         )
         products |= network.backward_tangent(step.theta, c, step.values, step.adjoints, tangents, at_features)
-        a, c = _retreat(a, c, products, inner)
+        a, c = _back(a, c, products, inner)
     return total
 
 
-def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) -> tuple[dict[str, Tensor], Tensors]:
-    """Returns theta_{t+1} and q_{t+1}; overwrites the gradients."""
-    down = -inner.alpha
+def _ahead(theta: Vector, buffer: Tensor | None, gradients: Tensors, inner: Inner) -> tuple[Vector, Tensor | None]:
+    """Returns theta_{t+1} and q_{t+1}."""
+    gradient = theta.gather(gradients)
+    if buffer is not None and inner.momentum is not None and inner.weight_decay is not None:
+        gradient = buffer = gradient.addcmul_(theta.flat, inner.weight_decay).addcmul_(buffer, inner.momentum)
+    return theta.like(torch.addcmul(theta.flat, gradient, -inner.alpha)), buffer
+
+
+def _back(a: Tensor, c: Vector, products: Tensors, inner: Inner) -> tuple[Tensor, Vector]:
+    """Returns a + kappa c + H c, in place, and the next c: mu c minus alpha times the new a."""
+    a.add_(c.gather(products))
     if inner.momentum is None or inner.weight_decay is None:
-        moved = {
-            name: torch.addcmul(tensor, gradients[name], down) if name in gradients else tensor
-            for name, tensor in theta.items()
-        }
-        return moved, buffers
-    new_buffers = {}
-    for name, tensor in theta.items():
-        decay = inner.weight_decay
-        buffer = gradients[name].addcmul_(tensor, decay) if name in gradients else tensor * decay
-        new_buffers[name] = buffer.addcmul_(buffers[name], inner.momentum)
-    ahead = {name: torch.addcmul(p, new_buffers[name], down) for name, p in theta.items()}
-    return ahead, new_buffers
-
-
-def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
-    """Returns c - alpha a."""
-    down = -inner.alpha
-    if c is None:
-        return {name: tensor * down for name, tensor in a.items()}
-    return {name: torch.addcmul(c[name], tensor, down) for name, tensor in a.items()}
-
-
-def _retreat(
-    a: dict[str, Tensor], c: dict[str, Tensor], products: Tensors, inner: Inner
-) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """Returns a + kappa c + H c and mu c, in place."""
-    for name, product in products.items():
-        a[name].add_(product)
-    if inner.momentum is None or inner.weight_decay is None:
-        return a, None
-    for name, tensor in a.items():
-        tensor.addcmul_(c[name], inner.weight_decay)
-        c[name].mul_(inner.momentum)
-    return a, c
+        return a, c.like(a * -inner.alpha)
+    a.addcmul_(c.flat, inner.weight_decay)
+    return a, c.like((c.flat * inner.momentum).addcmul_(a, -inner.alpha))

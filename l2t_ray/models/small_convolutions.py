@@ -78,7 +78,7 @@ def at_kernel(gradient: Tensor, x: Tensor) -> Tensor:
     result = slopes.new_zeros(n_outputs, _TAPS * _TAPS * n_inputs)
     for product in _products(x.shape[-1], n_inputs):
         result[:, product.taps].addmm_(slopes[:, product.pixel].t(), images[:, product.inputs])
-    return result.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2).contiguous()
+    return result.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2)
 
 
 @functools.cache

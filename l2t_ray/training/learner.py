@@ -17,10 +17,12 @@ from l2t_ray.methods.hypergrad import Batch, Inner, distance_gradient, logit_gra
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.models.precision import parameter_type
 from l2t_ray.models.target import Values
-from l2t_ray.training.optimizers import adam_, sgd_, zero_moments
+from l2t_ray.models.vector import Vector
+from l2t_ray.training.optimizers import adam_, sgd_
 
 RunState = dict[str, Any]
-_TENSORS = ("theta", "buffers", "phi", "moments", "statistics")
+_VECTORS = ("theta", "buffers", "phi", "statistics")  # of a state, each by name; and "moments", with "first."
+_MOMENTS = ("first", "second")
 
 
 class Learner:
@@ -67,16 +69,18 @@ class Learner:
         of_network = {**self.network.initial_theta(stream(run.seed, "init")), **started}
         of_method = method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
         check_names(method, of_network, of_method)
-        self.theta = self._own({**of_network, **of_method})
+        self.theta = Vector.of({**of_network, **of_method}, device=device, dtype=self.dtype)
         self.extra_names = [*of_method]
-        self.buffers = {name: torch.zeros_like(p) for name, p in self.theta.items()}
-        self.statistics = self.network.initial_statistics(self.theta["fc.bias"])
+        self.buffers = self.theta.zeros()
+        self.statistics = Vector.of(
+            self.network.initial_statistics(self.theta["fc.bias"]), device=device, dtype=self.dtype
+        )
         for name, values in statistics.items():
             self.statistics[name].copy_(values)
         self.frozen: dict[str, Tensor] = {}
         self.columns = _columns(source, classes, device)
-        self.phi = self._own(self._initial_phi())
-        self.moments = zero_moments(self.phi)
+        self.phi = Vector.of(self._initial_phi(), device=device, dtype=self.dtype)
+        self.first, self.second = self.phi.zeros(), self.phi.zeros()  # moments of Adam
         self.meta_step = torch.zeros((), device=device, dtype=self.dtype)
         reads_beta = {"transfer", "transfer.beta"} & method.uses
         self.beta = self._scalar(run.transfer.beta if reads_beta else 1.0)
@@ -128,7 +132,8 @@ class Learner:
             inner, n_steps = self._inner(lr), self.run.transfer.look_ahead_steps
             at_distances = distance_gradient(self.network, self.pairs, self.theta, self.buffers, batch, inner, n_steps)
             gradients = meta.phi_gradient(phi, weights, at_distances, inner.scale)
-            adam_(self.phi, self.moments, gradients, self.meta_step, self.meta_lr, self.meta_weight_decay)
+            found, moments = self.phi.gather(gradients), (self.first.flat, self.second.flat)
+            adam_(self.phi.flat, *moments, found, self.meta_step, self.meta_lr, self.meta_weight_decay)
         return result
 
     def predict(self, images: Tensor) -> Tensor:
@@ -137,19 +142,19 @@ class Learner:
 
     def finite(self) -> Tensor:
         """Returns whether every parameter, trained or frozen, is finite."""
-        held = (*self.theta.values(), *self.phi.values(), *self.frozen.values())
-        return torch.stack([p.sum() for p in held]).isfinite().all()
+        held = (self.theta.flat, self.phi.flat, *self.frozen.values())
+        return torch.stack([p.isfinite().all() for p in held]).all()
 
     def tensors(self) -> list[Tensor]:
         """Returns every tensor that a step changes, in place."""
-        groups = [getattr(self, group) for group in _TENSORS]
-        return [*(tensor for group in groups for tensor in group.values()), self.meta_step]
+        vectors: list[Vector] = [getattr(self, name) for name in (*_VECTORS, *_MOMENTS)]
+        return [*(vector.flat for vector in vectors), self.meta_step]
 
     def state(self) -> RunState:
         """Returns the run's tensors, on the CPU, as `restore` takes them."""
-        state: RunState = {
-            group: {name: p.cpu().clone() for name, p in getattr(self, group).items()}
-            for group in (*_TENSORS, "frozen")
+        state: RunState = {name: _copied(getattr(self, name)) for name in (*_VECTORS, "frozen")}
+        state["moments"] = {
+            f"{order}.{name}": p for order in _MOMENTS for name, p in _copied(getattr(self, order)).items()
         }
         state["meta_step"] = float(self.meta_step)
         return state
@@ -157,9 +162,12 @@ class Learner:
     def restore(self, state: RunState) -> None:
         """Continues from what `state` gave."""
         self.frozen = self._own(state["frozen"])
-        for group in _TENSORS:
+        for group in _VECTORS:
             for name, p in getattr(self, group).items():
                 p.copy_(state[group][name])
+        for order in _MOMENTS:
+            for name, p in getattr(self, order).items():
+                p.copy_(state["moments"][f"{order}.{name}"])
         self.meta_step.fill_(state["meta_step"])
 
     def _descend(
@@ -202,10 +210,13 @@ class Learner:
 
     def _move(self, gradients: Mapping[str, Tensor], lr: Tensor) -> None:
         """Applies SGD to the parameters that the stage trains."""
+        found = self.theta.gather(gradients)
         for rate, names in self.rates.items():
             moved = [n for n in names if self.stage.classification or n in gradients] if rate else []
-            theta = {name: self.theta[name] for name in moved}
-            sgd_(theta, self.buffers, gradients, lr if rate == 1 else lr * rate, self.momentum, self.weight_decay)
+            own_lr = lr if rate == 1 else lr * rate
+            for span in self.theta.spans(moved):
+                theta, buffer = self.theta.flat[span], self.buffers.flat[span]
+                sgd_(theta, buffer, found[span], own_lr, self.momentum, self.weight_decay)
 
     def _seen(self, labels: Tensor, source: Sequence[Tensor]) -> MethodBatch:
         """Returns the batch for the method's own loss, without the target's outputs."""
@@ -254,6 +265,11 @@ class Learner:
 
     def _scalar(self, value: float) -> Tensor:
         return torch.tensor(value, dtype=self.dtype, device=self.device)
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns copies on the CPU."""
+    return {name: p.to("cpu", copy=True) for name, p in tensors.items()}
 
 
 def _columns(source: Backbone | None, classes: Sequence[str], device: torch.device) -> Tensor | None:

@@ -39,13 +39,13 @@ class Vector(Mapping[str, Tensor]):
         """Returns a copy of named tensors, on another device and in another type if asked.
 
         Args:
-            tensors: all of one type and on one device.
+            tensors: without `device` and `dtype` all of one type and on one device.
             device: of the copy; that of the tensors if None.
             dtype: of the copy; that of the tensors if None.
         """
-        parts = [_row(p) for p in tensors.values()]
-        flat = torch.cat(parts) if parts else torch.empty(0)
-        return cls(flat.to(device, dtype), {name: p.shape for name, p in tensors.items()})
+        parts = [_row(p).to(device, dtype) for p in tensors.values()]
+        flat = torch.cat(parts) if parts else torch.empty(0, device=device, dtype=dtype)
+        return cls(flat, {name: p.shape for name, p in tensors.items()})
 
     def like(self, flat: Tensor) -> "Vector":
         """Returns other numbers [n] under the same names."""

@@ -21,9 +21,7 @@ class Bins:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.n_images = 0
-        self.right = torch.zeros(BINS, device=device)
-        self.confidence = torch.zeros(BINS, device=device)
+        self.right, self.confidence, self.n_images = (torch.zeros(n, device=device) for n in (BINS, BINS, ()))
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Sorts a batch into the bins.
@@ -36,7 +34,16 @@ class Bins:
         place = (confidence * BINS).ceil().long().sub_(1).clamp_(0, BINS - 1)
         self.right.scatter_add_(0, place, (guess == labels).to(self.right.dtype))
         self.confidence.scatter_add_(0, place, confidence.to(self.confidence.dtype))
-        self.n_images += len(labels)
+        self.n_images.add_(len(labels))
+
+    def clear(self) -> None:
+        """Forgets every batch."""
+        for tensor in self.tensors():
+            tensor.zero_()
+
+    def tensors(self) -> list[Tensor]:
+        """Returns what `add` changes, in place."""
+        return [self.right, self.confidence, self.n_images]
 
     def error_percent(self) -> Tensor:
         """Returns the expected calibration error in percent, 0 to 100."""

@@ -1,7 +1,7 @@
 """The learner of one run: its state, one training step, and predictions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,13 @@ from l2t_ray.training.optimizers import adam_, sgd_
 RunState = dict[str, Any]
 _VECTORS = ("theta", "buffers", "phi", "statistics")  # of a state, each by name; and "moments", with "first."
 _MOMENTS = ("first", "second")
+
+
+class _Start(NamedTuple):
+    theta: dict[str, Tensor]
+    extra_names: list[str]  # those of theta that are the method's, not the network's
+    statistics: dict[str, Tensor]
+    phi: dict[str, Tensor]
 
 
 class Learner:
@@ -47,7 +54,7 @@ class Learner:
         device: torch.device,
         classes: Sequence[str] = (),
     ) -> None:
-        self.run, self.source, self.device = run, source, device
+        self.source, self.device = source, device
         self.dtype = parameter_type(run.training.precision)
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
@@ -65,29 +72,43 @@ class Learner:
         )
         self.pairs = method.matching(run, self.shapes) if isinstance(method, FeatureMatching) else None
         self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
-        started, statistics = method.start(run, self.network, source)
-        of_network = {**self.network.initial_theta(stream(run.seed, "init")), **started}
-        of_method = method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
-        check_names(method, of_network, of_method)
-        self.theta = Vector.of({**of_network, **of_method}, device=device, dtype=self.dtype)
-        self.extra_names = [*of_method]
-        self.buffers = self.theta.zeros()
-        self.statistics = Vector.of(
-            self.network.initial_statistics(self.theta["fc.bias"]), device=device, dtype=self.dtype
-        )
-        for name, values in statistics.items():
-            self.statistics[name].copy_(values)
-        self.frozen: dict[str, Tensor] = {}
         self.columns = _columns(source, classes, device)
-        self.phi = Vector.of(self._initial_phi(), device=device, dtype=self.dtype)
+        start = self._start(run)
+        self.extra_names = start.extra_names
+        self.theta, self.statistics, self.phi = (
+            Vector.of(tensors, device=device, dtype=self.dtype)
+            for tensors in (start.theta, start.statistics, start.phi)
+        )
+        self.buffers = self.theta.zeros()
         self.first, self.second = self.phi.zeros(), self.phi.zeros()  # moments of Adam
-        self.meta_step = torch.zeros((), device=device, dtype=self.dtype)
-        reads_beta = {"transfer", "transfer.beta"} & method.uses
-        self.beta = self._scalar(run.transfer.beta if reads_beta else 1.0)
-        self.momentum = self._scalar(run.training.momentum)
-        self.weight_decay = self._scalar(run.training.weight_decay)
-        self.meta_lr = self._scalar(run.transfer.meta_lr)
-        self.meta_weight_decay = self._scalar(run.transfer.meta_weight_decay)
+        self.frozen: dict[str, Tensor] = {}
+        scalars = (torch.zeros((), device=device, dtype=self.dtype) for _ in range(6))
+        self.meta_step, self.beta, self.momentum, self.weight_decay, self.meta_lr, self.meta_weight_decay = scalars
+        self._begin(run)
+
+    def load(self, run: Run) -> None:
+        """Takes another run of the same shape in the place of this one, before its first step.
+
+        Args:
+            run: it differs in seed and scalar settings alone (`pack_shape`).
+        """
+        start = self._start(run)
+        for vector, tensors in ((self.theta, start.theta), (self.statistics, start.statistics), (self.phi, start.phi)):
+            for name, tensor in tensors.items():
+                vector[name].copy_(tensor)
+        self._begin(run)
+
+    def _begin(self, run: Run) -> None:
+        self.run = run
+        for tensor in (self.buffers.flat, self.first.flat, self.second.flat, self.meta_step):
+            tensor.zero_()
+        self.frozen = {}
+        reads_beta = {"transfer", "transfer.beta"} & self.method.uses
+        self.beta.fill_(run.transfer.beta if reads_beta else 1.0)
+        self.momentum.fill_(run.training.momentum)
+        self.weight_decay.fill_(run.training.weight_decay)
+        self.meta_lr.fill_(run.transfer.meta_lr)
+        self.meta_weight_decay.fill_(run.transfer.meta_weight_decay)
         self.begin_epoch(0)
 
     def begin_epoch(self, epoch: int) -> None:
@@ -252,19 +273,23 @@ class Learner:
             return Inner(lr, self.beta, self.momentum, self.weight_decay)
         return Inner(lr, torch.ones_like(self.beta))
 
-    def _initial_phi(self) -> dict[str, Tensor]:
-        if self.pairs is None or not self.networks:
-            return {}
-        generator = stream(self.run.seed, "init.meta")
-        return meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, generator)
+    def _start(self, run: Run) -> _Start:
+        """Draws a run's tensors before its first step, on the CPU."""
+        started, statistics = self.method.start(run, self.network, self.source)
+        of_network = {**self.network.initial_theta(stream(run.seed, "init")), **started}
+        of_method = self.method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
+        check_names(self.method, of_network, of_method)
+        phi: dict[str, Tensor] = {}
+        if self.pairs is not None and self.networks:
+            generator = stream(run.seed, "init.meta")
+            phi = meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, generator)
+        initial = self.network.initial_statistics(of_network["fc.bias"])
+        return _Start({**of_network, **of_method}, [*of_method], {**initial, **statistics}, phi)
 
     def _own(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns contiguous copies, on the device and in the parameters' type."""
         contiguous = torch.contiguous_format
         return {n: p.to(self.device, self.dtype, copy=True, memory_format=contiguous) for n, p in given.items()}
-
-    def _scalar(self, value: float) -> Tensor:
-        return torch.tensor(value, dtype=self.dtype, device=self.device)
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Trains one pack from start to end: runs of one shape, one by one. Uses neither Ray nor MLflow."""
 
+import itertools
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from l2t_ray.data.load import DataSet
 from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
 from l2t_ray.models.precision import allow_tf32
+from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.device import keep_freed_memory
 from l2t_ray.training.learner import RunState
 from l2t_ray.training.run_training import Metrics, RunTraining
@@ -63,7 +65,7 @@ def train(
         An outcome for each run, in order.
     """
     assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
-    pack = Pack(runs, data, source, device)
+    pack = Pack(runs, data.to(device), source, device)
     if states is not None and all(state is not None for state in states):
         pack.restore([state for state in states if state is not None])
     else:
@@ -74,6 +76,7 @@ def train(
             on_epoch(epoch + 1, pack.snapshot)
         if all(training.reason for training in pack.trainings):
             break
+    pack.keep()
     return pack.outcomes()
 
 
@@ -89,7 +92,7 @@ def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torc
     Raises:
         InputError: if the trace asks for something that does not exist.
     """
-    return Pack([run], data, source, device).outcomes()[0]
+    return Pack([run], data.to(device), source, device).outcomes()[0]
 
 
 def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> int:
@@ -105,32 +108,70 @@ def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.de
         The bytes of the run's state.
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        (training,) = Pack([run], data, source, device).trainings
-        training.images, training.labels = training.images[:2], training.labels[:2]
-        training.judged_images, training.judged_labels = training.judged_images[:2], training.judged_labels[:2]
+        training = RunTraining(run, data.to(device), source, device)
+        for name in ("images", "labels", "offsets", "flips"):
+            setattr(training, name, getattr(training, name)[:2])
         training.prepare()
-        training.train_epoch(0)
-        if type(training.learner.method).stage is not Method.stage:
-            training.train_epoch(training.n_epochs - 1)
-        training.evaluate(1)
+        epochs = {0} if type(training.learner.method).stage is Method.stage else {0, training.n_epochs - 1}
+        for epoch in sorted(epochs):
+            for arguments in training.begin_epoch(epoch):
+                training.step(*arguments)
+        images, labels = training.begin_evaluation()[0]
+        training.judge(images[:2], labels[:2])
         return sum(tensor.nbytes for tensor in training.learner.tensors())
 
 
+@dataclass
+class _Kept:
+    """The tensors and graphs of the pack before, for the next one of its shape; at most one in a process."""
+
+    shape: object
+    source: Backbone | None  # the graphs read its weights
+    trainings: list[RunTraining]
+    step: Replay
+    judge: Replay
+
+
+_kept: list[_Kept] = []
+
+
 class Pack:
-    """The trainings of one pack, an epoch of each in turn; they share nothing but the data set and the source."""
+    """The trainings of one pack, a step of each in turn; they share nothing but the data set and the source.
+
+    On a card a step of all of them is one CUDA graph, which stays for the next pack of the same shape.
+
+    Args:
+        runs: of equal shape.
+        data: the data set on the device, with the runs' classes.
+        source: the frozen source network, or None.
+        device: where to train.
+    """
 
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
         allow_tf32(runs[0].training.precision)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # frees the memory of the pack before
-            torch.cuda.reset_peak_memory_stats(device)
-            torch.backends.cudnn.benchmark = True  # shapes do not change, so cuDNN may choose by measurement
+        self.device, self.source, self.n_epochs, self.n_done = device, source, runs[0].training.epochs, 0
+        self.shape = (pack_shape(runs[0]), len(runs), data.sha256, data.classes, str(device))
+        kept = _kept.pop() if _kept else None
+        if kept is not None and (kept.shape, kept.source) != (self.shape, source):
+            kept = None
+        _prepare(device)
+        if kept is not None:
+            self.trainings, self.step, self.judge = kept.trainings, kept.step, kept.judge
+            for training, run in zip(self.trainings, runs, strict=True):
+                training.load(run, data)
         else:
-            keep_freed_memory()
-        data = data.to(device)
-        self.device, self.n_epochs, self.n_done = device, runs[0].training.epochs, 0
-        self.trainings = [RunTraining(run, data, source, device) for run in runs]
+            self.trainings = [RunTraining(run, data, source, device) for run in runs]
+            state = [tensor for training in self.trainings for tensor in training.tensors()]
+            on_card = device.type == "cuda"
+            steady = all(training.is_steady for training in self.trainings)
+            self.step = Replay([training.step for training in self.trainings], state, captured=on_card and steady)
+            self.judge = Replay([training.judge for training in self.trainings], state, captured=on_card)
         self.earlier_s, self.started_s = [0.0] * len(runs), time.perf_counter()
+
+    def keep(self) -> None:
+        """Keeps tensors and graphs for the next pack of this process, if it has graphs."""
+        if self.step.captured or self.judge.captured:
+            _kept[:] = [_Kept(self.shape, self.source, self.trainings, self.step, self.judge)]
 
     def prepare(self) -> None:
         """Lets the method prepare each run, before the first epoch."""
@@ -138,10 +179,15 @@ class Pack:
             training.prepare()
 
     def train_epoch(self, epoch: int) -> None:
-        """Trains one epoch of every run that has not diverged."""
-        for training in self.trainings:
-            if not training.reason:
-                training.train_epoch(epoch)
+        """Trains one epoch of every run that has not diverged, and measures it."""
+        live = [not training.reason for training in self.trainings]
+        for arguments in zip(*[training.begin_epoch(epoch) for training in self.trainings], strict=True):
+            self.step(arguments, live)
+        if any(epoch + 1 in training.evaluated for training in self.trainings):
+            for batches in zip(*[training.begin_evaluation() for training in self.trainings], strict=True):
+                self.judge(batches, live)
+        for training in itertools.compress(self.trainings, live):
+            training.end_epoch(epoch)
         self.n_done = epoch + 1
 
     def snapshot(self) -> list[RunState]:
@@ -179,6 +225,16 @@ class Pack:
         """Returns each run's seconds: those of earlier sessions, and its share of this one's."""
         share_s = (time.perf_counter() - self.started_s) / len(self.trainings)
         return [earlier_s + share_s for earlier_s in self.earlier_s]
+
+
+def _prepare(device: torch.device) -> None:
+    """Sets what holds for this process; frees the memory of the pack before, if nothing of it is kept."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        torch.backends.cudnn.benchmark = True  # shapes do not change, so cuDNN may choose by measurement
+    else:
+        keep_freed_memory()
 
 
 def peak_bytes(device: torch.device) -> int:

@@ -2,8 +2,6 @@
 
 import base64
 import math
-import weakref
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,9 +12,7 @@ from l2t_ray.data.load import DataSet
 from l2t_ray.data.subsets import stratified_subset, validation_subset
 from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
-from l2t_ray.models.chain import Chain
 from l2t_ray.training.calibration import Bins
-from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.kept import predictions_file, target_file
 from l2t_ray.training.learner import Learner, RunState
 from l2t_ray.training.traces import Tracer
@@ -48,59 +44,84 @@ class RunTraining:
     """
 
     def __init__(self, run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> None:
-        self.run, self.device, self.data = run, device, data
-        self.n_epochs, self.n_done = run.training.epochs, 0
+        self.device, self.n_epochs = device, run.training.epochs
         self.learner = Learner(run, len(data.classes), source, device, data.classes)
-        labels = data.train_labels
-        subset = stratified_subset(labels, data.classes, run.data.samples_per_class, run.seed).to(device)
-        self.images, self.labels = data.train_images[subset], labels[subset]
-        self.measured_on = "test"
-        self.judged_images, self.judged_labels = data.test_images, data.test_labels
-        if run.data.validation_per_class is not None:
-            self.measured_on = "validation"
-            held = validation_subset(labels, data.classes, run.data, run.seed).to(device)
-            self.judged_images, self.judged_labels = data.train_images[held], labels[held]
-        written_out = isinstance(self.learner.network, Chain)  # passes made by torch.func cannot be captured yet
-        method = self.learner.method
-        steady = method.capturable and type(method).stage is Method.stage  # every epoch has the same operations
-        graphs = device.type == "cuda" and steady and written_out
-        itself = weakref.ref(self)  # a cycle would hold the card's memory until the garbage collector runs
+        self.measured_on = "test" if run.data.validation_per_class is None else "validation"
+        self.lr, self.loss, self.n_right = (torch.zeros((), dtype=self.learner.dtype, device=device) for _ in range(3))
+        self.right, self.bins = torch.zeros(len(data.classes), device=device), Bins(device)
+        subset, judged = self._chosen(run, data)
+        self.images, self.labels = data.train_images[subset], data.train_labels[subset]
+        self.offsets = torch.zeros(len(subset), 2, dtype=torch.long, device=device)
+        self.flips = torch.zeros(len(subset), dtype=torch.bool, device=device)
+        self._start(run, data, judged)
 
-        def own_step(*given: Tensor) -> tuple[Tensor, ...]:
-            training = itself()
-            assert training is not None, "the caller holds the training"
-            return training._step(*given)
+    def load(self, run: Run, data: DataSet) -> None:
+        """Takes another run of the same shape in the place of this one; every tensor stays where it is.
 
-        self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
+        Args:
+            run: it differs in seed and scalar settings alone (`pack_shape`).
+            data: the same data set on the device.
+        """
+        subset, judged = self._chosen(run, data)
+        self.learner.load(run)
+        self.images.copy_(data.train_images[subset])
+        self.labels.copy_(data.train_labels[subset])
+        self._start(run, data, judged)
+
+    def _chosen(self, run: Run, data: DataSet) -> tuple[Tensor, Tensor | None]:
+        """Returns the places of the run's training images, and of its validation images if it has some."""
+        labels, classes = data.train_labels, data.classes
+        subset = stratified_subset(labels, classes, run.data.samples_per_class, run.seed).to(self.device)
+        if run.data.validation_per_class is None:
+            return subset, None
+        return subset, validation_subset(labels, classes, run.data, run.seed).to(self.device)
+
+    def _start(self, run: Run, data: DataSet, judged: Tensor | None) -> None:
+        self.run, self.data, self.n_done = run, data, 0
         self.evaluated = evaluation_epochs(self.n_epochs, run.record.evaluations)
+        self.judged_images, self.judged_labels = data.test_images, data.test_labels
+        if judged is not None:
+            self.judged_images, self.judged_labels = data.train_images[judged], data.train_labels[judged]
         self.metrics: Metrics = {}
         self.reason = ""  # why the run has diverged
         self.tracer = Tracer(self.learner, self.images)
         self.tracer.look(0)
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether every step has the same operations, which a CUDA graph needs."""
+        return self.learner.method.capturable and type(self.learner.method).stage is Method.stage
 
     def prepare(self) -> None:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
             self.learner.prepare(normalize(self.images, self.learner.dtype))
 
-    def train_epoch(self, epoch: int) -> None:
-        """Trains on all batches of one epoch, then measures; synchronises with the device once."""
-        n_images, batch_size = len(self.labels), self.run.training.batch_size
-        draws = epoch_draws(self.run.seed, epoch, n_images, self.run.augment)
-        order, offsets, flips = (part.to(self.device) for part in draws)
-        rate = learning_rate(self.run.training.lr, epoch, self.n_epochs)
-        lr = torch.tensor(rate, dtype=self.learner.dtype, device=self.device)
+    def begin_epoch(self, epoch: int) -> list[tuple[Tensor]]:
+        """Draws an epoch, counted from 0; returns the arguments of each of its steps."""
+        order, offsets, flips = epoch_draws(self.run.seed, epoch, len(self.labels), self.run.augment)
+        self.offsets.copy_(offsets)
+        self.flips.copy_(flips)
+        self.lr.fill_(learning_rate(self.run.training.lr, epoch, self.n_epochs))
+        self.loss.zero_()
+        self.n_right.zero_()
         self.learner.begin_epoch(epoch)
-        loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
-        for rows in order.split(batch_size):
-            batch_loss, batch_right = self.step(rows, offsets, flips, lr)
-            loss += batch_loss * len(rows)
-            n_right += batch_right
-        measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
-        finite = self.learner.finite() & loss.isfinite()
+        return [(rows,) for rows in order.to(self.device).split(self.run.training.batch_size)]
+
+    def step(self, rows: Tensor) -> None:
+        """Trains on the images at `rows` [B] of the subset, with the epoch's draws."""
+        batch_loss, batch_right = self.learner.step(self.batch(rows), self.labels[rows], self.lr)
+        self.loss.add_(batch_loss * len(rows))
+        self.n_right.add_(batch_right)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Measures the epoch, after its evaluation if it has one; synchronises with the device once."""
+        n_images = len(self.labels)
+        measured = {"train_loss": self.loss / n_images, "train_accuracy_percent": 100 * self.n_right / n_images}
+        finite = self.learner.finite() & self.loss.isfinite()
         self.tracer.look(epoch + 1)
         if epoch + 1 in self.evaluated:
-            measured |= self.evaluate(epoch + 1)
+            measured |= self._judgement(epoch + 1)
         self.n_done = epoch + 1
         is_finite, *values = torch.stack([value.double() for value in (finite, *measured.values())]).tolist()
         found = dict(zip(measured, values, strict=True))
@@ -111,6 +132,28 @@ class RunTraining:
         for name, value in found.items():
             if math.isfinite(value):
                 self.metrics.setdefault(name, []).append((epoch + 1, value))
+
+    def begin_evaluation(self) -> list[tuple[Tensor, Tensor]]:
+        """Forgets the evaluation before; returns the arguments of each call of `judge`."""
+        self.right.zero_()
+        self.bins.clear()
+        batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
+        return [*zip(*batches, strict=True)]
+
+    def judge(self, images: Tensor, labels: Tensor) -> None:
+        """Adds images, uint8 [B, 3, 32, 32], and their labels [B] to the evaluation."""
+        logits = self.predict(images)
+        self.right.index_add_(0, labels, (logits.argmax(-1) == labels).to(self.right.dtype))
+        self.bins.add(logits, labels)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """Returns logits [B, N] of images, uint8 [B, 3, 32, 32]."""
+        x = normalize(images, self.learner.dtype)
+        return self.learner.predict(x.contiguous(memory_format=torch.channels_last))
+
+    def tensors(self) -> list[Tensor]:
+        """Returns every tensor that `step` and `judge` change, in place."""
+        return [*self.learner.tensors(), self.loss, self.n_right, self.right, *self.bins.tensors()]
 
     def snapshot(self) -> RunState:
         """Returns the run's state for `restore`; tensors and plain values alone."""
@@ -136,38 +179,22 @@ class RunTraining:
         if TARGET in names:
             kept[TARGET] = target_file(self.learner, self.data.classes)
         if PREDICTIONS in names:
-            logits = torch.cat([self.learner.predict(images) for images, _ in self._judged()])
+            logits = torch.cat([self.predict(images) for images in self.judged_images.split(EVALUATION_BATCH)])
             kept[PREDICTIONS] = predictions_file(logits, self.judged_labels, self.data.classes)
         return self.tracer.files() | {name: base64.b64encode(content).decode() for name, content in kept.items()}
 
-    def evaluate(self, epoch: int) -> dict[str, Tensor]:
-        """Measures accuracy on test or validation images, calibration error and, at the end or on request, classes."""
+    def _judgement(self, epoch: int) -> dict[str, Tensor]:
+        """Returns accuracy on test or validation images, calibration error and, at the end or on request, classes."""
         labels, n_classes = self.judged_labels, len(self.data.classes)
-        right, bins = torch.zeros(n_classes, device=self.device), Bins(self.device)
-        for images, batch in self._judged():
-            logits = self.learner.predict(images)
-            right.index_add_(0, batch, (logits.argmax(-1) == batch).to(right.dtype))
-            bins.add(logits, batch)
-        measured = {f"{self.measured_on}_accuracy_percent": 100 * right.sum() / len(labels)}
-        measured[f"{self.measured_on}_ece_percent"] = bins.error_percent()
+        measured = {f"{self.measured_on}_accuracy_percent": 100 * self.right.sum() / len(labels)}
+        measured[f"{self.measured_on}_ece_percent"] = self.bins.error_percent()
         if self.run.record.per_class or (epoch == self.n_epochs and n_classes <= FEW_CLASSES):
-            by_class = 100 * right / torch.bincount(labels, minlength=n_classes)
+            by_class = 100 * self.right / torch.bincount(labels, minlength=n_classes)
             for name, value in zip(self.data.classes, by_class, strict=True):
                 measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = value
         return measured
 
-    def _judged(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the images on which the run is judged as `Learner.predict` takes them, and their labels [B]."""
-        batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
-        for images, labels in zip(*batches, strict=True):
-            x = normalize(images, self.learner.dtype)
-            yield x.contiguous(memory_format=torch.channels_last), labels
-
-    def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Trains on the images at `rows` [B] of the subset with an epoch's draws; returns as `Learner.step`."""
-        return self.learner.step(self.batch(rows, offsets[rows], flips[rows]), self.labels[rows], lr)
-
-    def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Returns augmented images [B, 3, 32, 32]; rows, offsets and flips are [B, ...]."""
-        moved = crop_and_flip(self.images[rows], offsets, flips, self.run.augment.crop_padding)
+    def batch(self, rows: Tensor) -> Tensor:
+        """Returns the augmented images [B, 3, 32, 32] at `rows` [B] of the subset."""
+        moved = crop_and_flip(self.images[rows], self.offsets[rows], self.flips[rows], self.run.augment.crop_padding)
         return normalize(moved, self.learner.dtype).contiguous(memory_format=torch.channels_last)

@@ -40,14 +40,12 @@ class Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, arguments: Any = (), settings: Any = None) -> Any:
         settings, self.n_operations = settings or {}, self.n_operations + 1
-        tensors = [x for x in tree_leaves((arguments, settings)) if isinstance(x, Tensor)]
+        tensors = [x for x in tree_leaves((arguments, settings)) if _has_memory(x)]
         given = {_storage(x): x.untyped_storage() for x in tensors}
         for key in given.keys() - self._own - self._before.keys():  # batch norm's schema hides that it writes
             self._before[key] = given[key], given[key].clone()
         found = operation(*arguments, **settings)
-        made = tuple(
-            (i, x) for i, x in enumerate(tree_leaves(found)) if isinstance(x, Tensor) and _storage(x) not in given
-        )
+        made = tuple((i, x) for i, x in enumerate(tree_leaves(found)) if _has_memory(x) and _storage(x) not in given)
         self.foreign |= given.keys() - self._own
         self._own |= {_storage(x) for _, x in made}
         if made or operation._schema.is_mutable:  # what is left are views: they have no kernel
@@ -79,6 +77,10 @@ class Footprint(Recording):
 
     def lost(self) -> int:
         return sum(storage.expired() for storage in self.foreign)
+
+
+def _has_memory(x: Any) -> bool:
+    return isinstance(x, Tensor) and not x._is_zerotensor()
 
 
 def _storage(tensor: Tensor) -> StorageWeakRef:

@@ -13,14 +13,14 @@ from l2t_ray.training.learner import Learner
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def learner(method, device, precision="float32"):
+def learner(method, device, seed=0, precision="float32"):
     registry.load()
     source = ResNet(20, 0.25, 5)
     initialise(source, stream(9, "init"))
     run = Run(
         data=Data(name="digits", samples_per_class=4),
         method=method,
-        seed=0,
+        seed=seed,
         source=Source(arch="resnet20", width=0.25),
         target=Target(width=0.125),
         training=Training(batch_size=8, lr=0.05, precision=precision),
@@ -31,22 +31,28 @@ def learner(method, device, precision="float32"):
 @pytest.mark.gpu
 @CUDA
 @pytest.mark.parametrize("method", ["scratch", "ufm", "l2t_ww", "l2t_www"])
-def test_a_replayed_step_equals_a_called_one(method):
+def test_replayed_steps_equal_called_ones(method):
+    """Three runs as branches of one graph; a second shape beside the first."""
     device = torch.device("cuda")
-    called, replayed = (learner(method, device, "float64") for _ in range(2))  # sums by atomics: float32's part far
+    called, replayed = ([learner(method, device, seed, "float64") for seed in range(3)] for _ in range(2))
     with torch.no_grad():
-        step = Replay(replayed.step, replayed.tensors(), captured=True)
+        state = [tensor for one in replayed for tensor in one.tensors()]
+        step = Replay([one.step for one in replayed], state, captured=True)
         g = torch.Generator().manual_seed(5)
         for n_images in (8, 8, 5, 8):  # the last batch of an epoch is smaller
-            images = torch.randn(n_images, 3, 32, 32, generator=g).to(
-                device, torch.float64, memory_format=torch.channels_last
-            )
-            labels = torch.randint(3, (n_images,), generator=g).to(device)
-            lr = torch.tensor(0.05, dtype=torch.float64, device=device)
-            expected, found = called.step(images, labels, lr), step(images, labels, lr)
-            torch.testing.assert_close(found[0], expected[0], rtol=1e-8, atol=1e-10)
-        for ours, theirs in zip(replayed.tensors(), called.tensors(), strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+            inputs = []
+            for one in called:
+                images = torch.randn(n_images, 3, 32, 32, generator=g).to(
+                    device, torch.float64, memory_format=torch.channels_last
+                )
+                labels = torch.randint(3, (n_images,), generator=g).to(device)
+                inputs.append((images, labels, torch.tensor(0.05, dtype=torch.float64, device=device)))
+                one.step(*inputs[-1])
+            step(inputs, [True] * 3)
+        assert step.captured
+        for ours, theirs in zip(replayed, called, strict=True):
+            for one, other in zip(ours.tensors(), theirs.tensors(), strict=True):
+                torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)  # sums by atomics
 
 
 @pytest.mark.parametrize("method", ["scratch", "ufm", "l2t_www"])
@@ -66,6 +72,9 @@ def test_the_state_names_every_tensor_that_a_step_changes(method):
         assert all(torch.equal(a, b) for a, b in zip(found.tensors(), after, strict=True))
 
 
-def test_without_capture_the_function_is_called():
-    step = Replay(lambda x: (x + 1,), [], captured=False)
-    assert float(step(torch.ones(()))[0]) == 2
+def test_without_capture_the_functions_that_are_live_are_called():
+    counts = torch.zeros(3)
+    step = Replay([lambda x, k=k: counts[k].add_(x) for k in range(3)], [counts], captured=False)
+    for live in ([True, True, True], [True, False, True]):
+        step([(torch.ones(()),)] * 3, live)
+    assert counts.tolist() == [2, 1, 2]

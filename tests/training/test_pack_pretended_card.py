@@ -80,15 +80,12 @@ def training(method, precision):
 
 
 def one_step(found):
-    """What the card is asked for in a step, and what the step gives."""
+    """What the card is asked for in a step."""
     rows = torch.empty(BATCH, dtype=torch.long, device=CARD)
-    offsets = torch.empty(N_CLASSES * PER_CLASS, 2, dtype=torch.long, device=CARD)
-    flips = torch.empty(N_CLASSES * PER_CLASS, dtype=torch.bool, device=CARD)
-    lr = torch.empty((), dtype=found.learner.dtype, device=CARD)
-    found._step(rows, offsets, flips, lr)  # as before a recording: constants are moved once
+    found.step(rows)  # as before a recording: constants are moved once
     with OnCard() as seen:
-        result = found._step(rows, offsets, flips, lr)
-    return seen, result
+        found.step(rows)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -98,17 +95,16 @@ def one_step(found):
 def test_a_step_can_be_recorded(card, method, precision):
     """It reads no value, moves nothing to the card, and has fixed shapes: what a CUDA graph asks for."""
     found = training(method, precision)
-    seen, (loss, n_right) = one_step(found)
+    seen = one_step(found)
     assert seen.elsewhere == set()
-    assert seen.n_operations > 200
-    assert loss.shape == n_right.shape == ()
-    assert all(tensor.device.type == CARD.type for tensor in found.learner.tensors())
+    assert seen.n_operations > 100
+    assert all(tensor.device.type == CARD.type for tensor in found.tensors())
 
 
-@pytest.mark.parametrize(("method", "most"), [("scratch", 250), ("ufm", 450), ("l2t_ww", 2150), ("l2t_www", 2300)])
+@pytest.mark.parametrize(("method", "most"), [("scratch", 150), ("ufm", 300), ("l2t_ww", 1650), ("l2t_www", 1700)])
 def test_a_step_launches_few_kernels(card, method, most):
     """At small batches a card waits for kernels' starts and ends, not for their arithmetic."""
-    seen, _ = one_step(training(method, "float32"))
+    seen = one_step(training(method, "float32"))
     assert seen.n_kernels <= most
 
 

@@ -51,11 +51,15 @@ def frozen_source(device: torch.device) -> Backbone:
 def ours(case: Case, device: torch.device) -> Step:
     """Our learner's step, called or replayed as a graph."""
     learner, images, labels, lr = _learner(case, device)
-    step = Replay(learner.step, learner.tensors(), captured=case.graph and device.type == "cuda")
+
+    def called(*inputs: torch.Tensor) -> None:
+        learner.step(*inputs)
+
+    step = Replay([called], learner.tensors(), captured=case.graph and device.type == "cuda")
 
     def once() -> None:
         with torch.no_grad():
-            step(images, labels, lr)
+            step([(images, labels, lr)], [True])
 
     return once
 

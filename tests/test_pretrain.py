@@ -183,7 +183,7 @@ def test_a_full_disk_is_told_with_its_remedy_and_costs_no_epoch(launch, monkeypa
         patch.setattr("l2t_ray.launch.worker.source.write_atomic", fail)
         assert launch() == 1
     assert f"{CARD}: the disk must have room, got 'No space left on device'; free some" in capsys.readouterr().err
-    monkeypatch.setattr(pretraining, "_train_epoch", None)
+    monkeypatch.setattr(pretraining._Steps, "train_epoch", None)
     assert launch() == 0
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.models.precision import allow_tf32, parameter_type
 from l2t_ray.training.checkpoint import load_state, save_state
+from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.run_training import EVALUATION_BATCH, evaluation_epochs
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
@@ -76,24 +78,20 @@ def train_source(
     network.classes = data.classes
     network.history = (*network.history, {"data": data.name, "classes": list(data.classes), "sha256": data.sha256})
     network.to(device, dtype).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(
-        network.parameters(), training.lr, momentum=training.momentum, weight_decay=training.weight_decay
-    )
     subset = stratified_subset(data.train_labels, data.classes, settings.data.samples_per_class, settings.seed)
     data = data.to(device)
     images, labels = data.train_images[subset.to(device)], data.train_labels[subset.to(device)]
+    steps = _Steps(settings, network, images, labels)
     progress = Progress()
     saved = load_state(checkpoint)
     if saved is not None and saved["settings"] == resolved:
         network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
+        steps.load(saved["optimizer"])
         progress = Progress(saved["epoch"], saved["metrics"], saved["wall_s"])
     evaluated = evaluation_epochs(training.epochs, EVALUATIONS)
     for epoch in range(progress.epoch, training.epochs):
         started_s = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(training, epoch)
-        measured = _train_epoch(settings, network, optimizer, images, labels, epoch)
+        measured = steps.train_epoch(epoch)
         if not math.isfinite(measured["train_loss"]):
             raise InputError(
                 f"training.lr must keep the loss finite, got {training.lr:g}: train_loss is "
@@ -105,7 +103,7 @@ def train_source(
             progress.metrics.setdefault(name, []).append((epoch + 1, value))
         progress.epoch = epoch + 1
         progress.wall_s += time.perf_counter() - started_s
-        state = {"settings": resolved, "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"settings": resolved, "network": network.state_dict(), "optimizer": steps.optimizer.state_dict()}
         save_state(checkpoint, {**state, "epoch": epoch + 1, "metrics": progress.metrics, "wall_s": progress.wall_s})
         on_epoch(progress)
     return network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval(), progress
@@ -119,33 +117,65 @@ def _start(network: models.Backbone, settings: SourceNetwork) -> None:
     network.history = before.history or ({"data": "unknown", "sha256": settings.sha256},)
 
 
-def _train_epoch(
-    settings: Pretraining,
-    network: models.Backbone,
-    optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    epoch: int,
-) -> dict[str, float]:
-    """Trains on all batches of an epoch and returns its measurements; synchronises with the device once, at the end."""
-    n_images, device = len(labels), images.device
-    draws = epoch_draws(settings.seed, epoch, n_images, settings.augment)
-    order, offsets, flips = (tensor.to(device) for tensor in draws)
-    total, n_right = torch.zeros((), device=device), torch.zeros((), device=device)
-    network.train()
-    for rows in order.split(settings.training.batch_size):
-        moved = crop_and_flip(images[rows], offsets[rows], flips[rows], settings.augment.crop_padding)
-        x = normalize(moved, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.training.precision == "bf16"):
-            logits = network(x)
-        logits = logits.to(network.fc.weight.dtype)
-        loss = F.cross_entropy(logits, labels[rows])
-        optimizer.zero_grad()
+class _Steps:
+    """The steps of a training; on a card they are one CUDA graph."""
+
+    def __init__(self, settings: Pretraining, network: models.Backbone, images: Tensor, labels: Tensor) -> None:
+        self.settings, self.network, self.images, self.labels = settings, network, images, labels
+        training, device, parameters = settings.training, images.device, [*network.parameters()]
+        self.captured = _captures(device)  # then the rate is a tensor that a graph can read
+        self.rate = torch.tensor(training.lr, device=device) if self.captured else training.lr
+        self.optimizer = torch.optim.SGD(
+            parameters, self.rate, training.momentum, weight_decay=training.weight_decay, fused=self.captured or None
+        )
+        self.momentum = [torch.zeros_like(p) for p in parameters]
+        for parameter, buffer in zip(parameters, self.momentum, strict=True):
+            self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.offsets = torch.zeros(len(labels), 2, dtype=torch.long, device=device)
+        self.flips = torch.zeros(len(labels), dtype=torch.bool, device=device)
+        self.loss, self.n_right = torch.zeros((), device=device), torch.zeros((), device=device)
+        state = [*network.state_dict().values(), *self.momentum, self.loss, self.n_right]
+        self.step = Replay([self._step], state, captured=self.captured)
+
+    def load(self, optimizer: dict[str, Any]) -> None:
+        """Continues from the optimizer's state of a checkpoint."""
+        for place, buffer in enumerate(self.momentum):
+            buffer.copy_(optimizer["state"][place]["momentum_buffer"])
+
+    def train_epoch(self, epoch: int) -> dict[str, float]:
+        """Trains on all batches of an epoch and returns its measurements; synchronises with the device once."""
+        n_images = len(self.labels)
+        order, offsets, flips = epoch_draws(self.settings.seed, epoch, n_images, self.settings.augment)
+        self.offsets.copy_(offsets)
+        self.flips.copy_(flips)
+        self.loss.zero_()
+        self.n_right.zero_()
+        for group in self.optimizer.param_groups:
+            rate = learning_rate(self.settings.training, epoch)
+            group["lr"] = group["lr"].fill_(rate) if self.captured else rate
+        self.network.train()
+        for rows in order.to(self.images.device).split(self.settings.training.batch_size):
+            self.step([(rows,)], [True])
+        loss, n_right = torch.stack([self.loss, self.n_right]).tolist()
+        return {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
+
+    def _step(self, rows: Tensor) -> None:
+        images, labels, bf16 = self.images[rows], self.labels[rows], self.settings.training.precision == "bf16"
+        moved = crop_and_flip(images, self.offsets[rows], self.flips[rows], self.settings.augment.crop_padding)
+        x = normalize(moved, self.network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
+            logits = self.network(x)
+        logits = logits.to(self.network.fc.weight.dtype)
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
-        total += loss.detach() * len(rows)
-        n_right += (logits.detach().argmax(1) == labels[rows]).sum()
-    return {"train_loss": float(total) / n_images, "train_accuracy_percent": 100 * float(n_right) / n_images}
+        self.optimizer.step()
+        self.loss.add_(loss.detach() * len(rows))
+        self.n_right.add_((logits.detach().argmax(1) == labels).sum())
+
+
+def _captures(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 @torch.no_grad()

@@ -59,6 +59,7 @@ class Recording(TorchDispatchMode):
             storage.copy_(before)
         self._before.clear()
 
+    @torch.no_grad()
     def replay(self) -> None:
         self.n_replays += 1
         for operation in self.operations:

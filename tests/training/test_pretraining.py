@@ -1,5 +1,6 @@
 """Source networks are trained as a plain loop would, and resumed bitwise."""
 
+import functools
 import tarfile
 
 import pytest
@@ -14,9 +15,12 @@ from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.sweepfile.source_file import read_pretraining
+from l2t_ray.training import pretraining
+from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.pretraining import learning_rate, train_source
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 from tests.support.places import SHARED
+from tests.support.recording import pretended_graphs
 from tests.support.small_source import SMALL
 
 SMALL_SETTINGS = {**SMALL, "data": {**SMALL["data"], "classes": ("0", "1")}}
@@ -73,6 +77,27 @@ def test_training_is_what_a_plain_loop_does(tmp_path, data_dir):
     expected = slow_twin(settings, load_data(settings.data, data_dir)).state_dict()
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor.double(), expected[name].double(), rtol=1e-6, atol=1e-7)
+
+
+def test_steps_that_are_recorded_and_replayed_are_those_called(tmp_path, data_dir, monkeypatch):
+    """A CUDA graph pretended on the CPU; rates and draws change with the epochs, and the last batch is smaller."""
+    settings, found = settings_with(), {}
+    monkeypatch.setattr(pretraining, "_captures", lambda device: True)
+    for name, captured in (("called", False), ("replayed", True)):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(pretraining, "Replay", functools.partial(_replay, force=captured))
+        with pretended_graphs(monkeypatch) as recordings:
+            network, progress = train(settings, tmp_path / name, data_dir)
+        found[name] = network.state_dict(), progress.metrics
+        assert sum(recording.n_replays for recording in recordings) >= captured * settings.training.epochs
+    (called, metrics), (replayed, its_metrics) = found.values()
+    assert its_metrics == metrics
+    assert all(torch.equal(replayed[name], tensor) for name, tensor in called.items())
+
+
+def _replay(functions, state, *, captured, force):
+    assert captured
+    return Replay(functions, state, captured=force)
 
 
 def test_the_rate_falls_tenfold_at_half_and_three_quarters():

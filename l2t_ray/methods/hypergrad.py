@@ -25,6 +25,7 @@ from torch import Tensor
 
 from l2t_ray.methods import matching
 from l2t_ray.methods.matching import Matching
+from l2t_ray.models.compiling import fused
 from l2t_ray.models.target import Adjoints, Network, Tensors, Values
 from l2t_ray.models.vector import Vector
 
@@ -57,6 +58,7 @@ class _Step:
     differences: dict[int, Tensor]
 
 
+@fused
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B]."""
     gradient = logits.softmax(-1)
@@ -64,6 +66,7 @@ def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
     return gradient.div_(len(logits))
 
 
+@fused
 def logit_tangent(logits: Tensor, direction: Tensor) -> Tensor:
     """Returns the derivative of `logit_gradient` along a direction of the logits."""
     p = logits.softmax(-1)
@@ -158,15 +161,44 @@ def distance_gradient(
 def _ahead(theta: Vector, buffer: Tensor | None, gradients: Tensors, inner: Inner) -> tuple[Vector, Tensor | None]:
     """Returns theta_{t+1} and q_{t+1}."""
     gradient = theta.gather(gradients)
-    if buffer is not None and inner.momentum is not None and inner.weight_decay is not None:
-        gradient = buffer = gradient.addcmul_(theta.flat, inner.weight_decay).addcmul_(buffer, inner.momentum)
-    return theta.like(torch.addcmul(theta.flat, gradient, -inner.alpha)), buffer
+    if buffer is None or inner.momentum is None or inner.weight_decay is None:
+        return theta.like(_down(theta.flat, gradient, inner.alpha)), buffer
+    ahead, buffer = _momentum_down(theta.flat, gradient, buffer, inner.alpha, inner.momentum, inner.weight_decay)
+    return theta.like(ahead), buffer
+
+
+@fused
+def _down(theta: Tensor, gradient: Tensor, alpha: Tensor) -> Tensor:
+    return torch.addcmul(theta, gradient, -alpha)
+
+
+@fused
+def _momentum_down(
+    theta: Tensor, gradient: Tensor, buffer: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
+) -> tuple[Tensor, Tensor]:
+    new = torch.addcmul(gradient, theta, weight_decay).addcmul_(buffer, momentum)
+    return torch.addcmul(theta, new, -alpha), new
 
 
 def _back(a: Tensor, c: Vector, products: Tensors, inner: Inner) -> tuple[Tensor, Vector]:
-    """Returns a + kappa c + H c, in place, and the next c: mu c minus alpha times the new a."""
-    a.add_(c.gather(products))
+    """Returns a + kappa c + H c, and the next c: mu c minus alpha times the new a."""
+    found = c.gather(products)
     if inner.momentum is None or inner.weight_decay is None:
-        return a, c.like(a * -inner.alpha)
-    a.addcmul_(c.flat, inner.weight_decay)
-    return a, c.like((c.flat * inner.momentum).addcmul_(a, -inner.alpha))
+        a, new = _back_down(a, found, inner.alpha)
+    else:
+        a, new = _momentum_back_down(a, found, c.flat, inner.alpha, inner.momentum, inner.weight_decay)
+    return a, c.like(new)
+
+
+@fused
+def _back_down(a: Tensor, product: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    a = a + product
+    return a, a * -alpha
+
+
+@fused
+def _momentum_back_down(
+    a: Tensor, product: Tensor, c: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
+) -> tuple[Tensor, Tensor]:
+    a = torch.addcmul(a + product, c, weight_decay)
+    return a, (c * momentum).addcmul_(a, -alpha)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from l2t_ray.models.compiling import fused
 from l2t_ray.models.convolutions import convolve, convolve_transposed, kernel_gradient
 
 
@@ -122,10 +123,10 @@ def backward(
     at_theta = {}
     for n in matching.levels:
         weight = theta[f"project.{n}.weight"]
-        slope = pixel_weights[n] * differences[n]
+        slope, at_bias = _slope(pixel_weights[n], differences[n])
         at_features[n] = convolve_transposed(slope, features[n], weight)
         at_theta[f"project.{n}.weight"] = kernel_gradient(slope, features[n], weight)
-        at_theta[f"project.{n}.bias"] = slope.sum((0, 2, 3))
+        at_theta[f"project.{n}.bias"] = at_bias
     return at_features, at_theta
 
 
@@ -159,10 +160,18 @@ def backward_tangent(
     at_theta = {}
     for n in matching.levels:
         weight, dweight = theta[f"project.{n}.weight"], direction[f"project.{n}.weight"]
-        slope, dslope = pixel_weights[n] * differences[n], pixel_weights[n] * difference_tangents[n]
+        slope = pixel_weights[n] * differences[n]
+        dslope, at_bias = _slope(pixel_weights[n], difference_tangents[n])
         moved = convolve_transposed(dslope, features[n], weight)
         at_features[n] = moved.add_(convolve_transposed(slope, features[n], dweight))
         kernel = kernel_gradient(dslope, features[n], weight)
         at_theta[f"project.{n}.weight"] = kernel + kernel_gradient(slope, feature_tangents[n], weight)
-        at_theta[f"project.{n}.bias"] = dslope.sum((0, 2, 3))
+        at_theta[f"project.{n}.bias"] = at_bias
     return at_features, at_theta
+
+
+@fused
+def _slope(v: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns V E, and its channel sums [C_n]."""
+    slope = v * e
+    return slope, slope.sum((0, 2, 3))

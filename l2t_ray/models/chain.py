@@ -8,7 +8,7 @@ Hessian-vector product too.
 | x, w | inputs, conv.l.weight | input and kernel; z = conv(x, w) |
 | u | normal | z whitened by batch statistics: (z - mean) * rstd |
 | y | outputs | relu(g u + b), g and b the batch norm's weight and bias |
-| P(q) | convolutions.whiten | q - mean(q) - u mean(u q): the adjoint of whitening, up to rstd, and its tangent |
+| P(q) | layer.whiten | q - mean(q) - u mean(u q): the adjoint of whitening, up to rstd, and its tangent |
 | a | adjoints | P(gradient at g u + b); the gradient at z is s a with s = g rstd |
 | d... | ... | derivative along a direction of the parameters |
 """
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models import convolutions
-from l2t_ray.models.convolutions import EPSILON, channel_mean, channels, convolve, count, mask_, whiten
+from l2t_ray.models import convolutions, layer
+from l2t_ray.models.convolutions import convolve, scales_maps
+from l2t_ray.models.layer import EPSILON
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
-BN_MOMENTUM = 0.1
 _ONES = [1, 1]
 
 Tensors = Mapping[str, Tensor]
@@ -72,15 +72,14 @@ class Chain:
         values, index = Values(), 0
         for level in self.levels[:n_levels]:
             for _ in level:
-                g, b = channels(theta[f"bn.{index}.weight"]), channels(theta[f"bn.{index}.bias"])
+                g, b = theta[f"bn.{index}.weight"], theta[f"bn.{index}.bias"]
                 x = x.to(self.operands or x.dtype)  # once for all products of x
                 values.inputs.append(x)
                 z = convolve(x, theta[f"conv.{index}.weight"], self.operands)
                 running = (
                     (None, None) if statistics is None else (statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 )
-                u, _, rstd = torch.ops.aten.native_batch_norm(z, None, None, *running, True, BN_MOMENTUM, EPSILON)
-                x = torch.addcmul(b, u, g).relu_()
+                u, rstd, x = layer.forward(z, g, b, *running)
                 values.normal.append(u)
                 values.rstd.append(rstd)
                 values.outputs.append(x)
@@ -129,16 +128,19 @@ class Chain:
                 index -= 1
                 if gy is None:
                     continue
-                w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
-                s = theta[f"bn.{index}.weight"] * values.rstd[index]
-                a, gg, gb = whiten(mask_(gy, values.outputs[index]), u)
-                kernel, raw, gy = convolutions.gradients(a, s, x, w, self.operands, at_input=index > 0)
+                w, x, u, y = theta[f"conv.{index}.weight"], *values.of(index)
+                g, rstd = theta[f"bn.{index}.weight"], values.rstd[index]
+                adjoint = layer.backward(gy, y, u, g, rstd, scales_maps=scales_maps(u, w))
+                a = adjoint.white
+                kernel, raw, gy = convolutions.gradients(
+                    a, adjoint.s, adjoint.scaled, x, w, self.operands, at_input=index > 0
+                )
                 gradients[f"conv.{index}.weight"] = kernel
-                gradients[f"bn.{index}.weight"] = gg
-                gradients[f"bn.{index}.bias"] = gb
+                gradients[f"bn.{index}.weight"] = adjoint.at_weight
+                gradients[f"bn.{index}.bias"] = adjoint.at_bias
                 if adjoints is not None:
                     adjoints.white[index], adjoints.kernel[index] = a, raw
-                    adjoints.overlap[index] = gg / count(u)
+                    adjoints.overlap[index] = adjoint.overlap
             g_pool = gy
         return gradients
 
@@ -167,19 +169,23 @@ class Chain:
         dx: Tensor | None = None  # images do not depend on theta
         for level in range(len(self.levels[:n_levels])):
             for _ in self.levels[level]:
-                g, dg = theta[f"bn.{index}.weight"], direction[f"bn.{index}.weight"]
-                db, u, rstd = direction[f"bn.{index}.bias"], values.normal[index], values.rstd[index]
-                dz = convolve(values.inputs[index], direction[f"conv.{index}.weight"], self.operands)
-                if dx is not None:
-                    dz += convolve(dx, theta[f"conv.{index}.weight"], self.operands)
-                white, stretch, _ = whiten(dz, u)
+                x, u, y = values.of(index)
+                dz = convolve(x, direction[f"conv.{index}.weight"], self.operands)
+                more = None if dx is None else convolve(dx, theta[f"conv.{index}.weight"], self.operands)
                 tangents.inputs.append(dx)
-                tangents.white.append(white)
-                tangents.stretch.append(stretch / count(u))
-                reached = adjoints is not None and index in adjoints.white
-                tangents.overlap.append(channel_mean(adjoints.white[index], dz) if reached and adjoints else None)
-                dy = torch.addcmul(channels(db), white, channels(g * rstd)).addcmul_(u, channels(dg))
-                dx = mask_(dy, values.outputs[index])
+                moved = layer.tangent(
+                    dz,
+                    more,
+                    u,
+                    y,
+                    theta[f"bn.{index}.weight"],
+                    direction[f"bn.{index}.weight"],
+                    direction[f"bn.{index}.bias"],
+                    values.rstd[index],
+                    None if adjoints is None else adjoints.white.get(index),
+                )
+                dx = moved.output
+                tangents.layers.append(moved)
                 index += 1
             assert dx is not None
             tangents.features.append(dx)
@@ -234,20 +240,23 @@ class Chain:
                 if dgy is None:
                     continue
                 w, dw = theta[f"conv.{index}.weight"], direction[f"conv.{index}.weight"]
-                g, dg = theta[f"bn.{index}.weight"], direction[f"bn.{index}.weight"]
-                x, dx, u = values.inputs[index], tangents.inputs[index], values.normal[index]
-                rstd, overlap = values.rstd[index], tangents.overlap[index]
-                assert overlap is not None
-                a, mean_a_dz = adjoints.white[index], overlap * rstd
-                s = g * rstd
-                ds = (dg - s * tangents.stretch[index]) * rstd
-                da, dgg, dgb = whiten(mask_(dgy, values.outputs[index]), u)
-                da.addcmul_(tangents.white[index], -channels(adjoints.overlap[index] * rstd))
-                da.addcmul_(u, -channels(mean_a_dz))
-                products[f"bn.{index}.weight"] = dgg + mean_a_dz * count(u)
-                products[f"bn.{index}.bias"] = dgb
+                x, u, y = values.of(index)
+                a = adjoints.white[index]
+                moved = layer.backward_tangent(
+                    dgy,
+                    y,
+                    u,
+                    theta[f"bn.{index}.weight"],
+                    direction[f"bn.{index}.weight"],
+                    values.rstd[index],
+                    a,
+                    adjoints.overlap[index],
+                    tangents.layers[index],
+                    scales_maps=scales_maps(u, w),
+                )
+                products[f"bn.{index}.weight"], products[f"bn.{index}.bias"] = moved.at_weight, moved.at_bias
                 products[f"conv.{index}.weight"], dgy = convolutions.gradient_tangents(
-                    a, da, s, ds, x, dx, w, dw, adjoints.kernel[index], self.operands
+                    a, moved, x, tangents.inputs[index], w, dw, adjoints.kernel[index], self.operands
                 )
             dg_pool = dgy
         return products

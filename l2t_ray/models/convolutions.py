@@ -9,15 +9,13 @@ The deepest kernels have nine times as many numbers as the maps of 128 images; t
 as many as their kernel.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray.models import small_convolutions
+from l2t_ray.models.layer import AdjointTangent, combine, scale
 
-EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 _ONES = [1, 1]
 _DEEP_PIXELS, _DEEP_CHANNELS = 64, 128  # see kernel_gradient
 _OLD_VECTORS = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
@@ -72,55 +70,15 @@ def _is_deep(x: Tensor) -> bool:
     return x.shape[2] * x.shape[3] <= _DEEP_PIXELS and x.shape[1] >= _DEEP_CHANNELS
 
 
-def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns P(q), the channel sums of u q, and those of q: batch norm's fused backward at mean 0 and deviation 1."""
-    zero, one = standard(u.shape[1], q.device, q.dtype)
-    white, products, sums = torch.ops.aten.native_batch_norm_backward(
-        q, u, one, None, None, zero, one, True, EPSILON, [True, True, True]
-    )
-    return white, products, sums
-
-
-@functools.cache
-def standard(n_channels: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Returns mean 0 and deviation 1 for n_channels; cached, as a bilevel step needs them a hundred times."""
-    return torch.zeros(n_channels, device=device, dtype=dtype), torch.ones(n_channels, device=device, dtype=dtype)
-
-
-def channel_mean(p: Tensor, q: Tensor) -> Tensor:
-    """Returns the mean of p q over images and pixels, [C], in one pass."""
-    zero, one = standard(q.shape[1], q.device, q.dtype)
-    _, products, _ = torch.ops.aten.native_batch_norm_backward(
-        p, q, one, None, None, zero, one, True, EPSILON, [False, True, False]
-    )
-    mean: Tensor = products / count(q)
-    return mean
-
-
-def mask_(gradient: Tensor, y: Tensor) -> Tensor:
-    """Applies ReLU's adjoint and tangent in place: zero where its output y is zero."""
-    masked: Tensor = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
-    return masked
-
-
-def channels(per_channel: Tensor) -> Tensor:
-    """Returns [C] as [1, C, 1, 1]."""
-    return per_channel.view(1, -1, 1, 1)
-
-
-def count(u: Tensor) -> int:
-    """Returns images times pixels."""
-    return u.shape[0] * u.shape[2] * u.shape[3]
-
-
 def gradients(
-    a: Tensor, s: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None, *, at_input: bool
+    a: Tensor, s: Tensor, scaled: Tensor | None, x: Tensor, w: Tensor, dtype: torch.dtype | None, *, at_input: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Returns the gradients of a convolution of x by w from s a at its output.
 
     Args:
         a: [B, O, H, W].
         s: [O].
+        scaled: s a where `scales_maps`, or None.
         x: [B, I, H, W].
         w: [O, I, k, k].
         dtype: type in which operands are multiplied, as in `convolve`.
@@ -130,22 +88,16 @@ def gradients(
         At the kernel [O, I, k, k]; the same without s, or None where it was not formed (`gradient_tangents` takes
         either); at the input [B, I, H, W], or None.
     """
-    if scales_maps(a, w):
-        scaled = a * channels(s)
-        return (
-            kernel_gradient(scaled, x, w, dtype),
-            None,
-            convolve_transposed(scaled, x, w, dtype) if at_input else None,
-        )
+    if scaled is not None:
+        at_kernel = kernel_gradient(scaled, x, w, dtype)
+        return at_kernel, None, convolve_transposed(scaled, x, w, dtype) if at_input else None
     raw = kernel_gradient(a, x, w, dtype)
-    return _scale(raw, s), raw, convolve_transposed(a, x, _scale(w, s), dtype) if at_input else None
+    return scale(raw, s), raw, convolve_transposed(a, x, scale(w, s), dtype) if at_input else None
 
 
 def gradient_tangents(
     a: Tensor,
-    da: Tensor,
-    s: Tensor,
-    ds: Tensor,
+    moved: AdjointTangent,
     x: Tensor,
     dx: Tensor | None,
     w: Tensor,
@@ -157,9 +109,7 @@ def gradient_tangents(
 
     Args:
         a: as in `gradients`.
-        da: as a.
-        s: as in `gradients`.
-        ds: as s.
+        moved: da, s and ds, and the products of these with s and ds where `scales_maps`.
         x: as in `gradients`.
         dx: as x, or None for images, which do not move and whose gradient is not needed.
         w: as in `gradients`.
@@ -170,26 +120,23 @@ def gradient_tangents(
     Returns:
         At the kernel; at the input, or None for images.
     """
-    if raw is None:
-        scaled = a * channels(s)
-        moved = (da * channels(s)).addcmul_(a, channels(ds))
+    if moved.scaled is not None and moved.moved is not None:
         if dx is None:
-            return kernel_gradient(moved, x, w, dtype), None
+            return kernel_gradient(moved.moved, x, w, dtype), None
         # one product over twice the images instead of two and their sum
-        at_kernel = kernel_gradient(torch.cat([moved, scaled]), torch.cat([x, dx]), w, dtype)
-        return at_kernel, convolve_transposed(scaled, x, dw, dtype).add_(convolve_transposed(moved, x, w, dtype))
+        at_kernel = kernel_gradient(torch.cat([moved.moved, moved.scaled]), torch.cat([x, dx]), w, dtype)
+        at_input = convolve_transposed(moved.scaled, x, dw, dtype)
+        return at_kernel, at_input.add_(convolve_transposed(moved.moved, x, w, dtype))
+    assert raw is not None
+    da, s, ds = moved.white, moved.s, moved.ds
     at_kernel = kernel_gradient(da, x, w, dtype)
     if dx is None:
-        return _scale(at_kernel, s) + _scale(raw, ds), None
+        return combine(at_kernel, s, raw, ds), None
     at_kernel = at_kernel + kernel_gradient(a, dx, w, dtype)
-    at_input = convolve_transposed(a, x, _scale(w, ds) + _scale(dw, s), dtype)
-    return _scale(at_kernel, s) + _scale(raw, ds), at_input.add_(convolve_transposed(da, x, _scale(w, s), dtype))
+    at_input = convolve_transposed(a, x, combine(w, ds, dw, s), dtype)
+    return combine(at_kernel, s, raw, ds), at_input.add_(convolve_transposed(da, x, scale(w, s), dtype))
 
 
 def scales_maps(a: Tensor, w: Tensor) -> bool:
     """Whether the maps a have fewer numbers than the kernel w."""
     return a.numel() < w.numel()
-
-
-def _scale(kernel: Tensor, s: Tensor) -> Tensor:
-    return kernel * s[..., None, None, None]

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from l2t_ray.models.layer import Tangent
+
 Tensors = Mapping[str, Tensor]
 
 
@@ -21,6 +23,10 @@ class Values:
     features: list[Tensor] = field(default_factory=list)
     pooled: Tensor | None = None
     logits: Tensor | None = None
+
+    def of(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns x, u and y of a convolution."""
+        return self.inputs[index], self.normal[index], self.outputs[index]
 
 
 @dataclass
@@ -39,12 +45,10 @@ class Adjoints:
 
 @dataclass
 class Tangents:
-    """The results of a tangent pass: by convolution dx, du / rstd, mean(u dz) and mean(a dz); features and logits."""
+    """The results of a tangent pass: dx and those of the layer by convolution; features and logits."""
 
     inputs: list[Tensor | None] = field(default_factory=list)
-    white: list[Tensor] = field(default_factory=list)
-    stretch: list[Tensor] = field(default_factory=list)
-    overlap: list[Tensor | None] = field(default_factory=list)
+    layers: list[Tangent] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
     pooled: Tensor | None = None
     logits: Tensor | None = None

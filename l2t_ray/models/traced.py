@@ -17,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
-from l2t_ray.models.chain import BN_MOMENTUM
+from l2t_ray.models.layer import BN_MOMENTUM
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from l2t_ray.models import convolutions, small_convolutions
+from l2t_ray.models import convolutions, layer, small_convolutions
 
 
 def draw(*shape, seed=0):
@@ -28,7 +28,7 @@ def test_gradients_equal_autograd(n_inputs, size, kernel):
 def test_whitening_is_the_projection_of_its_docstring():
     u = F.batch_norm(draw(7, 3, 4, 4), None, None, training=True)
     q = draw(7, 3, 4, 4, seed=3)
-    white, products, sums = convolutions.whiten(q, u)
+    white, products, sums = layer.whiten(q, u)
     mean = q.mean((0, 2, 3), keepdim=True)
     overlap = (q * u).mean((0, 2, 3), keepdim=True)
     torch.testing.assert_close(white, q - mean - u * overlap, rtol=1e-12, atol=1e-12)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from l2t_ray.models import convolutions
+from l2t_ray.models import convolutions, layer
 
 B, N_IN, N_OUT = 3, 4, 5
 SIDES = pytest.mark.parametrize(("size", "scales_maps"), [(2, True), (12, False)])
@@ -28,11 +28,16 @@ def by_autograd(a, s, x, w):
     return at_kernel, at_input
 
 
+def scaled(values):
+    wanted = convolutions.scales_maps(values["a"], values["w"])
+    return values["a"] * layer.channels(values["s"]) if wanted else None
+
+
 @SIDES
 def test_gradients_are_autograds(size, scales_maps):
     values, _ = case(size)
     assert convolutions.scales_maps(values["a"], values["w"]) is scales_maps
-    at_kernel, raw, at_input = convolutions.gradients(**values, dtype=None, at_input=True)
+    at_kernel, raw, at_input = convolutions.gradients(**values, scaled=scaled(values), dtype=None, at_input=True)
     expected = by_autograd(**values)
     assert (raw is None) is scales_maps
     torch.testing.assert_close(at_kernel, expected[0], rtol=1e-12, atol=1e-12)
@@ -49,8 +54,11 @@ def test_tangents_are_those_of_the_gradients(size, scales_maps, are_images):
     _, expected = torch.func.jvp(by_autograd, tuple(values.values()), tuple(moves.values()))
     a, s, x, w = values.values()
     da, ds, dx, dw = moves.values()
-    _, raw, _ = convolutions.gradients(a, s, x, w, None, at_input=False)
-    found = convolutions.gradient_tangents(a, da, s, ds, x, None if are_images else dx, w, dw, raw, None)
+    scaled_a = scaled(values)
+    _, raw, _ = convolutions.gradients(a, s, scaled_a, x, w, None, at_input=False)
+    both = da * layer.channels(s) + a * layer.channels(ds) if scales_maps else None
+    moved = layer.AdjointTangent(da, s, s, s, ds, scaled_a, both)  # what belongs to the batch norm is not read
+    found = convolutions.gradient_tangents(a, moved, x, None if are_images else dx, w, dw, raw, None)
     torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-12)
     if are_images:
         assert found[1] is None

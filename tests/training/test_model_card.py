@@ -58,7 +58,7 @@ def test_a_kill_between_the_card_and_the_weights_costs_no_training(launch, monke
         assert launch() == 1
     assert (CARD.exists(), OUT.exists()) == (True, False)
     capsys.readouterr()
-    monkeypatch.setattr(pretraining, "_train_epoch", None)
+    monkeypatch.setattr(pretraining._Steps, "train_epoch", None)
     assert launch() == 0
     assert compute_sha256(OUT) == json.loads(CARD.read_text())["weights_sha256"]
     assert not [path for path in Path("weights").iterdir() if "checkpoint" in path.name]

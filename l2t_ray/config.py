@@ -17,6 +17,8 @@ OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the metho
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
 LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
+# added later: no part of the key where they have their defaults, so that older keys stay the same
+ADDED_LATER = (("data", "validation_per_class"), ("data", "test_fraction"))
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -76,7 +78,11 @@ class Data(Frozen):
 
     name: Literal[*registry.DATA_SETS] = Field(description="the data set")  # type: ignore[valid-type]
     path: str | None = Field(
-        None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
+        None, description="image_folder, tiny_imagenet: the folder, tar or zip, from the working folder; or a table"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="image_folder without `test/`: this part of each class is the test set, of all runs alike",
     )
     title: Label | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
     sha256: str | None = Field(None, description="content of `path`; filled in when the sweep file is read")
@@ -221,8 +227,7 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
-        if self.data.validation_per_class is None:  # added later; older keys stay the same
-            settings["data"].pop("validation_per_class")
+        drop_defaults(settings, self)
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
@@ -366,6 +371,19 @@ class Execution(Frozen):
     price_per_hour: NonNegative | None = Field(
         None, description="of the whole machine or cluster; the plan shows the cost"
     )
+
+
+def drop_defaults(settings: dict[str, Any], model: BaseModel) -> None:
+    """Removes from dumped settings, in place, those of `ADDED_LATER` that have their defaults.
+
+    Args:
+        settings: of the model, by section.
+        model: a run, or a source network's training.
+    """
+    for section, name in ADDED_LATER:
+        part = getattr(model, section)
+        if getattr(part, name) == type(part).model_fields[name].default:
+            settings[section].pop(name)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

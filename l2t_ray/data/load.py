@@ -114,13 +114,14 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             "launch the sweep again to train on the new files"
         )
     known = settings.model_copy(update={"sha256": sha256})
-    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(path)))
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known)))
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:
     """Returns the cache of a set, which may not exist; a set from files needs `sha256` in its settings."""
     content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if DATA_SETS[settings.name].has_path else ""
-    return data_dir / ".cache" / f"{settings.name}{content}.v{data_sets.VERSION}"
+    split = "" if settings.test_fraction is None else f"-test{settings.test_fraction!r}"
+    return data_dir / ".cache" / f"{settings.name}{content}{split}.v{data_sets.VERSION}"
 
 
 def _missing(path: Path) -> Content:

@@ -21,7 +21,9 @@ from l2t_ray.data.archive import SPLITS, Archive, refuse
 from l2t_ray.data.fetch import fetch
 from l2t_ray.data.images import UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
-from l2t_ray.data.names import composed, printable
+from l2t_ray.data.layout import empty_folders, files_by_split, opened
+from l2t_ray.data.names import composed
+from l2t_ray.data.table import Table
 from l2t_ray.errors import InputError
 from l2t_ray.published import ARCHIVES, Published
 from l2t_ray.registry import DATA_SETS
@@ -110,11 +112,12 @@ def read_digits() -> Decoded:
     return classes, tensors | {f"{split}_labels": labels[half] for split, half in halves.items()}
 
 
-def read_image_folder(path: Path) -> Decoded:
-    """Reads the images in train/<class>/ and test/<class>/; classes in sorted order.
+def read_image_folder(path: Path, test_fraction: float | None = None) -> Decoded:
+    """Reads the images in train/<class>/ and test/<class>/, or of a table of files; classes in sorted order.
 
     Args:
-        path: a folder, tar or zip.
+        path: a folder, tar, zip or table.
+        test_fraction: of each class, where there is no test/.
 
     Returns:
         Classes and tensors.
@@ -122,21 +125,8 @@ def read_image_folder(path: Path) -> Decoded:
     Raises:
         InputError: if the layout is wrong, or a file cannot be decoded.
     """
-    with Archive(path, "train") as archive:
-        files: dict[str, dict[str, str]] = {}
-        misplaced, absent = [], []
-        for split in SPLITS:
-            names = [name for name in archive.names if name.startswith(f"{split}/")]
-            rule = f"images must be in {split}/<class>/"
-            misplaced += [f"{rule}, got '{printable(name)}'; move it" for name in names if name.count("/") != 2]
-            files[split] = {name: name.split("/")[1] for name in names}
-            if not names:
-                absent.append(f"{split}/<class>/ must hold images, there are none; add them")
-        refuse(path, [*misplaced, *absent])
-        refuse(path, [problem for split in SPLITS for problem in _empty_folders(archive, split, files[split])])
-        classes = tuple(sorted(set(files["train"].values())))
-        unknown = sorted(set(files["test"].values()) - set(classes))
-        refuse(path, [_unknown_class(name, classes) for name in unknown])
+    with opened(path) as archive:
+        classes, files = files_by_split(archive, test_fraction)
         return classes, _decode(archive, files, classes)
 
 
@@ -173,25 +163,13 @@ def read_tiny_imagenet(path: Path) -> Decoded:
                 raise InputError(f"{path}: {layout} must hold images, there are none; fetch the data set again")
             if unknown := sorted(set(names.values()) - set(classes)):
                 raise InputError(f"{path}: wnids.txt must name every class, {unknown[0]} of {split} is not there")
-        refuse(path, _empty_folders(archive, "train", files["train"]))
+        refuse(path, empty_folders(archive, "train", files["train"]))
         return classes, _decode(archive, files, classes)
 
 
-def _unknown_class(name: str, classes: tuple[str, ...]) -> str:
-    """Returns the problem of a class of test/ that train/ does not have."""
-    same = [known for known in classes if known.casefold() == name.casefold()]
-    remedy = f"rename it to {same[0]}, as in train/" if same else "add its training images"
-    return f"classes of test/ must be in train/ too, got {name}; {remedy}"
-
-
-def _empty_folders(archive: Archive, split: str, files: Mapping[str, str]) -> list[str]:
-    """Returns a problem for each class folder without images."""
-    folders = {name.split("/")[1] for name in archive.folders if name.startswith(f"{split}/")}
-    empty = sorted(folders - set(files.values()))
-    return [f"a class folder must hold images, {split}/{name} is empty; fill or remove it" for name in empty]
-
-
-def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...]) -> dict[str, Tensor]:
+def _decode(
+    archive: Archive | Table, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...]
+) -> dict[str, Tensor]:
     """Returns the tensors of both splits; images are in the order of their names, whatever the archive's order."""
     places: dict[str, tuple[str, int]] = {}
     tensors: dict[str, Tensor] = {}
@@ -210,15 +188,14 @@ def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: t
         try:
             tensors[f"{split}_images"][index], has_frames = _decode_image(content)
         except UnreadableError as error:
-            rule = f"{printable(name)} must be an image that can be decoded"
+            rule = f"{archive.shown(name)} must be an image that can be decoded"
             problems.append(f"{rule}, got {len(content)} bytes ({error.reason}); {error.remedy}")
         else:
             with_frames += [name] if has_frames else []
     refuse(archive.path, sorted(problems))
     if with_frames:
-        some = (
-            f"{archive.path}: note: {len(with_frames)} images have several frames, such as {printable(with_frames[0])}"
-        )
+        example = archive.shown(with_frames[0])
+        some = f"{archive.path}: note: {len(with_frames)} images have several frames, such as {example}"
         print(f"{some}; the first frame of each is read", file=sys.stderr)
     return tensors
 
@@ -240,12 +217,12 @@ def _resize(images: Tensor) -> Tensor:
     return F.interpolate(images.contiguous(), (SIZE, SIZE), mode="bilinear", antialias=True)
 
 
-# readers of (path), or of (data_dir, download=), as `DATA_SETS[name].has_path` says
+# readers of (settings), or of (data_dir, download=), as `DATA_SETS[name].has_path` says
 READERS: Mapping[str, Callable[..., Decoded]] = {
     "cifar10": partial(read_downloaded, "cifar10"),
     "cifar100": partial(read_downloaded, "cifar100"),
     "stl10": partial(read_downloaded, "stl10"),
-    "tiny_imagenet": read_tiny_imagenet,
-    "image_folder": read_image_folder,
+    "tiny_imagenet": lambda settings: read_tiny_imagenet(Path(settings.path)),
+    "image_folder": lambda settings: read_image_folder(Path(settings.path), settings.test_fraction),
     "digits": lambda data_dir, *, download: read_digits(),
 }

@@ -134,7 +134,8 @@ def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:
     data, source = values["data"], values.get("source", {})
     path = data.get("path")
     if data["name"] not in WITH_PATH:
-        data.pop("sha256", None)  # belongs to another data set of the block
+        data.pop("sha256", None)  # belongs to another data set of the block, as the next
+        data.pop("test_fraction", None)
     elif path in checks.images:
         data["sha256"] = checks.images[path].sha256
         data["title"] = data.get("title") or Path(path).stem

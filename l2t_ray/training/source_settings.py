@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
+from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, drop_defaults, flat
 from l2t_ray.run import KEY_DIGITS
 
 
@@ -63,7 +63,7 @@ class Pretraining(Frozen):
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
             settings[section].pop(name, None)
-        settings["data"].pop("validation_per_class")
+        drop_defaults(settings, self)
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings

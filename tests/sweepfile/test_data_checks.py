@@ -72,7 +72,8 @@ def test_a_renamed_image_is_another_run():
 def test_a_folder_has_no_more_images_than_lie_in_it():
     images(Path("pets"), cat=3, dog=2)
     assert problems(grid(folder_block("pets", 3))) == (
-        "sweep.yaml:3: data.samples_per_class must be <= 2 for image_folder, got 3; ask for fewer",
+        "sweep.yaml:3: data.samples_per_class must be <= 2 for class 'dog' of image_folder, got 3; "
+        "ask for fewer, or leave the class out with data.classes",
     )
     assert len(keys(grid(folder_block("pets", "{cat: 3, dog: 1}")))) == 1
     assert "did you mean dog?" in problems(grid(folder_block("pets", "{cat: 3, dogs: 1}")))[0]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+MAX_PIXELS = 1 << 26
 ORIENTATION = 0x0112  # EXIF's tag
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF's tags
 WHITE_IS_ZERO, SEPARATE, UNSIGNED = 0, 2, 1
@@ -75,6 +76,12 @@ def decode(content: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
         raise UnreadableError(reason, remedy) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
         raise UnreadableError(str(error) or type(error).__name__) from error
+
+
+def mode_of(content: bytes) -> str:
+    """Returns the mode of an image that can be decoded, in Pillow's words: RGB, RGBA, L (grey), P (palette), ..."""
+    with _opened(content) as image:
+        return str(image.mode)
 
 
 def _opened(content: bytes) -> "ImageFile":

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from l2t_ray.data.archive import SPLITS, Archive, refuse
 from l2t_ray.data.fetch import fetch
-from l2t_ray.data.images import UnreadableError, decode
+from l2t_ray.data.images import MAX_PIXELS, UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.layout import empty_folders, files_by_split, opened
 from l2t_ray.data.names import composed
@@ -32,7 +32,6 @@ Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
 VERSION = 2  # of the decoding: a cache of another version is built again
 SIZE = 32
-MAX_PIXELS = 1 << 26
 LICENCES = "see its authors' page"
 DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 

@@ -1,6 +1,7 @@
 """Images and weights that a sweep file names: known by their content."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -77,6 +78,46 @@ def test_a_folder_has_no_more_images_than_lie_in_it():
     )
     assert len(keys(grid(folder_block("pets", "{cat: 3, dog: 1}")))) == 1
     assert "did you mean dog?" in problems(grid(folder_block("pets", "{cat: 3, dogs: 1}")))[0]
+
+
+def test_a_test_set_that_is_split_off_leaves_fewer_images_and_makes_another_run():
+    """Of 5 and 3 images, round(0.4 * 5) = 2 and round(0.4 * 3) = 1 are for the test."""
+    images(Path("pets"), cat=5, dog=3)
+    both = keys(grid(folder_block("pets")))
+    refused = (
+        "sweep.yaml:3: data.path 'pets': data.test_fraction must stand with train/ alone, got test/ too; remove one"
+    )
+    assert problems(grid(folder_block("pets, test_fraction: 0.4")))[0].startswith(refused)
+    shutil.rmtree("pets/test")
+    assert "split train/ with data.test_fraction" in problems(grid(folder_block("pets")))[0]
+    split = keys(grid(folder_block("pets, test_fraction: 0.4")))
+    assert len(split | both | keys(grid(folder_block("pets, test_fraction: 0.2")))) == 3
+    (line,) = problems(grid(folder_block("pets, test_fraction: 0.4", 3)))
+    assert "data.samples_per_class must be <= 2 for class 'dog' of image_folder, got 3" in line
+    assert len(keys(grid(folder_block("pets, test_fraction: 0.4", "{cat: 3, dog: 2}")))) == 1
+
+
+def test_a_test_fraction_stands_with_a_folder_and_is_no_part_of_another_sets_key():
+    images(Path("pets"), cat=5, dog=3)
+    shutil.rmtree("pets/test")
+    digits = "{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0}"
+    (line,) = problems(grid(digits.replace("digits", "digits, test_fraction: 0.4")))
+    assert line == (
+        "sweep.yaml:3: data.test_fraction must stand with image_folder, got data.name digits; remove it, "
+        "or correct data.name"
+    )
+    both = digits.replace("digits", "[digits, image_folder], path: pets, test_fraction: 0.4")
+    assert keys(grid(both)) == keys(grid(digits)) | keys(grid(folder_block("pets, test_fraction: 0.4")))
+
+
+def test_every_bad_row_of_a_table_is_told_at_the_settings_line():
+    images(Path("pets"), cat=1)
+    Path("a.csv").write_text("path,label,split\npets/train/cat/0.png,cat,train\nnone.png,cat,train\nnot.png,cat,test\n")
+    place = "sweep.yaml:3: data.path must be a folder or a tar of image_folder, 'a.csv' row"
+    assert [line.partition(": path must be a file")[0] for line in problems(grid(folder_block("a.csv", 1)))] == [
+        f"{place} 3",
+        f"{place} 4",
+    ]
 
 
 @pytest.mark.parametrize("asked", ["caf\u00e9", "cafe\u0301"])

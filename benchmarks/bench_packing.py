@@ -31,7 +31,8 @@ try:
     from l2t_ray.launch.worker import mps
     from l2t_ray.models import ResNet, initialise
     from l2t_ray.training.device import context_bytes, device_name, is_out_of_memory, limit_memory
-    from l2t_ray.training.pack import EVALUATION_BATCH, train
+    from l2t_ray.training.pack import train
+    from l2t_ray.training.run_training import EVALUATION_BATCH
 except ModuleNotFoundError as error:
     needs = "torch torchvision numpy pydantic pyyaml, and matplotlib for the plot"
     raise SystemExit(f"bench_packing needs {error.name}; python -m pip install {needs}") from None

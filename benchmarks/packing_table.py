@@ -10,7 +10,7 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.launch.placement.estimate import ARCH, n_images
 from l2t_ray.launch.placement.measurements import Crowd, Figure, Speed
-from l2t_ray.training.pack import EVALUATION_BATCH
+from l2t_ray.training.run_training import EVALUATION_BATCH
 
 Row = dict[str, Any]
 

@@ -65,9 +65,9 @@ def has_own_loss(method: Method) -> bool:
 
 def own_gradients(
     method: Method,
-    runs: Sequence[Run],
+    run: Run,
     beta: Tensor,
-    batches: Sequence[Batch],
+    batch: Batch,
     extra: Mapping[str, Tensor],
     features: Sequence[Tensor],
     logits: Tensor,
@@ -76,12 +76,12 @@ def own_gradients(
 
     Args:
         method: one with a loss.
-        runs: K.
-        beta: [K].
-        batches: each run's, to which the target's features and logits are added here.
-        extra: the method's trained parameters, [K, ...].
-        features: T^n(x), [B, K*C_n, H, W].
-        logits: [K, B, N].
+        run: its settings.
+        beta: a scalar.
+        batch: the batch, to which the target's features and logits are added here.
+        extra: the method's trained parameters.
+        features: T^n(x), [B, C_n, H, W].
+        logits: [B, N].
 
     Returns:
         At features, at logits, and at the extra parameters by name; None or left out where the loss does not reach.
@@ -90,18 +90,12 @@ def own_gradients(
         leaves = [f.detach().requires_grad_() for f in features]
         logit_leaf = logits.detach().requires_grad_()
         own = {name: p.detach().requires_grad_() for name, p in extra.items()}
-        total: Tensor | None = None
-        for k, (run, batch) in enumerate(zip(runs, batches, strict=True)):
-            target = [f.unflatten(1, (len(runs), -1))[:, k] for f in leaves]
-            seen = replace(batch, target=target, logits=logit_leaf[k])
-            options = {**method.options, **run.options}
-            loss = method.loss({name: p[k] for name, p in own.items()}, seen, options)
-            if loss is not None:
-                check_scalar(method, loss)
-                total = beta[k] * loss + (0 if total is None else total)
-        if total is None:
+        seen = replace(batch, target=leaves, logits=logit_leaf)
+        loss = method.loss(own, seen, {**method.options, **run.options})
+        if loss is None:
             return [None] * len(features), None, {}
-        gradients = torch.autograd.grad(total, [*leaves, logit_leaf, *own.values()], allow_unused=True)
+        check_scalar(method, loss)
+        gradients = torch.autograd.grad(beta * loss, [*leaves, logit_leaf, *own.values()], allow_unused=True)
     named = zip(own, gradients[len(leaves) + 1 :], strict=True)
     by_name = {name: gradient for name, gradient in named if gradient is not None}
     return list(gradients[: len(leaves)]), gradients[len(leaves)], by_name

@@ -13,7 +13,7 @@ method.md, section 9, is the case mu = kappa = 0. At t = 0 only the middle term 
 | symbol | code |
 | --- | --- |
 | theta_t, q_t | theta, buffers |
-| alpha, mu, kappa, s | Inner.alpha, .momentum, .weight_decay, .scale, [K] each |
+| alpha, mu, kappa, s | Inner.alpha, .momentum, .weight_decay, .scale |
 | E, V, dE | `l2t_ray.methods.matching` |
 """
 
@@ -25,26 +25,25 @@ from torch import Tensor
 
 from l2t_ray.methods import matching
 from l2t_ray.methods.matching import Matching
-from l2t_ray.models.convolutions import per_channel, per_run
 from l2t_ray.models.target import Adjoints, Network, Tensors, Values
 
 
 @dataclass(frozen=True)
 class Inner:
-    """The look-ahead's update rule."""
+    """The look-ahead's update rule; scalar tensors."""
 
-    alpha: Tensor  # learning rate, [K]
-    scale: Tensor  # factor of L_wfm, [K]
-    momentum: Tensor | None = None  # [K], or None for plain gradient steps
-    weight_decay: Tensor | None = None  # [K], or None for plain gradient steps
+    alpha: Tensor  # learning rate
+    scale: Tensor  # factor of L_wfm
+    momentum: Tensor | None = None  # None for plain gradient steps
+    weight_decay: Tensor | None = None  # None for plain gradient steps
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One mini-batch of every run."""
+    """One mini-batch."""
 
-    images: Tensor  # [B, K*3, 32, 32]
-    labels: Tensor  # [K, B]
+    images: Tensor  # [B, 3, 32, 32]
+    labels: Tensor  # [B]
     targets: Mapping[int, Tensor]  # S by target level (`matching.resize_sources`)
     pixel_weights: Mapping[int, Tensor]  # V by target level (`meta.pixel_weights`)
 
@@ -58,17 +57,17 @@ class _Step:
 
 
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the gradient [K, B, N] of each run's mean cross-entropy at its logits, for labels [K, B]."""
+    """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B]."""
     gradient = logits.softmax(-1)
     gradient.scatter_add_(-1, labels[..., None], -torch.ones_like(gradient[..., :1]))
-    return gradient.div_(logits.shape[1])
+    return gradient.div_(len(logits))
 
 
 def logit_tangent(logits: Tensor, direction: Tensor) -> Tensor:
     """Returns the derivative of `logit_gradient` along a direction of the logits."""
     p = logits.softmax(-1)
     weighted = p * direction
-    return (weighted - p * weighted.sum(-1, keepdim=True)) / logits.shape[1]
+    return (weighted - p * weighted.sum(-1, keepdim=True)) / len(logits)
 
 
 def distance_gradient(
@@ -92,9 +91,9 @@ def distance_gradient(
         n_steps: T.
 
     Returns:
-        By target level the sum over t of E dE, [B, K*C_n, H, W], from which `meta.phi_gradient` computes phi's.
+        By target level the sum over t of E dE, [B, C_n, H, W], from which `meta.phi_gradient` computes phi's.
     """
-    pixel_weights = {n: v * per_channel(inner.scale, v) for n, v in batch.pixel_weights.items()}
+    pixel_weights = {n: v * inner.scale for n, v in batch.pixel_weights.items()}
     steps: list[_Step] = []
     for t in range(n_steps):
         values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
@@ -161,16 +160,16 @@ def _step(theta: Tensors, buffers: Tensors, gradients: Tensors, inner: Inner) ->
     down = -inner.alpha
     if inner.momentum is None or inner.weight_decay is None:
         moved = {
-            name: torch.addcmul(tensor, gradients[name], per_run(down, tensor)) if name in gradients else tensor
+            name: torch.addcmul(tensor, gradients[name], down) if name in gradients else tensor
             for name, tensor in theta.items()
         }
         return moved, buffers
     new_buffers = {}
     for name, tensor in theta.items():
-        decay = per_run(inner.weight_decay, tensor)
+        decay = inner.weight_decay
         buffer = gradients[name].addcmul_(tensor, decay) if name in gradients else tensor * decay
-        new_buffers[name] = buffer.addcmul_(buffers[name], per_run(inner.momentum, tensor))
-    ahead = {name: torch.addcmul(p, new_buffers[name], per_run(down, p)) for name, p in theta.items()}
+        new_buffers[name] = buffer.addcmul_(buffers[name], inner.momentum)
+    ahead = {name: torch.addcmul(p, new_buffers[name], down) for name, p in theta.items()}
     return ahead, new_buffers
 
 
@@ -178,8 +177,8 @@ def _descend(c: Tensors | None, a: Tensors, inner: Inner) -> dict[str, Tensor]:
     """Returns c - alpha a."""
     down = -inner.alpha
     if c is None:
-        return {name: tensor * per_run(down, tensor) for name, tensor in a.items()}
-    return {name: torch.addcmul(c[name], tensor, per_run(down, tensor)) for name, tensor in a.items()}
+        return {name: tensor * down for name, tensor in a.items()}
+    return {name: torch.addcmul(c[name], tensor, down) for name, tensor in a.items()}
 
 
 def _retreat(
@@ -191,6 +190,6 @@ def _retreat(
     if inner.momentum is None or inner.weight_decay is None:
         return a, None
     for name, tensor in a.items():
-        tensor.addcmul_(c[name], per_run(inner.weight_decay, tensor))
-        c[name].mul_(per_run(inner.momentum, tensor))
+        tensor.addcmul_(c[name], inner.weight_decay)
+        c[name].mul_(inner.momentum)
     return a, c

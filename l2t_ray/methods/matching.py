@@ -5,8 +5,8 @@ level takes one 1 x 1 convolution and one difference instead of one for each pai
 
 | symbol | code | meaning, for the target level n |
 | --- | --- | --- |
-| r_theta | project.n.weight, .bias | [K, C_n, T_n, 1, 1], [K, C_n]; C_n = sum of S^m's channels over the pairs (m, n) |
-| S | targets[n] | S^m(x) resized to T^n's H x W, [B, K*C_n, H, W] |
+| r_theta | project.n.weight, .bias | [C_n, T_n, 1, 1], [C_n]; C_n = sum of S^m's channels over the pairs (m, n) |
+| S | targets[n] | S^m(x) resized to T^n's H x W, [B, C_n, H, W] |
 | E | differences[n] | r(T^n(x)) - S; D = E * E |
 | V | pixel_weights[n] | 2 lambda omega gamma / (B H W), broadcastable to E; L_wfm = sum V D / 2 |
 """
@@ -53,7 +53,7 @@ class Matching:
 
 
 def initial_projections(matching: Matching, generator: torch.Generator) -> dict[str, Tensor]:
-    """Draws r_theta for one run, each pair as torch.nn.Conv2d does: uniform within 1 / sqrt(inputs).
+    """Draws r_theta, each pair as torch.nn.Conv2d does: uniform within 1 / sqrt(inputs).
 
     Args:
         matching: the pairs.
@@ -77,11 +77,11 @@ def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequen
 
     Args:
         matching: the pairs.
-        features: S^m(x), [B, K, C_m, H_m, W_m].
+        features: S^m(x), [B, C_m, H_m, W_m].
         sizes: H = W of each target level.
 
     Returns:
-        targets[n] [B, K*C_n, H, W].
+        targets[n] [B, C_n, H, W].
     """
     targets = {}
     for n in matching.levels:
@@ -89,21 +89,19 @@ def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequen
         for m in matching.sources_of(n):
             part = features[m]
             if part.shape[-1] != sizes[n]:
-                flat = part.flatten(1, 2)
-                part = F.interpolate(flat, size=(sizes[n], sizes[n]), mode="bilinear").unflatten(1, part.shape[1:3])
+                part = F.interpolate(part, size=(sizes[n], sizes[n]), mode="bilinear")
             parts.append(part)
-        targets[n] = torch.cat(parts, dim=2).flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        targets[n] = torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
     return targets
 
 
 def differences(
     matching: Matching, theta: Mapping[str, Tensor], features: Sequence[Tensor], targets: Mapping[int, Tensor]
 ) -> dict[int, Tensor]:
-    """Returns E by target level, [B, K*C_n, H, W], from T^n(x) [B, K*T_n, H, W]."""
+    """Returns E by target level, [B, C_n, H, W], from T^n(x) [B, T_n, H, W]."""
     result = {}
     for n in matching.levels:
-        weight, bias = theta[f"project.{n}.weight"], theta[f"project.{n}.bias"].flatten()
-        projected = F.conv2d(features[n], weight.flatten(0, 1), bias, groups=weight.shape[0])
+        projected = F.conv2d(features[n], theta[f"project.{n}.weight"], theta[f"project.{n}.bias"])
         result[n] = projected.sub_(targets[n])
     return result
 
@@ -127,7 +125,7 @@ def backward(
         slope = pixel_weights[n] * differences[n]
         at_features[n] = convolve_transposed(slope, features[n], weight)
         at_theta[f"project.{n}.weight"] = kernel_gradient(slope, features[n], weight)
-        at_theta[f"project.{n}.bias"] = slope.sum((0, 2, 3)).view(weight.shape[:2])
+        at_theta[f"project.{n}.bias"] = slope.sum((0, 2, 3))
     return at_features, at_theta
 
 
@@ -141,8 +139,7 @@ def tangent(
     """Returns dE by target level along a direction of theta; the derivative of D is 2 E dE."""
     result = {}
     for n in matching.levels:
-        weight, dbias = direction[f"project.{n}.weight"], direction[f"project.{n}.bias"].flatten()
-        moved = F.conv2d(features[n], weight.flatten(0, 1), dbias, groups=weight.shape[0])
+        moved = F.conv2d(features[n], direction[f"project.{n}.weight"], direction[f"project.{n}.bias"])
         result[n] = moved.add_(convolve(feature_tangents[n], theta[f"project.{n}.weight"]))
     return result
 
@@ -167,5 +164,5 @@ def backward_tangent(
         at_features[n] = moved.add_(convolve_transposed(slope, features[n], dweight))
         kernel = kernel_gradient(dslope, features[n], weight)
         at_theta[f"project.{n}.weight"] = kernel + kernel_gradient(slope, feature_tangents[n], weight)
-        at_theta[f"project.{n}.bias"] = dslope.sum((0, 2, 3)).view(weight.shape[:2])
+        at_theta[f"project.{n}.bias"] = dslope.sum((0, 2, 3))
     return at_features, at_theta

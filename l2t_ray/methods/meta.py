@@ -4,9 +4,9 @@ Each is one linear layer on S^m(x) for every pair (m, n). The layers of the pair
 
 | symbol | code | shape, for the source level m with N target levels, C channels, H x W pixels |
 | --- | --- | --- |
-| f | what.m.weight, what.m.bias | [K, N, C, C], [K, N, C]: channel means -> softmax = omega |
-| g | where.m.weight, where.m.bias | [K, N, C], [K, N]: channel means -> ReLU6 = lambda |
-| h | which.m.weight, which.m.bias | [K, C, H W, 9 N], [K, C, 9 N]: channel -> 3 x 3 -> softplus -> bilinear = gamma |
+| f | what.m.weight, what.m.bias | [N, C, C], [N, C]: channel means -> softmax = omega |
+| g | where.m.weight, where.m.bias | [N, C], [N]: channel means -> ReLU6 = lambda |
+| h | which.m.weight, which.m.bias | [C, H W, 9 N], [C, 9 N]: channel -> 3 x 3 -> softplus -> bilinear = gamma |
 """
 
 import math
@@ -27,14 +27,14 @@ GAMMA_ONE = math.log(math.e - 1)  # its softplus is 1, so that l2t_www starts as
 class Weights:
     """The weights of one batch, by target level."""
 
-    channels: dict[int, Tensor]  # lambda omega, [B, K*C_n]
-    grids: dict[int, Tensor] | None  # gamma's grid, [B, K*C_n, 3, 3], or None where gamma = 1
+    channels: dict[int, Tensor]  # lambda omega, [B, C_n]
+    grids: dict[int, Tensor] | None  # gamma's grid, [B, C_n, 3, 3], or None where gamma = 1
 
 
 def initial_phi(
     matching: Matching, networks: frozenset[str], sizes: Sequence[int], generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Returns phi for one run: f zero, g torch.nn.Linear's draw with bias 1 (published code), h such that gamma = 1.
+    """Returns the first phi: f zero, g torch.nn.Linear's draw with bias 1 (published code), h such that gamma = 1.
 
     Args:
         matching: the pairs.
@@ -43,7 +43,7 @@ def initial_phi(
         generator: a CPU generator, stream "init.meta".
 
     Returns:
-        float32 tensors by name, without the axis K.
+        float32 tensors by name.
     """
     phi = {}
     for m in sorted({m for m, _ in matching.pairs}):
@@ -67,8 +67,8 @@ def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tens
 
     Args:
         matching: the pairs.
-        phi: parameters, [K, ...] each.
-        features: S^m(x), [B, K, C_m, H_m, W_m].
+        phi: parameters.
+        features: S^m(x), [B, C_m, H_m, W_m].
 
     Returns:
         The weights, differentiable with respect to phi.
@@ -76,25 +76,23 @@ def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tens
     channels: dict[tuple[int, int], Tensor] = {}
     grids: dict[tuple[int, int], Tensor] = {}
     for m in sorted({m for m, _ in matching.pairs}):
-        maps = features[m].transpose(0, 1)  # [K, B, C, H, W]
-        n_runs, n_images, n_channels = maps.shape[:3]
-        means = maps.mean((3, 4))
+        n_images, n_channels = features[m].shape[:2]
+        means = features[m].mean((2, 3))
         targets = matching.targets_of(m)
-        omega = means.new_full((n_runs, len(targets), n_images, n_channels), 1 / n_channels)
+        omega = means.new_full((len(targets), n_images, n_channels), 1 / n_channels)
         if f"what.{m}.weight" in phi:
-            scores = means[:, None] @ phi[f"what.{m}.weight"].mT + phi[f"what.{m}.bias"][:, :, None]
-            omega = scores.softmax(-1)
+            omega = (means @ phi[f"what.{m}.weight"].mT + phi[f"what.{m}.bias"][:, None]).softmax(-1)
         if f"where.{m}.weight" in phi:
-            score = phi[f"where.{m}.weight"] @ means.mT + phi[f"where.{m}.bias"][:, :, None]
+            score = phi[f"where.{m}.weight"] @ means.mT + phi[f"where.{m}.bias"][:, None]
             omega = omega * F.relu6(score)[..., None]
         for position, n in enumerate(targets):
-            channels[m, n] = omega[:, position].transpose(0, 1)  # [B, K, C]
+            channels[m, n] = omega[position]
         if f"which.{m}.weight" in phi:
-            flat = maps.flatten(3).permute(0, 2, 1, 3)  # [K, C, B, H W]
-            scores = flat @ phi[f"which.{m}.weight"] + phi[f"which.{m}.bias"][:, :, None]
-            by_target = F.softplus(scores).unflatten(-1, (len(targets), GRID, GRID)).permute(2, 0, 1, 3, 4, 5)
+            flat = features[m].flatten(2).transpose(0, 1)  # [C, B, H W]
+            scores = flat @ phi[f"which.{m}.weight"] + phi[f"which.{m}.bias"][:, None]
+            by_target = F.softplus(scores).unflatten(-1, (len(targets), GRID, GRID)).transpose(0, 1)
             for position, n in enumerate(targets):
-                grids[m, n] = by_target[:, :, :, position]  # [B, K, C, 3, 3]
+                grids[m, n] = by_target[:, :, position]  # [B, C, 3, 3]
     return Weights(_lay_side_by_side(matching, channels), _lay_side_by_side(matching, grids) if grids else None)
 
 
@@ -106,7 +104,7 @@ def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
         sizes: H = W of each target level.
 
     Returns:
-        [B, K*C_n, H, W] each, or [B, K*C_n, 1, 1] where gamma = 1.
+        [B, C_n, H, W] each, or [B, C_n, 1, 1] where gamma = 1.
     """
     result = {}
     for n, per_channel in weights.channels.items():
@@ -129,8 +127,8 @@ def phi_gradient(
     Args:
         phi: parameters that require a gradient.
         weights: what `weigh` returned for them.
-        at_distances: by target level the sum over steps of E dE, [B, K*C_n, H, W].
-        scale: factor of L_wfm inside the look-ahead, [K].
+        at_distances: by target level the sum over steps of E dE, [B, C_n, H, W].
+        scale: factor of L_wfm inside the look-ahead, a scalar.
 
     Returns:
         Gradients by name.
@@ -146,13 +144,13 @@ def phi_gradient(
             size = list(at_pixels.shape[2:])
             at_grid = torch.ops.aten.upsample_bilinear2d_backward(at_pixels, size, shape, False)
             term = per_channel * (weights.grids[n] * at_grid).sum((2, 3))
-        terms.append(factor * term.view(n_images, scale.shape[0], -1).sum((0, 2)))
-    surrogate = (scale * torch.stack(terms).sum(0)).sum()
+        terms.append(factor * term.sum())
+    surrogate = scale * torch.stack(terms).sum()
     gradients = torch.autograd.grad(surrogate, list(phi.values()))
     return dict(zip(phi, gradients, strict=True))
 
 
 def _lay_side_by_side(matching: Matching, by_pair: Mapping[tuple[int, int], Tensor]) -> dict[int, Tensor]:
-    """Returns [B, K, C_m, ...] by pair as [B, K*C_n, ...] by target level."""
+    """Returns [B, C_m, ...] by pair as [B, C_n, ...] by target level."""
     sides = {n: [by_pair[m, n] for m in matching.sources_of(n)] for n in matching.levels}
-    return {n: torch.cat(parts, dim=2).flatten(1, 2) for n, parts in sides.items()}
+    return {n: torch.cat(parts, dim=1) for n, parts in sides.items()}

@@ -118,7 +118,7 @@ class Method:
             source: the frozen network, or None.
 
         Returns:
-            theta and statistics by name, without the axis K.
+            theta and statistics by name.
         """
         return {}, {}
 
@@ -144,7 +144,7 @@ class Method:
             generator: a CPU generator, stream "prepare".
 
         Returns:
-            By name, without the axis K; `loss` finds them in `batch.frozen`.
+            By name; `loss` finds them in `batch.frozen`.
         """
         return {}
 

@@ -45,7 +45,7 @@ def build_target(target: Target, n_classes: int, operands: torch.dtype | None = 
 
 @lru_cache(maxsize=16)
 def parameter_shapes(target: Target) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of a target's parameters by name, with one class and without the axis of runs."""
+    """Returns the shapes of a target's parameters by name, with one class."""
     with torch.device("meta"):  # allocates nothing, however wide the target is
         if target.arch in LEVELS:
             theta = initial_theta(VggTarget(vgg_levels(target.arch, target.width), 1, None), None)

@@ -1,8 +1,7 @@
 """The target network as a chain: values, adjoints, tangents, and the tangents of the adjoints.
 
-Grouped operators train K runs at once: activations are [B, K*C, H, W], parameters [K, ...], logits [K, B, N]; with
-K = 1 these are the usual operators. Nothing here uses autograd, so each pass is one sweep over the layers and the
-activations of the gradient serve its Hessian-vector product too.
+Nothing here uses autograd, so each pass is one sweep over the layers and the activations of the gradient serve its
+Hessian-vector product too.
 
 | symbol | code | meaning, for the convolution l of a level |
 | --- | --- | --- |
@@ -62,8 +61,8 @@ class Chain:
         """Computes the chain's values with batch statistics.
 
         Args:
-            theta: parameters, [K, ...] each.
-            x: images [B, K*3, 32, 32].
+            theta: parameters.
+            x: images [B, 3, 32, 32].
             statistics: running mean and variance to update in place (`initial_statistics`), or None.
             n_levels: stop after this many levels, without logits; all levels and the logits by default.
 
@@ -90,8 +89,8 @@ class Chain:
             x, indices = torch.ops.aten.max_pool2d_with_indices(x, [2, 2], [2, 2])
             values.pool_indices.append(indices)
         if n_levels is None:
-            values.pooled = _by_run(x.mean((2, 3)), theta)
-            values.logits = torch.baddbmm(theta["fc.bias"][:, None], values.pooled, theta["fc.weight"].mT)
+            values.pooled = x.mean((2, 3))
+            values.logits = torch.addmm(theta["fc.bias"], values.pooled, theta["fc.weight"].mT)
         return values
 
     def backward(
@@ -107,8 +106,8 @@ class Chain:
         Args:
             theta: parameters.
             values: what `forward` returned.
-            feature_gradients: by level [B, K*C, H, W] or None; may be overwritten.
-            logit_gradient: [K, B, N] or None.
+            feature_gradients: by level [B, C, H, W] or None; may be overwritten.
+            logit_gradient: [B, N] or None.
             adjoints: filled, if given, for `backward_tangent`.
 
         Returns:
@@ -119,7 +118,7 @@ class Chain:
         if logit_gradient is not None:
             assert values.pooled is not None
             gradients["fc.weight"] = logit_gradient.mT @ values.pooled
-            gradients["fc.bias"] = logit_gradient.sum(1)
+            gradients["fc.bias"] = logit_gradient.sum(0)
             g_pool = _spread(logit_gradient @ theta["fc.weight"], values)
             if adjoints is not None:
                 adjoints.logits = logit_gradient
@@ -131,12 +130,12 @@ class Chain:
                 if gy is None:
                     continue
                 w, x, u = theta[f"conv.{index}.weight"], values.inputs[index], values.normal[index]
-                s = theta[f"bn.{index}.weight"] * values.rstd[index].view_as(theta[f"bn.{index}.weight"])
+                s = theta[f"bn.{index}.weight"] * values.rstd[index]
                 a, gg, gb = whiten(mask_(gy, values.outputs[index]), u)
                 kernel, raw, gy = convolutions.gradients(a, s, x, w, self.operands, at_input=index > 0)
                 gradients[f"conv.{index}.weight"] = kernel
-                gradients[f"bn.{index}.weight"] = gg.view_as(s)
-                gradients[f"bn.{index}.bias"] = gb.view_as(s)
+                gradients[f"bn.{index}.weight"] = gg
+                gradients[f"bn.{index}.bias"] = gb
                 if adjoints is not None:
                     adjoints.white[index], adjoints.kernel[index] = a, raw
                     adjoints.overlap[index] = gg / count(u)
@@ -179,7 +178,7 @@ class Chain:
                 tangents.stretch.append(stretch / count(u))
                 reached = adjoints is not None and index in adjoints.white
                 tangents.overlap.append(channel_mean(adjoints.white[index], dz) if reached and adjoints else None)
-                dy = torch.addcmul(channels(db), white, channels(g * rstd.view_as(g))).addcmul_(u, channels(dg))
+                dy = torch.addcmul(channels(db), white, channels(g * rstd)).addcmul_(u, channels(dg))
                 dx = mask_(dy, values.outputs[index])
                 index += 1
             assert dx is not None
@@ -189,8 +188,8 @@ class Chain:
         if n_levels is None:
             assert dx is not None
             assert values.pooled is not None
-            tangents.pooled = _by_run(dx.mean((2, 3)), theta)
-            tangents.logits = torch.baddbmm(direction["fc.bias"][:, None], tangents.pooled, theta["fc.weight"].mT)
+            tangents.pooled = dx.mean((2, 3))
+            tangents.logits = torch.addmm(direction["fc.bias"], tangents.pooled, theta["fc.weight"].mT)
             tangents.logits = tangents.logits + values.pooled @ direction["fc.weight"].mT
         return tangents
 
@@ -225,7 +224,7 @@ class Chain:
             assert values.pooled is not None
             assert tangents.pooled is not None
             products["fc.weight"] = logit_tangent.mT @ values.pooled + adjoints.logits.mT @ tangents.pooled
-            products["fc.bias"] = logit_tangent.sum(1)
+            products["fc.bias"] = logit_tangent.sum(0)
             dg_pool = _spread(logit_tangent @ theta["fc.weight"] + adjoints.logits @ direction["fc.weight"], values)
         index = len(values.inputs)
         for level in range(len(values.features) - 1, -1, -1):
@@ -240,13 +239,13 @@ class Chain:
                 rstd, overlap = values.rstd[index], tangents.overlap[index]
                 assert overlap is not None
                 a, mean_a_dz = adjoints.white[index], overlap * rstd
-                s = g * rstd.view_as(g)
-                ds = (dg - s * tangents.stretch[index].view_as(g)) * rstd.view_as(g)
+                s = g * rstd
+                ds = (dg - s * tangents.stretch[index]) * rstd
                 da, dgg, dgb = whiten(mask_(dgy, values.outputs[index]), u)
                 da.addcmul_(tangents.white[index], -channels(adjoints.overlap[index] * rstd))
                 da.addcmul_(u, -channels(mean_a_dz))
-                products[f"bn.{index}.weight"] = (dgg + mean_a_dz * count(u)).view_as(g)
-                products[f"bn.{index}.bias"] = dgb.view_as(g)
+                products[f"bn.{index}.weight"] = dgg + mean_a_dz * count(u)
+                products[f"bn.{index}.bias"] = dgb
                 products[f"conv.{index}.weight"], dgy = convolutions.gradient_tangents(
                     a, da, s, ds, x, dx, w, dw, adjoints.kernel[index], self.operands
                 )
@@ -254,12 +253,12 @@ class Chain:
         return products
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
-        """Returns logits [K, B, N] with running statistics.
+        """Returns logits [B, N] with running statistics.
 
         Args:
-            theta: parameters, [K, ...] each.
-            statistics: running mean and variance of every batch norm, [K*C] each.
-            x: images [B, K*3, 32, 32].
+            theta: parameters.
+            statistics: running mean and variance of every batch norm, [C] each.
+            x: images [B, 3, 32, 32].
         """
         index = 0
         for level in self.levels:
@@ -269,31 +268,24 @@ class Chain:
                     x,
                     statistics[f"mean.{index}"],
                     statistics[f"var.{index}"],
-                    theta[f"bn.{index}.weight"].flatten(),
-                    theta[f"bn.{index}.bias"].flatten(),
+                    theta[f"bn.{index}.weight"],
+                    theta[f"bn.{index}.bias"],
                     eps=EPSILON,
                 ).relu_()
                 index += 1
             x = F.max_pool2d(x, 2)
-        return torch.baddbmm(theta["fc.bias"][:, None], _by_run(x.mean((2, 3)), theta), theta["fc.weight"].mT)
+        return torch.addmm(theta["fc.bias"], x.mean((2, 3)), theta["fc.weight"].mT)
 
-    def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
-        """Returns running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
-        means = {f"mean.{i}": like.new_zeros(n_runs * n) for i, n in enumerate(self.channels)}
-        return means | {f"var.{i}": like.new_ones(n_runs * n) for i, n in enumerate(self.channels)}
-
-
-def _by_run(pooled: Tensor, theta: Tensors) -> Tensor:
-    """Returns [B, K*C] as [K, B, C]."""
-    split: Tensor = pooled.unflatten(1, (theta["fc.weight"].shape[0], -1))
-    return split.transpose(0, 1)
+    def initial_statistics(self, like: Tensor) -> dict[str, Tensor]:
+        """Returns running means (zero) and variances (one), [C] each, with `like`'s device and type."""
+        means = {f"mean.{i}": like.new_zeros(n) for i, n in enumerate(self.channels)}
+        return means | {f"var.{i}": like.new_ones(n) for i, n in enumerate(self.channels)}
 
 
 def _spread(g_pooled: Tensor, values: Values) -> Tensor:
-    """Returns the gradient [B, K*C, h, w] of a global average from that of its result [K, B, C]."""
+    """Returns the gradient [B, C, h, w] of a global average from that of its result [B, C]."""
     height, width = values.pool_indices[-1].shape[2:]
-    flat = g_pooled.transpose(0, 1).flatten(1)[..., None, None] / (height * width)
-    return flat.expand(-1, -1, height, width)
+    return (g_pooled[..., None, None] / (height * width)).expand(-1, -1, height, width)
 
 
 def _pool(dy: Tensor, values: Values, level: int) -> Tensor:

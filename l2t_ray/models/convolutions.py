@@ -1,7 +1,4 @@
-"""Convolutions of K runs at once on activations [B, K*C, H, W] with kernels [K, O, I, k, k], and their gradients.
-
-Most are one fused call of K groups; where the device's library is slow at groups, K calls. `small_convolutions`
-computes small maps of one run on a CPU.
+"""Convolutions, their gradients and the gradients' tangents; `small_convolutions` computes small maps on a CPU.
 
 Where an output's gradient is s a, with a factor s for each channel, the factor moves to whichever is smaller:
 
@@ -13,7 +10,6 @@ as many as their kernel.
 """
 
 import functools
-import math
 
 import torch
 from torch import Tensor
@@ -25,67 +21,51 @@ EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 _ONES = [1, 1]
 _DEEP_PIXELS, _DEEP_CHANNELS = 64, 128  # see kernel_gradient
 _OLD_VECTORS = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-# input channels from which K calls replace K groups: on a CPU oneDNN's groups take 1.3 to 3 times as long there
-SEPARATE_FROM = {"cpu": 256, "cuda": math.inf}
 
 
 def convolve(x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Computes K convolutions of equal shape, stride 1, same size.
+    """Computes a convolution of stride 1, same size.
 
     Args:
-        x: [B, K*I, H, W].
-        w: [K, O, I, k, k], k odd.
+        x: [B, I, H, W].
+        w: [O, I, k, k], k odd.
         dtype: type in which operands are multiplied (bfloat16), sums are float32; w's if None.
 
     Returns:
-        [B, K*O, H, W] in w's type.
+        [B, O, H, W] in w's type.
     """
     if small_convolutions.suit(x, w, dtype, small_convolutions.ALL):
         return small_convolutions.convolve(x, w)
-    padding, n_runs = w.shape[-1] // 2, w.shape[0]
-    x, kernel = x.to(dtype or w.dtype), w.flatten(0, 1).to(dtype or w.dtype)
-    if not _separate(w):
-        return F.conv2d(x, kernel, padding=padding, groups=n_runs).to(w.dtype)
-    parts = zip(x.chunk(n_runs, 1), kernel.chunk(n_runs), strict=True)
-    return torch.cat([F.conv2d(own, one, padding=padding) for own, one in parts], 1).to(w.dtype)
+    operands = dtype or w.dtype
+    return F.conv2d(x.to(operands), w.to(operands), padding=w.shape[-1] // 2).to(w.dtype)
 
 
 def convolve_transposed(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Returns the gradient [B, K*I, H, W] at the input x of `convolve` from the one [B, K*O, H, W] at its output."""
+    """Returns the gradient [B, I, H, W] at the input x of `convolve` from the one [B, O, H, W] at its output."""
     if small_convolutions.suit(gradient, w, dtype, small_convolutions.ALL):
         return small_convolutions.at_input(gradient, w)
     return _convolution_backward(gradient, x, w, dtype, at_kernel=False)
 
 
 def kernel_gradient(gradient: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Returns the gradient [K, O, I, k, k] at the kernel w of `convolve` from the one [B, K*O, H, W] at its output."""
+    """Returns the gradient [O, I, k, k] at the kernel w of `convolve` from the one [B, O, H, W] at its output."""
     if small_convolutions.suit(x, w, dtype, small_convolutions.AT_KERNEL) and gradient.dtype == w.dtype:
         return small_convolutions.at_kernel(gradient, x)
-    if _OLD_VECTORS and w.shape[0] == 1 and x.device.type == "cpu" and w.shape[-1] > 1 and _is_deep(x):
+    if _OLD_VECTORS and x.device.type == "cpu" and w.shape[-1] > 1 and _is_deep(x):
         # with batch and channels exchanged; without AVX-512 oneDNN's own gradient takes up to 5 times as long
         rows = x.transpose(0, 1).contiguous(memory_format=torch.channels_last)
         kernels = gradient.transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(rows.to(w.dtype), kernels, padding=w.shape[-1] // 2).transpose(0, 1)[None]
-    return _convolution_backward(gradient, x, w, dtype, at_kernel=True).view_as(w)
+        return F.conv2d(rows.to(w.dtype), kernels, padding=w.shape[-1] // 2).transpose(0, 1)
+    return _convolution_backward(gradient, x, w, dtype, at_kernel=True)
 
 
 def _convolution_backward(g: Tensor, x: Tensor, w: Tensor, dtype: torch.dtype | None, *, at_kernel: bool) -> Tensor:
-    padding, n_runs, operands = [w.shape[-1] // 2] * 2, w.shape[0], dtype or w.dtype
-    g, x, kernel = g.to(operands), x.to(operands), w.flatten(0, 1).to(operands)
-    n_calls = n_runs if _separate(w) else 1
-    parts: list[Tensor] = [
-        torch.ops.aten.convolution_backward(
-            *part, None, _ONES, padding, _ONES, False, [0, 0], n_runs // n_calls, [not at_kernel, at_kernel, False]
-        )[at_kernel]
-        for part in zip(g.chunk(n_calls, 1), x.chunk(n_calls, 1), kernel.chunk(n_calls), strict=True)
-    ]
-    gradient: Tensor = parts[0] if n_calls == 1 else torch.cat(parts, 0 if at_kernel else 1)
-    return gradient.to(w.dtype)
-
-
-def _separate(w: Tensor) -> bool:
-    """Whether K convolutions are K calls instead of one of K groups."""
-    return w.shape[0] > 1 and w.shape[2] >= SEPARATE_FROM.get(w.device.type, math.inf)
+    padding, operands = [w.shape[-1] // 2] * 2, dtype or w.dtype
+    given, wanted = [each.to(operands) for each in (g, x, w)], [not at_kernel, at_kernel, False]
+    found: list[Tensor] = torch.ops.aten.convolution_backward(
+        *given, None, _ONES, padding, _ONES, False, [0, 0], 1, wanted
+    )
+    return found[at_kernel].to(w.dtype)
 
 
 def _is_deep(x: Tensor) -> bool:
@@ -108,7 +88,7 @@ def standard(n_channels: int, device: torch.device, dtype: torch.dtype) -> tuple
 
 
 def channel_mean(p: Tensor, q: Tensor) -> Tensor:
-    """Returns the mean of p q over images and pixels, [K*C], in one pass."""
+    """Returns the mean of p q over images and pixels, [C], in one pass."""
     zero, one = standard(q.shape[1], q.device, q.dtype)
     _, products, _ = torch.ops.aten.native_batch_norm_backward(
         p, q, one, None, None, zero, one, True, EPSILON, [False, True, False]
@@ -124,8 +104,8 @@ def mask_(gradient: Tensor, y: Tensor) -> Tensor:
 
 
 def channels(per_channel: Tensor) -> Tensor:
-    """Returns [K, C] or [K*C] as [1, K*C, 1, 1]."""
-    return per_channel.reshape(1, -1, 1, 1)
+    """Returns [C] as [1, C, 1, 1]."""
+    return per_channel.view(1, -1, 1, 1)
 
 
 def count(u: Tensor) -> int:
@@ -139,16 +119,16 @@ def gradients(
     """Returns the gradients of a convolution of x by w from s a at its output.
 
     Args:
-        a: [B, K*O, H, W].
-        s: [K, O].
-        x: [B, K*I, H, W].
-        w: [K, O, I, k, k].
+        a: [B, O, H, W].
+        s: [O].
+        x: [B, I, H, W].
+        w: [O, I, k, k].
         dtype: type in which operands are multiplied, as in `convolve`.
         at_input: whether to compute that gradient.
 
     Returns:
-        At the kernel [K, O, I, k, k]; the same without s, or None where it was not formed (`gradient_tangents` takes
-        either); at the input [B, K*I, H, W], or None.
+        At the kernel [O, I, k, k]; the same without s, or None where it was not formed (`gradient_tangents` takes
+        either); at the input [B, I, H, W], or None.
     """
     if scales_maps(a, w):
         scaled = a * channels(s)
@@ -213,13 +193,3 @@ def scales_maps(a: Tensor, w: Tensor) -> bool:
 
 def _scale(kernel: Tensor, s: Tensor) -> Tensor:
     return kernel * s[..., None, None, None]
-
-
-def per_run(scalars: Tensor, like: Tensor) -> Tensor:
-    """Returns scalars [K] shaped to broadcast over a parameter [K, ...]."""
-    return scalars.view(-1, *[1] * (like.dim() - 1))
-
-
-def per_channel(scalars: Tensor, maps: Tensor) -> Tensor:
-    """Returns scalars [K] as [1, K*C, 1, 1], to broadcast over maps [B, K*C, H, W]."""
-    return scalars.repeat_interleave(maps.shape[1] // scalars.shape[0])[None, :, None, None]

@@ -2,8 +2,8 @@
 
 Of the 36 pairs of a tap and a pixel of a 2 x 2 map 20 lie in the padding, of the 144 of a 4 x 4 map 44; a library's
 convolution multiplies them. Here each output pixel takes one product for each row of the map under its kernel: the
-pixels of that row and the taps on them are contiguous, so no matrix of patches is built. On a CPU, for one run and
-many channels, this takes four to six tenths of a library's time at 2 x 2, and eight tenths at 4 x 4 for the kernel's
+pixels of that row and the taps on them are contiguous, so no matrix of patches is built. On a CPU, for many
+channels, this takes four to six tenths of a library's time at 2 x 2, and eight tenths at 4 x 4 for the kernel's
 gradient (docs/measurements.md, The bilevel step).
 """
 
@@ -31,25 +31,25 @@ def suit(x: Tensor, w: Tensor, dtype: torch.dtype | None, sizes: tuple[int, ...]
     """Whether these products are faster than the library's convolution.
 
     Args:
-        x: the maps, [B, K*I, H, W].
-        w: the kernels, [K, O, I, k, k].
+        x: the maps, [B, I, H, W].
+        w: the kernels, [O, I, k, k].
         dtype: type in which operands are multiplied; w's if None.
         sizes: `ALL` or `AT_KERNEL`.
 
     Returns:
         True on a CPU alone.
     """
-    n_runs, n_outputs, n_inputs, n_taps = w.shape[:4]
+    n_outputs, n_inputs, n_taps = w.shape[:3]
     size = x.shape[-1]
-    if n_runs != 1 or n_taps != _TAPS or size not in sizes or x.shape[-2] != size or x.device.type != "cpu":
+    if n_taps != _TAPS or size not in sizes or x.shape[-2] != size or x.device.type != "cpu":
         return False
     plain = dtype in (None, w.dtype) and x.dtype == w.dtype and not (x.requires_grad or w.requires_grad)
     return plain and min(n_outputs, n_inputs) >= _MANY_CHANNELS[size]
 
 
 def convolve(x: Tensor, w: Tensor) -> Tensor:
-    """Returns the convolution [B, O, S, S] of x [B, I, S, S] with w [1, O, I, 3, 3], of the same size."""
-    size, (n_outputs, n_inputs) = x.shape[-1], w.shape[1:3]
+    """Returns the convolution [B, O, S, S] of x [B, I, S, S] with w [O, I, 3, 3], of the same size."""
+    size, (n_outputs, n_inputs) = x.shape[-1], w.shape[:2]
     images, kernels = _by_pixel(x).flatten(1), _by_tap(w)
     y = images.new_empty(len(images), size * size, n_outputs)
     for product in _products(size, n_inputs):
@@ -63,7 +63,7 @@ def convolve(x: Tensor, w: Tensor) -> Tensor:
 
 def at_input(gradient: Tensor, w: Tensor) -> Tensor:
     """Returns the gradient [B, I, S, S] at `convolve`'s input from the one [B, O, S, S] at its output."""
-    size, n_inputs = gradient.shape[-1], w.shape[2]
+    size, n_inputs = gradient.shape[-1], w.shape[1]
     slopes, kernels = _by_pixel(gradient), _by_tap(w)
     result = slopes.new_zeros(len(slopes), size * size * n_inputs)
     for product in _products(size, n_inputs):
@@ -72,13 +72,13 @@ def at_input(gradient: Tensor, w: Tensor) -> Tensor:
 
 
 def at_kernel(gradient: Tensor, x: Tensor) -> Tensor:
-    """Returns the gradient [1, O, I, 3, 3] at `convolve`'s kernel from the one [B, O, S, S] at its output."""
+    """Returns the gradient [O, I, 3, 3] at `convolve`'s kernel from the one [B, O, S, S] at its output."""
     n_outputs, n_inputs = gradient.shape[1], x.shape[1]
     slopes, images = _by_pixel(gradient), _by_pixel(x).flatten(1)
     result = slopes.new_zeros(n_outputs, _TAPS * _TAPS * n_inputs)
     for product in _products(x.shape[-1], n_inputs):
         result[:, product.taps].addmm_(slopes[:, product.pixel].t(), images[:, product.inputs])
-    return result.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2).contiguous()[None]
+    return result.view(n_outputs, _TAPS, _TAPS, n_inputs).permute(0, 3, 1, 2).contiguous()
 
 
 @functools.cache
@@ -109,8 +109,8 @@ def _by_pixel(maps: Tensor) -> Tensor:
 
 
 def _by_tap(w: Tensor) -> Tensor:
-    """Returns [1, O, I, 3, 3] as [O, 9*I]."""
-    return w[0].permute(0, 2, 3, 1).contiguous().flatten(1)
+    """Returns [O, I, 3, 3] as [O, 9*I]."""
+    return w.permute(0, 2, 3, 1).contiguous().flatten(1)
 
 
 def _as_maps(by_pixel: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Any module as a target: the passes of `target.Network` by `torch.func`, for K runs at once.
+"""Any module as a target: the passes of `target.Network` by `torch.func`.
 
 The chain has its passes written out; here a gradient is a vjp, a tangent a jvp, and the tangent of a gradient a jvp of
 a vjp, which computes the forward pass again. Batch norm uses the batch's statistics, which `forward` can record.
@@ -7,7 +7,7 @@ a vjp, which computes the forward pass again. Batch norm uses the batch's statis
 import copy
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,8 +19,6 @@ from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
 from l2t_ray.models.chain import BN_MOMENTUM
 from l2t_ray.models.target import Adjoints, Tangents, Values
-
-NARROW = 32  # channels; on a CPU four runs of a wider network are faster one by one (docs/measurements.md)
 
 Tensors = Mapping[str, Tensor]
 Outputs = tuple[list[Tensor], list[Tensor], list[tuple[Tensor, Tensor]]]  # maps, logits (none or one), batch norms'
@@ -35,7 +33,7 @@ class TracedValues(Values):
 
 
 class Traced:
-    """A module's passes as pure functions of its parameters, [K, ...] each.
+    """A module's passes as pure functions of its parameters.
 
     Args:
         module: the network; its own parameters are never read.
@@ -75,16 +73,16 @@ class Traced:
             generator: a CPU generator, stream "init".
 
         Returns:
-            float32 tensors under the module's names, without the axis K.
+            float32 tensors under the module's names.
         """
         module = copy.deepcopy(self.module)
         initialise(module, generator)
         return {name: p.detach() for name, p in module.named_parameters()}
 
-    def initial_statistics(self, n_runs: int, like: Tensor) -> dict[str, Tensor]:
-        """Returns running means (zero) and variances (one), [K*C] each, with `like`'s device and type."""
-        means = {f"mean.{name}": like.new_zeros(n_runs * norm.num_features) for name, norm in self._norms.items()}
-        return means | {f"var.{name}": like.new_ones(n_runs * n.num_features) for name, n in self._norms.items()}
+    def initial_statistics(self, like: Tensor) -> dict[str, Tensor]:
+        """Returns running means (zero) and variances (one), [C] each, with `like`'s device and type."""
+        means = {f"mean.{name}": like.new_zeros(norm.num_features) for name, norm in self._norms.items()}
+        return means | {f"var.{name}": like.new_ones(norm.num_features) for name, norm in self._norms.items()}
 
     def values_of(self, module: Backbone) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Returns a module's parameters and statistics under this target's names.
@@ -113,11 +111,11 @@ class Traced:
         """Computes the network's values with batch statistics; see `Chain.forward`.
 
         Args:
-            theta: parameters, [K, ...] each.
-            x: images [B, K*3, 32, 32].
+            theta: parameters.
+            x: images [B, 3, 32, 32].
             statistics: running mean and variance to update in place, or None.
             n_levels: stop after this many levels, without logits.
-            draws: for a random network, uniform within [0, 1), [B, K*n_draws].
+            draws: for a random network, uniform within [0, 1), [B, n_draws].
 
         Returns:
             The values; `backward` can use them once.
@@ -128,8 +126,8 @@ class Traced:
             maps, logits, noted = self._outputs(leaves, inputs, n_levels)
         if statistics is not None:
             for name, (mean, variance) in zip(self._norms, noted, strict=True):
-                statistics[f"mean.{name}"].lerp_(mean.detach().flatten(), BN_MOMENTUM)
-                statistics[f"var.{name}"].lerp_(variance.detach().flatten(), BN_MOMENTUM)
+                statistics[f"mean.{name}"].lerp_(mean.detach(), BN_MOMENTUM)
+                statistics[f"var.{name}"].lerp_(variance.detach(), BN_MOMENTUM)
         return TracedValues(
             inputs=inputs,
             features=[m.detach() for m in maps],
@@ -202,50 +200,26 @@ class Traced:
         return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
-        """Returns logits [K, B, N] with running statistics; see `Chain.predict`."""
+        """Returns logits [B, N] with running statistics; see `Chain.predict`."""
         state = self._own(theta)
-        n_runs = state[self.names[0]].shape[0]
         for name in self._norms:
-            state[f"{name}.running_mean"] = statistics[f"mean.{name}"].view(n_runs, -1)
-            state[f"{name}.running_var"] = statistics[f"var.{name}"].view(n_runs, -1)
-
-        return self._by_run(lambda state, x: ([], self._evaluating.outputs(state, None, x)[1], []), state, [x])[1][0]
+            state[f"{name}.running_mean"] = statistics[f"mean.{name}"]
+            state[f"{name}.running_var"] = statistics[f"var.{name}"]
+        return self._evaluating.outputs(state, None, x)[1][0]
 
     def _own(self, tensors: Tensors) -> dict[str, Tensor]:
         return {name: tensors[name] for name in self.names}
 
     def _outputs(self, own: dict[str, Tensor], inputs: Sequence[Tensor], n_levels: int | None) -> Outputs:
-        """Returns maps [B, K*C, H, W], logits [K, B, N] and the noted statistics [K, C] of all runs."""
-
-        def one(own: dict[str, Tensor], *inputs: Tensor) -> Outputs:
-            maps, logits = self._training.outputs(own, n_levels, *inputs)
-            noted = [norm.noted for norm in self._norms.values() if norm.noted is not None]
-            for norm in self._norms.values():
-                norm.noted = None  # the next pass may have fewer levels
-            return maps, logits, noted
-
-        maps, logits, noted = self._by_run(one, own, inputs)
-        return [m.flatten(1, 2) for m in maps], logits, noted
-
-    def _by_run(self, one: Callable[..., Outputs], state: dict[str, Tensor], inputs: Sequence[Tensor]) -> Outputs:
-        """Returns all runs' [B, K, C, H, W], [K, B, N] and [K, C]; computes them at once where that is faster."""
-        n_runs = state[self.names[0]].shape[0]
-        split = [each.unflatten(1, (n_runs, -1)) for each in inputs]
-        if n_runs > 1 and (inputs[0].device.type != "cpu" or max(self.module.channels) <= NARROW):
-            outputs: Outputs = torch.vmap(one, in_dims=(0, *[1] * len(split)), out_dims=(1, 0, 0))(state, *split)
-            return outputs
-        runs = [one({name: p[k] for name, p in state.items()}, *(each[:, k] for each in split)) for k in range(n_runs)]
-        maps, logits, noted = zip(*runs, strict=True)
-        statistics = [tuple(torch.stack(part) for part in zip(*norm, strict=True)) for norm in zip(*noted, strict=True)]
-        return (
-            [torch.stack(parts, 1) for parts in zip(*maps, strict=True)],
-            [torch.stack(parts) for parts in zip(*logits, strict=True)],
-            [(mean, variance) for mean, variance in statistics],
-        )
+        maps, logits = self._training.outputs(own, n_levels, *inputs)
+        noted = [norm.noted for norm in self._norms.values() if norm.noted is not None]
+        for norm in self._norms.values():
+            norm.noted = None  # the next pass may have fewer levels
+        return maps, logits, noted
 
 
 def _check(module: Backbone) -> None:
-    """Refuses layers that change or draw in a forward pass: passes are repeated, and one module serves K runs."""
+    """Refuses layers that change or draw in a forward pass: passes are repeated."""
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.track_running_stats and not isinstance(part, BatchNorm):
             rule = "must leave its running statistics to the target"

@@ -29,15 +29,15 @@ SIDE = 32  # pixels of an image
 GROUPS = ("theta", "statistics")
 
 
-def target_file(learner: "Learner", run: int, classes: Sequence[str]) -> bytes:
-    """Returns the trained target of one run as a safetensors file; `load_predictor` reads it."""
+def target_file(learner: "Learner", classes: Sequence[str]) -> bytes:
+    """Returns the trained target of a run as a safetensors file; `load_predictor` reads it."""
     from safetensors.torch import save
 
-    state = learner.state(run)
+    state = learner.state()
     for name in learner.extra_names:  # of the method, such as projections of matched maps: not the target's
         del state["theta"][name]
     tensors = {f"{group}.{name}": tensor.contiguous() for group in GROUPS for name, tensor in state[group].items()}
-    settings = learner.runs[run].model_dump_json()
+    settings = learner.run.model_dump_json()
     return save(tensors, metadata={"run": settings, "classes": json.dumps([*classes])})
 
 
@@ -92,10 +92,9 @@ class Predictor(nn.Module):
         groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
         for name, place in self.places.items():
             group, _, short = name.partition(".")
-            tensor = getattr(self, place)
-            groups[group][short] = tensor[None] if group == "theta" else tensor
+            groups[group][short] = getattr(self, place)
         x = normalize(images, groups["theta"]["fc.bias"].dtype)
-        logits: Tensor = self.network.predict(groups["theta"], groups["statistics"], x)[0]
+        logits: Tensor = self.network.predict(groups["theta"], groups["statistics"], x)
         return logits
 
 

@@ -21,7 +21,7 @@ from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.models.precision import allow_tf32, parameter_type
 from l2t_ray.training.checkpoint import load_state, save_state
-from l2t_ray.training.pack import EVALUATION_BATCH, evaluation_epochs
+from l2t_ray.training.run_training import EVALUATION_BATCH, evaluation_epochs
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
 DECAY = 0.1

@@ -12,13 +12,12 @@ images differ; it begins before the first step; and no training step computes an
 | gamma.m-n[c,i,j] | mean over images of gamma on h's 3 x 3 grid; a pixel's gamma is a bilinear mixture of the grid's |
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from l2t_ray.config import Run
 from l2t_ray.data.augment import normalize
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.methods import meta
@@ -32,79 +31,66 @@ TraceState = dict[str, Any]
 
 
 class Tracer:
-    """Records the traces that the runs of a pack ask for.
+    """Records the traces that a run asks for.
 
     Args:
-        runs: of the pack; each may ask for something else.
-        learner: of the same runs.
-        images: each run's training images, uint8 [K, N, 3, 32, 32], on the device.
+        learner: of the run.
+        images: the run's training images, uint8 [N, 3, 32, 32], on the device.
     """
 
-    def __init__(self, runs: Sequence[Run], learner: Learner, images: Tensor) -> None:
-        self.runs, self.learner = runs, learner
-        self.n_epochs = runs[0].training.epochs
-        asked = [[name.partition("@")[0] for name in run.traced] for run in runs]
-        self.kinds = sorted({name.partition(".")[0] for names in asked for name in names})
+    def __init__(self, learner: Learner, images: Tensor) -> None:
+        self.run, self.learner = learner.run, learner
+        asked = [name.partition("@")[0] for name in self.run.traced]
+        self.kinds = sorted({name.partition(".")[0] for name in asked})
         self._features = self._reference(images) if {*self.kinds} & {*NETWORK} else []
         self._shapes = self._traceable()
-        columns = [dict(column for name in names for column in self._columns(name)) for names in asked]
-        union = {column: place for own in columns for column, place in own.items()}
-        self.columns = [*union]
-        self._places: dict[str, Tensor] = {}  # by tensor: its traced entries, in the order of `columns`
-        for name in dict.fromkeys(name for name, _ in self.columns):
-            places = [place for column, place in union.items() if column[0] == name]
-            self._places[name] = torch.tensor(places, device=learner.device)
-        self._mine = [torch.tensor([self.columns.index(column) for column in own]) for own in columns]
-        self._looks: list[tuple[int, Tensor]] = []  # epochs done, [K, columns]
+        by_tensor: dict[str, dict[Column, int]] = {}
+        for name in asked:
+            for column, place in self._columns(name):
+                by_tensor.setdefault(column[0], {})[column] = place
+        self.columns = [column for own in by_tensor.values() for column in own]
+        self._places = {n: torch.tensor([*own.values()], device=learner.device) for n, own in by_tensor.items()}
+        self._looks: list[tuple[int, Tensor]] = []  # epochs done, [columns]
 
     def look(self, epoch: int) -> None:
-        """Records the values after `epoch` epochs, on the device, if a run asks for them; does not synchronise."""
-        if self.columns and any(self._is_wanted(run, epoch) for run in self.runs):
+        """Records the values after `epoch` epochs, on the device, if the run asks for them; does not synchronise."""
+        is_wanted = epoch % self.run.trace.every == 0 or epoch == self.run.training.epochs
+        if self.columns and is_wanted:
             tensors = self._values()
-            parts = [tensors[name].reshape(len(self.runs), -1)[:, places] for name, places in self._places.items()]
-            self._looks.append((epoch, torch.cat(parts, 1).to(torch.float32)))
+            parts = [tensors[name].flatten()[places] for name, places in self._places.items()]
+            self._looks.append((epoch, torch.cat(parts).to(torch.float32)))
 
-    def state(self, k: int) -> TraceState:
-        """Returns the part of a checkpoint for the run at place k of the pack, on the CPU, as `restore` takes it."""
-        looks = [(epoch, values) for epoch, values in self._looks if self._is_wanted(self.runs[k], epoch)]
-        values = [values[k].cpu()[self._mine[k]] for _, values in looks]
+    def state(self) -> TraceState:
+        """Returns the part of a checkpoint, on the CPU, as `restore` takes it."""
+        values = [values.cpu() for _, values in self._looks]
         return {
-            "asked": [*self.runs[k].traced],
-            "epochs": [epoch for epoch, _ in looks],
-            "values": torch.stack(values) if values else torch.empty(0, len(self._mine[k])),
+            "asked": [*self.run.traced],
+            "epochs": [epoch for epoch, _ in self._looks],
+            "values": torch.stack(values) if values else torch.empty(0, len(self.columns)),
         }
 
-    def restore(self, states: Sequence[TraceState]) -> None:
-        """Continues from what `state` gave, one for each run."""
-        assert all(state["asked"] == [*run.traced] for run, state in zip(self.runs, states, strict=True))
-        by_epoch: dict[int, Tensor] = {}
-        for k, state in enumerate(states):
-            for epoch, values in zip(state["epochs"], state["values"], strict=True):
-                look = by_epoch.setdefault(epoch, torch.full((len(self.runs), len(self.columns)), torch.nan))
-                look[k, self._mine[k]] = values
-        self._looks = [(epoch, by_epoch[epoch].to(self.learner.device)) for epoch in sorted(by_epoch)]
+    def restore(self, state: TraceState) -> None:
+        """Continues from what `state` gave."""
+        assert state["asked"] == [*self.run.traced]
+        values = state["values"].to(self.learner.device)
+        self._looks = [*zip(state["epochs"], values, strict=True)]
 
-    def files(self, k: int) -> dict[str, str]:
-        """Returns the trace of run k as an artifact: base64 by name; empty for a run that asks for none."""
-        if not len(self._mine[k]):
+    def files(self) -> dict[str, str]:
+        """Returns the trace as an artifact: base64 by name; empty for a run that asks for none."""
+        if not self.columns:
             return {}
-        state = self.state(k)
-        return encode([self.columns[place] for place in self._mine[k].tolist()], state["epochs"], state["values"].T)
-
-    def _is_wanted(self, run: Run, epoch: int) -> bool:
-        return bool(run.traced) and (epoch % run.trace.every == 0 or epoch == self.n_epochs)
+        state = self.state()
+        return encode(self.columns, state["epochs"], state["values"].T)
 
     def _reference(self, images: Tensor) -> list[Tensor]:
-        """Returns S^m of the reference batch, [B, K, C_m, H_m, W_m]."""
-        n_images = min(IMAGES, images.shape[1])
-        rows = torch.linspace(0, images.shape[1] - 1, n_images).round().long().to(images.device)
-        flat = normalize(images[:, rows].transpose(0, 1).flatten(0, 1), self.learner.dtype)
+        """Returns S^m of the reference batch, [B, C_m, H_m, W_m]."""
+        rows = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long().to(images.device)
         assert self.learner.source is not None
-        features = self.learner.source.features(flat.contiguous(memory_format=torch.channels_last))
-        return [s.unflatten(0, (n_images, len(self.runs))) for s in features]
+        x = normalize(images[rows], self.learner.dtype).contiguous(memory_format=torch.channels_last)
+        return self.learner.source.features(x)
 
     def _values(self) -> dict[str, Tensor]:
-        """Returns every tensor of which an entry is traced, [K, ...]."""
+        """Returns every tensor of which an entry is traced."""
         tensors = {f"theta.{name}": p for name, p in self.learner.theta.items() if f"theta.{name}" in self._places}
         for kind, network in NETWORK.items():
             if kind in self.kinds:
@@ -119,18 +105,17 @@ class Tracer:
         weights = meta.weigh(pairs, phi, self._features)
         by_level: Mapping[int, Tensor] = weights.grids or {} if kind == "gamma" else weights.channels
         for n, outputs in by_level.items():
-            means = outputs.mean(0).unflatten(0, (len(self.runs), -1))
             sizes = [pairs.source_channels[m] for m in pairs.sources_of(n)]
-            for m, part in zip(pairs.sources_of(n), means.split(sizes, 1), strict=True):
-                by_pair[f"{kind}.{m}-{n}"] = part.sum(1) if kind == "lambda" else part  # lambda / C on each channel
+            for m, part in zip(pairs.sources_of(n), outputs.mean(0).split(sizes), strict=True):
+                by_pair[f"{kind}.{m}-{n}"] = part.sum() if kind == "lambda" else part  # lambda / C on each channel
         return by_pair
 
     def _traceable(self) -> dict[str, tuple[int, ...]]:
-        """Returns every tensor's shape, without the axis K."""
-        shapes = {f"theta.{name}": tuple(p.shape[1:]) for name, p in self.learner.theta.items()}
+        """Returns every tensor's shape."""
+        shapes = {f"theta.{name}": tuple(p.shape) for name, p in self.learner.theta.items()}
         for kind in self.kinds:
             if kind in NETWORK:
-                shapes |= {name: tuple(p.shape[1:]) for name, p in self._outputs(kind, NETWORK[kind]).items()}
+                shapes |= {name: tuple(p.shape) for name, p in self._outputs(kind, NETWORK[kind]).items()}
         return shapes
 
     def _columns(self, asked: str) -> Iterator[tuple[Column, int]]:

@@ -26,10 +26,10 @@ def test_meta_networks_start_as_method_md_section_8_says():
 
 @pytest.mark.parametrize(("score", "lambda_"), [(-1.0, 0.0), (0.5, 0.5), (7.0, 6.0)])
 def test_lambda_is_relu6(score, lambda_):
-    phi = {name: p[None] for name, p in initial_phi(PAIRS, ALL - {"which"}, (8, 4), stream(0, "init.meta")).items()}
+    phi = initial_phi(PAIRS, ALL - {"which"}, (8, 4), stream(0, "init.meta"))
     for m in (0, 1):
         phi[f"where.{m}.weight"].zero_()
         phi[f"where.{m}.bias"].fill_(score)
-    found = weigh(PAIRS, phi, [torch.rand(3, 1, 16, 8, 8), torch.rand(3, 1, 64, 4, 4)]).channels
+    found = weigh(PAIRS, phi, [torch.rand(3, 16, 8, 8), torch.rand(3, 64, 4, 4)]).channels
     torch.testing.assert_close(found[0], torch.full((3, 16), lambda_ / 16))  # omega is uniform
     torch.testing.assert_close(found[1], torch.tensor(lambda_) / torch.tensor([16.0] * 16 + [64.0] * 64).expand(3, -1))

@@ -1,4 +1,4 @@
-"""Grouped operators and their gradients against autograd, on every route the kernel gradient takes."""
+"""Operators and their gradients against autograd, on every route the kernel gradient takes."""
 
 import pytest
 import torch
@@ -12,14 +12,14 @@ def draw(*shape, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("n_runs", "n_inputs", "size", "kernel"),
-    [(1, 3, 16, 3), (1, 130, 4, 3), (3, 4, 8, 3), (2, 5, 8, 1)],
-    ids=["plain", "deep: batch and channels change places", "grouped", "1x1"],
+    ("n_inputs", "size", "kernel"),
+    [(3, 16, 3), (130, 4, 3), (5, 8, 1)],
+    ids=["plain", "deep: batch and channels change places", "1x1"],
 )
-def test_gradients_equal_autograd(n_runs, n_inputs, size, kernel):
-    x = draw(5, n_runs * n_inputs, size, size).requires_grad_()
-    w = draw(n_runs, 6, n_inputs, kernel, kernel, seed=1).requires_grad_()
-    g = draw(5, n_runs * 6, size, size, seed=2)
+def test_gradients_equal_autograd(n_inputs, size, kernel):
+    x = draw(5, n_inputs, size, size).requires_grad_()
+    w = draw(6, n_inputs, kernel, kernel, seed=1).requires_grad_()
+    g = draw(5, 6, size, size, seed=2)
     gx, gw = torch.autograd.grad(convolutions.convolve(x, w), [x, w], g)
     torch.testing.assert_close(convolutions.convolve_transposed(g, x.detach(), w.detach()), gx, rtol=1e-11, atol=1e-11)
     torch.testing.assert_close(convolutions.kernel_gradient(g, x.detach(), w.detach()), gw, rtol=1e-11, atol=1e-11)
@@ -41,9 +41,9 @@ def test_whitening_is_the_projection_of_its_docstring():
 )
 def test_small_maps_are_convolved_without_their_padding(n_inputs, n_outputs, size):
     x = draw(5, n_inputs, size, size).contiguous(memory_format=torch.channels_last).requires_grad_()
-    w = draw(1, n_outputs, n_inputs, 3, 3, seed=1).requires_grad_()
+    w = draw(n_outputs, n_inputs, 3, 3, seed=1).requires_grad_()
     g = draw(5, n_outputs, size, size, seed=2)
-    y = F.conv2d(x, w[0], padding=1)
+    y = F.conv2d(x, w, padding=1)
     gx, gw = torch.autograd.grad(y, [x, w], g)
     with torch.no_grad():
         found = small_convolutions.convolve(x, w), small_convolutions.at_input(g, w), small_convolutions.at_kernel(g, x)
@@ -59,7 +59,7 @@ def test_small_maps_give_the_same_bits_wherever_their_numbers_lie():
     def passes(n_floats_before):
         kept = [torch.empty(n_floats_before + 1) for _ in range(3)]
         x = draw(9, 256, 4, 4).float().contiguous(memory_format=torch.channels_last)
-        g, w = draw(9, 256, 4, 4, seed=1).float(), draw(1, 256, 256, 3, 3, seed=2).float()
+        g, w = draw(9, 256, 4, 4, seed=1).float(), draw(256, 256, 3, 3, seed=2).float()
         with torch.no_grad():
             return kept and (
                 small_convolutions.convolve(x, w),
@@ -76,13 +76,13 @@ def test_the_operators_take_the_way_of_small_maps_where_it_is_the_faster_one(mon
     used = []
     for name in ("convolve", "at_input", "at_kernel"):
         monkeypatch.setattr(small_convolutions, name, lambda *_, name=name: used.append(name))
-    for size, n_channels, n_runs in ((2, 128, 1), (4, 256, 1), (2, 64, 1), (4, 128, 1), (8, 512, 1), (2, 128, 2)):
-        x, w = torch.ones(2, n_runs * n_channels, size, size), torch.ones(n_runs, n_channels, n_channels, 3, 3)
+    for size, n_channels in ((2, 128), (4, 256), (2, 64), (4, 128), (8, 512)):
+        x, w = torch.ones(2, n_channels, size, size), torch.ones(n_channels, n_channels, 3, 3)
         convolutions.convolve(x, w)
         convolutions.convolve_transposed(x, x, w)
         convolutions.kernel_gradient(x, x, w)
         convolutions.convolve(x, w, torch.bfloat16)
     assert used == ["convolve", "at_input", "at_kernel", "at_kernel"]
     assert not small_convolutions.suit(
-        torch.ones(2, 128, 2, 2), torch.ones(1, 128, 128, 1, 1), None, small_convolutions.ALL
+        torch.ones(2, 128, 2, 2), torch.ones(128, 128, 1, 1), None, small_convolutions.ALL
     )

@@ -6,14 +6,14 @@ from torch.nn import functional as F
 
 from l2t_ray.models import convolutions
 
-K, B, N_IN, N_OUT = 2, 3, 4, 5
+B, N_IN, N_OUT = 3, 4, 5
 SIDES = pytest.mark.parametrize(("size", "scales_maps"), [(2, True), (12, False)])
 
 
 def case(size):
     torch.manual_seed(0)
-    maps = [(B, K * N_OUT, size, size), (B, K * N_IN, size, size)]
-    shapes = {"a": maps[0], "s": (K, N_OUT), "x": maps[1], "w": (K, N_OUT, N_IN, 3, 3)}
+    maps = [(B, N_OUT, size, size), (B, N_IN, size, size)]
+    shapes = {"a": maps[0], "s": (N_OUT,), "x": maps[1], "w": (N_OUT, N_IN, 3, 3)}
     values = {name: torch.randn(shape, dtype=torch.float64) for name, shape in shapes.items()}
     return values, {name: torch.randn_like(tensor) for name, tensor in values.items()}
 
@@ -22,7 +22,7 @@ def by_autograd(a, s, x, w):
     """At the kernel and at the input, from the convolution itself."""
 
     def output(x, w):
-        return (F.conv2d(x, w.flatten(0, 1), padding=1, groups=K) * (a * s.view(1, -1, 1, 1))).sum()
+        return (F.conv2d(x, w, padding=1) * (a * s.view(1, -1, 1, 1))).sum()
 
     at_input, at_kernel = torch.func.grad(output, (0, 1))(x, w)
     return at_kernel, at_input

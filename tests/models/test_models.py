@@ -40,7 +40,7 @@ def test_source_features_have_the_paper_shapes():
 def test_target_has_the_paper_channels_and_as_many_multiply_adds():
     chain = models.build_target(Target(), 10)
     assert chain.feature_channels == (64, 128, 256, 512, 512)
-    theta = {name: p[None] for name, p in chain.initial_theta(stream(0, "init")).items()}
+    theta = chain.initial_theta(stream(0, "init"))
     values = chain.forward(theta, torch.zeros(2, 3, 32, 32))
     assert [f.shape[-1] for f in values.features] == [32, 16, 8, 4, 2]
     kernels = [theta[f"conv.{i}.weight"].numel() * x.shape[-1] ** 2 for i, x in enumerate(values.inputs)]

@@ -1,7 +1,6 @@
-"""Targets without passes of their own: every pass against plain autograd in float64, packs against single runs."""
+"""Targets without passes of their own: every pass against plain autograd in float64."""
 
 import re
-from functools import cache
 
 import pytest
 import torch
@@ -36,11 +35,11 @@ class Problem(oracles.Problem):
 
 
 class Case:
-    """Random parameters and one batch for K runs."""
+    """Random parameters and one batch."""
 
-    def __init__(self, arch, n_runs=1, pairs="all"):
+    def __init__(self, arch, pairs="all"):
         g = torch.Generator().manual_seed(7)
-        self.arch, self.n_runs = arch, n_runs
+        self.arch = arch
         self.network = build_target(Target(arch=arch, width=WIDTHS[arch]), N)
         chosen = resolve_pairs(pairs, SOURCE_SIZES, SIZES[arch])
         self.pairs = Matching(chosen, CHANNELS, self.network.feature_channels)
@@ -48,22 +47,18 @@ class Case:
         def draw(*shape):
             return torch.randn(*shape, generator=g, dtype=torch.float64)
 
-        def stack(make):
-            tensors = [make() for _ in range(n_runs)]
-            moved = {name: torch.stack([t[name].double() for t in tensors]) for name in tensors[0]}
-            return {name: p + 0.1 * draw(*p.shape) for name, p in moved.items()}
+        def moved(tensors):
+            return {name: p.double() + 0.1 * draw(*p.shape) for name, p in tensors.items()}
 
-        self.theta = stack(lambda: self.network.initial_theta(g) | matching.initial_projections(self.pairs, g))
+        self.theta = moved(self.network.initial_theta(g) | matching.initial_projections(self.pairs, g))
         self.buffers = {name: 0.1 * draw(*p.shape) for name, p in self.theta.items()}
-        self.phi = stack(lambda: meta.initial_phi(self.pairs, ALL_NETWORKS, SOURCE_SIZES, g))
-        self.images = draw(B, 3 * n_runs, 32, 32)
-        self.labels = torch.randint(N, (n_runs, B), generator=g)
-        self.source = [draw(B, n_runs, c, s, s) for c, s in zip(CHANNELS, SOURCE_SIZES, strict=True)]
+        self.phi = moved(meta.initial_phi(self.pairs, ALL_NETWORKS, SOURCE_SIZES, g))
+        self.images = draw(B, 3, 32, 32)
+        self.labels = torch.randint(N, (B,), generator=g)
+        self.source = [draw(B, c, s, s) for c, s in zip(CHANNELS, SOURCE_SIZES, strict=True)]
 
-    def problem(self, run):
-        images = self.images[:, 3 * run : 3 * run + 3]
-        source = [s[:, run] for s in self.source]
-        return Problem(self.arch, self.pairs.pairs, CHANNELS, images, self.labels[run], source)
+    def problem(self):
+        return Problem(self.arch, self.pairs.pairs, CHANNELS, self.images, self.labels, self.source)
 
     def hypergradient(self, inner, n_steps):
         phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
@@ -77,10 +72,6 @@ class Case:
         return meta.phi_gradient(phi, weights, at_distances, inner.scale)
 
 
-def of_run(tensors, run):
-    return {name: tensor[run] for name, tensor in tensors.items()}
-
-
 def distance(ours, theirs):
     """Relative, over all parameters together."""
     difference = sum(((ours[name] - theirs[name]) ** 2).sum() for name in theirs)
@@ -89,93 +80,77 @@ def distance(ours, theirs):
 
 @pytest.mark.parametrize("arch", TWINS)
 def test_features_and_logits_are_the_papers(arch):
-    case = Case(arch, n_runs=2)
+    case = Case(arch)
     values = case.network.forward(case.theta, case.images)
     assert [f.shape[-1] for f in values.features] == list(SIZES[arch])
-    for run in range(2):
-        features, logits = case.problem(run).outputs(of_run(case.theta, run))
-        torch.testing.assert_close(values.logits[run], logits, rtol=1e-9, atol=1e-10)
-        for ours, theirs in zip(values.features, features, strict=True):
-            torch.testing.assert_close(ours.unflatten(1, (2, -1))[:, run], theirs, rtol=1e-9, atol=1e-10)
+    features, logits = case.problem().outputs(case.theta)
+    torch.testing.assert_close(values.logits, logits, rtol=1e-9, atol=1e-10)
+    for ours, theirs in zip(values.features, features, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("inner", ["sgd", "published"])
 @pytest.mark.parametrize(
     ("arch", "pairs"), [("resnet20", "all"), ("vit", "all"), ("resnet20", ((2, 0), (0, 1)))], ids=str
 )
-def test_hypergradients_of_a_pack_equal_double_backprop_of_each_run(arch, pairs, inner):
-    """Two runs at once, T = 2: `torch.func` on all levels or some, against autograd through the unrolled steps."""
-    case, ones = Case(arch, n_runs=2, pairs=pairs), torch.ones(2, dtype=torch.float64)
+def test_hypergradients_equal_double_backprop(arch, pairs, inner):
+    """T = 2: `torch.func` on all levels or some, against autograd through the unrolled steps."""
+    case, one = Case(arch, pairs=pairs), torch.ones((), dtype=torch.float64)
     rule = {"alpha": ALPHA, "n_steps": 2}
-    chosen = hypergrad.Inner(ALPHA * ones, ones)
+    chosen = hypergrad.Inner(ALPHA * one, one)
     if inner == "published":
-        rule |= {"decay": KAPPA, "momentum": MU, "scale": BETA}
-        chosen = hypergrad.Inner(ALPHA * ones, BETA * ones, MU * ones, KAPPA * ones)
-    ours = case.hypergradient(chosen, 2)
-    for run in range(2):
-        if inner == "published":
-            rule["buffers"] = of_run(case.buffers, run)
-        expected = case.problem(run).hypergradient(of_run(case.theta, run), of_run(case.phi, run), **rule)
-        assert distance(of_run(ours, run), expected) < 1e-9
+        rule |= {"buffers": case.buffers, "decay": KAPPA, "momentum": MU, "scale": BETA}
+        chosen = hypergrad.Inner(ALPHA * one, BETA * one, MU * one, KAPPA * one)
+    expected = case.problem().hypergradient(case.theta, case.phi, **rule)
+    assert distance(case.hypergradient(chosen, 2), expected) < 1e-9
 
 
 @pytest.mark.parametrize("arch", TWINS)
 def test_hessian_vector_product_equals_double_backprop(arch):
     case = Case(arch)
-    theta = {name: case.theta[name][0].detach().requires_grad_() for name in case.network.names}
+    theta = {name: case.theta[name].detach().requires_grad_() for name in case.network.names}
     direction = {name: torch.randn_like(p) for name, p in theta.items()}
-    gradients = torch.autograd.grad(case.problem(0).org(theta), list(theta.values()), create_graph=True)
+    gradients = torch.autograd.grad(case.problem().org(theta), list(theta.values()), create_graph=True)
     along = sum((g * direction[name]).sum() for name, g in zip(theta, gradients, strict=True))
     expected = dict(zip(theta, torch.autograd.grad(along, list(theta.values())), strict=True))
 
     none = [None] * len(SIZES[arch])
-    moves = {name: d[None] for name, d in direction.items()}
     values, adjoints = case.network.forward(case.theta, case.images), Adjoints()
     at_logits = hypergrad.logit_gradient(values.logits, case.labels)
     found = case.network.backward(case.theta, values, none, at_logits, adjoints)
     first = {name: g.detach() for name, g in zip(theta, gradients, strict=True)}
-    assert distance(of_run(found, 0), first) < 1e-11
-    tangents = case.network.tangent(case.theta, moves, values, adjoints=adjoints)
+    assert distance(found, first) < 1e-11
+    tangents = case.network.tangent(case.theta, direction, values, adjoints=adjoints)
     moved = hypergrad.logit_tangent(values.logits, tangents.logits)
-    ours = case.network.backward_tangent(case.theta, moves, values, adjoints, tangents, none, moved)
-    assert distance(of_run(ours, 0), expected) < 1e-10
-
-
-@cache
-def modules(n_runs):
-    torch.manual_seed(0)
-    return [build("resnet20", 0.2, N).double().train() for _ in range(n_runs)]
+    ours = case.network.backward_tangent(case.theta, direction, values, adjoints, tangents, none, moved)
+    assert distance(ours, expected) < 1e-10
 
 
 def test_running_statistics_and_predictions_are_those_of_the_modules():
     """Two batches through torch's own batch norm in training, then its evaluation."""
-    own = modules(2)
+    torch.manual_seed(0)
+    module = build("resnet20", 0.2, N).double().train()
     network = build_target(Target(arch="resnet20", width=0.2), N)
-    values = [network.values_of(module) for module in own]
-    theta = {name: torch.stack([t[name] for t, _ in values]) for name in values[0][0]}
-    statistics = {name: torch.stack([s[name] for _, s in values]).flatten() for name in values[0][1]}
-    assert {n: s.shape for n, s in network.initial_statistics(2, theta["fc.bias"]).items()} == {
+    theta, values = network.values_of(module)
+    statistics = {name: value.clone() for name, value in values.items()}
+    assert {n: s.shape for n, s in network.initial_statistics(theta["fc.bias"]).items()} == {
         n: s.shape for n, s in statistics.items()
     }
     g = torch.Generator().manual_seed(1)
     for _ in range(2):
-        images = torch.randn(B, 6, 32, 32, generator=g, dtype=torch.float64)
+        images = torch.randn(B, 3, 32, 32, generator=g, dtype=torch.float64)
         network.forward(theta, images, statistics=statistics)
-        for run, module in enumerate(own):
-            module(images[:, 3 * run : 3 * run + 3])
-    for run, module in enumerate(own):
-        for name, expected in network.values_of(module)[1].items():
-            torch.testing.assert_close(statistics[name].view(2, -1)[run], expected, rtol=1e-9, atol=1e-11)
+        module(images)
+    for name, expected in network.values_of(module)[1].items():
+        torch.testing.assert_close(statistics[name], expected, rtol=1e-9, atol=1e-11)
     logits = network.predict(theta, statistics, images)
-    for run, module in enumerate(own):
-        torch.testing.assert_close(logits[run], module.eval()(images[:, 3 * run : 3 * run + 3]), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(logits, module.eval()(images), rtol=1e-9, atol=1e-10)
 
 
 def test_a_vgg_as_a_module_is_the_chain():
     module = build("vgg11", 0.1, N).double().train()
     chain = build_target(Target(arch="vgg11", width=0.1), N)
     theta, statistics = chain.values_of(module)
-    theta = {name: p[None] for name, p in theta.items()}
     statistics = {name: s.clone() for name, s in statistics.items()}
     images = torch.randn(B, 3, 32, 32, dtype=torch.float64)
     values = chain.forward(theta, images, statistics=statistics)
@@ -184,7 +159,7 @@ def test_a_vgg_as_a_module_is_the_chain():
     for name, expected in chain.values_of(module)[1].items():
         torch.testing.assert_close(statistics[name], expected, rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(
-        F.softmax(chain.predict(theta, statistics, images)[0], 1), F.softmax(module.eval()(images), 1)
+        F.softmax(chain.predict(theta, statistics, images), 1), F.softmax(module.eval()(images), 1)
     )
 
 
@@ -196,7 +171,7 @@ def test_eleven_layers_are_ten_convolutions_and_one_linear():
 def test_values_serve_one_backward_pass():
     """A second one would find no outputs, and no gradients."""
     case = Case("resnet20")
-    values, at_logits = case.network.forward(case.theta, case.images), torch.ones(1, B, N, dtype=torch.float64)
+    values, at_logits = case.network.forward(case.theta, case.images), torch.ones(B, N, dtype=torch.float64)
     none = [None] * len(SIZES["resnet20"])
     assert case.network.backward(case.theta, values, none, at_logits)
     with pytest.raises(AssertionError, match="have been used"):

@@ -22,46 +22,40 @@ METHODS = {
 
 
 class Case:
-    """Random parameters and one batch for K runs, and each run's oracle."""
+    """Random parameters and one batch, and the oracle."""
 
-    def __init__(self, method, inner, pairs, n_steps, n_runs=1):
+    def __init__(self, method, inner, pairs, n_steps):
         g = torch.Generator().manual_seed(7)
-        self.n_steps, self.n_runs, self.kind = n_steps, n_runs, inner
+        self.n_steps, self.kind = n_steps, inner
         self.pairs = Matching(resolve_pairs(pairs), CHANNELS, CHAIN.feature_channels)
 
         def draw(*shape):
             return torch.randn(*shape, generator=g, dtype=torch.float64)
 
-        def stack(make):
-            tensors = [make() for _ in range(n_runs)]
-            return {name: torch.stack([t[name].double() for t in tensors]) for name in tensors[0]}
+        def moved(tensors):
+            return {name: p.double() + 0.1 * draw(*p.shape) for name, p in tensors.items()}
 
-        self.theta = stack(lambda: initial_theta(CHAIN, g) | matching.initial_projections(self.pairs, g))
-        self.theta = {name: p + 0.1 * draw(*p.shape) for name, p in self.theta.items()}
+        self.theta = moved(initial_theta(CHAIN, g) | matching.initial_projections(self.pairs, g))
         self.buffers = {name: 0.1 * draw(*p.shape) for name, p in self.theta.items()}
-        self.phi = stack(lambda: meta.initial_phi(self.pairs, METHODS[method], SOURCE_SIZES, g))
-        self.phi = {name: p + 0.1 * draw(*p.shape) for name, p in self.phi.items()}
-        self.images = draw(B, 3 * n_runs, 32, 32)
-        self.labels = torch.randint(N, (n_runs, B), generator=g)
-        self.source = [draw(B, n_runs, c, s, s) for c, s in zip(CHANNELS, SOURCE_SIZES, strict=True)]
+        self.phi = moved(meta.initial_phi(self.pairs, METHODS[method], SOURCE_SIZES, g))
+        self.images = draw(B, 3, 32, 32)
+        self.labels = torch.randint(N, (B,), generator=g)
+        self.source = [draw(B, c, s, s) for c, s in zip(CHANNELS, SOURCE_SIZES, strict=True)]
 
-    def problem(self, run=0):
-        images = self.images[:, 3 * run : 3 * run + 3]
-        source = [s[:, run] for s in self.source]
-        return Problem(LEVELS, self.pairs.pairs, CHANNELS, images, self.labels[run], source)
+    def problem(self):
+        return Problem(LEVELS, self.pairs.pairs, CHANNELS, self.images, self.labels, self.source)
 
-    def rule(self, run=0):
+    def rule(self):
         rule = {"alpha": ALPHA, "n_steps": self.n_steps}
         if self.kind == "published":
-            buffers = {name: q[run] for name, q in self.buffers.items()}
-            rule |= {"buffers": buffers, "decay": KAPPA, "momentum": MU, "scale": BETA}
+            rule |= {"buffers": self.buffers, "decay": KAPPA, "momentum": MU, "scale": BETA}
         return rule
 
     def inner(self):
-        ones = torch.ones(self.n_runs, dtype=torch.float64)
+        one = torch.ones((), dtype=torch.float64)
         if self.kind == "published":
-            return hypergrad.Inner(ALPHA * ones, BETA * ones, MU * ones, KAPPA * ones)
-        return hypergrad.Inner(ALPHA * ones, ones)
+            return hypergrad.Inner(ALPHA * one, BETA * one, MU * one, KAPPA * one)
+        return hypergrad.Inner(ALPHA * one, one)
 
     def batch(self, weights):
         targets = matching.resize_sources(self.pairs, self.source, SIZES)
@@ -76,10 +70,6 @@ class Case:
             CHAIN, self.pairs, self.theta, self.buffers, self.batch(weights), inner, self.n_steps
         )
         return meta.phi_gradient(phi, weights, at_distances, inner.scale)
-
-
-def of_run(tensors, run=0):
-    return {name: tensor[run] for name, tensor in tensors.items()}
 
 
 def distance(ours, theirs):

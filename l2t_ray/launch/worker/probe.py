@@ -21,7 +21,8 @@ from l2t_ray.launch.worker import files, mps
 from l2t_ray.launch.worker.inputs import inputs
 from l2t_ray.launch.worker.job import Work, decode
 from l2t_ray.training.device import context_bytes, is_out_of_memory
-from l2t_ray.training.pack import EVALUATION_BATCH, train
+from l2t_ray.training.pack import train
+from l2t_ray.training.run_training import EVALUATION_BATCH
 
 STEPS = 2  # at most, of an epoch
 FIRST_EPOCHS = 3  # the first warms up, the last ends with an evaluation

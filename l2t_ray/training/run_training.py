@@ -1,0 +1,173 @@
+"""The training of one run on one device: epochs, evaluations, snapshots. Other runs beside it change nothing."""
+
+import base64
+import math
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from l2t_ray.config import PREDICTIONS, TARGET, Run
+from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.load import DataSet
+from l2t_ray.data.subsets import stratified_subset, validation_subset
+from l2t_ray.methods import Method
+from l2t_ray.models import Backbone
+from l2t_ray.models.chain import Chain
+from l2t_ray.training.calibration import Bins
+from l2t_ray.training.cuda_graph import Replay
+from l2t_ray.training.kept import predictions_file, target_file
+from l2t_ray.training.learner import Learner, RunState
+from l2t_ray.training.traces import Tracer
+
+EVALUATION_BATCH = 500
+FEW_CLASSES = 20  # up to so many classes, the last evaluation measures each one: a ledger's row for each run
+Metrics = dict[str, list[tuple[int, float]]]
+
+
+def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
+    """Returns the epochs, counted from 1, after which a run is measured: evenly spread points and the last."""
+    points = (math.ceil(n_epochs * i / (n_evaluations + 1)) for i in range(1, n_evaluations + 1))
+    return frozenset(points) | {n_epochs}
+
+
+def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
+    """Returns alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
+    return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+
+class RunTraining:
+    """One run's learner, its images on the device, and the measurements so far.
+
+    Args:
+        run: its settings.
+        data: the data set on the device, with the run's classes.
+        source: the frozen source network, or None.
+        device: where to train.
+    """
+
+    def __init__(self, run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> None:
+        self.run, self.device, self.data = run, device, data
+        self.n_epochs, self.n_done = run.training.epochs, 0
+        self.learner = Learner(run, len(data.classes), source, device, data.classes)
+        labels = data.train_labels
+        subset = stratified_subset(labels, data.classes, run.data.samples_per_class, run.seed).to(device)
+        self.images, self.labels = data.train_images[subset], labels[subset]
+        self.measured_on = "test"
+        self.judged_images, self.judged_labels = data.test_images, data.test_labels
+        if run.data.validation_per_class is not None:
+            self.measured_on = "validation"
+            held = validation_subset(labels, data.classes, run.data, run.seed).to(device)
+            self.judged_images, self.judged_labels = data.train_images[held], labels[held]
+        written_out = isinstance(self.learner.network, Chain)  # passes made by torch.func cannot be captured yet
+        method = self.learner.method
+        steady = method.capturable and type(method).stage is Method.stage  # every epoch has the same operations
+        graphs = device.type == "cuda" and steady and written_out
+        itself = weakref.ref(self)  # a cycle would hold the card's memory until the garbage collector runs
+
+        def own_step(*given: Tensor) -> tuple[Tensor, ...]:
+            training = itself()
+            assert training is not None, "the caller holds the training"
+            return training._step(*given)
+
+        self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
+        self.evaluated = evaluation_epochs(self.n_epochs, run.record.evaluations)
+        self.metrics: Metrics = {}
+        self.reason = ""  # why the run has diverged
+        self.tracer = Tracer(self.learner, self.images)
+        self.tracer.look(0)
+
+    def prepare(self) -> None:
+        """Lets the method prepare what it needs from the training images, before the first epoch."""
+        if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
+            self.learner.prepare(normalize(self.images, self.learner.dtype))
+
+    def train_epoch(self, epoch: int) -> None:
+        """Trains on all batches of one epoch, then measures; synchronises with the device once."""
+        n_images, batch_size = len(self.labels), self.run.training.batch_size
+        draws = epoch_draws(self.run.seed, epoch, n_images, self.run.augment)
+        order, offsets, flips = (part.to(self.device) for part in draws)
+        rate = learning_rate(self.run.training.lr, epoch, self.n_epochs)
+        lr = torch.tensor(rate, dtype=self.learner.dtype, device=self.device)
+        self.learner.begin_epoch(epoch)
+        loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
+        for rows in order.split(batch_size):
+            batch_loss, batch_right = self.step(rows, offsets, flips, lr)
+            loss += batch_loss * len(rows)
+            n_right += batch_right
+        measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
+        finite = self.learner.finite() & loss.isfinite()
+        self.tracer.look(epoch + 1)
+        if epoch + 1 in self.evaluated:
+            measured |= self.evaluate(epoch + 1)
+        self.n_done = epoch + 1
+        is_finite, *values = torch.stack([value.double() for value in (finite, *measured.values())]).tolist()
+        found = dict(zip(measured, values, strict=True))
+        if not is_finite:
+            what = "a parameter" if math.isfinite(found["train_loss"]) else "train_loss"
+            self.reason = f"{what} is not finite in epoch {epoch + 1}"
+            return
+        for name, value in found.items():
+            if math.isfinite(value):
+                self.metrics.setdefault(name, []).append((epoch + 1, value))
+
+    def snapshot(self) -> RunState:
+        """Returns the run's state for `restore`; tensors and plain values alone."""
+        return self.learner.state() | {
+            "key": self.run.key,
+            "epoch": self.n_done,
+            "metrics": self.metrics,
+            "reason": self.reason,
+            "trace": self.tracer.state(),
+        }
+
+    def restore(self, state: RunState) -> None:
+        """Continues from a snapshot."""
+        assert state["key"] == self.run.key, "a state belongs to its run"
+        self.learner.restore(state)
+        self.tracer.restore(state["trace"])
+        self.n_done, self.metrics, self.reason = state["epoch"], dict(state["metrics"]), state["reason"]
+
+    def files(self) -> dict[str, str]:
+        """Returns the files that the run asks for, as base64: its traces, and what is kept of a run that has ended."""
+        kept: dict[str, bytes] = {}
+        names = () if self.reason or not self.n_done else self.run.kept
+        if TARGET in names:
+            kept[TARGET] = target_file(self.learner, self.data.classes)
+        if PREDICTIONS in names:
+            logits = torch.cat([self.learner.predict(images) for images, _ in self._judged()])
+            kept[PREDICTIONS] = predictions_file(logits, self.judged_labels, self.data.classes)
+        return self.tracer.files() | {name: base64.b64encode(content).decode() for name, content in kept.items()}
+
+    def evaluate(self, epoch: int) -> dict[str, Tensor]:
+        """Measures accuracy on test or validation images, calibration error and, at the end or on request, classes."""
+        labels, n_classes = self.judged_labels, len(self.data.classes)
+        right, bins = torch.zeros(n_classes, device=self.device), Bins(self.device)
+        for images, batch in self._judged():
+            logits = self.learner.predict(images)
+            right.index_add_(0, batch, (logits.argmax(-1) == batch).to(right.dtype))
+            bins.add(logits, batch)
+        measured = {f"{self.measured_on}_accuracy_percent": 100 * right.sum() / len(labels)}
+        measured[f"{self.measured_on}_ece_percent"] = bins.error_percent()
+        if self.run.record.per_class or (epoch == self.n_epochs and n_classes <= FEW_CLASSES):
+            by_class = 100 * right / torch.bincount(labels, minlength=n_classes)
+            for name, value in zip(self.data.classes, by_class, strict=True):
+                measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = value
+        return measured
+
+    def _judged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the images on which the run is judged as `Learner.predict` takes them, and their labels [B]."""
+        batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
+        for images, labels in zip(*batches, strict=True):
+            x = normalize(images, self.learner.dtype)
+            yield x.contiguous(memory_format=torch.channels_last), labels
+
+    def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Trains on the images at `rows` [B] of the subset with an epoch's draws; returns as `Learner.step`."""
+        return self.learner.step(self.batch(rows, offsets[rows], flips[rows]), self.labels[rows], lr)
+
+    def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+        """Returns augmented images [B, 3, 32, 32]; rows, offsets and flips are [B, ...]."""
+        moved = crop_and_flip(self.images[rows], offsets, flips, self.run.augment.crop_padding)
+        return normalize(moved, self.learner.dtype).contiguous(memory_format=torch.channels_last)

@@ -17,8 +17,14 @@ OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the metho
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
 LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
-# added later: no part of the key where they have their defaults, so that older keys stay the same
-ADDED_LATER = (("data", "validation_per_class"), ("data", "test_fraction"))
+# settings that were added later, and the values with which older keys stay the same
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("data", "validation_per_class", None),
+    ("data", "test_fraction", None),
+    ("data", "image_size", registry.IMAGE_SIZE),
+    ("data", "resize", "squash"),
+    ("data", "normalize", "imagenet"),
+)
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -86,6 +92,16 @@ class Data(Frozen):
     )
     title: Label | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
     sha256: str | None = Field(None, description="content of `path`; filled in when the sweep file is read")
+    image_size: Annotated[int, Field(ge=32, le=1024)] = Field(
+        registry.IMAGE_SIZE, description="pixels of each side, to which images are resized"
+    )
+    resize: Literal["squash", "shorter_side", "pad"] = Field(
+        "squash",
+        description="image_folder, of images that are not square: squash them; cut the longer side; or pad with black",
+    )
+    normalize: Literal["imagenet", "from_source"] = Field(
+        "imagenet", description="mean and deviation of the channels: ImageNet's, or what the source's weights expect"
+    )
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
         None, description="train and test on these classes alone"
     )
@@ -227,7 +243,9 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
-        drop_defaults(settings, self)
+        if not reads_source(self):
+            settings["data"].pop("normalize")
+        drop_later(settings)
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
@@ -373,17 +391,11 @@ class Execution(Frozen):
     )
 
 
-def drop_defaults(settings: dict[str, Any], model: BaseModel) -> None:
-    """Removes from dumped settings, in place, those of `ADDED_LATER` that have their defaults.
-
-    Args:
-        settings: of the model, by section.
-        model: a run, or a source network's training.
-    """
-    for section, name in ADDED_LATER:
-        part = getattr(model, section)
-        if getattr(part, name) == type(part).model_fields[name].default:
-            settings[section].pop(name)
+def drop_later(settings: dict[str, Any]) -> None:
+    """Removes from dumped settings, in place, those of `LATER` with their values."""
+    for section, name, value in LATER:
+        if settings[section].get(name) == value:
+            settings[section].pop(name, None)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Method:
         Args:
             run: its settings.
             shapes: of both networks.
-            images: the run's training images without augmentation, [N, 3, 32, 32], normalised.
+            images: the run's training images without augmentation, [N, 3, H, W], normalised.
             features: returns S^m(x) of some of them.
             generator: a CPU generator, stream "prepare".
 

@@ -21,6 +21,13 @@ from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
 WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
+FOLDER = frozenset({"image_folder"})
+TAKERS = {  # settings of some data sets alone
+    "data.path": WITH_PATH,
+    "data.sha256": WITH_PATH,
+    "data.test_fraction": FOLDER,
+    "data.resize": FOLDER,  # the other sets' images are square
+}
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # setting -> the network it traces
 
 
@@ -177,8 +184,7 @@ class Checks:
 
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")
-        folder = frozenset({"image_folder"})
-        for setting, takers in (("data.path", WITH_PATH), ("data.sha256", WITH_PATH), ("data.test_fraction", folder)):
+        for setting, takers in TAKERS.items():
             for choice in block.values(setting):
                 if choice.value is None or any(name.value in takers for name in names):
                     self._read.add((choice.item.place, setting))

@@ -208,3 +208,26 @@ def test_the_published_network_and_real_images_are_found():
     # sha256sum l2t-ww-resnet32-tinyimagenet.pth.tar
     weights = "049f81f8bea8504e90818d6c614f15c485ac2d891348330b433110e161f66d68"
     assert {run.source.sha256 for run in sweep.runs.values()} == {weights}
+
+
+def test_an_image_size_is_part_of_the_key_where_it_is_not_the_default():
+    digits = "{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0}"
+    plain = keys(grid(digits))
+    assert keys(grid(digits.replace("digits", "digits, image_size: 32, normalize: imagenet"))) == plain
+    assert keys(grid(digits.replace("digits", "digits, image_size: 64"))) != plain
+
+
+def test_the_shape_of_images_counts_where_they_are_not_square():
+    images(Path("pets"), cat=3, dog=2)
+    plain = keys(grid(folder_block("pets")))
+    assert keys(grid(folder_block("pets, resize: squash"))) == plain
+    assert len(plain | keys(grid(folder_block("pets, resize: [pad, shorter_side]")))) == 3
+    digits = "{data: {name: digits, resize: pad, samples_per_class: 2}, method: scratch, seed: 0}"
+    assert "data.resize must stand with image_folder, got data.name digits" in problems(grid(digits))[0]
+
+
+def test_a_sources_normalisation_is_no_part_of_the_key_where_no_source_is_read():
+    block = UFM.replace("ufm", "[scratch, ufm]")
+    plain, other = keys(grid(block)), keys(grid(block.replace("digits", "digits, normalize: from_source")))
+    assert len(plain & other) == 1
+    assert len(plain | other) == 3

@@ -126,7 +126,7 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             "launch the sweep again to train on the new files"
         )
     known = settings.model_copy(update={"sha256": sha256})
-    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known)))
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known, data_dir)))
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:

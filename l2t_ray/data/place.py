@@ -1,7 +1,10 @@
 """Images where there is room for them: on the device, in memory, or in the mapped cache file; then one batch ahead."""
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import torch
@@ -19,6 +22,29 @@ def fits(n_bytes: int, device: torch.device) -> bool:
     mine = torch.cuda.get_per_process_memory_fraction(device) * total - torch.cuda.memory_reserved(device)
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return n_bytes <= SHARE * (min(free, mine) + unused)
+
+
+def space(n_images: int, size: int, folder: Path) -> Tensor:
+    """Returns room for images, uint8 [N, 3, size, size]: in memory, or in a file that is gone when nobody uses it.
+
+    Args:
+        n_images: their number.
+        size: H = W.
+        folder: where the file is, if they do not fit into the memory.
+
+    Raises:
+        OSError: if there is no room on the disk.
+    """
+    shape = (n_images, 3, size, size)
+    n_bytes = n_images * 3 * size * size
+    if fits(n_bytes, torch.device("cpu")):
+        return torch.empty(shape, dtype=torch.uint8)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".decoding.") as file:
+        os.posix_fallocate(
+            file.fileno(), 0, n_bytes
+        )  # a full disk ends a write into a mapped file without an exception
+        return torch.from_file(file.name, shared=True, size=n_bytes, dtype=torch.uint8).view(shape)
 
 
 class Images:

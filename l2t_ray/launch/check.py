@@ -8,6 +8,7 @@ from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.train import trainer_of
+from l2t_ray.registry import IMAGE_SIZE
 from l2t_ray.run import AnyRun
 from l2t_ray.training.storage import File, storage
 
@@ -50,7 +51,8 @@ def inspections(runs: Iterable[AnyRun], data_dir: Path) -> Iterator[str]:
 
     ours = [run.data for run in runs if isinstance(run, Run) and run.data.name == "image_folder"]
     for data in {(data.sha256, data.test_fraction): data for data in ours}.values():
-        file = cache_file(data, data_dir).with_suffix(".inspection.json")
+        whole = data.model_copy(update={"image_size": IMAGE_SIZE, "resize": "squash"})  # before they are resized
+        file = cache_file(whole, data_dir).with_suffix(".inspection.json")
         yield from inspect(Path(str(data.path)), data.test_fraction, file).lines(str(data.path))
 
 

@@ -17,6 +17,20 @@ OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the metho
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
 LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
+# settings that were added later, and the values with which older keys stay the same
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("data", "validation_per_class", None),
+    ("data", "test_fraction", None),
+    ("data", "image_size", registry.IMAGE_SIZE),
+    ("data", "resize", "squash"),
+    ("data", "normalize", "imagenet"),
+    ("augment", "resized_crop", None),
+    ("augment", "rand_augment", 0),
+    ("augment", "rand_augment_magnitude", 9),
+    ("augment", "color_jitter", 0.0),
+    ("augment", "hue_jitter", 0.0),
+    ("augment", "mixup", 0.0),
+)
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -76,10 +90,24 @@ class Data(Frozen):
 
     name: Literal[*registry.DATA_SETS] = Field(description="the data set")  # type: ignore[valid-type]
     path: str | None = Field(
-        None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
+        None, description="image_folder, tiny_imagenet: the folder, tar or zip, from the working folder; or a table"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="image_folder without `test/`: this part of each class is the test set, of all runs alike",
     )
     title: Label | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
     sha256: str | None = Field(None, description="content of `path`; filled in when the sweep file is read")
+    image_size: Annotated[int, Field(ge=32, le=1024)] = Field(
+        registry.IMAGE_SIZE, description="pixels of each side, to which images are resized"
+    )
+    resize: Literal["squash", "shorter_side", "pad"] = Field(
+        "squash",
+        description="image_folder, of images that are not square: squash them; cut the longer side; or pad with black",
+    )
+    normalize: Literal["imagenet", "from_source"] = Field(
+        "imagenet", description="mean and deviation of the channels: ImageNet's, or what the source's weights expect"
+    )
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
         None, description="train and test on these classes alone"
     )
@@ -110,6 +138,26 @@ class Augment(Frozen):
 
     crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(4, description="zeros on each side, before a crop")
     flip: bool = Field(True, description="left to right, of every other image")
+    resized_crop: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="in place of `crop_padding`: a crop of this share of the area at least, resized back"
+    )
+    rand_augment: Annotated[int, Field(ge=0, le=10)] = Field(0, description="RandAugment: operations on each image")
+    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = Field(9, description="RandAugment: their strength")
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="brightness, contrast and saturation times 1 - this to 1 + this"
+    )
+    hue_jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="hue plus - this to this, as a share of the circle"
+    )
+    mixup: NonNegative = Field(
+        0.0, description="alpha of the Beta distribution of an image's share in a mixture of two; 0: no mixture"
+    )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether images are moved and flipped alone."""
+        more = self.resized_crop, self.rand_augment, self.color_jitter, self.hue_jitter, self.mixup
+        return not any(more)
 
 
 class Transfer(Frozen):
@@ -221,8 +269,9 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
-        if self.data.validation_per_class is None:  # added later; older keys stay the same
-            settings["data"].pop("validation_per_class")
+        if not reads_source(self):
+            settings["data"].pop("normalize")
+        drop_later(settings)
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
@@ -366,6 +415,18 @@ class Execution(Frozen):
     price_per_hour: NonNegative | None = Field(
         None, description="of the whole machine or cluster; the plan shows the cost"
     )
+
+
+def drop_later(settings: dict[str, Any]) -> None:
+    """Removes from dumped settings, in place, those of `LATER` with their values, and those without an effect."""
+    augment = settings["augment"]
+    if augment["resized_crop"] is not None:
+        augment.pop("crop_padding")
+    if not augment["rand_augment"]:
+        augment.pop("rand_augment_magnitude")
+    for section, name, value in LATER:
+        if settings[section].get(name) == value:
+            settings[section].pop(name, None)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ BUILTIN = "l2t_ray.methods"
 Scalar = bool | int | float | str
 Arch = Literal["vgg9", "vgg11", "resnet20", "resnet32", "resnet44", "resnet56", "vit"]
 
+IMAGE_SIZE = 32  # H = W of images
 VIT_BLOCKS, VIT_PATCHES = 6, 8  # blocks; patches along each side of an image
 SIZES: Mapping[str, tuple[int, ...]] = {  # H = W of every level's maps, for images of 32 x 32
     "vgg9": (32, 16, 8, 4, 2),

@@ -44,8 +44,8 @@ class Inner:
 class Batch:
     """One mini-batch."""
 
-    images: Tensor  # [B, 3, 32, 32]
-    labels: Tensor  # [B]
+    images: Tensor  # [B, 3, H, W]
+    labels: Tensor  # [B], or shares of the classes [B, N]
     targets: Mapping[int, Tensor]  # S by target level (`matching.resize_sources`)
     pixel_weights: Mapping[int, Tensor]  # V by target level (`meta.pixel_weights`)
 
@@ -60,8 +60,10 @@ class _Step:
 
 @fused
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B]."""
+    """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B] or shares [B, N]."""
     gradient = logits.softmax(-1)
+    if labels.dim() > 1:
+        return (gradient - labels).div_(len(logits))
     gradient.scatter_add_(-1, labels[..., None], -torch.ones_like(gradient[..., :1]))
     return gradient.div_(len(logits))
 

@@ -23,6 +23,8 @@ class Backbone(nn.Module):
     fc: nn.Linear
     n_draws = 0  # uniform random numbers for every image in training; `features` takes them as [B, n_draws]
     linear_std = 0.01  # of the initial weights of linear layers and embeddings
+    # mean and standard deviation by channel of the images that its weights expect; None for the project's own constants
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __init__(self, arch: str, width: float, n_classes: int, channels: Sequence[int]) -> None:
         super().__init__()

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import registry
-from l2t_ray.config import Run
+from l2t_ray.config import Run, reads_source
+from l2t_ray.data.augment import IMAGENET, normalize
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
@@ -56,6 +57,8 @@ class Learner:
     ) -> None:
         self.source, self.device = source, device
         self.dtype = parameter_type(run.training.precision)
+        follows = run.data.normalize == "from_source" and reads_source(run)
+        self.normalization = (source.normalization if follows and source is not None else None) or IMAGENET
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
         self.method = method
@@ -120,11 +123,15 @@ class Learner:
         for name in self.theta:
             self.rates.setdefault(self.stage.rate(name), []).append(name)
 
+    def normalized(self, images: Tensor) -> Tensor:
+        """Returns bytes [B, 3, H, W] as the networks take them."""
+        return normalize(images, self.dtype, self.normalization)
+
     def prepare(self, images: Tensor) -> None:
         """Computes the tensors that the method freezes, before the first epoch of a run that is not restored.
 
         Args:
-            images: the training images without augmentation, normalised, [N, 3, 32, 32].
+            images: the training images without augmentation, normalised, [N, 3, H, W].
         """
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
@@ -133,8 +140,8 @@ class Learner:
         """Takes one step of Algorithm 1 on a mini-batch.
 
         Args:
-            images: [B, 3, 32, 32].
-            labels: [B].
+            images: [B, 3, H, W].
+            labels: [B], or shares of the classes [B, N].
             lr: alpha, a scalar.
 
         Returns:
@@ -158,7 +165,7 @@ class Learner:
         return result
 
     def predict(self, images: Tensor) -> Tensor:
-        """Returns logits [B, N] of images [B, 3, 32, 32] with running statistics."""
+        """Returns logits [B, N] of images [B, 3, H, W] with running statistics."""
         return self.network.predict(self.theta, self.statistics, images)
 
     def finite(self) -> Tensor:
@@ -198,7 +205,7 @@ class Learner:
         values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits, labels)
-        n_right = (values.logits.argmax(-1) == labels).sum()
+        n_right = (values.logits.argmax(-1) == (labels.argmax(-1) if labels.dim() > 1 else labels)).sum()
         at_logits: Tensor | None = None
         if self.stage.classification:
             at_logits = logit_gradient(values.logits, labels)
@@ -258,7 +265,7 @@ class Learner:
         return self._features(images.contiguous(memory_format=torch.channels_last))
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Returns S^m(x) of images [B, 3, 32, 32]."""
+        """Returns S^m(x) of images [B, 3, H, W]."""
         return [] if self.source is None else self.source.features(images)
 
     def _source_logits(self, features: Sequence[Tensor]) -> Tensor | None:

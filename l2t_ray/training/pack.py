@@ -65,7 +65,7 @@ def train(
         An outcome for each run, in order.
     """
     assert len({pack_shape(run) for run in runs}) == 1, "a pack holds runs of equal shape"
-    pack = Pack(runs, data.to(device), source, device)
+    pack = Pack(runs, data.placed(device), source, device)
     if states is not None and all(state is not None for state in states):
         pack.restore([state for state in states if state is not None])
     else:
@@ -92,7 +92,7 @@ def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torc
     Raises:
         InputError: if the trace asks for something that does not exist.
     """
-    return Pack([run], data.to(device), source, device).outcomes()[0]
+    return Pack([run], data.placed(device), source, device).outcomes()[0]
 
 
 def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> int:
@@ -108,16 +108,17 @@ def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.de
         The bytes of the run's state.
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        training = RunTraining(run, data.to(device), source, device)
-        for name in ("images", "labels", "offsets", "flips"):
+        training = RunTraining(run, data.placed(device), source, device)
+        training.images, training.judged_images = training.images.first(2), training.judged_images.first(2)
+        for name in ("labels", "offsets", "flips", "judged_labels"):
             setattr(training, name, getattr(training, name)[:2])
         training.prepare()
         epochs = {0} if type(training.learner.method).stage is Method.stage else {0, training.n_epochs - 1}
         for epoch in sorted(epochs):
             for arguments in training.begin_epoch(epoch):
                 training.step(*arguments)
-        images, labels = training.begin_evaluation()[0]
-        training.judge(images[:2], labels[:2])
+        for arguments in training.begin_evaluation():
+            training.judge(*arguments)
         return sum(tensor.nbytes for tensor in training.learner.tensors())
 
 

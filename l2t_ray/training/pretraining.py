@@ -15,15 +15,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import models
-from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.feed import Feed
 from l2t_ray.data.load import DataSet
+from l2t_ray.data.place import Images
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.models.precision import allow_tf32, parameter_type
 from l2t_ray.training.checkpoint import load_state, save_state
 from l2t_ray.training.cuda_graph import Replay
-from l2t_ray.training.run_training import EVALUATION_BATCH, evaluation_epochs
+from l2t_ray.training.run_training import evaluation_batch, evaluation_epochs
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
 DECAY = 0.1
@@ -79,9 +81,12 @@ def train_source(
     network.history = (*network.history, {"data": data.name, "classes": list(data.classes), "sha256": data.sha256})
     network.to(device, dtype).to(memory_format=torch.channels_last)
     subset = stratified_subset(data.train_labels, data.classes, settings.data.samples_per_class, settings.seed)
-    data = data.to(device)
-    images, labels = data.train_images[subset.to(device)], data.train_labels[subset.to(device)]
-    steps = _Steps(settings, network, images, labels)
+    data = data.placed(device)
+    images, labels = Images(data.train_images, subset, device), data.train_labels[subset.to(device)]
+    feed = Feed(
+        images, labels, len(data.classes), settings.augment, settings.seed, lambda moved: normalize(moved, dtype)
+    )
+    steps = _Steps(settings, network, feed)
     progress = Progress()
     saved = load_state(checkpoint)
     if saved is not None and saved["settings"] == resolved:
@@ -120,9 +125,9 @@ def _start(network: models.Backbone, settings: SourceNetwork) -> None:
 class _Steps:
     """The steps of a training; on a card they are one CUDA graph."""
 
-    def __init__(self, settings: Pretraining, network: models.Backbone, images: Tensor, labels: Tensor) -> None:
-        self.settings, self.network, self.images, self.labels = settings, network, images, labels
-        training, device, parameters = settings.training, images.device, [*network.parameters()]
+    def __init__(self, settings: Pretraining, network: models.Backbone, feed: Feed) -> None:
+        self.settings, self.network, self.feed = settings, network, feed
+        training, device, parameters = settings.training, feed.labels.device, [*network.parameters()]
         self.captured = _captures(device)  # then the rate is a tensor that a graph can read
         self.rate = torch.tensor(training.lr, device=device) if self.captured else training.lr
         self.optimizer = torch.optim.SGD(
@@ -131,8 +136,6 @@ class _Steps:
         self.momentum = [torch.zeros_like(p) for p in parameters]
         for parameter, buffer in zip(parameters, self.momentum, strict=True):
             self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.offsets = torch.zeros(len(labels), 2, dtype=torch.long, device=device)
-        self.flips = torch.zeros(len(labels), dtype=torch.bool, device=device)
         self.loss, self.n_right = torch.zeros((), device=device), torch.zeros((), device=device)
         state = [*network.state_dict().values(), *self.momentum, self.loss, self.n_right]
         self.step = Replay([self._step], state, captured=self.captured)
@@ -144,25 +147,20 @@ class _Steps:
 
     def train_epoch(self, epoch: int) -> dict[str, float]:
         """Trains on all batches of an epoch and returns its measurements; synchronises with the device once."""
-        n_images = len(self.labels)
-        order, offsets, flips = epoch_draws(self.settings.seed, epoch, n_images, self.settings.augment)
-        self.offsets.copy_(offsets)
-        self.flips.copy_(flips)
+        n_images = len(self.feed.labels)
         self.loss.zero_()
         self.n_right.zero_()
         for group in self.optimizer.param_groups:
             rate = learning_rate(self.settings.training, epoch)
             group["lr"] = group["lr"].fill_(rate) if self.captured else rate
         self.network.train()
-        for rows in order.to(self.images.device).split(self.settings.training.batch_size):
-            self.step([(rows,)], [True])
+        for batch in self.feed.batches(epoch, self.settings.training.batch_size):
+            self.step([batch], [True])
         loss, n_right = torch.stack([self.loss, self.n_right]).tolist()
         return {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
 
-    def _step(self, rows: Tensor) -> None:
-        images, labels, bf16 = self.images[rows], self.labels[rows], self.settings.training.precision == "bf16"
-        moved = crop_and_flip(images, self.offsets[rows], self.flips[rows], self.settings.augment.crop_padding)
-        x = normalize(moved, self.network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+    def _step(self, x: Tensor, labels: Tensor) -> None:
+        bf16 = self.settings.training.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
             logits = self.network(x)
         logits = logits.to(self.network.fc.weight.dtype)
@@ -170,8 +168,8 @@ class _Steps:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        self.loss.add_(loss.detach() * len(rows))
-        self.n_right.add_((logits.detach().argmax(1) == labels).sum())
+        self.loss.add_(loss.detach() * len(x))
+        self.n_right.add_((logits.detach().argmax(1) == (labels.argmax(1) if labels.dim() > 1 else labels)).sum())
 
 
 def _captures(device: torch.device) -> bool:
@@ -184,12 +182,13 @@ def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: T
 
     Args:
         network: left in eval mode.
-        images: uint8 [N, 3, 32, 32], on its device.
-        labels: int64 [N].
+        images: uint8 [N, 3, H, W], anywhere.
+        labels: int64 [N], on the network's device.
     """
     network.eval()
-    n_right = torch.zeros((), device=images.device)
-    for batch, batch_labels in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+    judged, n_right = Images(images, None, labels.device), torch.zeros((), device=labels.device)
+    split = torch.arange(len(labels)).split(evaluation_batch(judged.size))
+    for rows, batch in zip(split, judged.batches(split), strict=True):
         x = normalize(batch, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
-        n_right += (network(x).argmax(1) == batch_labels).sum()
+        n_right += (network(x).argmax(1) == labels[rows.to(labels.device)]).sum()
     return 100 * float(n_right) / len(labels)

@@ -2,22 +2,26 @@
 
 import base64
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from l2t_ray.config import PREDICTIONS, TARGET, Run
-from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.augment import crop_and_flip, epoch_draws
+from l2t_ray.data.feed import Feed
 from l2t_ray.data.load import DataSet
+from l2t_ray.data.place import Images
 from l2t_ray.data.subsets import stratified_subset, validation_subset
 from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
+from l2t_ray.registry import IMAGE_SIZE
 from l2t_ray.training.calibration import Bins
 from l2t_ray.training.kept import predictions_file, target_file
 from l2t_ray.training.learner import Learner, RunState
 from l2t_ray.training.traces import Tracer
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH, LEAST_BATCH = 500, 50  # images of IMAGE_SIZE; of larger ones at least
 FEW_CLASSES = 20  # up to so many classes, the last evaluation measures each one: a ledger's row for each run
 Metrics = dict[str, list[tuple[int, float]]]
 
@@ -31,6 +35,11 @@ def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
 def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
     """Returns alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
     return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+
+def evaluation_batch(size: int) -> int:
+    """Returns how many images are evaluated at once; fewer of larger ones, whose activations need more memory."""
+    return max(LEAST_BATCH, EVALUATION_BATCH * IMAGE_SIZE**2 // size**2)
 
 
 class RunTraining:
@@ -49,39 +58,39 @@ class RunTraining:
         self.measured_on = "test" if run.data.validation_per_class is None else "validation"
         self.lr, self.loss, self.n_right = (torch.zeros((), dtype=self.learner.dtype, device=device) for _ in range(3))
         self.right, self.bins = torch.zeros(len(data.classes), device=device), Bins(device)
-        subset, judged = self._chosen(run, data)
-        self.images, self.labels = data.train_images[subset], data.train_labels[subset]
+        subset = self._subset(run, data)
+        self.images, self.labels = Images(data.train_images, subset, device), data.train_labels[subset.to(device)]
         self.offsets = torch.zeros(len(subset), 2, dtype=torch.long, device=device)
         self.flips = torch.zeros(len(subset), dtype=torch.bool, device=device)
-        self._start(run, data, judged)
+        self._start(run, data)
 
     def load(self, run: Run, data: DataSet) -> None:
         """Takes another run of the same shape in the place of this one; every tensor stays where it is.
 
         Args:
             run: it differs in seed and scalar settings alone (`pack_shape`).
-            data: the same data set on the device.
+            data: the same data set, where there is room for it.
         """
-        subset, judged = self._chosen(run, data)
+        subset = self._subset(run, data)
         self.learner.load(run)
-        self.images.copy_(data.train_images[subset])
-        self.labels.copy_(data.train_labels[subset])
-        self._start(run, data, judged)
+        self.images.replace(data.train_images, subset)
+        self.labels.copy_(data.train_labels[subset.to(self.device)])
+        self._start(run, data)
 
-    def _chosen(self, run: Run, data: DataSet) -> tuple[Tensor, Tensor | None]:
-        """Returns the places of the run's training images, and of its validation images if it has some."""
-        labels, classes = data.train_labels, data.classes
-        subset = stratified_subset(labels, classes, run.data.samples_per_class, run.seed).to(self.device)
-        if run.data.validation_per_class is None:
-            return subset, None
-        return subset, validation_subset(labels, classes, run.data, run.seed).to(self.device)
+    def _subset(self, run: Run, data: DataSet) -> Tensor:
+        return stratified_subset(data.train_labels, data.classes, run.data.samples_per_class, run.seed)
 
-    def _start(self, run: Run, data: DataSet, judged: Tensor | None) -> None:
+    def _start(self, run: Run, data: DataSet) -> None:
         self.run, self.data, self.n_done = run, data, 0
+        self.moves_alone = run.augment.is_plain and self.images.there is not None  # then a step makes its batch, too
         self.evaluated = evaluation_epochs(self.n_epochs, run.record.evaluations)
-        self.judged_images, self.judged_labels = data.test_images, data.test_labels
-        if judged is not None:
-            self.judged_images, self.judged_labels = data.train_images[judged], data.train_labels[judged]
+        self.judged_images, self.judged_labels = Images(data.test_images, None, self.device), data.test_labels
+        if run.data.validation_per_class is not None:
+            held, labels = validation_subset(data.train_labels, data.classes, run.data, run.seed), data.train_labels
+            self.judged_images, self.judged_labels = (
+                Images(data.train_images, held, self.device),
+                labels[held.to(self.device)],
+            )
         self.metrics: Metrics = {}
         self.reason = ""  # why the run has diverged
         self.tracer = Tracer(self.learner, self.images)
@@ -95,23 +104,29 @@ class RunTraining:
     def prepare(self) -> None:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
-            self.learner.prepare(normalize(self.images, self.learner.dtype))
+            self.learner.prepare(self.learner.normalized(self.images.take(torch.arange(len(self.images)))))
 
-    def begin_epoch(self, epoch: int) -> list[tuple[Tensor]]:
+    def begin_epoch(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Draws an epoch, counted from 0; returns the arguments of each of its steps."""
-        order, offsets, flips = epoch_draws(self.run.seed, epoch, len(self.labels), self.run.augment)
-        self.offsets.copy_(offsets)
-        self.flips.copy_(flips)
-        self.lr.fill_(learning_rate(self.run.training.lr, epoch, self.n_epochs))
+        run = self.run
+        self.lr.fill_(learning_rate(run.training.lr, epoch, self.n_epochs))
         self.loss.zero_()
         self.n_right.zero_()
         self.learner.begin_epoch(epoch)
-        return [(rows,) for rows in order.to(self.device).split(self.run.training.batch_size)]
+        if not self.moves_alone:
+            n_classes, normalized = len(self.data.classes), self.learner.normalized
+            feed = Feed(self.images, self.labels, n_classes, run.augment, run.seed, normalized)
+            return feed.batches(epoch, run.training.batch_size)
+        order, offsets, flips = epoch_draws(run.seed, epoch, len(self.labels), run.augment)
+        self.offsets.copy_(offsets)
+        self.flips.copy_(flips)
+        return ((rows,) for rows in order.to(self.device).split(run.training.batch_size))
 
-    def step(self, rows: Tensor) -> None:
-        """Trains on the images at `rows` [B] of the subset, with the epoch's draws."""
-        batch_loss, batch_right = self.learner.step(self.batch(rows), self.labels[rows], self.lr)
-        self.loss.add_(batch_loss * len(rows))
+    def step(self, *given: Tensor) -> None:
+        """Trains on a batch: on the images at some rows [B] with the epoch's draws, or on images and labels."""
+        x, labels = (self.batch(*given), self.labels[given[0]]) if self.moves_alone else given
+        batch_loss, batch_right = self.learner.step(x, labels, self.lr)
+        self.loss.add_(batch_loss * len(x))
         self.n_right.add_(batch_right)
 
     def end_epoch(self, epoch: int) -> None:
@@ -133,23 +148,23 @@ class RunTraining:
             if math.isfinite(value):
                 self.metrics.setdefault(name, []).append((epoch + 1, value))
 
-    def begin_evaluation(self) -> list[tuple[Tensor, Tensor]]:
+    def begin_evaluation(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Forgets the evaluation before; returns the arguments of each call of `judge`."""
         self.right.zero_()
         self.bins.clear()
-        batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
-        return [*zip(*batches, strict=True)]
+        split = torch.arange(len(self.judged_labels)).split(evaluation_batch(self.judged_images.size))
+        labels = (self.judged_labels[rows.to(self.device)] for rows in split)
+        return zip(self.judged_images.batches(split), labels, strict=True)
 
     def judge(self, images: Tensor, labels: Tensor) -> None:
-        """Adds images, uint8 [B, 3, 32, 32], and their labels [B] to the evaluation."""
+        """Adds images, uint8 [B, 3, S, S], and their labels [B] to the evaluation."""
         logits = self.predict(images)
         self.right.index_add_(0, labels, (logits.argmax(-1) == labels).to(self.right.dtype))
         self.bins.add(logits, labels)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Returns logits [B, N] of images, uint8 [B, 3, 32, 32]."""
-        x = normalize(images, self.learner.dtype)
-        return self.learner.predict(x.contiguous(memory_format=torch.channels_last))
+        """Returns logits [B, N] of images, uint8 [B, 3, S, S]."""
+        return self.learner.predict(self.learner.normalized(images).contiguous(memory_format=torch.channels_last))
 
     def tensors(self) -> list[Tensor]:
         """Returns every tensor that `step` and `judge` change, in place."""
@@ -179,7 +194,7 @@ class RunTraining:
         if TARGET in names:
             kept[TARGET] = target_file(self.learner, self.data.classes)
         if PREDICTIONS in names:
-            logits = torch.cat([self.predict(images) for images in self.judged_images.split(EVALUATION_BATCH)])
+            logits = torch.cat([self.predict(images) for images, _ in self.begin_evaluation()])
             kept[PREDICTIONS] = predictions_file(logits, self.judged_labels, self.data.classes)
         return self.tracer.files() | {name: base64.b64encode(content).decode() for name, content in kept.items()}
 
@@ -195,6 +210,8 @@ class RunTraining:
         return measured
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Returns the augmented images [B, 3, 32, 32] at `rows` [B] of the subset."""
-        moved = crop_and_flip(self.images[rows], self.offsets[rows], self.flips[rows], self.run.augment.crop_padding)
-        return normalize(moved, self.learner.dtype).contiguous(memory_format=torch.channels_last)
+        """Returns images [B, 3, S, S], moved and flipped, at `rows` [B] of the subset."""
+        assert self.images.there is not None
+        padding = self.run.augment.crop_padding
+        moved = crop_and_flip(self.images.there[rows], self.offsets[rows], self.flips[rows], padding)
+        return self.learner.normalized(moved).contiguous(memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Target, Training
-from l2t_ray.data import augment
+from l2t_ray.data import augment, place
 from l2t_ray.data.load import DataSet
 from l2t_ray.models import ResNet, layer
 from l2t_ray.models.compiling import allow_compiling
@@ -73,6 +73,7 @@ def card(monkeypatch):
     monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs])
     # which images a run draws is decided before the training, from labels that are not there
     monkeypatch.setattr(run_training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
+    monkeypatch.setattr(place, "fits", lambda n_bytes, device: True)  # asks a driver, too
     constants = (augment._constants, layer.kept_standard)  # pretended ones must not stay
     for cached in constants:
         cached.cache_clear()
@@ -126,14 +127,14 @@ def test_a_step_can_be_recorded(card, method, precision):
     assert all(tensor.device.type == CARD.type for tensor in found.tensors())
 
 
-@pytest.mark.parametrize(("method", "most"), [("scratch", 150), ("ufm", 300), ("l2t_ww", 1400), ("l2t_www", 1500)])
+@pytest.mark.parametrize(("method", "most"), [("scratch", 150), ("ufm", 300), ("l2t_ww", 1650), ("l2t_www", 1700)])
 def test_a_step_launches_few_kernels(card, method, most):
     """At small batches a card waits for kernels' starts and ends, not for their arithmetic."""
     seen = one_step(training(method, "float32"))
     assert seen.n_kernels <= most
 
 
-@pytest.mark.parametrize(("method", "most"), [("scratch", 120), ("ufm", 270), ("l2t_ww", 800), ("l2t_www", 900)])
+@pytest.mark.parametrize(("method", "most"), [("scratch", 125), ("ufm", 280), ("l2t_ww", 1200), ("l2t_www", 1250)])
 def test_a_step_of_compiled_pieces_launches_fewer(card, monkeypatch, method, most):
     found, calls = training(method, "float32"), Pieces()
     monkeypatch.setattr(torch, "compile", calls.pretend)

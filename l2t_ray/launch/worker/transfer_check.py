@@ -166,7 +166,7 @@ def _smallest(run: Run) -> Run:
         "data": data,
         "training": training,
         "record": Record(),
-        "augment": Augment(),
+        "augment": Augment(mixup=float(run.augment.mixup > 0)),  # a method's loss sees other labels then
         "trace": Trace(),
     }
     return run.model_copy(update=settings)

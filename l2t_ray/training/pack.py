@@ -136,6 +136,11 @@ class _Kept:
 _kept: list[_Kept] = []
 
 
+def forget_kept() -> None:
+    """Frees the tensors and graphs of the pack before."""
+    _kept.clear()
+
+
 class Pack:
     """The trainings of one pack, a step of each in turn; they share nothing but the data set and the source.
 

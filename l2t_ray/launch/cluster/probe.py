@@ -1,7 +1,7 @@
 """Measures shapes before a launch trains them, if their runs take long enough to be worth it; keeps the figures.
 
-Of a shape, packs of 1, 2, 4, ... runs are tried in a fresh process while they get faster, then 2, 4, ... processes on
-one card.
+Of a shape, one run is tried in a fresh process, on a card also with its step's pieces compiled; then packs of 2, 4, ...
+runs the faster way while they get faster, then 2, 4, ... processes on one card.
 Runs whose times the ledger knows, and work that is shorter than the measurement, are not probed.
 """
 
@@ -73,7 +73,7 @@ def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float,
     with _actors(work, runs, group, 1) as (prober,):
         try:
             ready = ray.get(prober.ready.remote(), timeout=START_S)
-            speeds = _speeds(prober, group, most, budget_s)
+            speeds = _speeds(prober, group, most, budget_s, may_compile=group.is_gpu and not work.trainer)
         except ray.exceptions.RayError:
             return None
     if not speeds:
@@ -88,21 +88,27 @@ def measure(lanes: Lanes, shape: str, group: Group, work: Work, budget_s: float,
     if not group.is_gpu:
         return figure
     best = max(speeds, key=lambda speed: speed.pack / speed.epoch_s)
+    work = replace(work, compiled=best.compiled)
     return replace(figure, crowds=tuple(_crowds(work, runs, group, best, figure.context_bytes)))
 
 
-def _speeds(prober: Any, group: Group, most: int, budget_s: float) -> list[Speed]:
+def _speeds(prober: Any, group: Group, most: int, budget_s: float, *, may_compile: bool) -> list[Speed]:
     import ray
 
     end = time.monotonic() + budget_s
     limit = (CARD_MEMORY if group.is_gpu else MACHINE_MEMORY) * group.memory_bytes
     speeds: list[Speed] = []
+    how: dict[str, bool] = {}
     pack = 1
     while pack <= most:
-        found = ray.get(prober.speed.remote(pack, budget_s))
+        found = ray.get(prober.speed.remote(pack, budget_s, **how))
         if found is None:
             break
         speeds.append(Speed(**found))
+        if pack == 1 and may_compile and time.monotonic() < end:
+            compiled = ray.get(prober.speed.remote(pack, budget_s, compiled=True))
+            if compiled is not None and WORTH * compiled["epoch_s"] < speeds[0].epoch_s:
+                speeds, how = [Speed(**compiled)], {"compiled": True}
         faster = len(speeds) < 2 or _per_run(speeds[-2]) >= WORTH * _per_run(speeds[-1])
         full = bool(limit) and 2 * speeds[-1].peak_bytes > limit
         if not faster or full or time.monotonic() > end:

@@ -59,7 +59,8 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         share = config["share"]
         device = "cuda:0" if share.get("gpus") else "cpu"
         self._work = replace(Work.from_json(config["work"]), threads=share["threads"], device=device)
-        self._work, self._pack = replace(self._work, fraction=share["fraction"]), config["pack"]
+        self._work = replace(self._work, fraction=share["fraction"], compiled=share["compiled"])
+        self._pack = config["pack"]
         mps.join(self._work.mps)
         self._begun = False
         self._stop, self._ended = threading.Event(), threading.Event()

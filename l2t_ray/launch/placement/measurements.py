@@ -31,7 +31,8 @@ class Speed:
     epoch_s: float  # of an epoch of the whole pack
     evaluation_s: float  # of classifying the test set
     peak_bytes: int  # what the allocator took; on a CPU the process' peak resident set
-    prepare_s: float = 0.0  # before the first epoch (`Method.prepare`, the data's way to the device)
+    prepare_s: float = 0.0  # before the first epoch (`Method.prepare`, the data's way to the device, compiling)
+    compiled: bool = False  # whether torch.compile fused the step's pieces
 
 
 @dataclass(frozen=True)

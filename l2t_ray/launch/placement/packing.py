@@ -36,6 +36,7 @@ class Share:
     processes: int = 1  # k
     fraction: float = 1.0  # of a card's memory, for its allocator
     marks: tuple[tuple[str, float], ...] = ()  # Ray resources that place a trial on this kind of device only
+    compiled: bool = False  # whether torch.compile fuses the step's pieces
     basis: str = "default"  # of the choice: measured, shipped, estimate, ledger, or default
 
     def __str__(self) -> str:
@@ -129,7 +130,8 @@ def choose_share(
     context = figure.context_bytes / group.memory_bytes if figure is not None and group.memory_bytes else 0.0
     fraction = max(0.05, min(1.0, 1 / k - context))
     cpus = min(1.0, group.cores / k)
-    return Share(cpus, 1 / k, threads, pack, slots, group.device, k, fraction, group.marks, basis)
+    compiled = any(speed.compiled for speed in figure.speeds) if figure is not None else False
+    return Share(cpus, 1 / k, threads, pack, slots, group.device, k, fraction, group.marks, compiled, basis)
 
 
 def rate(figure: Figure, speed: Speed, run: AnyRun, processes: int, group: Group) -> float:

@@ -23,6 +23,7 @@ class Work:
     checkpoint_s: float = 60.0
     threads: int = 1
     fraction: float = 1.0  # of a card's memory, for torch's allocator
+    compiled: bool = False  # whether torch.compile fuses the step's pieces
     report_s: float = 2.0
     methods: tuple[str, ...] = ()  # files of the user's methods
     trainer: str = ""  # JSON of `trainer.spec.Spec`; empty for the built-in one

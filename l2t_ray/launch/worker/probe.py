@@ -21,8 +21,9 @@ from l2t_ray.launch.placement.measurements import Speed
 from l2t_ray.launch.worker import files, mps
 from l2t_ray.launch.worker.inputs import inputs
 from l2t_ray.launch.worker.job import Work, decode
+from l2t_ray.models.compiling import allow_compiling, is_compiling_allowed
 from l2t_ray.training.device import context_bytes, is_out_of_memory
-from l2t_ray.training.pack import train
+from l2t_ray.training.pack import forget_kept, train
 from l2t_ray.training.run_training import EVALUATION_BATCH
 
 STEPS = 2  # at most, of an epoch
@@ -60,6 +61,7 @@ class Prober:
         self.data = replace(
             data, test_images=data.test_images[:EVALUATION_BATCH], test_labels=data.test_labels[:EVALUATION_BATCH]
         )
+        allow_compiling("inductor" if self.work.compiled else None)
         self.begun = begun
         self.context_bytes = context_bytes(self.device)
 
@@ -67,11 +69,22 @@ class Prober:
         """Answers once everything is loaded: {"start_s", "context_bytes"}."""
         return {"start_s": time.time() - self.begun, "context_bytes": self.context_bytes}
 
-    def speed(self, pack: int, budget_s: float = 0.0) -> dict[str, Any] | None:
-        """`Speed` of packs of K runs, for whole epochs and the whole test set; None if memory ran out."""
+    def speed(self, pack: int, budget_s: float = 0.0, *, compiled: bool = False) -> dict[str, Any] | None:
+        """`Speed` of packs of K runs, for whole epochs and the whole test set.
+
+        Args:
+            pack: K.
+            budget_s: has no effect here.
+            compiled: whether torch.compile fuses the step's pieces.
+
+        Returns:
+            None if memory ran out, or no compiler works.
+        """
+        allow_compiling("inductor" if compiled else None)
+        forget_kept()
         try:
             marks = self._train(pack, FIRST_EPOCHS)
-            epoch_s = marks[1]
+            prepare_s, epoch_s = max(0.0, marks[0] - marks[1]), marks[1]
             if epoch_s < ENOUGH_S / 2:
                 n_epochs = min(MOST_EPOCHS, 2 + math.ceil(ENOUGH_S / max(epoch_s, ENOUGH_S / MOST_EPOCHS)))
                 marks = self._train(pack, n_epochs)
@@ -80,6 +93,8 @@ class Prober:
             if is_out_of_memory(error):
                 return None
             raise
+        if compiled and not is_compiling_allowed():
+            return None
         batch = self.runs[0].training.batch_size
         n_steps = math.ceil(self.n_images / batch) / math.ceil(self.n_probed / batch)
         n_evaluations = math.ceil(self.n_test / EVALUATION_BATCH)
@@ -91,7 +106,8 @@ class Prober:
             epoch_s=epoch_s * n_steps,
             evaluation_s=max(0.0, marks[-1] - epoch_s) * n_evaluations,
             peak_bytes=_peak_bytes(self.device) + more_bytes * pack,
-            prepare_s=max(0.0, marks[0] - epoch_s),
+            prepare_s=prepare_s,
+            compiled=compiled,
         )
         return asdict(speed)
 

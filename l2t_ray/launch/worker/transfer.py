@@ -15,6 +15,7 @@ from l2t_ray.launch.worker import files, preemption
 from l2t_ray.launch.worker.inputs import inputs
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.trainer import Checked, Stop, StoppedError, Watch
+from l2t_ray.models.compiling import allow_compiling
 from l2t_ray.training import checkpoint
 from l2t_ray.training.device import limit_memory
 from l2t_ray.training.pack import train
@@ -52,6 +53,7 @@ class Transfer:
         """Trains a pack; its runs that have checkpoints of different epochs are trained as several."""
         torch.set_num_threads(self._work.threads)  # applies to this thread
         limit_memory(self._work.fraction)
+        allow_compiling("inductor" if self._work.compiled else None)
         return _train(self._work, runs, watch, stop)
 
 

@@ -5,6 +5,7 @@ import json
 import time
 
 import pytest
+import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Run
@@ -17,6 +18,7 @@ from l2t_ray.launch.placement.packing import shape, speed_shape
 from l2t_ray.launch.worker import probe as worker_probe
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.probe import Prober
+from l2t_ray.models import compiling
 from tests.support.launches import OF_RAY
 from tests.support.marks import LONG
 from tests.support.places import ROOT
@@ -76,6 +78,26 @@ def test_a_long_epoch_is_told_from_a_few_of_its_steps(work, quick, monkeypatch):
     assert speed.prepare_s == 8.5  # what came before the first epoch
     assert speed.evaluation_s == pytest.approx(0.25 * -(-measured.n_test // 500))
     assert speed.peak_bytes > 370 * 3072 * 2
+
+
+@pytest.mark.slow
+@LONG
+def test_compiled_steps_are_measured_too_and_none_where_no_compiler_works(work, quick, monkeypatch):
+    """Inductor's C++ on this machine."""
+    measured = make_prober(work, make_run(), n_runs=1)
+    called, compiled = (Speed(**measured.speed(1, compiled=way)) for way in (False, True))
+    assert (called.compiled, compiled.compiled) == (False, True)
+    assert compiled.prepare_s > called.prepare_s
+    monkeypatch.setattr("torch.compile", _without_compiler)
+    compiling._process.compiled.clear()
+    assert measured.speed(1, compiled=True) is None
+
+
+def _without_compiler(piece, **_):
+    def fail(*arguments, **settings):
+        raise torch._dynamo.exc.InternalTorchDynamoError("no compiler")
+
+    return fail
 
 
 def test_a_pack_that_does_not_fit_is_no_speed_and_any_other_error_is_raised(work, quick, monkeypatch):
@@ -202,6 +224,8 @@ def test_a_shape_is_measured_once_with_packs_and_processes(work, pretended_card,
     assert said[0].startswith("measuring digits, 4 images a class, scratch on cpu, for about 600 s")
     figure = Figures(tmp_path / "f.json").get(speed_shape(runs[0]), "cpu")
     assert [speed.pack for speed in figure.speeds][:2] == [1, 2]
+    assert len({speed.compiled for speed in figure.speeds}) == 1  # all packs the way in which one run is faster
+    assert first.share(shape(runs[0]), card).compiled is figure.speeds[0].compiled
     assert figure.crowds[0].processes == 2
     assert figure.crowds[0].slowdown >= 1
     assert figure.start_s > 0

@@ -283,3 +283,10 @@ def test_a_run_takes_longer_among_processes_that_slow_each_other_down(tmp_path):
     lanes = Lanes(Execution(), [cards()], figures, [run], {run.key: "cell"}, known={})
     assert lanes.share(shape(run), cards()).processes == 4
     assert lanes.run_s(shape(run), cards()) == (2 * 200, "measured")
+
+
+def test_a_share_compiles_where_that_was_measured_to_be_faster():
+    for compiled in (False, True):
+        speeds = tuple(Speed(pack, 1.0, 0.1, GIB, compiled=compiled) for pack in (1, 2))
+        assert choose_share(Execution(), cards(), Figure(speeds), run=make_run()).compiled is compiled
+    assert not choose_share(Execution(), cards()).compiled

@@ -4,148 +4,45 @@ Values are not computed, so a step that reads one on the host raises, and so doe
 What is left for a real card is marked `gpu`.
 """
 
-from types import SimpleNamespace
-
 import pytest
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
+from benchmarks.pretended import CARD, OnCard, one_step, pretended_card, training
 from l2t_ray import registry
-from l2t_ray.config import Data, Run, Source, Target, Training
-from l2t_ray.data import augment, place
-from l2t_ray.data.load import DataSet
-from l2t_ray.models import ResNet, layer
-from l2t_ray.models.compiling import allow_compiling
-from l2t_ray.training import run_training
-from l2t_ray.training.run_training import RunTraining
 
-CARD = torch.device("cuda")
-N_CLASSES, PER_CLASS, BATCH = 3, 4, 8
 CAPTURABLE = ("scratch", "ufm", "l2t_ww", "l2t_www")
 
 
-class OnCard(TorchDispatchMode):
-    """Notes the operations that read or give a tensor elsewhere: each would wait for the card, or move data to it."""
-
-    def __init__(self):
-        super().__init__()
-        self.n_operations, self.n_kernels, self.elsewhere, self.is_paused = 0, 0, set(), False
-
-    def __torch_dispatch__(self, operation, types, arguments=(), settings=None):
-        found = operation(*arguments, **(settings or {}))
-        tensors = [x for x in tree_leaves((arguments, settings, found)) if isinstance(x, torch.Tensor)]
-        given = {x.untyped_storage()._cdata for x in tree_leaves((arguments, settings)) if isinstance(x, torch.Tensor)}
-        makes = any(tensor.untyped_storage()._cdata not in given for tensor in tensors)
-        self.n_operations += 1
-        self.n_kernels += not self.is_paused and (makes or operation._schema.is_mutable)  # what is left are views
-        if any(tensor.device.type != CARD.type for tensor in tensors):
-            self.elsewhere.add(str(operation))
-        return found
-
-
-class Pieces:
-    """Counts a compiled piece as what a code generator makes of it: one kernel, or three with a sum over the maps."""
-
-    WITH_SUMS = ("forward", "backward", "tangent", "backward_tangent", "_slope")
-
-    def __init__(self):
-        self.n_kernels, self.seen = 0, SimpleNamespace()
-
-    def pretend(self, piece, **_):
-        def call(*arguments, **settings):
-            self.n_kernels += 3 if piece.__name__ in self.WITH_SUMS else 1
-            self.seen.is_paused = True
-            try:
-                return piece(*arguments, **settings)
-            finally:
-                self.seen.is_paused = False
-
-        return call
-
-
 @pytest.fixture
-def card(monkeypatch):
-    """torch's pretended card; what it cannot pretend is left out."""
-    registry.load()
-    # the engine asks for a driver before it runs the meta-networks' few backward passes, which are torch's own
-    monkeypatch.setattr(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs])
-    # which images a run draws is decided before the training, from labels that are not there
-    monkeypatch.setattr(run_training, "stratified_subset", lambda *_: torch.arange(N_CLASSES * PER_CLASS))
-    monkeypatch.setattr(place, "fits", lambda n_bytes, device: True)  # asks a driver, too
-    constants = (augment._constants, layer.kept_standard)  # pretended ones must not stay
-    for cached in constants:
-        cached.cache_clear()
-    with torch.no_grad(), FakeTensorMode():
-        yield CARD
-    for cached in constants:
-        cached.cache_clear()
+def card():
+    with pretended_card() as device:
+        yield device
 
 
-def training(method, precision):
-    """A training on the card, with images that nobody has seen."""
-    n_images = N_CLASSES * PER_CLASS
-    images, labels = torch.empty(n_images, 3, 32, 32, dtype=torch.uint8), torch.empty(n_images, dtype=torch.long)
-    classes = tuple(f"class{number}" for number in range(N_CLASSES))
-    data = DataSet("pretended", classes, images, labels, images, labels, sha256="0" * 64)
-    with CARD:
-        source = ResNet(20, 0.25, 5).requires_grad_(False).eval()
-    source.to = lambda *_: source  # pretended parameters cannot be moved, and are there already
-    run = Run(
-        data=Data(name="digits", samples_per_class=PER_CLASS),
-        method=method,
-        seed=0,
-        source=Source(arch="resnet20", width=0.25),
-        target=Target(width=0.125),
-        training=Training(batch_size=BATCH, lr=0.05, precision=precision),
-    )
-    return RunTraining(run, data.to(CARD), source, CARD)
-
-
-def one_step(found, pieces=None):
-    """What the card is asked for in a step."""
-    rows = torch.empty(BATCH, dtype=torch.long, device=CARD)
-    found.step(rows)  # as before a recording: constants are moved once
-    with OnCard() as seen:
-        if pieces is not None:
-            pieces.seen, pieces.n_kernels = seen, 0
-        found.step(rows)
-    return seen
-
-
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(
     ("method", "precision"),
     [("scratch", "bf16"), ("ufm", "float32"), ("l2t_ww", "bf16"), ("l2t_www", "float32")],
 )
-def test_a_step_can_be_recorded(card, method, precision):
+def test_a_step_can_be_recorded(card, method, precision, compiled):
     """It reads no value, moves nothing to the card, and has fixed shapes: what a CUDA graph asks for."""
     found = training(method, precision)
-    seen = one_step(found)
+    seen = one_step(found, compiled=compiled)
     assert seen.elsewhere == set()
     assert seen.n_operations > 100
     assert all(tensor.device.type == CARD.type for tensor in found.tensors())
 
 
-@pytest.mark.parametrize(("method", "most"), [("scratch", 150), ("ufm", 300), ("l2t_ww", 1650), ("l2t_www", 1700)])
-def test_a_step_launches_few_kernels(card, method, most):
+@pytest.mark.parametrize(
+    ("method", "most", "most_compiled"),
+    [("scratch", 150, 125), ("ufm", 300, 280), ("l2t_ww", 1650, 1200), ("l2t_www", 1700, 1250)],
+)
+def test_a_step_launches_few_kernels(card, method, most, most_compiled):
     """At small batches a card waits for kernels' starts and ends, not for their arithmetic."""
-    seen = one_step(training(method, "float32"))
-    assert seen.n_kernels <= most
-
-
-@pytest.mark.parametrize(("method", "most"), [("scratch", 125), ("ufm", 280), ("l2t_ww", 1200), ("l2t_www", 1250)])
-def test_a_step_of_compiled_pieces_launches_fewer(card, monkeypatch, method, most):
-    found, calls = training(method, "float32"), Pieces()
-    monkeypatch.setattr(torch, "compile", calls.pretend)
-    allow_compiling("pretended")
-    try:
-        seen = one_step(found, calls)
-    finally:
-        allow_compiling(None)
-    assert calls.n_kernels > 50 or method != "l2t_www"
-    assert seen.n_kernels + calls.n_kernels <= most
-    print(method, seen.n_kernels, calls.n_kernels)
+    found = training(method, "float32")
+    assert one_step(found).n_kernels <= most
+    assert one_step(found, compiled=True).n_kernels <= most_compiled
 
 
 def test_what_cannot_be_recorded_is_found(card):

@@ -4,19 +4,26 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from l2t_ray import registry
-from l2t_ray.published import named_weights
-from l2t_ray.registry import Arch, missing_level
+from l2t_ray.published import named_weights, weights_at, weights_file
+from l2t_ray.registry import IMAGE_SIZE, Arch, missing_level, network_problems
 from l2t_ray.run import AnyRun
 
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
-LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
+LOCATIONS = (("source", "weights"), ("source", "train"), ("target", "weights"), ("data", "path"), ("data", "title"))
+# settings that were added later, and the values with which older keys stay the same
+LATER: tuple[tuple[str, str, Any], ...] = (
+    ("data", "validation_per_class", None),
+    ("source", "levels", None),
+    ("target", "levels", None),
+    ("target", "sha256", None),
+)
 
 
 def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -38,6 +45,7 @@ PairList = Annotated[
     tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
 ]
 Pairs = Literal["all", "one_to_one", "single"] | PairList
+Places = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 Entry = Annotated[str, Field(pattern=r"^[\w.-]+(\[\d+(,\d+)*\])?$")]
 GridEntry = Annotated[str, Field(pattern=r"^\d-\d(\[\d+,[0-2],[0-2]\])?$")]
 LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # a part of a cell's name, between slashes
@@ -50,18 +58,32 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+AnyNetwork = TypeVar("AnyNetwork", "Source", "Target")
+LEVELS = "where torchvision's networks give their maps: nodes of torchvision.models.feature_extraction, in order"
+
+
 class Source(Frozen):
     """The frozen network that teaches."""
 
     arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
+    levels: Places | None = Field(None, description=LEVELS)
     weights: Annotated[str, AfterValidator(named_weights)] | None = Field(
-        None, description="file of weights, relative to the working folder; or a published one by its name"
+        None, description="file of weights, relative to the working folder; or published ones by their name"
     )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
     train: str | None = Field(
         None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"
     )
+
+    @property
+    def file(self) -> str | None:
+        """The file of weights; of published ones, the one that they are fetched to."""
+        return weights_file(self.arch, self.weights)
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        return _checked("source", self)
 
 
 class Target(Frozen):
@@ -69,6 +91,26 @@ class Target(Frozen):
 
     arch: Arch = Field("vgg9", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a VGG has 64 to 512 at 1")
+    levels: Places | None = Field(None, description=LEVELS)
+    weights: str | None = Field(
+        None, description="file of weights, or published ones by their name, to start from, but for the classifier"
+    )
+    sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
+
+    @property
+    def file(self) -> str | None:
+        """The file of weights; of published ones, the one that they are fetched to."""
+        return weights_file(self.arch, self.weights)
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Self:
+        return _checked("target", self)
+
+
+def _checked(section: str, network: AnyNetwork) -> AnyNetwork:
+    for setting, problem in network_problems(section, network.arch, network.width, network.levels):
+        raise ValueError(f"{setting} {problem}")
+    return network
 
 
 class Data(Frozen):
@@ -201,7 +243,8 @@ class Run(AnyRun, Frozen):
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch)
+        chosen = self.source.levels, self.target.levels
+        wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch, chosen)
         if wrong and {"transfer", "transfer.pairs"} & registry.METHODS[self.method].uses:
             raise ValueError(f"transfer.pairs {wrong}")
         return self
@@ -221,8 +264,16 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
-        if self.data.validation_per_class is None:  # added later; older keys stay the same
-            settings["data"].pop("validation_per_class")
+        for section, network in (("source", self.source), ("target", self.target)):
+            if settings[section] and network.weights and network.sha256 is None:  # no sweep file has filled it in
+                item = weights_at(str(network.file))
+                if item is not None:
+                    settings[section]["sha256"] = item.digest.partition(":")[2]
+                elif section == "target":
+                    settings[section]["sha256"] = network.weights
+        for section, name, value in LATER:
+            if settings[section].get(name) == value:
+                settings[section].pop(name, None)
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
@@ -268,6 +319,11 @@ class Run(AnyRun, Frozen):
         record = self.record.model_copy(update={"evaluations": 0})
         source = self.source.model_copy(update={"sha256": None})
         return self.model_copy(update={"training": training, "record": record, "source": source})
+
+    @property
+    def image_size(self) -> int:
+        """H = W of the images."""
+        return int(getattr(self.data, "image_size", IMAGE_SIZE))
 
     @property
     def title(self) -> str:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from l2t_ray.errors import InputError
-from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
-from l2t_ray.models.chain import BN_MOMENTUM
+from l2t_ray.models.backbone import Backbone, BatchNorm
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
@@ -76,7 +76,7 @@ class Traced:
             float32 tensors under the module's names.
         """
         module = copy.deepcopy(self.module)
-        initialise(module, generator)
+        module.redraw(generator)
         return {name: p.detach() for name, p in module.named_parameters()}
 
     def initial_statistics(self, like: Tensor) -> dict[str, Tensor]:
@@ -125,9 +125,10 @@ class Traced:
             leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
             maps, logits, noted = self._outputs(leaves, inputs, n_levels)
         if statistics is not None:
-            for name, (mean, variance) in zip(self._norms, noted, strict=True):
-                statistics[f"mean.{name}"].lerp_(mean.detach(), BN_MOMENTUM)
-                statistics[f"var.{name}"].lerp_(variance.detach(), BN_MOMENTUM)
+            for (name, norm), (mean, variance) in zip(self._norms.items(), noted, strict=True):
+                assert norm.momentum is not None
+                statistics[f"mean.{name}"].lerp_(mean.detach(), norm.momentum)
+                statistics[f"var.{name}"].lerp_(variance.detach(), norm.momentum)
         return TracedValues(
             inputs=inputs,
             features=[m.detach() for m in maps],
@@ -168,9 +169,12 @@ class Traced:
         n_levels: int | None = None,
     ) -> Tangents:
         """Returns the derivatives of features and logits along a direction; see `Chain.tangent`."""
-        maps, logits = torch.func.jvp(
-            lambda own: self._outputs(own, values.inputs, n_levels)[:2], (self._own(theta),), (self._own(direction),)
-        )[1]
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no forward-mode derivative
+            maps, logits = torch.func.jvp(
+                lambda own: self._outputs(own, values.inputs, n_levels)[:2],
+                (self._own(theta),),
+                (self._own(direction),),
+            )[1]
         return Tangents(features=maps, logits=logits[0] if logits else None)
 
     def backward_tangent(
@@ -197,7 +201,8 @@ class Traced:
             pull = torch.func.vjp(reached, own)[1]
             return dict(pull(at_outputs)[0])
 
-        return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
+        with sdpa_kernel(SDPBackend.MATH):
+            return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
         """Returns logits [B, N] with running statistics; see `Chain.predict`."""
@@ -224,8 +229,8 @@ def _check(module: Backbone) -> None:
         if isinstance(part, _NormBase) and part.track_running_stats and not isinstance(part, BatchNorm):
             rule = "must leave its running statistics to the target"
             raise InputError(f"{name}: {rule}, got {type(part).__name__}; use l2t_ray.models.BatchNorm")
-        if isinstance(part, BatchNorm) and part.momentum != BN_MOMENTUM:
-            raise InputError(f"{name}: momentum must be {BN_MOMENTUM:g}, got {part.momentum}; leave it out")
+        if isinstance(part, BatchNorm) and part.momentum is None:
+            raise InputError(f"{name}: momentum must be a number, got None; leave it out")
         if isinstance(part, _DropoutNd) and part.p:
             raise InputError(f"{name}: must draw nothing, got {type(part).__name__}; take `draws` (docs/methods.md)")
 
@@ -239,8 +244,8 @@ class _Both(nn.Module):
 
     def forward(self, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         x, *draws = inputs
-        maps = self.network.features(x, n_levels, *draws)
-        return maps, [self.network.classify(maps[-1])] if n_levels is None else []
+        maps, logits = self.network.outputs(x, n_levels, *draws)
+        return maps, [] if logits is None else [logits]
 
     def outputs(self, state: Tensors, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Returns what `forward` computes with these parameters and statistics."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
+from l2t_ray.config import LATER, LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
 from l2t_ray.run import KEY_DIGITS
 
 
@@ -62,8 +62,10 @@ class Pretraining(Frozen):
         """Returns every setting that can change the result, nested, as plain JSON values; no places of files."""
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
-            settings[section].pop(name, None)
-        settings["data"].pop("validation_per_class")
+            settings.get(section, {}).pop(name, None)
+        for section, name, value in LATER:
+            if settings.get(section, {}).get(name) == value:
+                settings[section].pop(name, None)
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings

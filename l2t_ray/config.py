@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
@@ -58,7 +58,11 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-AnyNetwork = TypeVar("AnyNetwork", "Source", "Target")
+def _check_network(section: str, arch: str, width: float, levels: tuple[str, ...] | None) -> None:
+    for setting, problem in network_problems(section, arch, width, levels):
+        raise ValueError(f"{setting} {problem}")
+
+
 LEVELS = "where torchvision's networks give their maps: nodes of torchvision.models.feature_extraction, in order"
 
 
@@ -82,8 +86,9 @@ class Source(Frozen):
         return weights_file(self.arch, self.weights)
 
     @model_validator(mode="after")
-    def _check_network(self) -> Self:
-        return _checked("source", self)
+    def _check(self) -> Self:
+        _check_network("source", self.arch, self.width, self.levels)
+        return self
 
 
 class Target(Frozen):
@@ -103,14 +108,9 @@ class Target(Frozen):
         return weights_file(self.arch, self.weights)
 
     @model_validator(mode="after")
-    def _check_network(self) -> Self:
-        return _checked("target", self)
-
-
-def _checked(section: str, network: AnyNetwork) -> AnyNetwork:
-    for setting, problem in network_problems(section, network.arch, network.width, network.levels):
-        raise ValueError(f"{setting} {problem}")
-    return network
+    def _check(self) -> Self:
+        _check_network("target", self.arch, self.width, self.levels)
+        return self
 
 
 class Data(Frozen):
@@ -433,6 +433,12 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[section] = values
     return found
+
+
+def weights_files(run: Run) -> tuple[str, ...]:
+    """Returns the files of weights that a run reads, the source's first."""
+    files = (run.source.file if reads_source(run) else None, run.target.file)
+    return tuple(file for file in files if file is not None)
 
 
 def reads_source(run: Run) -> bool:

@@ -105,7 +105,9 @@ def weights_at(path: str) -> Published | None:
             if path == str(hub_folder() / file):
                 digits = file.removesuffix(".pth").rpartition("-")[2]
                 what = f"torchvision's {arch} {name}"
-                return Published(what, _ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True)
+                return Published(
+                    what, _ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True
+                )
     return {str(weights_place(name)): found for name, found in WEIGHTS.items()}.get(path)
 
 

@@ -188,9 +188,9 @@ def resolve_pairs(
             targets = [n for n, other in enumerate(target_sizes) if other == size]
             matched += zip(reversed(sources), reversed(targets), strict=False)
         if not matched:
-            rule = "transfer.pairs must be all, single or a list where no levels have equal sizes"
             sizes = " and ".join(", ".join(map(str, side)) for side in (source_sizes, target_sizes))
-            raise InputError(f"{rule}, got one_to_one for maps of {sizes} pixels; choose other pairs or levels")
+            rule = "source and target must have levels of equal size, to be matched one to one"
+            raise InputError(f"{rule}, got maps of {sizes} pixels; choose other `levels` or transfer.pairs")
         return tuple(sorted(matched))
     assert not isinstance(pairs, str), pairs
     return tuple(sorted({(m, n) for m, n in pairs}))

@@ -69,7 +69,7 @@ def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: 
         rule = f"data.image_size must be large enough for {name}"
         raise InputError(f"{rule}, got {image_size}; take larger images or another network") from error
     *nodes, output = graph.nodes
-    found: Mapping[str, fx.Node] = output.args[0]
+    found = {names[-1]: output.args[0][LAST], **output.args[0]}
     places = [nodes.index(found[level]) for level in levels]
     if places != sorted(set(places)):
         rule = f"levels must be different places of {name} in order, from the images on"
@@ -97,7 +97,7 @@ class _Shapes(fx.Interpreter):
 
 def _map_shape(name: str, level: str, node: fx.Node) -> tuple[int, int]:
     """Returns channels and side of a level's maps."""
-    shape = node.meta["shape"] or ()
+    shape: tuple[int, ...] = node.meta["shape"] or ()
     if len(shape) == 4 and shape[2] == shape[3]:
         return shape[1], shape[2]
     if len(shape) == 3 and math.isqrt(shape[1]) > 1:  # tokens

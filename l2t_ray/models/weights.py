@@ -162,7 +162,9 @@ def _build(
         held = _recognise(named) or (_described(about["arch"], about.get("width")) if "arch" in about else asked)
         if held == asked:
             held = _differences(state, own_shapes)
-        raise InputError(f"{path}: {type(settings).__name__.lower()} must match the weights, which are {held}; got {asked}") from error
+        raise InputError(
+            f"{path}: {type(settings).__name__.lower()} must match the weights, which are {held}; got {asked}"
+        ) from error
     return network
 
 

@@ -4,6 +4,7 @@ Batch norm leaves its running statistics to the target (`backbone.BatchNorm`). D
 because the look-ahead of Algorithm 1 repeats passes.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -77,7 +78,6 @@ class Zoo(Backbone):
             self.body, self.fc = _take_apart(_make(self.arch, self.n_classes, self.image_size))
 
 
-
 class HardSigmoid(nn.Hardsigmoid):
     """torch.nn.Hardsigmoid, written out because the derivative of torch's own has no forward mode."""
 
@@ -127,7 +127,7 @@ def official_shapes(arch: str) -> dict[str, torch.Size]:
     return {name: p.shape for name, p in named if not name.startswith(head) and "pos_embedding" not in name}
 
 
-def _make(arch: str, n_classes: int, image_size: int, device: str = "cpu") -> nn.Module:
+def _make(arch: str, n_classes: int, image_size: int, device: str | None = None) -> nn.Module:
     """Returns torchvision's network, which draws and overwrites nothing in a forward pass."""
     sized = {}
     if arch in PATCH:
@@ -135,13 +135,13 @@ def _make(arch: str, n_classes: int, image_size: int, device: str = "cpu") -> nn
             rule = f"data.image_size must be a multiple of {PATCH[arch]}, the pixels of a patch of {arch}"
             raise InputError(f"{rule}, got {image_size}; correct it")
         sized = {"image_size": image_size}
-    with torch.device(device):
+    with torch.device(device) if device else contextlib.nullcontext():
         network: nn.Module = torchvision.models.get_model(arch, num_classes=n_classes, **sized)
     for part in network.modules():
         if isinstance(part, nn.Dropout | StochasticDepth):
             part.p = 0.0
         if hasattr(part, "inplace"):
-            part.inplace = False
+            part.inplace = False  # type: ignore[assignment]
     return network
 
 
@@ -159,7 +159,8 @@ def _take_apart(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
 
 def _head(network: nn.Module) -> str:
     """Returns the name of the last linear layer."""
-    return [name for name, part in network.named_modules() if isinstance(part, nn.Linear)][-1]
+    linear: list[str] = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
+    return linear[-1]
 
 
 def _replace(network: nn.Module, name: str, part: nn.Module) -> None:

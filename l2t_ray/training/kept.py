@@ -25,7 +25,6 @@ from l2t_ray.models.weights import load_source
 if TYPE_CHECKING:
     from l2t_ray.training.learner import Learner
 
-SIDE = 32  # pixels of an image
 GROUPS = ("theta", "statistics")
 
 
@@ -80,7 +79,10 @@ class Predictor(nn.Module):
         super().__init__()
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
-        source = load_source(run.source) if "source" in method.uses and run.source.weights else None
+        source = None
+        if "source" in method.uses and run.source.weights:
+            source = load_source(run.source, run.image_size)
+        self.image_size = run.image_size
         self.classes = tuple(classes)
         self.network = method.target(run, len(self.classes), source)
         self.places = {name: f"t{number}" for number, name in enumerate(state)}  # a buffer's name has no dots
@@ -128,7 +130,8 @@ def export(content: bytes, path: Path) -> tuple[str, ...]:
         The names of the classes, in the order of the logits.
     """
     predictor = load_predictor(content)
-    images = torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)
+    side = predictor.image_size
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.export.export(
             predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}

@@ -115,9 +115,9 @@ class Learner:
         Returns:
             L_org before the step, and the number of images classified correctly.
         """
-        source = self._source_features(images)
+        source, source_logits = self._source_outputs(images)
         if self.pairs is None:
-            return self._descend(images, labels, lr, source, None)
+            return self._descend(images, labels, lr, source, None, source_logits)
         targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
         with torch.enable_grad():
             phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
@@ -163,7 +163,13 @@ class Learner:
         self.meta_step.fill_(state["meta_step"])
 
     def _descend(
-        self, images: Tensor, labels: Tensor, lr: Tensor, source: Sequence[Tensor], batch: Batch | None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        lr: Tensor,
+        source: Sequence[Tensor],
+        batch: Batch | None,
+        source_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Takes step 1 of Algorithm 1: SGD on L_total."""
         values = self._forward(images)
@@ -181,7 +187,10 @@ class Learner:
             distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
             at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
         elif has_own_loss(self.method):
-            extra, seen = {name: self.theta[name] for name in self.extra_names}, self._seen(labels, source)
+            extra, seen = (
+                {name: self.theta[name] for name in self.extra_names},
+                self._seen(labels, source, source_logits),
+            )
             at_features, extra_at_logits, gradients = own_gradients(
                 self.method, self.run, self.beta, seen, extra, values.features, values.logits
             )
@@ -207,34 +216,37 @@ class Learner:
             theta = {name: self.theta[name] for name in moved}
             sgd_(theta, self.buffers, gradients, lr if rate == 1 else lr * rate, self.momentum, self.weight_decay)
 
-    def _seen(self, labels: Tensor, source: Sequence[Tensor]) -> MethodBatch:
+    def _seen(self, labels: Tensor, source: Sequence[Tensor], source_logits: Tensor | None) -> MethodBatch:
         """Returns the batch for the method's own loss, without the target's outputs."""
         return MethodBatch(
             source=source,
             target=[],
             logits=labels.new_empty(0),
             labels=labels,
-            source_logits=self._source_logits(source),
+            source_logits=source_logits,
             frozen=self.frozen,
             progress=self.progress,
         )
 
-    def _source_features(self, images: Tensor) -> list[Tensor]:
-        """Returns S^m(x), [B, C_m, H_m, W_m], where they are read."""
-        if "source" not in self.method.uses or (self.pairs is None and not has_own_loss(self.method)):
-            return []
-        return self._features(images.contiguous(memory_format=torch.channels_last))
+    def _source_outputs(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Returns S^m(x), [B, C_m, H_m, W_m], where they are read, and the logits for the target's classes, [B, N].
+
+        There are no logits if the source has not learned all of the target's classes.
+        """
+        read = "source" in self.method.uses and (self.pairs is not None or has_own_loss(self.method))
+        if not read or self.source is None:
+            return [], None
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.columns is None or self.pairs is not None:
+            return self._features(images), None
+        with torch.no_grad():
+            maps, logits = self.source.outputs(images)
+        assert logits is not None
+        return maps, logits[:, self.columns]
 
     def _features(self, images: Tensor) -> list[Tensor]:
-        """Returns S^m(x) of images [B, 3, 32, 32]."""
+        """Returns S^m(x) of images [B, 3, H, W]."""
         return [] if self.source is None else self.source.features(images)
-
-    def _source_logits(self, features: Sequence[Tensor]) -> Tensor | None:
-        """Returns the source's logits for the target's classes, [B, N]; None if it has not learned all of them."""
-        if self.source is None or self.columns is None or not features:
-            return None
-        with torch.no_grad():
-            return self.source.classify(features[-1])[:, self.columns]
 
     def _inner(self, lr: Tensor) -> Inner:
         if self.run.transfer.inner == "published":

@@ -6,14 +6,12 @@ import torchvision
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from l2t_ray.config import Target
-from l2t_ray.errors import InputError
 from l2t_ray.methods import hypergrad, matching, meta
 from l2t_ray.methods.matching import Matching
-from l2t_ray.models import Traced, build, build_target, zoo
-from l2t_ray.models.target import Adjoints
+from l2t_ray.models import build_target, zoo
 from l2t_ray.registry import ZOO, resolve_pairs
 from tests.support.hypergradients import distance
-from tests.support.zoo import SIZE, Problem, official_names, small, twice_differentiable
+from tests.support.zoo import SIZE, Problem, small, twice_differentiable
 
 CHANNELS, SOURCE_SIZES, B, N = (3, 4), (8, 4), 3, 3
 ALPHA, BETA, MU, KAPPA = 0.02, 0.5, 0.9, 1e-2
@@ -62,9 +60,7 @@ class Case:
         targets = matching.resize_sources(self.pairs, self.source, self.sizes)
         v = meta.pixel_weights(weights, self.sizes)
         batch = hypergrad.Batch(self.images, self.labels, targets, v)
-        found = hypergrad.distance_gradient(
-            self.network, self.pairs, self.theta, self.buffers, batch, inner, n_steps
-        )
+        found = hypergrad.distance_gradient(self.network, self.pairs, self.theta, self.buffers, batch, inner, n_steps)
         return meta.phi_gradient(phi, weights, found, inner.scale)
 
 

@@ -1,5 +1,7 @@
 """torchvision's networks with few channels, from its own classes, and their outputs without our code."""
 
+import itertools
+
 import torch
 import torchvision
 from torch import nn
@@ -33,7 +35,7 @@ def small(arch, num_classes, **more):
         return _real(arch, num_classes=num_classes, width_mult=0.1)
     if arch == "convnext_tiny":
         ends = [4, 5, 6, 7, None]
-        blocks = [CNBlockConfig(a, b, 1) for a, b in zip(ends, ends[1:], strict=False)]
+        blocks = [CNBlockConfig(a, b, 1) for a, b in itertools.pairwise(ends)]
         return ConvNeXt(blocks, stochastic_depth_prob=0.1, num_classes=num_classes)
     return VisionTransformer(more["image_size"], 16, 12, 2, 8, 16, num_classes=num_classes)
 
@@ -80,7 +82,7 @@ class Problem(oracles.Problem):
         for hook in hooks:
             hook.remove()
         if self.arch == "vit_b_16":  # without the class token
-            maps = [m[:, 1:].transpose(1, 2).reshape(len(m), -1, side, side) for m, side in zip(maps, self.sizes)]
+            maps = [m[:, 1:].transpose(1, 2).reshape(len(m), -1, self.sizes[0], self.sizes[0]) for m in maps]
         return maps, logits
 
 

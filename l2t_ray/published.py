@@ -51,7 +51,7 @@ ARCHIVES: Mapping[str, tuple[str, str, int]] = {  # what torchvision fetches: fo
 
 _IMAGENET = "BSD 3-Clause; the images of ImageNet are for research and education only"
 _SWAG = "CC BY-NC 4.0, Meta"
-_ADDRESS = "https://download.pytorch.org/models/"
+ADDRESS = "https://download.pytorch.org/models/"
 # torchvision's weights by architecture and by their name in torchvision's own enumeration: the file, whose name has the
 # first digits of its SHA-256, its MiB, and its licence
 TORCHVISION: Mapping[str, Mapping[str, tuple[str, float, str]]] = {
@@ -106,7 +106,7 @@ def weights_at(path: str) -> Published | None:
                 digits = file.removesuffix(".pth").rpartition("-")[2]
                 what = f"torchvision's {arch} {name}"
                 return Published(
-                    what, _ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True
+                    what, ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True
                 )
     return {str(weights_place(name)): found for name, found in WEIGHTS.items()}.get(path)
 

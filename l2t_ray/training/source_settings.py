@@ -65,7 +65,7 @@ class Pretraining(Frozen):
             settings.get(section, {}).pop(name, None)
         for section, name, value in LATER:
             if settings.get(section, {}).get(name) == value:
-                settings[section].pop(name, None)
+                settings.get(section, {}).pop(name, None)
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings

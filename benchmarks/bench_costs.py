@@ -23,13 +23,13 @@ from l2t_ray import registry
 from l2t_ray.config import Run
 from l2t_ray.data.augment import epoch_draws
 from l2t_ray.data.load import DataSet
-from l2t_ray.training.pack import Pack
+from l2t_ray.training.run_training import RunTraining
 
 N_TEST = 10_000
 
 
-def pack_of(batch: int, method: str, width: float, n_test: int, device: torch.device) -> Pack:
-    """A pack of one run on synthetic images."""
+def training_of(batch: int, method: str, width: float, n_test: int, device: torch.device) -> RunTraining:
+    """A run's training on synthetic images."""
     registry.load()
     settings = {
         "data": {"name": "cifar10", "samples_per_class": batch // 10},
@@ -43,13 +43,14 @@ def pack_of(batch: int, method: str, width: float, n_test: int, device: torch.de
     images = torch.randint(256, (len(labels), 3, 32, 32), dtype=torch.uint8)
     shown = torch.randint(256, (n_test, 3, 32, 32), dtype=torch.uint8)
     data = DataSet("synthetic", tuple("abcdefghij"), images, labels, shown, tests, sha256="")
-    return Pack([Run.model_validate(settings)], data, frozen_source(device), device)
+    return RunTraining(Run.model_validate(settings), data.to(device), frozen_source(device), device)
 
 
 def first_step() -> None:
     """What a fresh process does: everything up to the end of the first step."""
     with torch.no_grad():
-        pack_of(50, "l2t_ww", 0.125, 10, torch.device("cuda" if torch.cuda.is_available() else "cpu")).train_epoch(0)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        training_of(50, "l2t_ww", 0.125, 10, device).train_epoch(0)
 
 
 def start_s(code: str, repeat: int) -> list[float]:
@@ -72,14 +73,14 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with torch.no_grad():
-        pack = pack_of(arguments.batch, arguments.method, arguments.width, N_TEST, device)
-        run, n_images = pack.runs[0], pack.labels.shape[1]
-        order, offsets, flips = (part[None].to(device) for part in epoch_draws(0, 0, n_images, run.augment))
+        training = training_of(arguments.batch, arguments.method, arguments.width, N_TEST, device)
+        run, n_images = training.run, len(training.labels)
+        order, offsets, flips = (part.to(device) for part in epoch_draws(0, 0, n_images, run.augment))
         costs: dict[str, Callable[[], object]] = {
-            "an epoch of one step": lambda: pack.train_epoch(0),
+            "an epoch of one step": lambda: training.train_epoch(0),
             "its draws": lambda: epoch_draws(0, 0, n_images, run.augment),
-            "its images, cropped and flipped": lambda: pack.batch(order, offsets, flips),
-            "evaluation of 10,000 images": lambda: pack.evaluate(1),
+            "its images, cropped and flipped": lambda: training.batch(order, offsets, flips),
+            "evaluation of 10,000 images": lambda: training.evaluate(1),
         }
         seconds = in_turn(costs, arguments.repeat, device)
     code = "from benchmarks.bench_costs import first_step; first_step()"

@@ -24,17 +24,17 @@ def passes(size: int, n_inputs: int, n_outputs: int, batch: int) -> dict[str, tu
     """For each pass by name: torch's function and ours."""
     x = torch.randn(batch, n_inputs, size, size).contiguous(memory_format=torch.channels_last)
     g = torch.randn(batch, n_outputs, size, size).contiguous(memory_format=torch.channels_last)
-    w = torch.randn(1, n_outputs, n_inputs, 3, 3)
+    w = torch.randn(n_outputs, n_inputs, 3, 3)
 
     def backward(*, at_kernel: bool) -> Tensor:
         wanted = [not at_kernel, at_kernel, False]
         found: list[Tensor] = torch.ops.aten.convolution_backward(
-            g, x, w[0], None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted
+            g, x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted
         )
         return found[at_kernel]
 
     return {
-        "forward": (lambda: torch.conv2d(x, w[0], padding=1), lambda: small_convolutions.convolve(x, w)),
+        "forward": (lambda: torch.conv2d(x, w, padding=1), lambda: small_convolutions.convolve(x, w)),
         "at the input": (lambda: backward(at_kernel=False), lambda: small_convolutions.at_input(g, w)),
         "at the kernel": (lambda: backward(at_kernel=True), lambda: small_convolutions.at_kernel(g, x)),
     }

@@ -1,19 +1,18 @@
 """Times the bilevel step (ours, double back-propagation, roll-back and re-computation) in units of forward + backward.
 
     python -m benchmarks.bench_step [--repeat 5] [--batch 50 128] [--method l2t_ww l2t_www] [--inner sgd published]
-                                    [--pack 1 4 8 16] [--out report/bench_step]
+                                    [--precision tf32 bf16] [--out report/bench_step]
 
 The unit is a plain forward + backward of VGG-9 (torch.nn, autograd, the faster memory format). All contenders of a case
 are timed in turn, `--repeat` times; medians and ranges are printed. On a CPU each contender has a process of its own;
 only ours and the unit "memory kept" keep freed memory there, as a training does; peak memory is what the steps add. On
-a card, and on a CPU if `--pack` is given, our step is timed for packs of K runs too: called and replayed as a graph, in
-each precision, against the measured rate of a large matrix product.
+a card, and on a CPU if `--precision` is given, our step is timed in each precision, called and replayed as a graph,
+against the measured rate of a large matrix product.
 Writes OUT.json and, if matplotlib is installed, OUT.png; `--plot OUT.json` draws it again.
 """
 
 import argparse
 import json
-import math
 import multiprocessing
 import platform
 import resource
@@ -28,7 +27,6 @@ from typing import Any
 import torch
 
 from benchmarks.steps import KEPT, NAMES, ON_CARD, UNIT, Case, Step, make, operations, ours
-from l2t_ray.models.convolutions import SEPARATE_FROM
 from l2t_ray.models.precision import allow_tf32
 from l2t_ray.training.device import keep_freed_memory
 
@@ -146,32 +144,22 @@ def compare(case: Case, repeat: int, device: torch.device) -> Rows:
     return rows
 
 
-def packs(case: Case, sizes: list[int], repeat: int, device: torch.device, rate: float) -> Rows:
-    """Times our step for packs of K runs: called, replayed, and on a card with K calls instead of K groups."""
+def ways(case: Case, repeat: int, device: torch.device, rate: float) -> Rows:
+    """Times our step called and, on a card, replayed."""
     rows: Rows = []
-    per_run = operations(case)
-    ways = [(False, False), (True, False), (True, True)] if device.type == "cuda" else [(False, False)]
-    for graph, calls in ways:
-        how = f"{'replayed' if graph else 'called'}{', K calls' if calls else ''}"
-        for pack in sizes:
-            if calls and pack == 1:
-                continue
-            this = replace(case, pack=pack, graph=graph, calls=calls)
-            SEPARATE_FROM["cuda"] = 0 if calls else math.inf
-            try:
-                seconds = in_turn({"ours": ours(this, device)}, repeat, device)["ours"]
-            except torch.OutOfMemoryError:
-                print(f"  K = {pack}, {how}: out of memory")
-                continue
-            finally:
-                SEPARATE_FROM["cuda"] = math.inf
-            median = statistics.median(seconds)
-            speed = per_run * pack / median
-            text = (
-                f"{1e3 * median / pack:9.2f} ms a run's step, {speed / 1e12:6.2f} T/s, {speed / rate:5.1%} of the rate"
-            )
-            print(f"  K = {pack:<3}{how:<18}{text}", flush=True)
-            rows.append({**asdict(this), "name": "ours", "seconds": seconds, "operations": per_run, "rate": rate})
+    per_step = operations(case)
+    for graph in (False, True) if device.type == "cuda" else (False,):
+        this = replace(case, graph=graph)
+        try:
+            seconds = in_turn({"ours": ours(this, device)}, repeat, device)["ours"]
+        except torch.OutOfMemoryError:
+            print(f"  {'replayed' if graph else 'called'}: out of memory")
+            continue
+        median = statistics.median(seconds)
+        speed = per_step / median
+        text = f"{1e3 * median:9.2f} ms a step, {speed / 1e12:6.2f} T/s, {speed / rate:5.1%} of the rate"
+        print(f"  {'replayed' if graph else 'called':<10}{text}", flush=True)
+        rows.append({**asdict(this), "name": "ours", "seconds": seconds, "operations": per_step, "rate": rate})
     return rows
 
 
@@ -181,8 +169,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[50, 128])
     parser.add_argument("--method", nargs="+", default=["l2t_ww", "l2t_www"])
     parser.add_argument("--inner", nargs="+", default=["sgd", "published"])
-    parser.add_argument("--precision", nargs="+", help="of packs; by default all on a card, float32 on a CPU")
-    parser.add_argument("--pack", type=int, nargs="+", help="default on a card: 1 4 8 16")
+    parser.add_argument("--precision", nargs="+", help="of our step called and replayed; default on a card: all")
     parser.add_argument("--out", type=Path, default=Path("report/bench_step"))
     parser.add_argument("--plot", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -212,12 +199,12 @@ def main() -> None:
         for method in arguments.method:
             for inner in arguments.inner:
                 keep(compare(Case(batch, method, inner, usual), arguments.repeat, device))
-    sizes = arguments.pack or ([1, 4, 8, 16] if has_card else [])
-    for precision in arguments.precision or (["tf32", "bf16", "float32"] if has_card else ["float32"]) if sizes else []:
+    for precision in arguments.precision or (["tf32", "bf16", "float32"] if has_card else []):
         rate = matrix_rate(precision, device)
         for batch in arguments.batch:
-            print(f"\npacks, {arguments.method[-1]}, B = {batch}, {precision}: products give {rate / 1e12:.1f} T/s")
-            keep(packs(Case(batch, arguments.method[-1], "sgd", precision), sizes, arguments.repeat, device, rate))
+            method = arguments.method[-1]
+            print(f"\nour step, {method}, B = {batch}, {precision}: products give {rate / 1e12:.1f} T/s")
+            keep(ways(Case(batch, method, "sgd", precision), arguments.repeat, device, rate))
     print(f"\nwritten to {file}")
     draw(file)
     return None

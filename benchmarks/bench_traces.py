@@ -7,6 +7,7 @@ its traces once, so the printed share is the most that traces can cost.
 """
 
 import argparse
+import copy
 import functools
 import statistics
 import time
@@ -30,6 +31,13 @@ KINDS: dict[str, dict[str, object]] = {
 }
 
 
+def traced(learner: Learner, trace: Trace) -> Learner:
+    """The same learner, whose run asks for a trace."""
+    other = copy.copy(learner)
+    other.run = learner.run.model_copy(update={"trace": trace})
+    return other
+
+
 def main() -> None:
     """Times traces and steps in turn, so that other work on this machine slows both alike."""
     parser = argparse.ArgumentParser()
@@ -44,20 +52,17 @@ def main() -> None:
     source = source.to(device).requires_grad_(False).eval()
     everything = {name: value for kind in KINDS.values() for name, value in kind.items()}
     run = Run(data=Data(name="cifar10", samples_per_class=1), method=arguments.method, seed=0, source=Source())
-    learner = Learner([run], N_CLASSES, source, device)
-    images = torch.randint(256, (1, arguments.images, 3, 32, 32), dtype=torch.uint8, device=device)
+    learner = Learner(run, N_CLASSES, source, device)
+    images = torch.randint(256, (arguments.images, 3, 32, 32), dtype=torch.uint8, device=device)
     x = torch.randn(min(BATCH, arguments.images), 3, 32, 32, device=device).contiguous(
         memory_format=torch.channels_last
     )
-    y = torch.randint(N_CLASSES, (1, len(x)), device=device)
-    lr = torch.full((1,), 0.01, device=device)
+    y = torch.randint(N_CLASSES, (len(x),), device=device)
+    lr = torch.tensor(0.01, device=device)
     looks: dict[str, list[float]] = {name: [] for name in (*KINDS, "all")}
     steps: list[float] = []
     with torch.no_grad():
-        tracers = {
-            name: Tracer([run.model_copy(update={"trace": Trace(**KINDS.get(name, everything))})], learner, images)
-            for name in looks
-        }
+        tracers = {name: Tracer(traced(learner, Trace(**KINDS.get(name, everything))), images) for name in looks}
         for _ in range(arguments.repeat + 1):  # the first turn warms up
             steps.append(_timed(lambda: learner.step(x, y, lr), device))
             for name, tracer in tracers.items():

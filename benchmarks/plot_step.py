@@ -1,4 +1,4 @@
-"""Draws what `bench_step` measured: contenders in units of forward + backward, and steps per second of packs."""
+"""Draws what `bench_step` measured: contenders in units of forward + backward."""
 
 import statistics
 from pathlib import Path
@@ -17,9 +17,7 @@ GREYS = ("#1f4e79", "#8fa9c4", "#c9c9c9")
 def plot(figures: dict[str, Any], out: Path) -> None:
     """Draws the content of `bench_step`'s JSON file into a PNG file."""
     compared = [row for row in figures["rows"] if "unit_s" in row and row["name"] in {"ours", *RIVALS}]
-    packs = [row for row in figures["rows"] if "operations" in row]
-    picture, axes = plt.subplots(1, 2 if packs else 1, figsize=(11 if packs else 7, 4), squeeze=False)
-    axis = axes[0][0]
+    picture, axis = plt.subplots(figsize=(7, 4))
     cases = list(dict.fromkeys((row["batch"], row["method"], row["inner"]) for row in compared))
     for position, name in enumerate(["ours", *RIVALS]):
         units = [
@@ -36,19 +34,5 @@ def plot(figures: dict[str, Any], out: Path) -> None:
     axis.invert_yaxis()
     axis.margins(x=0.12)
     axis.legend(fontsize=8)
-    if packs:
-        axis = axes[0][1]
-        for line in dict.fromkeys(_line(row) for row in packs):
-            own = [row for row in packs if _line(row) == line]
-            speed = [row["pack"] / statistics.median(row["seconds"]) for row in own]
-            batch, precision, graph, calls = line
-            label = f"B = {batch}, {precision}, {'replayed' if graph else 'called'}{', K calls' if calls else ''}"
-            axis.plot([row["pack"] for row in own], speed, marker="o", ls="-" if graph else ":", label=label)
-        axis.set(xlabel="runs a pack (K)", ylabel="steps of runs a second", xscale="log", yscale="log")
-        axis.legend(fontsize=7)
     picture.suptitle(figures["hardware"], fontsize=9)
     picture.savefig(out, bbox_inches="tight", dpi=150)
-
-
-def _line(row: dict[str, Any]) -> tuple[int, str, bool, bool]:
-    return row["batch"], row["precision"], row["graph"], row["calls"]

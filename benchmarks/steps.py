@@ -32,15 +32,13 @@ KEPT = ("ours", f"{UNIT}, memory kept")  # these keep freed memory on a CPU (`de
 
 @dataclass(frozen=True)
 class Case:
-    """What is timed; packs, precision, graph and K calls apply only to our step."""
+    """What is timed; precision and graph apply only to our step."""
 
     batch: int
     method: str
     inner: str  # rule of the look-ahead steps
     precision: str = "float32"
-    pack: int = 1  # K, the runs in a pack
     graph: bool = False  # replayed as a CUDA graph
-    calls: bool = False  # K calls instead of one with K groups
 
 
 def frozen_source(device: torch.device) -> Backbone:
@@ -67,7 +65,7 @@ def operations(case: Case) -> int:
     learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         learner.step(images, labels, lr)
-    return int(counter.get_total_flops() / 2 * case.batch * case.pack)
+    return int(counter.get_total_flops() / 2 * case.batch)
 
 
 def make(name: str, case: Case, device: torch.device) -> Step:
@@ -79,7 +77,7 @@ def make(name: str, case: Case, device: torch.device) -> Step:
     source = frozen_source(device)
     learner, images, labels, _ = _learner(case, device)
     assert learner.pairs is not None
-    x, y = images.contiguous(), labels[0]
+    x, y = images.contiguous(), labels
     if name == "source forward":
 
         def source_pass() -> None:
@@ -107,18 +105,15 @@ def make(name: str, case: Case, device: torch.device) -> Step:
 def _learner(case: Case, device: torch.device) -> tuple[Learner, torch.Tensor, torch.Tensor, torch.Tensor]:
     registry.load()
     allow_tf32(case.precision)
-    runs = [
-        Run(
-            data=Data(name="cifar10", samples_per_class=10),
-            method=case.method,
-            seed=seed,
-            source=Source(),
-            training=Training.model_validate({"precision": case.precision}),
-            transfer=Transfer.model_validate({"inner": case.inner}),
-        )
-        for seed in range(case.pack)
-    ]
-    learner = Learner(runs, N_CLASSES, frozen_source(device), device)
-    images = torch.randn(case.batch, 3 * case.pack, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(N_CLASSES, (case.pack, case.batch), device=device)
-    return learner, images, labels, torch.full((case.pack,), 0.1, device=device)
+    run = Run(
+        data=Data(name="cifar10", samples_per_class=10),
+        method=case.method,
+        seed=0,
+        source=Source(),
+        training=Training.model_validate({"precision": case.precision}),
+        transfer=Transfer.model_validate({"inner": case.inner}),
+    )
+    learner = Learner(run, N_CLASSES, frozen_source(device), device)
+    images = torch.randn(case.batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(N_CLASSES, (case.batch,), device=device)
+    return learner, images, labels, torch.tensor(0.1, device=device)

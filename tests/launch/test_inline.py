@@ -39,6 +39,7 @@ def runs():
 def test_a_launch_in_this_process_trains_what_is_missing_and_a_second_one_nothing():
     import ray
 
+    ray.shutdown()  # of an earlier test
     code, out, err = command()
     assert (code, ray.is_initialized()) == (0, False)
     assert "2 to train, 1 at once" in err

@@ -69,7 +69,7 @@ def test_the_source_speaks_of_the_targets_classes_in_their_order():
     registry.register(Spy("spy", uses=frozenset({"source"}), options=method("distillation").options))
     teacher, images = source(torch.float64), draw(B, 3, 32, 32)
     spied = learner(run("spy", arch="vgg9", precision="float64"), given=teacher)
-    spied.step(images, torch.zeros(1, B, dtype=torch.long), torch.ones(1))
+    spied.step(images, torch.zeros(B, dtype=torch.long), torch.ones(()))
     torch.testing.assert_close(seen[0], teacher(images)[:, [2, 1, 0]])
 
 
@@ -94,9 +94,9 @@ def test_a_regressor_without_padding_brings_larger_guided_maps_to_the_hints_size
     registry.load()
     wanted = run("hint", source_level=2, target_level=1, precision="float64")
     found = learner(wanted)
-    assert found.theta["hint.weight"].shape[1:] == (8, 16, 9, 9)  # 16 - 9 + 1 = 8 pixels
+    assert found.theta["hint.weight"].shape == (8, 16, 9, 9)  # 16 - 9 + 1 = 8 pixels
     images = draw(B, 3, 32, 32)
-    found.step(images, torch.zeros(1, B, dtype=torch.long), torch.ones(1))
+    found.step(images, torch.zeros(B, dtype=torch.long), torch.ones(()))
 
 
 @pytest.mark.parametrize("p", [1, 2])
@@ -144,13 +144,13 @@ def test_the_paraphraser_is_trained_as_torch_trains_an_autoencoder():
 
 
 def test_factor_transfer_moves_the_target_beyond_cross_entropy():
-    images, labels = draw(B, 3, 32, 32), torch.tensor([[0, 1, 2, 1]])
+    images, labels = draw(B, 3, 32, 32), torch.tensor([0, 1, 2, 1])
     moved = {}
     for name in ("scratch", "factor_transfer"):
         wanted = run(name, arch="vgg9", precision="float64")
         found = learner(wanted)
-        found.prepare(images[None])
-        found.step(images, labels, torch.full((1,), 0.1, dtype=torch.float64))
+        found.prepare(images)
+        found.step(images, labels, torch.tensor(0.1, dtype=torch.float64))
         moved[name] = found.theta["conv.2.weight"]
     assert not torch.allclose(moved["scratch"], moved["factor_transfer"])
 
@@ -186,15 +186,14 @@ def test_an_image_takes_the_blocks_that_its_gates_say():
     theta = {name: p + 0.1 * draw(*p.shape) for name, p in found.theta.items()}
     draws = torch.rand(B, found.network.n_draws, generator=stream(0, "u"), dtype=torch.float64)
     values = found.network.forward(theta, images, draws=draws)
-    one = {name: p[0] for name, p in theta.items()}
     policy = found.network._training.network.policy
     scores = torch.func.functional_call(
-        policy, {name.removeprefix("policy."): p for name, p in one.items() if name.startswith("policy.")}, (images,)
+        policy, {name.removeprefix("policy."): p for name, p in theta.items() if name.startswith("policy.")}, (images,)
     )
     gates = straight_through(scores.view(B, 9, 2), draws, 5.0).detach().round()
     assert 0 < float(gates.mean()) < 1
-    expected = oracles.spottuned(one, given, gates, images)
-    torch.testing.assert_close(values.logits[0], expected, rtol=1e-8, atol=1e-9)
+    expected = oracles.spottuned(theta, given, gates, images)
+    torch.testing.assert_close(values.logits, expected, rtol=1e-8, atol=1e-9)
 
 
 def test_the_policy_moves_at_its_own_rate():
@@ -204,7 +203,7 @@ def test_the_policy_moves_at_its_own_rate():
     for rate in (1.0, 0.1, 0.0):
         found = learner(run("spottune", precision="float64", policy_rate=rate))
         before = {name: p.clone() for name, p in found.theta.items()}
-        found.step(draw(B, 3, 32, 32), torch.tensor([[0, 1, 2, 1]]), torch.full((1,), 0.1, dtype=torch.float64))
+        found.step(draw(B, 3, 32, 32), torch.tensor([0, 1, 2, 1]), torch.tensor(0.1, dtype=torch.float64))
         moved.append({name: p - before[name] for name, p in found.theta.items()})
     for name, whole in moved[0].items():
         share = 0.1 if name.startswith("policy.") else 1.0
@@ -227,21 +226,21 @@ def test_fine_tuning_starts_as_the_source_with_a_new_classifier(arch):
     wanted = wanted.model_copy(update={"source": Source(arch=arch, width=WIDTH)})
     found, images = learner(wanted, given=given), draw(B, 3, 32, 32, seed=5)
     given.fc = torch.nn.Linear(given.fc.in_features, N).double()
-    given.fc.load_state_dict({"weight": found.theta["fc.weight"][0], "bias": found.theta["fc.bias"][0]})
+    given.fc.load_state_dict({"weight": found.theta["fc.weight"], "bias": found.theta["fc.bias"]})
     with torch.no_grad():
-        torch.testing.assert_close(found.predict(images)[0], given(images), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(found.predict(images), given(images), rtol=1e-9, atol=1e-10)
     fresh = build(arch, WIDTH, N)
     initialise(fresh, stream(0, "init"))
     assert found.theta["fc.weight"].std() > 0
     if arch != "vgg9":  # the classifier is the one that scratch with this seed has
-        torch.testing.assert_close(found.theta["fc.weight"][0].float(), fresh.fc.weight.detach())
+        torch.testing.assert_close(found.theta["fc.weight"].float(), fresh.fc.weight.detach())
 
 
 def test_fine_tuning_at_rate_0_trains_the_classifier_alone():
     registry.load()
     found = learner(run("finetune", precision="float64", rate=0.0))
     before = {name: p.clone() for name, p in found.theta.items()}
-    found.step(draw(B, 3, 32, 32), torch.tensor([[0, 1, 2, 1]]), torch.full((1,), 0.1, dtype=torch.float64))
+    found.step(draw(B, 3, 32, 32), torch.tensor([0, 1, 2, 1]), torch.tensor(0.1, dtype=torch.float64))
     assert {name for name, p in found.theta.items() if not torch.equal(p, before[name])} == {"fc.weight", "fc.bias"}
 
 
@@ -252,7 +251,7 @@ def test_hint_trains_the_lower_levels_first_and_never_the_regressor_again():
     def step(epoch):
         before = {name: p.clone() for name, p in found.theta.items()}
         found.begin_epoch(epoch)
-        found.step(draw(B, 3, 32, 32), torch.tensor([[0, 1, 2, 1]]), torch.full((1,), 0.1, dtype=torch.float64))
+        found.step(draw(B, 3, 32, 32), torch.tensor([0, 1, 2, 1]), torch.tensor(0.1, dtype=torch.float64))
         return {name for name, p in found.theta.items() if not torch.equal(p, before[name])}
 
     guided = {

@@ -32,19 +32,19 @@ def run(method, seed=0, lr=0.05, **transfer):
     )
 
 
-def batches(n_steps, n_runs=1):
+def batches(n_steps):
     g = torch.Generator().manual_seed(5)
     for _ in range(n_steps):
-        images = torch.randn(B, 3 * n_runs, 32, 32, generator=g, dtype=torch.float64)
-        yield images.contiguous(memory_format=torch.channels_last), torch.randint(N_CLASSES, (n_runs, B), generator=g)
+        images = torch.randn(B, 3, 32, 32, generator=g, dtype=torch.float64)
+        yield images.contiguous(memory_format=torch.channels_last), torch.randint(N_CLASSES, (B,), generator=g)
 
 
-def trained(*runs, n_steps=3, change=None):
-    learner = Learner(runs, N_CLASSES, source(), CPU)
+def trained(run, n_steps=3, change=None):
+    learner = Learner(run, N_CLASSES, source(), CPU)
     if change:
         change(learner)
-    lr = torch.tensor([r.training.lr for r in runs], dtype=torch.float64)
-    losses = [learner.step(*batch, lr)[0] for batch in batches(n_steps, len(runs))]
+    lr = torch.tensor(run.training.lr, dtype=torch.float64)
+    losses = [learner.step(*batch, lr)[0] for batch in batches(n_steps)]
     return learner, torch.stack(losses)
 
 

@@ -48,8 +48,8 @@ def run(method, seed=0, arch=None, precision="float32", epochs=2, **options):
     )
 
 
-def learner(*runs, dtype=torch.float64, given=None):
-    return Learner(runs, N, given or source(dtype), CPU, CLASSES)
+def learner(run, dtype=torch.float64, given=None):
+    return Learner(run, N, given or source(dtype), CPU, CLASSES)
 
 
 def draw(*shape, seed=0):

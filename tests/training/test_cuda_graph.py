@@ -25,7 +25,7 @@ def learner(method, device, precision="float32"):
         target=Target(width=0.125),
         training=Training(batch_size=8, lr=0.05, precision=precision),
     )
-    return Learner([run], 3, source.to(device).requires_grad_(False).eval(), device)
+    return Learner(run, 3, source.to(device).requires_grad_(False).eval(), device)
 
 
 @pytest.mark.gpu
@@ -41,8 +41,8 @@ def test_a_replayed_step_equals_a_called_one(method):
             images = torch.randn(n_images, 3, 32, 32, generator=g).to(
                 device, torch.float64, memory_format=torch.channels_last
             )
-            labels = torch.randint(3, (1, n_images), generator=g).to(device)
-            lr = torch.full((1,), 0.05, dtype=torch.float64, device=device)
+            labels = torch.randint(3, (n_images,), generator=g).to(device)
+            lr = torch.tensor(0.05, dtype=torch.float64, device=device)
             expected, found = called.step(images, labels, lr), step(images, labels, lr)
             torch.testing.assert_close(found[0], expected[0], rtol=1e-8, atol=1e-10)
         for ours, theirs in zip(replayed.tensors(), called.tensors(), strict=True):
@@ -53,8 +53,8 @@ def test_a_replayed_step_equals_a_called_one(method):
 def test_the_state_names_every_tensor_that_a_step_changes(method):
     """What is not named would keep the warm-ups' values when a graph is captured."""
     found = learner(method, torch.device("cpu"))
-    images, labels = torch.randn(8, 3, 32, 32), torch.randint(3, (1, 8))
-    lr = torch.full((1,), 0.05)
+    images, labels = torch.randn(8, 3, 32, 32), torch.randint(3, (8,))
+    lr = torch.tensor(0.05)
     with torch.no_grad():
         before = [tensor.clone() for tensor in found.tensors()]
         first = found.step(images, labels, lr)

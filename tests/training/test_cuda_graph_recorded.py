@@ -4,7 +4,6 @@ The recording is of torch's operations in the place of a card's kernels; the ker
 """
 
 import gc
-import json
 
 import pytest
 import torch
@@ -14,8 +13,8 @@ from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training,
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
 from l2t_ray.models import ResNet, initialise
-from l2t_ray.training import pack as pack_training
 from l2t_ray.training.cuda_graph import WARM_UPS, Replay
+from l2t_ray.training.run_training import RunTraining
 from tests.support.recording import Footprint, pretended_graphs
 
 CPU = torch.device("cpu")
@@ -30,50 +29,43 @@ def digits(tmp_path_factory):
     return load_data(Data(name="digits", classes=CLASSES, samples_per_class=PER_CLASS), tmp_path_factory.mktemp("data"))
 
 
-def pack(digits, method, n_runs, precision, transfer):
+def training(digits, method, precision, transfer):
     source = ResNet(20, 0.25, 5)
     initialise(source, stream(9, "init"))
-    runs = [
-        Run(
-            data=Data(name="digits", classes=CLASSES, samples_per_class=PER_CLASS),
-            method=method,
-            seed=seed,
-            source=Source(arch="resnet20", width=0.25),
-            target=Target(width=0.125),
-            training=Training(epochs=EPOCHS, batch_size=BATCH, lr=0.05 * (1 + seed), precision=precision),
-            transfer=Transfer(**transfer),
-            augment=Augment(crop_padding=2),
-            record=Record(evaluations=1),
-        )
-        for seed in range(n_runs)
-    ]
-    return pack_training.Pack(runs, digits, source.requires_grad_(False).eval(), CPU)
-
-
-def measured(found):
-    return json.dumps([outcome.metrics for outcome in found.outcomes()])
+    run = Run(
+        data=Data(name="digits", classes=CLASSES, samples_per_class=PER_CLASS),
+        method=method,
+        seed=0,
+        source=Source(arch="resnet20", width=0.25),
+        target=Target(width=0.125),
+        training=Training(epochs=EPOCHS, batch_size=BATCH, lr=0.05, precision=precision),
+        transfer=Transfer(**transfer),
+        augment=Augment(crop_padding=2),
+        record=Record(evaluations=1),
+    )
+    return RunTraining(run, digits, source.requires_grad_(False).eval(), CPU)
 
 
 @pytest.mark.parametrize(("method", "transfer"), SEVERAL)
-@pytest.mark.parametrize(("n_runs", "precision"), [(1, "float32"), (3, "bf16")])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 @torch.no_grad()
-def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, transfer, n_runs, precision):
+def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, transfer, precision):
     """Learning rates and draws change with every step; a second shape is recorded beside the first."""
-    called, replayed = (pack(digits, method, n_runs, precision, transfer) for _ in range(2))
+    called, replayed = (training(digits, method, precision, transfer) for _ in range(2))
     with pretended_graphs(monkeypatch) as recordings:
         replayed.step = Replay(replayed._step, replayed.learner.tensors(), captured=True)
         for epoch in range(EPOCHS):
             called.train_epoch(epoch)
             replayed.train_epoch(epoch)
     assert [recording.n_replays for recording in recordings] == [EPOCHS, EPOCHS]
-    assert measured(replayed) == measured(called)
+    assert replayed.metrics == called.metrics
     assert all(torch.equal(a, b) for a, b in zip(replayed.learner.tensors(), called.learner.tensors(), strict=True))
 
 
 @pytest.mark.parametrize(("method", "transfer"), SEVERAL)
 @torch.no_grad()
 def test_a_step_needs_no_memory_that_is_gone_after_it(digits, method, transfer):
-    found = pack(digits, method, 2, "float32", transfer)
+    found = training(digits, method, "float32", transfer)
     seen = Footprint()
     found.step = Replay(lambda *given: _under(seen, found._step, given), [], captured=False)
     found.train_epoch(0)

@@ -14,15 +14,15 @@ SETTINGS = [("scratch", "sgd"), ("ufm", "sgd"), ("l2t_ww", "sgd"), ("l2t_ww", "p
 
 def oracle(settings, learner, steps):
     """Losses before each step, by autograd and torch.optim on copies of the learner's first parameters."""
-    theta = {name: p[0].clone().requires_grad_() for name, p in learner.theta.items()}
-    phi = {name: p[0].clone().requires_grad_() for name, p in learner.phi.items()}
+    theta = {name: p.clone().requires_grad_() for name, p in learner.theta.items()}
+    phi = {name: p.clone().requires_grad_() for name, p in learner.phi.items()}
     sgd = torch.optim.SGD(theta.values(), RATE, momentum=0.9, weight_decay=1e-4)
     adam = torch.optim.Adam(phi.values(), settings.transfer.meta_lr, weight_decay=1e-4) if phi else None
     levels, losses = learner.network.levels, []
     for images, labels in steps:
         features = [s.detach() for s in learner.source.features(images)]
         pairs = learner.pairs.pairs if learner.pairs else ()
-        problem = Problem(levels, pairs, learner.shapes.source_channels, images, labels[0], features)
+        problem = Problem(levels, pairs, learner.shapes.source_channels, images, labels, features)
         with torch.enable_grad():
             loss = problem.org(theta)
             total = loss + settings.transfer.beta * problem.wfm(theta, phi) if pairs else loss
@@ -48,10 +48,10 @@ def oracle(settings, learner, steps):
 def test_losses_of_twenty_epochs_equal_the_oracles(method, inner):
     with torch.no_grad():
         settings = run(method, lr=RATE, inner=inner, meta_lr=META_LR.get(method, 1e-4))
-        learner = Learner([settings], N_CLASSES, source(), torch.device("cpu"))
+        learner = Learner(settings, N_CLASSES, source(), torch.device("cpu"))
         epochs = list(batches(1)) * N_EPOCHS
         expected = oracle(settings, learner, epochs)
-        lr = torch.tensor([RATE], dtype=torch.float64)
-        ours = torch.cat([learner.step(*batch, lr)[0] for batch in epochs])
+        lr = torch.tensor(RATE, dtype=torch.float64)
+        ours = torch.stack([learner.step(*batch, lr)[0] for batch in epochs])
     assert expected[-1] < 0.7 * expected[0]  # it has learned something
     torch.testing.assert_close(ours, expected, rtol=1e-7, atol=1e-9)

@@ -1,4 +1,4 @@
-"""One pack from start to end on digits: outcomes, resumption, packs, divergence."""
+"""One pack from start to end on digits: outcomes, resumption, neighbours, divergence."""
 
 import gc
 import json
@@ -17,7 +17,8 @@ from l2t_ray.data.streams import stream
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
-from l2t_ray.training.pack import Pack, evaluation_epochs, learning_rate, train
+from l2t_ray.training.pack import Pack, train
+from l2t_ray.training.run_training import evaluation_epochs, learning_rate
 from tests.support.oracles import calibration_error_percent
 
 CPU = torch.device("cpu")
@@ -80,7 +81,7 @@ def test_the_last_evaluation_has_every_class_and_each_one_where_asked_for(digits
 
 
 def test_of_many_classes_only_those_asked_for_are_measured(digits, monkeypatch):
-    monkeypatch.setattr("l2t_ray.training.pack.FEW_CLASSES", 2)
+    monkeypatch.setattr("l2t_ray.training.run_training.FEW_CLASSES", 2)
     wanted = run()
     wanted = wanted.model_copy(update={"record": wanted.record.model_copy(update={"per_class": False})})
     (outcome,) = train([wanted], digits, None, device=CPU)
@@ -90,10 +91,10 @@ def test_of_many_classes_only_those_asked_for_are_measured(digits, monkeypatch):
 def test_the_logged_calibration_error_is_that_of_the_final_network(digits):
     snapshots = []
     (outcome,) = train([run()], digits, None, device=CPU, on_epoch=lambda epoch, snapshot: snapshots.append(snapshot()))
-    learner = Learner([run()], len(CLASSES), None, CPU)
-    learner.restore(snapshots[-1])
+    learner = Learner(run(), len(CLASSES), None, CPU)
+    learner.restore(snapshots[-1][0])
     with torch.no_grad():
-        (logits,) = learner.predict(normalize(digits.test_images, torch.float32))
+        logits = learner.predict(normalize(digits.test_images, torch.float32))
     expected = calibration_error_percent(logits, digits.test_labels)
     assert outcome.metrics["test_ece_percent"][-1][1] == pytest.approx(expected, abs=0.01)
 
@@ -113,13 +114,26 @@ def test_a_resumed_run_equals_an_undisturbed_one_bitwise(method, digits, source,
     assert resumed.metrics == undisturbed.metrics
 
 
-def test_a_pack_gives_what_its_runs_give_alone(digits, source):
-    runs = [run("l2t_ww", seed=s, precision="float64") for s in (0, 1)]
-    pack = train(runs, digits, source, device=CPU)
-    for single, packed in zip(runs, pack, strict=True):
-        (alone,) = train([single], digits, source, device=CPU)
-        for name, points in alone.metrics.items():
-            assert [v for _, v in packed.metrics[name]] == pytest.approx([v for _, v in points], rel=1e-6), name
+@pytest.mark.parametrize("method", ["scratch", "ufm", "l2t_www"])
+def test_a_run_is_the_same_bitwise_alone_and_beside_any_neighbours(method, digits, source):
+    """K = 1 and 3, at either end, beside other rates, and beside a run that diverges."""
+    wanted = run(method, seed=1)
+    packs = [
+        [wanted],
+        [wanted, run(method, seed=2), run(method, seed=3)],
+        [run(method, seed=4, lr=0.02, momentum=0.5), run(method, seed=5, lr=1e30), wanted],
+    ]
+    found = []
+    for runs in packs:
+        snapshots = []
+        outcomes = train(runs, digits, source, device=CPU, on_epoch=lambda _, take, to=snapshots: to.append(take()))
+        place = runs.index(wanted)
+        found.append((outcomes[place].metrics, snapshots[-1][place]))
+    (metrics, alone), *others = found
+    for their_metrics, theirs in others:
+        assert their_metrics == metrics
+        for group in ("theta", "buffers", "phi", "moments", "statistics"):
+            assert all(torch.equal(tensor, theirs[group][name]) for name, tensor in alone[group].items()), group
 
 
 def test_seconds_are_each_runs_own_though_it_goes_on_in_another_pack(digits, monkeypatch):
@@ -179,8 +193,8 @@ def test_a_diverged_run_has_no_metric_from_its_end_on(digits, monkeypatch):
     epochs = []
 
     def finite(self):
-        epochs.append(1)
-        return torch.tensor([len(epochs) < 2, True])
+        epochs.append(self.run.seed)
+        return torch.tensor(epochs != [0, 1, self.run.seed] or self.run.seed == 1)
 
     monkeypatch.setattr(Learner, "finite", finite)
     ended, whole = train([run(), run(seed=1)], digits, None, device=CPU)

@@ -145,7 +145,7 @@ def test_of_many_images_128_spread_over_the_classes_are_looked_at(digits, source
     start = table(look_at_start(wanted, digits, source, CPU))[0]
     rows = torch.linspace(0, 179, 128).round().long()
     network = source.double()
-    initial = {name: p[0] for name, p in Learner([wanted], 3, network, CPU).phi.items()}
+    initial = dict(Learner(wanted, 3, network, CPU).phi.items())
     features = [s.detach() for s in network.features(reference(wanted, digits)[rows])]
     pairs = [(m, n) for m in range(3) for n in range(5)]
     for (m, n), (_, where, _) in oracles.weights(initial, features, pairs, [3] * 5).items():
@@ -187,8 +187,7 @@ def test_each_run_of_a_pack_has_its_own_trace(digits, source):
     for single, packed, resumed in zip(runs, pack, again, strict=True):
         (alone,) = train([single], digits, source, device=CPU)
         assert resumed.artifacts == packed.artifacts
-        if single.traced:
-            pd.testing.assert_frame_equal(table(packed), table(alone), rtol=1e-5)
+        assert packed.artifacts == alone.artifacts
     assert list(table(pack[2]).columns) == [0, 3]
 
 

@@ -37,10 +37,10 @@ def export_run(name: str, out: Path, uri: str | None = None) -> int:
         )
     registry.load()
     try:
-        classes = export(contents[0], out)
+        network = export(contents[0], out)
     except OSError as error:
         raise InputError(f"{out}: --out must be a file that can be written, got {error.strerror!r}") from error
-    print(f"{out}: takes images as bytes [B, 3, 32, 32], returns logits of {len(classes)} classes", end="")
-    print(f" ({', '.join(classes)})")
+    takes, classes = f"[B, 3, {network.side}, {network.side}]", network.classes
+    print(f"{out}: takes images as bytes {takes}, returns logits of {len(classes)} classes ({', '.join(classes)})")
     print(f"torch.export.load('{out}').module()(images)", file=sys.stdout)
     return 0

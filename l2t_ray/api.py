@@ -165,7 +165,7 @@ def train(
         if (item := weights_at(path)) and (source is None or path != first.source.file):
             fetch(item, Path(path), download=download)
     if source is None and reads_source(first):
-        source = load_source(first.source, first.image_size)
+        source = load_source(first.source, first.data.image_size)
     chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     outcomes = pack.train(several, data, source, device=chosen, **more)
     return outcomes[0] if isinstance(runs, Run) else outcomes

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from l2t_ray import registry
 from l2t_ray.published import named_weights, weights_at, weights_file
-from l2t_ray.registry import IMAGE_SIZE, Arch, missing_level, network_problems
+from l2t_ray.registry import Arch, missing_level, network_problems
 from l2t_ray.run import AnyRun
 
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
@@ -20,6 +20,10 @@ LOCATIONS = (("source", "weights"), ("source", "train"), ("target", "weights"), 
 # settings that were added later, and the values with which older keys stay the same
 LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "validation_per_class", None),
+    ("data", "test_fraction", None),
+    ("data", "image_size", registry.IMAGE_SIZE),
+    ("data", "resize", "squash"),
+    ("data", "normalize", "imagenet"),
     ("source", "levels", None),
     ("target", "levels", None),
     ("target", "sha256", None),
@@ -118,10 +122,24 @@ class Data(Frozen):
 
     name: Literal[*registry.DATA_SETS] = Field(description="the data set")  # type: ignore[valid-type]
     path: str | None = Field(
-        None, description="image_folder, tiny_imagenet: the folder or tar, from the working folder"
+        None, description="image_folder, tiny_imagenet: the folder, tar or zip, from the working folder; or a table"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="image_folder without `test/`: this part of each class is the test set, of all runs alike",
     )
     title: Label | None = Field(None, description="name in tables; by default the data set's, or the path's stem")
     sha256: str | None = Field(None, description="content of `path`; filled in when the sweep file is read")
+    image_size: Annotated[int, Field(ge=32, le=1024)] = Field(
+        registry.IMAGE_SIZE, description="pixels of each side, to which images are resized"
+    )
+    resize: Literal["squash", "shorter_side", "pad"] = Field(
+        "squash",
+        description="image_folder, of images that are not square: squash them; cut the longer side; or pad with black",
+    )
+    normalize: Literal["imagenet", "from_source"] = Field(
+        "imagenet", description="mean and deviation of the channels: ImageNet's, or what the source's weights expect"
+    )
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = Field(
         None, description="train and test on these classes alone"
     )
@@ -271,9 +289,9 @@ class Run(AnyRun, Frozen):
                     settings[section]["sha256"] = item.digest.partition(":")[2]
                 elif section == "target":
                     settings[section]["sha256"] = network.weights
-        for section, name, value in LATER:
-            if settings[section].get(name) == value:
-                settings[section].pop(name, None)
+        if not reads_source(self):
+            settings["data"].pop("normalize")
+        drop_later(settings)
         return {name: value for name, value in settings.items() if value not in ({}, None)}
 
     @property
@@ -319,11 +337,6 @@ class Run(AnyRun, Frozen):
         record = self.record.model_copy(update={"evaluations": 0})
         source = self.source.model_copy(update={"sha256": None})
         return self.model_copy(update={"training": training, "record": record, "source": source})
-
-    @property
-    def image_size(self) -> int:
-        """H = W of the images."""
-        return int(getattr(self.data, "image_size", IMAGE_SIZE))
 
     @property
     def title(self) -> str:
@@ -422,6 +435,13 @@ class Execution(Frozen):
     price_per_hour: NonNegative | None = Field(
         None, description="of the whole machine or cluster; the plan shows the cost"
     )
+
+
+def drop_later(settings: dict[str, Any]) -> None:
+    """Removes from dumped settings, in place, those of `LATER` with their values."""
+    for section, name, value in LATER:
+        if section in settings and settings[section].get(name) == value:
+            settings[section].pop(name, None)
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -99,6 +99,10 @@ class Archive:
         """Returns the names in the order that is fastest to read."""
         return [name.removeprefix(self._prefix) for name in self._readers if name.startswith(self._prefix)]
 
+    def shown(self, name: str) -> str:
+        """Returns a name for messages."""
+        return printable(name)
+
     def _choose_top(self) -> None:
         every = {*self._readers, *self._folders}
         tops = sorted({name.partition("/")[0] for name in self._folders})

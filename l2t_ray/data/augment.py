@@ -15,6 +15,8 @@ from l2t_ray.data.streams import stream
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, as in the published L2T-ww code
 STD = (0.229, 0.224, 0.225)
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel
+IMAGENET: Normalization = (MEAN, STD)
 _LEVELS = 255
 
 
@@ -60,23 +62,23 @@ def crop_and_flip(images: Tensor, offsets: Tensor, flips: Tensor, padding: int) 
     return padded.gather(2, index.expand(-1, n_channels, -1)).view(images.shape)
 
 
-def normalize(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def normalize(images: Tensor, dtype: torch.dtype = torch.float32, by: Normalization = IMAGENET) -> Tensor:
     """Returns pixels as networks take them: (x / 255 - mean) / std by channel.
 
     Args:
         images: uint8 [B, 3, H, W].
         dtype: floating.
+        by: mean and standard deviation of the channels.
 
     Returns:
         [B, 3, H, W] on the images' device; after the first call without synchronising with it.
     """
     exact = torch.promote_types(dtype, torch.float32)
-    scale, shift = _constants(images.device, exact)
+    scale, shift = _constants(images.device, exact, by)
     return torch.addcmul(shift, images.to(exact), scale).to(dtype)
 
 
 @functools.cache
-def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    mean = torch.tensor(MEAN, dtype=torch.float64)[:, None, None]
-    std = torch.tensor(STD, dtype=torch.float64)[:, None, None]
+def _constants(device: torch.device, dtype: torch.dtype, by: Normalization) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in by)
     return (1 / (_LEVELS * std)).to(device, dtype), (-mean / std).to(device, dtype)

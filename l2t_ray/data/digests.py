@@ -10,11 +10,12 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from l2t_ray.data.archive import Archive
+from l2t_ray.data.layout import opened
+from l2t_ray.data.table import is_table, read_rows
 from l2t_ray.files import compute_sha256, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ class Contents:
 
     sha256: str  # 64 hex digits
     n_train: Mapping[str, int]  # files of each class in `train/<class>/`; empty for a file of weights
+    has_test: bool = True  # whether there are files in `test/`
 
 
 class Digests:
@@ -50,10 +52,10 @@ class Digests:
         return self._known_or_computed("weights", path, lambda: Contents(compute_sha256(path), {}))
 
     def of_images(self, path: Path) -> Contents:
-        """Returns the digest of a folder of images, or of an archive of one, and its numbers of training images.
+        """Returns the digest of a folder, archive or table of images, and its numbers of training images.
 
         Args:
-            path: the folder or tar, with `train/<class>/...`; hidden files and a top folder around it do not count.
+            path: with `train/<class>/...`; hidden files and a top folder around it do not count.
         """
         return self._known_or_computed("images by composed names", path, lambda: _read_images(path))
 
@@ -74,19 +76,22 @@ class Digests:
         known: Any = self._known.get(name)
         try:
             if known["stamp"] == stamp:
-                return Contents(known["sha256"], known["n_train"])
+                return Contents(known["sha256"], known["n_train"], known["has_test"])
         except (TypeError, KeyError):
             pass
         contents = compute()
-        self._known[name] = {"stamp": stamp, "sha256": contents.sha256, "n_train": contents.n_train}
+        self._known[name] = {"stamp": stamp, **asdict(contents)}
         self._changed = True
         return contents
 
 
 def _stamp(path: Path) -> str:
-    """Returns size and time of a file, or a hash of those of all files in a folder; reads no content."""
-    status = path.stat()
+    """Returns size and time of a file, or a hash of those of all files in a folder or table; reads no image."""
+    if is_table(path):
+        stamps = [_stamp_of("", path), *(_stamp_of(file, Path(path.parent, file)) for _, file, _, _ in read_rows(path))]
+        return hashlib.sha256("\n".join(stamps).encode(errors="surrogateescape")).hexdigest()
     if not path.is_dir():
+        status = path.stat()
         return f"{status.st_size}:{status.st_mtime_ns}"
     stamps, seen = [], set()
     for folder, folders, names in os.walk(path, followlinks=True):
@@ -94,21 +99,25 @@ def _stamp(path: Path) -> str:
             folders.clear()
             continue
         seen.add(real)
-        for name in names:
-            try:
-                status = Path(folder, name).stat()
-            except OSError:  # a broken link, which `Archive` reports
-                continue
-            stamps.append(f"{folder.removeprefix(str(path))}/{name}:{status.st_size}:{status.st_mtime_ns}")
-    return hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest()
+        stamps += [_stamp_of(f"{folder.removeprefix(str(path))}/{name}", Path(folder, name)) for name in names]
+    return hashlib.sha256("\n".join(sorted(filter(None, stamps))).encode(errors="surrogateescape")).hexdigest()
+
+
+def _stamp_of(name: str, file: Path) -> str:
+    """Returns a file's part of a stamp; nothing for what is not there, which `Archive` and `Table` report."""
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{name}:{status.st_size}:{status.st_mtime_ns}"
 
 
 def _read_images(path: Path) -> Contents:
-    with Archive(path, "train") as archive:
+    with opened(path) as archive:
         digests = {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.stored()}
     total = hashlib.sha256()
     for name in sorted(digests):
         total.update(f"{name}\0{digests[name]}\n".encode(errors="surrogateescape"))
     parts = [name.split("/") for name in digests]
     n_train = Counter(part[1] for part in parts if part[0] == "train" and len(part) > 2)
-    return Contents(total.hexdigest(), dict(n_train))
+    return Contents(total.hexdigest(), dict(n_train), any(part[0] == "test" and len(part) > 2 for part in parts))

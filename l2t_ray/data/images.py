@@ -5,6 +5,8 @@ An image of more bits is scaled by the range of its type. What has no known rang
 
 import contextlib
 import io
+import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+MAX_PIXELS = 1 << 26
 ORIENTATION = 0x0112  # EXIF's tag
 BITS, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF's tags
 WHITE_IS_ZERO, SEPARATE, UNSIGNED = 0, 2, 1
@@ -23,6 +26,7 @@ WITH_16_BITS = {"PNG", "TIFF", "PPM", "JPEG2000"}  # formats of whose 16-bit gre
 WITH_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
 REMEDY = "replace or remove it"
 CONVERT = "convert it to 8 or 16 bits"
+SHRINK = "shrink it"
 
 
 class UnreadableError(ValueError):
@@ -54,19 +58,39 @@ def decode(content: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with _opened(content) as image:
             if image.width * image.height > max_pixels:
-                raise UnreadableError(f"{image.width} x {image.height} pixels, more than {max_pixels}")
+                reason = f"{image.width} x {image.height} pixels, more than {max_pixels}"
+                raise UnreadableError(reason, SHRINK)
             _check_range(image)
             pixels = _as_rgb(_upright(image))
             return pixels, _has_frames(image)
     except UnreadableError:
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # Pillow's own limit, in any frame
+        found = re.search(r"\d+", str(error))
+        reason = f"{found[0] if found else 'too many'} pixels, more than {max_pixels}"
+        raise UnreadableError(reason, SHRINK) from error
     except UnidentifiedImageError as error:
         reason, remedy = _describe(content)
         raise UnreadableError(reason, remedy) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
         raise UnreadableError(str(error) or type(error).__name__) from error
+
+
+def mode_of(content: bytes) -> str:
+    """Returns the mode of an image that can be decoded, in Pillow's words: RGB, RGBA, L (grey), P (palette), ..."""
+    with _opened(content) as image:
+        return str(image.mode)
+
+
+def _opened(content: bytes) -> "ImageFile":
+    """Opens an image; Pillow's warning of a large one is an error."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(content))
 
 
 def _describe(content: bytes) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from l2t_ray.data.digests import Digests
 from l2t_ray.data.names import composed
 from l2t_ray.data.subsets import count_samples, unknown_class
 from l2t_ray.errors import InputError
-from l2t_ray.registry import DATA_SETS
+from l2t_ray.registry import DATA_SETS, IMAGE_SIZE
 
 TENSORS = ("train_images", "train_labels", "test_images", "test_labels")
 CACHE_DIGITS = 16
@@ -30,9 +30,9 @@ class DataSet:
 
     name: str  # for tables and messages
     classes: tuple[str, ...]  # label i is classes[i]
-    train_images: Tensor  # uint8 [N, 3, 32, 32]
+    train_images: Tensor  # uint8 [N, 3, S, S], S = `data.image_size`
     train_labels: Tensor  # int64 [N]
-    test_images: Tensor  # uint8 [M, 3, 32, 32]
+    test_images: Tensor  # uint8 [M, 3, S, S]
     test_labels: Tensor  # int64 [M]
     sha256: str  # of the class names and the four tensors
 
@@ -95,7 +95,9 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
     """Returns the decoded set from its cache; a cache of files is named by their digest."""
     read = data_sets.READERS[settings.name]
     if not DATA_SETS[settings.name].has_path:
-        return load_cached(cache_file(settings, data_dir), lambda: _describe(*read(data_dir, download=download)))
+        return load_cached(
+            cache_file(settings, data_dir), lambda: _describe(*read(settings, data_dir, download=download))
+        )
     if settings.path is None:
         raise InputError(f"data.path must name the folder or tar of {settings.name}, got none; add it")
     path = Path(settings.path)
@@ -114,13 +116,16 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             "launch the sweep again to train on the new files"
         )
     known = settings.model_copy(update={"sha256": sha256})
-    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(path)))
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known)))
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:
     """Returns the cache of a set, which may not exist; a set from files needs `sha256` in its settings."""
     content = f"-{str(settings.sha256)[:CACHE_DIGITS]}" if DATA_SETS[settings.name].has_path else ""
-    return data_dir / ".cache" / f"{settings.name}{content}.v{data_sets.VERSION}"
+    split = "" if settings.test_fraction is None else f"-test{settings.test_fraction!r}"
+    size = "" if settings.image_size == IMAGE_SIZE else f"-{settings.image_size}"
+    how = "" if settings.resize == "squash" else f"-{settings.resize}"
+    return data_dir / ".cache" / f"{settings.name}{content}{split}{size}{how}.v{data_sets.VERSION}"
 
 
 def _missing(path: Path) -> Content:

@@ -1,27 +1,29 @@
-"""The data sets that can be read, as decoded 3 x 32 x 32 images: downloaded, from files, or built in.
+"""The data sets that can be read, as decoded square images: downloaded, from files, or built in.
 
-Each reader returns (classes, tensors): train_images and test_images uint8 [N, 3, 32, 32], train_labels and test_labels
-int64 [N]. Larger and smaller images are resized bilinearly, antialiased, in uint8, as Pillow and torchvision do.
+Each reader returns (classes, tensors): train_images and test_images uint8 [N, 3, S, S] with S = `data.image_size`,
+train_labels and test_labels int64 [N].
 """
 
 import contextlib
 import sys
 import urllib.error
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from l2t_ray.config import Data
 from l2t_ray.data.archive import SPLITS, Archive, refuse
 from l2t_ray.data.fetch import fetch
-from l2t_ray.data.images import UnreadableError, decode
+from l2t_ray.data.images import MAX_PIXELS, UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
-from l2t_ray.data.names import composed, printable
+from l2t_ray.data.layout import empty_folders, files_by_split, opened
+from l2t_ray.data.names import composed
+from l2t_ray.data.resize import resized
+from l2t_ray.data.table import Table
 from l2t_ray.errors import InputError
 from l2t_ray.published import ARCHIVES, Published
 from l2t_ray.registry import DATA_SETS
@@ -29,17 +31,15 @@ from l2t_ray.registry import DATA_SETS
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
 VERSION = 2  # of the decoding: a cache of another version is built again
-SIZE = 32
-MAX_PIXELS = 1 << 26
 LICENCES = "see its authors' page"
 DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 
 
-def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
+def read_downloaded(settings: Data, data_dir: Path, *, download: bool) -> Decoded:
     """Reads CIFAR-10, CIFAR-100 or STL-10 through torchvision, which checks the MD5 of every file.
 
     Args:
-        name: cifar10, cifar100 or stl10.
+        settings: with the name cifar10, cifar100 or stl10.
         data_dir: where the files are, or where they are put.
         download: whether they may be downloaded.
 
@@ -51,6 +51,7 @@ def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
     """
     from torchvision import datasets
 
+    name = settings.name
     kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}[name]
     tensors: dict[str, Tensor] = {}
     archive = data_dir / kind.filename
@@ -65,7 +66,7 @@ def read_downloaded(name: str, data_dir: Path, *, download: bool) -> Decoded:
                 images = torch.from_numpy(np.ascontiguousarray(split_set.data))
                 if name != "stl10":
                     images = images.permute(0, 3, 1, 2)
-                tensors[f"{split}_images"] = _resize(images)
+                tensors[f"{split}_images"] = resized(images, settings.image_size)
                 labels = split_set.labels if name == "stl10" else split_set.targets
                 tensors[f"{split}_labels"] = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     except (RuntimeError, urllib.error.URLError, OSError) as error:
@@ -93,13 +94,13 @@ def _foreign_files(kind: Any, data_dir: Path) -> list[str]:
     return problems
 
 
-def read_digits() -> Decoded:
+def read_digits(settings: Data) -> Decoded:
     """Returns scikit-learn's 1,797 handwritten 8 x 8 digits; every other image of a class is for the test."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     grey = torch.from_numpy(bunch.images).mul(255 / DIGITS_LEVELS).round().to(torch.uint8)
-    images = _resize(grey[:, None].expand(-1, 3, -1, -1))
+    images = resized(grey[:, None].expand(-1, 3, -1, -1), settings.image_size)
     labels = torch.from_numpy(bunch.target).long()
     rank = torch.zeros_like(labels)
     classes = DATA_SETS["digits"].classes
@@ -110,11 +111,11 @@ def read_digits() -> Decoded:
     return classes, tensors | {f"{split}_labels": labels[half] for split, half in halves.items()}
 
 
-def read_image_folder(path: Path) -> Decoded:
-    """Reads the images in train/<class>/ and test/<class>/; classes in sorted order.
+def read_image_folder(settings: Data) -> Decoded:
+    """Reads the images in train/<class>/ and test/<class>/, or of a table of files; classes in sorted order.
 
     Args:
-        path: a folder, tar or zip.
+        settings: the path of a folder, tar, zip or table; the part of each class that is split off.
 
     Returns:
         Classes and tensors.
@@ -122,29 +123,16 @@ def read_image_folder(path: Path) -> Decoded:
     Raises:
         InputError: if the layout is wrong, or a file cannot be decoded.
     """
-    with Archive(path, "train") as archive:
-        files: dict[str, dict[str, str]] = {}
-        misplaced, absent = [], []
-        for split in SPLITS:
-            names = [name for name in archive.names if name.startswith(f"{split}/")]
-            rule = f"images must be in {split}/<class>/"
-            misplaced += [f"{rule}, got '{printable(name)}'; move it" for name in names if name.count("/") != 2]
-            files[split] = {name: name.split("/")[1] for name in names}
-            if not names:
-                absent.append(f"{split}/<class>/ must hold images, there are none; add them")
-        refuse(path, [*misplaced, *absent])
-        refuse(path, [problem for split in SPLITS for problem in _empty_folders(archive, split, files[split])])
-        classes = tuple(sorted(set(files["train"].values())))
-        unknown = sorted(set(files["test"].values()) - set(classes))
-        refuse(path, [_unknown_class(name, classes) for name in unknown])
-        return classes, _decode(archive, files, classes)
+    with opened(Path(str(settings.path))) as archive:
+        classes, files = files_by_split(archive, settings.test_fraction)
+        return classes, _decode(archive, files, classes, settings)
 
 
-def read_tiny_imagenet(path: Path) -> Decoded:
+def read_tiny_imagenet(settings: Data) -> Decoded:
     """Reads Tiny ImageNet in its official layout, whole or in part; val is the test set.
 
     Args:
-        path: a folder, tar or zip.
+        settings: the path of a folder, tar or zip.
 
     Returns:
         Classes (in sorted wnid order) and tensors.
@@ -152,6 +140,7 @@ def read_tiny_imagenet(path: Path) -> Decoded:
     Raises:
         InputError: if the layout is wrong, or a file cannot be decoded.
     """
+    path = Path(str(settings.path))
     with Archive(path, "wnids.txt") as archive:
         if "val/val_annotations.txt" not in archive.names:
             raise InputError(f"{path}: tiny_imagenet must hold val/val_annotations.txt, got none; fetch it again")
@@ -173,32 +162,20 @@ def read_tiny_imagenet(path: Path) -> Decoded:
                 raise InputError(f"{path}: {layout} must hold images, there are none; fetch the data set again")
             if unknown := sorted(set(names.values()) - set(classes)):
                 raise InputError(f"{path}: wnids.txt must name every class, {unknown[0]} of {split} is not there")
-        refuse(path, _empty_folders(archive, "train", files["train"]))
-        return classes, _decode(archive, files, classes)
+        refuse(path, empty_folders(archive, "train", files["train"]))
+        return classes, _decode(archive, files, classes, settings)
 
 
-def _unknown_class(name: str, classes: tuple[str, ...]) -> str:
-    """Returns the problem of a class of test/ that train/ does not have."""
-    same = [known for known in classes if known.casefold() == name.casefold()]
-    remedy = f"rename it to {same[0]}, as in train/" if same else "add its training images"
-    return f"classes of test/ must be in train/ too, got {name}; {remedy}"
-
-
-def _empty_folders(archive: Archive, split: str, files: Mapping[str, str]) -> list[str]:
-    """Returns a problem for each class folder without images."""
-    folders = {name.split("/")[1] for name in archive.folders if name.startswith(f"{split}/")}
-    empty = sorted(folders - set(files.values()))
-    return [f"a class folder must hold images, {split}/{name} is empty; fill or remove it" for name in empty]
-
-
-def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...]) -> dict[str, Tensor]:
+def _decode(
+    archive: Archive | Table, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...], settings: Data
+) -> dict[str, Tensor]:
     """Returns the tensors of both splits; images are in the order of their names, whatever the archive's order."""
     places: dict[str, tuple[str, int]] = {}
     tensors: dict[str, Tensor] = {}
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers, size = {name: number for number, name in enumerate(classes)}, settings.image_size
     for split, labels in files.items():
         places |= {name: (split, index) for index, name in enumerate(labels)}
-        tensors[f"{split}_images"] = torch.empty(len(labels), 3, SIZE, SIZE, dtype=torch.uint8)
+        tensors[f"{split}_images"] = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
         tensors[f"{split}_labels"] = torch.tensor([numbers[name] for name in labels.values()], dtype=torch.int64)
     print(f"{archive.path}: decoding {len(places)} images, once", file=sys.stderr)
     problems, with_frames = [], []
@@ -208,44 +185,31 @@ def _decode(archive: Archive, files: Mapping[str, Mapping[str, str]], classes: t
         split, index = places[name]
         content = archive.read(name)
         try:
-            tensors[f"{split}_images"][index], has_frames = _decode_image(content)
+            pixels, has_frames = decode(content, MAX_PIXELS)
         except UnreadableError as error:
-            rule = f"{printable(name)} must be an image that can be decoded"
+            rule = f"{archive.shown(name)} must be an image that can be decoded"
             problems.append(f"{rule}, got {len(content)} bytes ({error.reason}); {error.remedy}")
         else:
+            image = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+            tensors[f"{split}_images"][index] = resized(image, size, settings.resize)[0]
             with_frames += [name] if has_frames else []
     refuse(archive.path, sorted(problems))
     if with_frames:
-        some = (
-            f"{archive.path}: note: {len(with_frames)} images have several frames, such as {printable(with_frames[0])}"
-        )
+        example = archive.shown(with_frames[0])
+        some = f"{archive.path}: note: {len(with_frames)} images have several frames, such as {example}"
         print(f"{some}; the first frame of each is read", file=sys.stderr)
     return tensors
-
-
-def _decode_image(content: bytes) -> tuple[Tensor, bool]:
-    """Returns uint8 [3, 32, 32], and whether the file has further frames."""
-    pixels, has_frames = decode(content, MAX_PIXELS)
-    return _resize(torch.from_numpy(pixels).permute(2, 0, 1)[None])[0], has_frames
 
 
 def _read_text(archive: Archive, name: str) -> str:
     return composed(archive.read(name).decode(errors="replace"))
 
 
-def _resize(images: Tensor) -> Tensor:
-    """Returns uint8 [N, 3, H, W] as contiguous [N, 3, 32, 32]."""
-    if images.shape[2:] == (SIZE, SIZE):
-        return images.contiguous()
-    return F.interpolate(images.contiguous(), (SIZE, SIZE), mode="bilinear", antialias=True)
-
-
-# readers of (path), or of (data_dir, download=), as `DATA_SETS[name].has_path` says
-READERS: Mapping[str, Callable[..., Decoded]] = {
-    "cifar10": partial(read_downloaded, "cifar10"),
-    "cifar100": partial(read_downloaded, "cifar100"),
-    "stl10": partial(read_downloaded, "stl10"),
+READERS: Mapping[str, Callable[..., Decoded]] = {  # of (settings), or of (settings, data_dir, download=)
+    "cifar10": read_downloaded,
+    "cifar100": read_downloaded,
+    "stl10": read_downloaded,
     "tiny_imagenet": read_tiny_imagenet,
     "image_folder": read_image_folder,
-    "digits": lambda data_dir, *, download: read_digits(),
+    "digits": lambda settings, data_dir, *, download: read_digits(settings),
 }

@@ -1,9 +1,10 @@
 """Checks everything that a launch reads and needs, before anything is written."""
 
 import shutil
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.train import trainer_of
@@ -35,6 +36,22 @@ def prepare_inputs(
     checked = trainer_of(work).check(runs, later)
     check_room(storage(work.checkpoints), min(n_at_once, len(runs)), checked.state_bytes)
     return checked.data_sha
+
+
+def inspections(runs: Iterable[AnyRun], data_dir: Path) -> Iterator[str]:
+    """Yields what is found in the runs' folders of images, each folder looked at once.
+
+    Args:
+        runs: checked.
+        data_dir: keeps what is found.
+    """
+    from l2t_ray.data.inspection import inspect
+    from l2t_ray.data.load import cache_file  # needs torch
+
+    ours = [run.data for run in runs if isinstance(run, Run) and run.data.name == "image_folder"]
+    for data in {(data.sha256, data.test_fraction): data for data in ours}.values():
+        file = cache_file(data, data_dir).with_suffix(".inspection.json")
+        yield from inspect(Path(str(data.path)), data.test_fraction, file).lines(str(data.path))
 
 
 def check_room(folder: File, n_runs: int, state_bytes: int) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
+from l2t_ray.launch.check import inspections
 from l2t_ray.launch.kept import kept_bytes, kept_text
 from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.live.view import View
@@ -59,6 +60,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         return _show_summary(state, as_json=arguments.json, view=view)
     if arguments.check:
         check_sweep(sweep, ledger, arguments)
+        for line in inspections(sweep.runs.values(), Path(sweep.execution.data_dir)):
+            print(line)
         later = f"; {', '.join(sweep.sources)}: trained first" if sweep.sources else ""
         checked = f"{sweep.name}: {count(len(sweep.runs), 'run')} checked"
         told = "all images and weights can be read, every method trains"

@@ -42,7 +42,7 @@ class Hint(Method):
                 rule = f"must be a level of {network.arch}, 0 to {last}, or -1 for the middle, got {level}"
                 yield f"options.{name}", f"{rule}; correct it"
                 return
-        source_sizes, target_sizes = _sizes(run.source, run.image_size), _sizes(run.target, run.image_size)
+        source_sizes, target_sizes = _sizes(run.source, run.data.image_size), _sizes(run.target, run.data.image_size)
         hint, guided = levels(run.options, source_sizes, target_sizes)
         sizes = source_sizes[hint], target_sizes[guided]
         if sizes[0] > sizes[1]:

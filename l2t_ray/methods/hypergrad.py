@@ -42,7 +42,7 @@ class Inner:
 class Batch:
     """One mini-batch."""
 
-    images: Tensor  # [B, 3, 32, 32]
+    images: Tensor  # [B, 3, H, W]
     labels: Tensor  # [B]
     targets: Mapping[int, Tensor]  # S by target level (`matching.resize_sources`)
     pixel_weights: Mapping[int, Tensor]  # V by target level (`meta.pixel_weights`)

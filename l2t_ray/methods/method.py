@@ -108,7 +108,7 @@ class Method:
         from l2t_ray.models.precision import operand_type
 
         operands = operand_type(run.training.precision)
-        return build_target(run.target, n_classes, operands, image_size=run.image_size)
+        return build_target(run.target, n_classes, operands, image_size=run.data.image_size)
 
     def start(self, run: Run, network: TargetNetwork, source: Backbone | None) -> tuple[Tensors, Tensors]:
         """Returns parameters and running statistics with which a run starts instead of random ones.
@@ -127,7 +127,7 @@ class Method:
             return {}, {}
         from l2t_ray.models import load_source
 
-        return without_classifier(network, load_source(run.target, run.image_size))
+        return without_classifier(network, load_source(run.target, run.data.image_size))
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """Returns parameters trained with the target, by name, for one run; none by default."""
@@ -146,7 +146,7 @@ class Method:
         Args:
             run: its settings.
             shapes: of both networks.
-            images: the run's training images without augmentation, [N, 3, 32, 32], normalised.
+            images: the run's training images without augmentation, [N, 3, H, W], normalised.
             features: returns S^m(x) of some of them.
             generator: a CPU generator, stream "prepare".
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from l2t_ray.errors import InputError, count, say
 from l2t_ray.files import HOME, Lock
+from l2t_ray.launch.check import inspections
 from l2t_ray.launch.cluster.tuner import Launched
 from l2t_ray.launch.command import interrupt, options, running, with_sources
 from l2t_ray.launch.live.table import print_view
@@ -38,6 +39,8 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
     if arguments.check:
         state = Searching(sweep, write=False).state(ledger, ledger.entries())
         check(state, state.lanes(local_fleet()), options(arguments), later=sweep.sources)
+        for line in inspections(sweep.runs.values(), Path(sweep.execution.data_dir)):
+            print(line)
         print(f"{sweep.name}: checked: all images and weights can be read, every method trains")
         return 0, None
     if arguments.status:

@@ -15,7 +15,7 @@ from l2t_ray.config import Run, Source, Target, Trace, flat
 from l2t_ray.published import weights_file
 from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
-from l2t_ray.sweepfile.checks import WITH_PATH, Checks
+from l2t_ray.sweepfile.checks import TAKERS, WITH_PATH, Checks
 
 
 @dataclass
@@ -134,9 +134,10 @@ def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:
             values.setdefault(section, {})[name] = choice.value
     data, source = values["data"], values.get("source", {})
     path = data.get("path")
-    if data["name"] not in WITH_PATH:
-        data.pop("sha256", None)  # belongs to another data set of the block
-    elif path in checks.images:
+    for setting, takers in TAKERS.items():  # belongs to another data set of the block
+        if setting != "data.path" and data["name"] not in takers:
+            data.pop(setting.partition(".")[2], None)
+    if data["name"] in WITH_PATH and path in checks.images:
         data["sha256"] = checks.images[path].sha256
         data["title"] = data.get("title") or Path(path).stem
     target = values.get("target", {})

@@ -12,6 +12,7 @@ from typing import Any
 from l2t_ray import registry
 from l2t_ray.config import OPTIONAL_SECTIONS, Source, like_default
 from l2t_ray.data.digests import Contents, Digests
+from l2t_ray.data.layout import n_trained, split_problems
 from l2t_ray.data.names import twin
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.published import TORCHVISION, weights_at, weights_file
@@ -23,6 +24,13 @@ from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
 WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
+FOLDER = frozenset({"image_folder"})
+TAKERS = {  # settings of some data sets alone
+    "data.path": WITH_PATH,
+    "data.sha256": WITH_PATH,
+    "data.test_fraction": FOLDER,
+    "data.resize": FOLDER,  # the other sets' images are square
+}
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # setting -> the network it traces
 
 
@@ -202,13 +210,12 @@ class Checks:
 
     def _check_data(self, block: Block) -> Iterator[str]:
         names = block.values("data.name")
-        reading = [choice for choice in names if choice.value in WITH_PATH]
-        for setting in ("data.path", "data.sha256"):
+        for setting, takers in TAKERS.items():
             for choice in block.values(setting):
-                if reading or choice.value is None:
+                if choice.value is None or any(name.value in takers for name in names):
                     self._read.add((choice.item.place, setting))
                 elif names:
-                    rule = f"{setting} must stand with {' or '.join(sorted(WITH_PATH))}"
+                    rule = f"{setting} must stand with {' or '.join(sorted(takers))}"
                     others = ", ".join(name.value for name in names)
                     self._note_unread(
                         choice, setting, f"{rule}, got data.name {others}; remove it, or correct data.name"
@@ -245,7 +252,13 @@ class Checks:
         contents = self.images[path.value]
         for pinned in block.values("data.sha256"):
             yield from _check_pin(pinned, contents.sha256, path.value)
-        yield from image_problems(block, name.value, contents.n_train if name.value == "image_folder" else None)
+        if name.value != "image_folder":
+            yield from image_problems(block, name.value, None)
+            return
+        for fraction in block.values("data.test_fraction") or [Choice(None, path.item)]:
+            for problem in split_problems(has_test=contents.has_test, test_fraction=fraction.value):
+                yield f"{fraction.item.place}: data.path {path.value!r}: {problem}"
+            yield from image_problems(block, name.value, n_trained(contents.n_train, fraction.value))
 
 
 def _check_pin(pinned: Choice, sha256: str, path: str) -> Iterator[str]:

@@ -71,19 +71,22 @@ def _check_samples(samples: Choice, name: str, classes: list[str], n_train: Mapp
     given = {composed(title): title for title in samples.value} if isinstance(samples.value, dict) else {}
     for title, number in wanted.items():
         item = samples.item.trail([given.get(title, title)])[-1]
-        rule = f"{item.place}: data.samples_per_class must"
+        rule, who, remedy = f"{item.place}: data.samples_per_class must", name, "ask for fewer"
         if title == OTHERS:
             others = [known for known in classes if known not in wanted]
             there = _images(name, others)
             if n_train:
-                there = min((n_train.get(known, number) for known in others), default=number)
+                least = min(others, key=lambda known: n_train.get(known, number), default="")
+                there = n_train.get(least, number)
+                who = f"class {least!r} of {name}"
+                remedy = "ask for fewer, or leave the class out with data.classes"
         elif classes and title not in classes:
             yield f"{rule} name classes of {name}, got {title!r}; {suggest(title, classes)}"
             continue
         else:
             there = n_train.get(title, number) if n_train else _images(name, [title])
         if there is not None and number > there:
-            yield f"{rule} be <= {there} for {name}, got {number}; ask for fewer"
+            yield f"{rule} be <= {there} for {who}, got {number}; {remedy}"
     missing = [title for title in classes if title not in wanted]
     if OTHERS not in wanted and missing:
         some = ", ".join(missing[:N_SHOWN])

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from l2t_ray import registry
 from l2t_ray.config import Run
-from l2t_ray.data.augment import normalize
+from l2t_ray.data.augment import IMAGENET, Normalization, normalize
 from l2t_ray.errors import InputError
 from l2t_ray.methods import Method
 from l2t_ray.models.weights import load_source
@@ -37,7 +37,8 @@ def target_file(learner: "Learner", classes: Sequence[str]) -> bytes:
         del state["theta"][name]
     tensors = {f"{group}.{name}": tensor.contiguous() for group in GROUPS for name, tensor in state[group].items()}
     settings = learner.run.model_dump_json()
-    return save(tensors, metadata={"run": settings, "classes": json.dumps([*classes])})
+    about = {"classes": json.dumps([*classes]), "normalization": json.dumps(learner.normalization)}
+    return save(tensors, metadata={"run": settings, **about})
 
 
 def predictions_file(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> bytes:
@@ -70,19 +71,22 @@ class Predictor(nn.Module):
         run: its settings.
         state: its tensors, as `target_file` names them.
         classes: names of the outputs.
+        normalization: mean and standard deviation of the channels.
 
     Raises:
         InputError: if the method's network needs a source whose weights are not there any more.
     """
 
-    def __init__(self, run: Run, state: dict[str, Tensor], classes: Sequence[str]) -> None:
+    def __init__(
+        self, run: Run, state: dict[str, Tensor], classes: Sequence[str], normalization: Normalization = IMAGENET
+    ) -> None:
         super().__init__()
+        self.side, self.normalization = run.data.image_size, normalization
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
         source = None
         if "source" in method.uses and run.source.weights:
-            source = load_source(run.source, run.image_size)
-        self.image_size = run.image_size
+            source = load_source(run.source, run.data.image_size)
         self.classes = tuple(classes)
         self.network = method.target(run, len(self.classes), source)
         self.places = {name: f"t{number}" for number, name in enumerate(state)}  # a buffer's name has no dots
@@ -90,12 +94,12 @@ class Predictor(nn.Module):
             self.register_buffer(self.places[name], tensor)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns logits [B, N] of images, uint8 [B, 3, 32, 32]."""
+        """Returns logits [B, N] of images, uint8 [B, 3, S, S]."""
         groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
         for name, place in self.places.items():
             group, _, short = name.partition(".")
             groups[group][short] = getattr(self, place)
-        x = normalize(images, groups["theta"]["fc.bias"].dtype)
+        x = normalize(images, groups["theta"]["fc.bias"].dtype, self.normalization)
         logits: Tensor = self.network.predict(groups["theta"], groups["statistics"], x)
         return logits
 
@@ -114,27 +118,27 @@ def load_predictor(content: bytes) -> Predictor:
         size = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + size])["__metadata__"]
         run, classes = Run.model_validate_json(about["run"]), json.loads(about["classes"])
+        mean, std = json.loads(about.get("normalization", "null")) or IMAGENET  # older files have none
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"target.safetensors: must be a file that a run of l2t-ray kept, got {error}") from error
-    return Predictor(run, state, classes).eval()
+    return Predictor(run, state, classes, (tuple(mean), tuple(std))).eval()
 
 
-def export(content: bytes, path: Path) -> tuple[str, ...]:
+def export(content: bytes, path: Path) -> Predictor:
     """Writes a `target.safetensors` file as a program of torch.export, which predicts without l2t-ray.
 
     Args:
         content: of the file.
-        path: of the program; `torch.export.load(path).module()` takes images, uint8 [B, 3, 32, 32], and returns logits.
+        path: of the program; `torch.export.load(path).module()` takes images, uint8 [B, 3, S, S], and returns logits.
 
     Returns:
-        The names of the classes, in the order of the logits.
+        The network, with its `side` in pixels and the names of its `classes`.
     """
     predictor = load_predictor(content)
-    side = predictor.image_size
-    images = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    images = torch.zeros(2, 3, predictor.side, predictor.side, dtype=torch.uint8)
     with torch.no_grad():
         program = torch.export.export(
             predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
         )
     torch.export.save(program, path, extra_files={"classes.json": json.dumps(predictor.classes)})
-    return predictor.classes
+    return predictor

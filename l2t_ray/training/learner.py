@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import registry
-from l2t_ray.config import Run
+from l2t_ray.config import Run, reads_source
+from l2t_ray.data.augment import IMAGENET, normalize
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
@@ -47,6 +48,8 @@ class Learner:
     ) -> None:
         self.run, self.source, self.device = run, source, device
         self.dtype = parameter_type(run.training.precision)
+        follows = run.data.normalize == "from_source" and reads_source(run)
+        self.normalization = (source.normalization if follows and source is not None else None) or IMAGENET
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
         self.method = method
@@ -95,11 +98,15 @@ class Learner:
         for name in self.theta:
             self.rates.setdefault(self.stage.rate(name), []).append(name)
 
+    def normalized(self, images: Tensor) -> Tensor:
+        """Returns bytes [B, 3, H, W] as the networks take them."""
+        return normalize(images, self.dtype, self.normalization)
+
     def prepare(self, images: Tensor) -> None:
         """Computes the tensors that the method freezes, before the first epoch of a run that is not restored.
 
         Args:
-            images: the training images without augmentation, normalised, [N, 3, 32, 32].
+            images: the training images without augmentation, normalised, [N, 3, H, W].
         """
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
@@ -108,7 +115,7 @@ class Learner:
         """Takes one step of Algorithm 1 on a mini-batch.
 
         Args:
-            images: [B, 3, 32, 32].
+            images: [B, 3, H, W].
             labels: [B].
             lr: alpha, a scalar.
 
@@ -132,7 +139,7 @@ class Learner:
         return result
 
     def predict(self, images: Tensor) -> Tensor:
-        """Returns logits [B, N] of images [B, 3, 32, 32] with running statistics."""
+        """Returns logits [B, N] of images [B, 3, H, W] with running statistics."""
         return self.network.predict(self.theta, self.statistics, images)
 
     def finite(self) -> Tensor:

@@ -155,7 +155,7 @@ def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: T
 
     Args:
         network: left in eval mode.
-        images: uint8 [N, 3, 32, 32], on its device.
+        images: uint8 [N, 3, H, W], on its device.
         labels: int64 [N].
     """
     network.eval()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from l2t_ray.config import PREDICTIONS, TARGET, Run
-from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.augment import crop_and_flip, epoch_draws
 from l2t_ray.data.load import DataSet
 from l2t_ray.data.subsets import stratified_subset, validation_subset
 from l2t_ray.methods import Method
@@ -81,7 +81,7 @@ class RunTraining:
     def prepare(self) -> None:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
-            self.learner.prepare(normalize(self.images, self.learner.dtype))
+            self.learner.prepare(self.learner.normalized(self.images))
 
     def train_epoch(self, epoch: int) -> None:
         """Trains on all batches of one epoch, then measures; synchronises with the device once."""
@@ -160,7 +160,7 @@ class RunTraining:
         """Yields the images on which the run is judged as `Learner.predict` takes them, and their labels [B]."""
         batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
         for images, labels in zip(*batches, strict=True):
-            x = normalize(images, self.learner.dtype)
+            x = self.learner.normalized(images)
             yield x.contiguous(memory_format=torch.channels_last), labels
 
     def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,6 +168,6 @@ class RunTraining:
         return self.learner.step(self.batch(rows, offsets[rows], flips[rows]), self.labels[rows], lr)
 
     def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Returns augmented images [B, 3, 32, 32]; rows, offsets and flips are [B, ...]."""
+        """Returns augmented images [B, 3, H, W]; rows, offsets and flips are [B, ...]."""
         moved = crop_and_flip(self.images[rows], offsets, flips, self.run.augment.crop_padding)
-        return normalize(moved, self.learner.dtype).contiguous(memory_format=torch.channels_last)
+        return self.learner.normalized(moved).contiguous(memory_format=torch.channels_last)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import LATER, LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, flat
+from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, drop_later, flat
 from l2t_ray.run import KEY_DIGITS
 
 
@@ -36,6 +36,7 @@ class SourceData(Data):
         None, description="as a run's; all of them by default"
     )
     validation_per_class: None = None  # a source is always measured on the test set
+    normalize: Literal["imagenet"] = Field("imagenet", description="mean and deviation of the channels: ImageNet's")
 
 
 class SourceTraining(Training):
@@ -63,9 +64,7 @@ class Pretraining(Frozen):
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
             settings.get(section, {}).pop(name, None)
-        for section, name, value in LATER:
-            if settings.get(section, {}).get(name) == value:
-                settings.get(section, {}).pop(name, None)
+        drop_later(settings)
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from l2t_ray.data.augment import normalize
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.methods import meta
 from l2t_ray.training.learner import Learner
@@ -35,7 +34,7 @@ class Tracer:
 
     Args:
         learner: of the run.
-        images: the run's training images, uint8 [N, 3, 32, 32], on the device.
+        images: the run's training images, uint8 [N, 3, H, W], on the device.
     """
 
     def __init__(self, learner: Learner, images: Tensor) -> None:
@@ -86,7 +85,7 @@ class Tracer:
         """Returns S^m of the reference batch, [B, C_m, H_m, W_m]."""
         rows = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long().to(images.device)
         assert self.learner.source is not None
-        x = normalize(images[rows], self.learner.dtype).contiguous(memory_format=torch.channels_last)
+        x = self.learner.normalized(images[rows]).contiguous(memory_format=torch.channels_last)
         return self.learner.source.features(x)
 
     def _values(self) -> dict[str, Tensor]:

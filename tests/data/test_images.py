@@ -125,6 +125,16 @@ def test_a_transparent_colour_of_16_bits_is_refused():
         pixels(content)
 
 
+@pytest.mark.parametrize(("side", "told"), [(9000, "9000 x 9000"), (12000, "144000000"), (30000, "900000000")])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(side, told):
+    """Pillow warns above 89,478,485 pixels, and refuses twice as many."""
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(UnreadableError) as caught:
+        pixels(content)
+    assert (str(caught.value), caught.value.remedy) == (f"{told} pixels, more than {1 << 26}", "shrink it")
+
+
 def noise(n_channels):
     return np.random.default_rng(0).integers(0, 256, (33, 47, n_channels), dtype=np.uint8)
 

@@ -85,7 +85,7 @@ def test_a_transferred_network_is_kept_without_its_projections(digits):
 def test_the_exported_program_predicts_without_this_project(digits, tmp_path):
     (outcome,) = train([run()], digits, None, device=CPU)
     content = file_of(outcome, TARGET)
-    assert export(content, tmp_path / "net.pt2") == CLASSES
+    assert export(content, tmp_path / "net.pt2").classes == CLASSES
     torch.save(digits.test_images[:7], tmp_path / "images.pt")
     code = (
         "import sys, torch; sys.modules['l2t_ray'] = None; files = {'classes.json': ''}\n"

@@ -58,13 +58,14 @@ def estimate(run: AnyRun, group: Group) -> Figure | None:
     images, given = n_images(run), GIVEN.get(group.device)
     if images is None or given is None or run.target.arch != ARCH:
         return None
-    operations = FORWARD * max(run.target.width, 0.05) ** 2
+    larger = (run.data.image_size / registry.IMAGE_SIZE) ** 2
+    operations = FORWARD * max(run.target.width, 0.05) ** 2 * larger
     units = UNITS.get(run.method, UNITS_OF_OTHERS if run.method in registry.METHODS else 1.0)
     n_steps = -(-images // run.training.batch_size)
     launches_s = LAUNCH_S * units**0.5 * n_steps if group.is_gpu else 0.002 * units * n_steps
     epoch_s = max(3 * operations * units * images / given, launches_s)
     evaluation_s = operations * registry.DATA_SETS[run.data.name].n_test / given
-    held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width
+    held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width * larger
     speed = Speed(1, epoch_s, evaluation_s, int(held) + 300 * 2**20)
     return Figure((speed,), context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)
 
@@ -78,6 +79,7 @@ def estimate_source(settings: Pretraining, group: Group) -> float | None:
     if per_image is None or given is None or n_classes is None or not isinstance(samples, int):
         return None
     operations, n_layers = per_image
+    operations *= (settings.data.image_size / registry.IMAGE_SIZE) ** 2
     n_trained = samples * n_classes
     cores = 1.0 if group.is_gpu else group.cores
     computing_s = 3 * operations * settings.source.width**2 * n_trained / (given * cores)

@@ -19,7 +19,7 @@ def inputs(work: Work, run: Run, *, with_source: bool = True) -> tuple[Any, Back
     settings = run.source
     if settings.file is not None:
         settings = settings.model_copy(update={"weights": files.local_weights(work, settings.file)})
-    return data, _load_source(settings.model_dump_json(), run.training.precision, run.image_size)
+    return data, _load_source(settings.model_dump_json(), run.training.precision, run.data.image_size)
 
 
 @functools.lru_cache(maxsize=2)

@@ -79,4 +79,4 @@ def decode(text: str) -> list[AnyRun]:
 
 def whole(settings: Data) -> Data:
     """The settings of the whole data set: equal for runs that read the same images, whatever their number."""
-    return settings.model_copy(update={"samples_per_class": 1, "validation_per_class": None})
+    return settings.model_copy(update={"samples_per_class": 1, "validation_per_class": None, "normalize": "imagenet"})

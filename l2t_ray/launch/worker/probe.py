@@ -28,7 +28,6 @@ STEPS = 2  # at most, of an epoch
 FIRST_EPOCHS = 3  # the first warms up, the last ends with an evaluation
 ENOUGH_S = 1.0  # at least, of measured epochs
 MOST_EPOCHS = 200
-IMAGE_BYTES = 3 * 32 * 32
 
 
 class Prober:
@@ -83,7 +82,7 @@ class Prober:
         batch = self.runs[0].training.batch_size
         n_steps = math.ceil(self.n_images / batch) / math.ceil(self.n_probed / batch)
         n_evaluations = math.ceil(self.n_test / EVALUATION_BATCH)
-        more_bytes = (self.n_images - self.n_probed) * IMAGE_BYTES * pack
+        more_bytes = (self.n_images - self.n_probed) * self.data.train_images[0].nbytes * pack
         speed = Speed(
             pack=pack,
             epoch_s=epoch_s * n_steps,

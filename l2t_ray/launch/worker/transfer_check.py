@@ -87,7 +87,7 @@ def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], pro
     by_source: dict[str, dict[str, Run]] = defaultdict(dict)
     for run in runs:
         if reads_source(run):
-            by_source[f"{run.image_size} {run.source.model_dump_json()}"].setdefault(
+            by_source[f"{run.data.image_size} {run.source.model_dump_json()}"].setdefault(
                 run.model_copy(update={"seed": 0}).key, run
             )
     for cells in by_source.values():
@@ -95,7 +95,7 @@ def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], pro
             first = next(iter(cells.values()))
             if first.source.file and weights_at(first.source.file) and not Path(first.source.file).is_file():
                 continue  # told already
-            source = load_source(first.source, first.image_size)
+            source = load_source(first.source, first.data.image_size)
         except InputError as error:
             problems.extend(error.problems)
             continue
@@ -143,7 +143,7 @@ def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], proble
             if untrained:
                 data, source = inputs(work, run, with_source=False)
                 n_classes, settings = len(data.classes), run.source
-                source = build(settings.arch, settings.width, n_classes, run.image_size, settings.levels)
+                source = build(settings.arch, settings.width, n_classes, run.data.image_size, settings.levels)
                 source = source.requires_grad_(False).eval()
             else:
                 data, source = inputs(work, run)

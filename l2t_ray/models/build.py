@@ -7,6 +7,7 @@ import torch
 
 from l2t_ray.config import Target
 from l2t_ray.models.backbone import Backbone
+from l2t_ray.models.recomputed import Recomputed
 from l2t_ray.models.resnet import ResNet
 from l2t_ray.models.traced import Traced
 from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, initial_theta, vgg_levels
@@ -55,6 +56,7 @@ def build_target(
     operands: torch.dtype | None = None,
     *,
     image_size: int = IMAGE_SIZE,
+    recompute: bool = False,
 ) -> TargetNetwork:
     """Returns the target network: a VGG as a chain with passes of its own, any other through `torch.func`.
 
@@ -63,11 +65,13 @@ def build_target(
         n_classes: classes of the data set.
         operands: type in which its convolutions multiply; the parameters' if None, which only a VGG may differ from.
         image_size: H = W of the images.
+        recompute: whether passes keep little, and compute it again; of torchvision's networks alone.
     """
     if target.arch in LEVELS:
         return VggTarget(vgg_levels(target.arch, target.width), n_classes, operands, image_size)
     assert operands is None, "the sweep file's checks refuse bf16 for other targets"
-    return Traced(build(target.arch, target.width, n_classes, image_size, target.levels))
+    network = build(target.arch, target.width, n_classes, image_size, target.levels)
+    return Recomputed(network) if recompute and isinstance(network, Zoo) else Traced(network)
 
 
 @lru_cache(maxsize=16)

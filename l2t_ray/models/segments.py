@@ -16,6 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor, get_
 from l2t_ray.errors import InputError, suggest
 
 Found = tuple[Tensor, list[Tensor]]  # what is handed on, and the maps of the levels within
+Part = tuple[fx.Node, list[fx.Node]]  # the node that is handed to it, and its own
 LAST = "the outputs"  # of the whole network
 
 
@@ -25,6 +26,7 @@ class Segment:
 
     function: Callable[[nn.Module, Tensor], Found]
     n_levels: int  # levels within
+    modules: tuple[str, ...]  # modules and parameters of the network that it reads
 
 
 @dataclass(frozen=True)
@@ -111,27 +113,36 @@ def as_map(x: Tensor, side: int) -> Tensor:
     return x if x.dim() == 4 else x[:, x.shape[1] - side**2 :].mT.unflatten(2, (side, side))
 
 
-def _cut(nodes: Sequence[fx.Node], last: fx.Node) -> list[tuple[fx.Node, list[fx.Node]]]:
-    """Returns the parts of a graph, each with the node that is handed to it.
+def _cut(nodes: Sequence[fx.Node], last: fx.Node) -> list[Part]:
+    """Returns the parts of a graph.
 
-    Of the places where one tensor is handed on, those are taken that leave parts of about equal activations; there are
-    as many parts as the root of the number of layers (Chen et al. 2016, arXiv 1604.06174).
+    Of several numbers of parts with about equal activations, the one is taken that needs the least memory: what all
+    parts are given, and twice the activations of the largest (Chen et al. 2016, arXiv 1604.06174).
     """
+    sizes = {node: math.prod(node.meta["shape"] or (0,)) for node in nodes}
+    total = sum(sizes.values())
+    numbers = range(1, 1 + sum(node.op == "call_module" for node in nodes))
+    ways = [_parts(nodes, last, sizes, total / number) for number in numbers]
+
+    def cost(parts: list[Part]) -> int:
+        return sum(sizes[given] for given, _ in parts) + 2 * max(sum(sizes[n] for n in part) for _, part in parts)
+
+    return min(ways, key=cost)
+
+
+def _parts(nodes: Sequence[fx.Node], last: fx.Node, sizes: Mapping[fx.Node, int], least: float) -> list[Part]:
+    """Returns parts of at least so many activations, but for the last; one tensor alone is handed from part to part."""
     places = {node: place for place, node in enumerate(nodes)}
     used_last = {node: max((places.get(user, -1) for user in node.users), default=-1) for node in nodes}
     used_last[last] = len(nodes)
-    sizes = [math.prod(node.meta["shape"] or (0,)) for node in nodes]
-    part_size = sum(sizes) / max(1, round(sum(node.op == "call_module" for node in nodes) ** 0.5))
-    given, part, parts, held = nodes[0], list[fx.Node](), list[tuple[fx.Node, list[fx.Node]]](), 0
+    given, part, parts, live = nodes[0], list[fx.Node](), list[Part](), {nodes[0]}
     for place, node in enumerate(nodes[1:], 1):
         part.append(node)
-        held += sizes[place]
-        live = [other for other in nodes[: place + 1] if used_last[other] > place]
-        if (live == [node] and held >= part_size) or node is last:
+        live = {other for other in (*live, node) if used_last[other] > place}
+        if node is last or (live == {node} and sum(sizes[other] for other in part) >= least):
             parts.append((given, part))
-            given, part, held = node, [], 0
-    if part:  # nodes behind the outputs, which nobody reads
-        assert not [node for node in part if node.users]
+            given, part = node, []
+    assert not [node for node in part if node.users], "what lies behind the outputs is read by nobody"
     return parts
 
 
@@ -147,4 +158,5 @@ def _segment(graph: fx.Graph, part: Sequence[fx.Node], given: fx.Node, at_level:
     code = own.python_code("self")
     names: dict[str, Any] = dict(code.globals)
     exec(compile(code.src, "<segment>", "exec"), names)
-    return Segment(names["forward"], len(levels))
+    read = tuple(str(node.target) for node in part if node.op in {"call_module", "get_attr"})
+    return Segment(names["forward"], len(levels), read)

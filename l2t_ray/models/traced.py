@@ -45,9 +45,7 @@ class Traced:
         self.module = module
         self.names = [name for name, _ in module.named_parameters()]
         self._training, self._evaluating = _Both(copy.deepcopy(module)).train(), _Both(copy.deepcopy(module)).eval()
-        self._norms = {
-            name: norm for name, norm in self._training.network.named_modules() if isinstance(norm, BatchNorm)
-        }
+        self._norms = self._norms_of(self._training.network)
         for norm in self._norms.values():
             norm.is_pure = True
 
@@ -107,7 +105,7 @@ class Traced:
         statistics: Tensors | None = None,
         n_levels: int | None = None,
         draws: Tensor | None = None,
-    ) -> TracedValues:
+    ) -> Values:
         """Computes the network's values with batch statistics; see `Chain.forward`.
 
         Args:
@@ -125,10 +123,7 @@ class Traced:
             leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
             maps, logits, noted = self._outputs(leaves, inputs, n_levels)
         if statistics is not None:
-            for (name, norm), (mean, variance) in zip(self._norms.items(), noted, strict=True):
-                assert norm.momentum is not None
-                statistics[f"mean.{name}"].lerp_(mean.detach(), norm.momentum)
-                statistics[f"var.{name}"].lerp_(variance.detach(), norm.momentum)
+            note_statistics(self._norms, noted, statistics)
         return TracedValues(
             inputs=inputs,
             features=[m.detach() for m in maps],
@@ -212,6 +207,10 @@ class Traced:
             state[f"{name}.running_var"] = statistics[f"var.{name}"]
         return self._evaluating.outputs(state, None, x)[1][0]
 
+    @staticmethod
+    def _norms_of(network: nn.Module) -> dict[str, BatchNorm]:
+        return {name: norm for name, norm in network.named_modules() if isinstance(norm, BatchNorm)}
+
     def _own(self, tensors: Tensors) -> dict[str, Tensor]:
         return {name: tensors[name] for name in self.names}
 
@@ -221,6 +220,22 @@ class Traced:
         for norm in self._norms.values():
             norm.noted = None  # the next pass may have fewer levels
         return maps, logits, noted
+
+
+def note_statistics(
+    norms: Mapping[str, BatchNorm], noted: Sequence[tuple[Tensor, Tensor]], statistics: Tensors
+) -> None:
+    """Moves running means and variances towards a batch's, in place.
+
+    Args:
+        norms: by name.
+        noted: the batch's mean and variance of each.
+        statistics: `mean.NAME` and `var.NAME` of each.
+    """
+    for (name, norm), (mean, variance) in zip(norms.items(), noted, strict=True):
+        assert norm.momentum is not None
+        statistics[f"mean.{name}"].lerp_(mean.detach(), norm.momentum)
+        statistics[f"var.{name}"].lerp_(variance.detach(), norm.momentum)
 
 
 def _check(module: Backbone) -> None:

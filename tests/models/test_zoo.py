@@ -13,29 +13,20 @@ from l2t_ray.methods.matching import Matching
 from l2t_ray.models import build, build_target, load_source, source_state, zoo
 from l2t_ray.registry import SIZES, ZOO, resolve_pairs
 from tests.support.hypergradients import distance
-from tests.support.zoo import SIZE, Problem, official_names, small, twice_differentiable
+from tests.support.zoo import SIZE, Problem, official_names, twice_differentiable
 
 CHANNELS, SOURCE_SIZES, B, N = (3, 4), (8, 4), 3, 3
 ALPHA, BETA, MU, KAPPA = 0.02, 0.5, 0.9, 1e-2
 ALL_NETWORKS = frozenset({"what", "where", "which"})
 
 
-@pytest.fixture
-def narrow(monkeypatch):
-    """torchvision's networks have few channels."""
-    zoo.plan.cache_clear()
-    monkeypatch.setattr(torchvision.models, "get_model", small)
-    yield
-    zoo.plan.cache_clear()
-
-
 class Case:
     """Random parameters and one batch."""
 
-    def __init__(self, arch, **more):
+    def __init__(self, arch, *, recompute=False, **more):
         g = torch.Generator().manual_seed(7)
         size = SIZE[arch]
-        self.network = build_target(Target(arch=arch, **more), N, image_size=size)
+        self.network = build_target(Target(arch=arch, **more), N, image_size=size, recompute=recompute)
         self.sizes = self.network.feature_sizes
         chosen = resolve_pairs("all", SOURCE_SIZES, self.sizes)
         self.pairs = Matching(chosen, CHANNELS, self.network.feature_channels)
@@ -78,12 +69,13 @@ def test_maps_and_logits_are_those_of_torchvision(arch):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("inner", ["sgd", "published"])
 @pytest.mark.parametrize("arch", ZOO)
 @pytest.mark.usefixtures("narrow")
-def test_hypergradients_equal_double_backprop(arch, inner):
+def test_hypergradients_equal_double_backprop(arch, inner, recompute):
     """T = 2: `torch.func` through our segments, against autograd through torchvision's own network."""
-    case, one = Case(arch), torch.ones((), dtype=torch.float64)
+    case, one = Case(arch, recompute=recompute), torch.ones((), dtype=torch.float64)
     rule = {"alpha": ALPHA, "n_steps": 2}
     chosen = hypergrad.Inner(ALPHA * one, one)
     if inner == "published":

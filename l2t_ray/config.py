@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 
 from l2t_ray import registry
 from l2t_ray.published import named_weights, weights_at, weights_file
-from l2t_ray.registry import Arch, missing_level, network_problems
+from l2t_ray.registry import Arch, missing_level, network_problems, recompute_problem
 from l2t_ray.run import AnyRun
 
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
@@ -27,6 +27,7 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("source", "levels", None),
     ("target", "levels", None),
     ("target", "sha256", None),
+    ("training", "accumulate", 1),
 )
 
 
@@ -163,6 +164,12 @@ class Training(Frozen):
     precision: Literal["float32", "tf32", "bf16", "float64"] = Field(
         "float32", description="tf32, bf16: of convolutions' operands alone; sums and all else are float32"
     )
+    accumulate: Count = Field(
+        1, description="parts of a batch, one after the other, whose gradients make one step; not for l2t_ww, l2t_www"
+    )
+    recompute: bool = Field(
+        False, description="torchvision's networks: compute parts again instead of keeping them; changes no key"
+    )
 
 
 class Augment(Frozen):
@@ -263,6 +270,8 @@ class Run(AnyRun, Frozen):
     def _check_levels(self) -> Self:
         chosen = self.source.levels, self.target.levels
         wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch, chosen)
+        if problem := recompute_problem(self.target.arch, recompute=self.training.recompute):
+            raise ValueError(f"training.recompute {problem}")
         if wrong and {"transfer", "transfer.pairs"} & registry.METHODS[self.method].uses:
             raise ValueError(f"transfer.pairs {wrong}")
         return self
@@ -282,6 +291,7 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
+        settings["training"].pop("recompute")
         for section, network in (("source", self.source), ("target", self.target)):
             if settings[section] and network.weights and network.sha256 is None:  # no sweep file has filled it in
                 item = weights_at(str(network.file))
@@ -377,6 +387,8 @@ def pack_shape(run: AnyRun) -> str:
     """Returns a text that is equal for runs that one pack can train: they differ in seed and scalar settings alone."""
     settings = run.resolved()
     settings.pop("seed")
+    if isinstance(run, Run) and run.training.recompute:  # needs other memory and time
+        settings["recompute"] = True
     for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
         settings.get(section, {}).pop(name, None)
     return repr(settings)

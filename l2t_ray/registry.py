@@ -212,6 +212,15 @@ def network_problems(section: str, arch: str, width: float, levels: Sequence[str
         yield f"{section}.levels", f"{rule}, got {', '.join(levels)}; remove it, or take one of {', '.join(ZOO)}"
 
 
+def recompute_problem(arch: str, *, recompute: bool) -> str | None:
+    """Returns why a target cannot compute its parts again; None where it can, or need not."""
+    return (
+        f"must be false for {arch}, got true; leave it out, or take {', '.join(ZOO)}"
+        if recompute and arch not in ZOO
+        else None
+    )
+
+
 def level_sizes(arch: str, image_size: int = IMAGE_SIZE) -> tuple[int, ...]:
     """Returns H = W of every level's maps of a network whose levels cannot be chosen.
 

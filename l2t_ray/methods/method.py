@@ -108,7 +108,8 @@ class Method:
         from l2t_ray.models.precision import operand_type
 
         operands = operand_type(run.training.precision)
-        return build_target(run.target, n_classes, operands, image_size=run.data.image_size)
+        size, again = run.data.image_size, run.training.recompute
+        return build_target(run.target, n_classes, operands, image_size=size, recompute=again)
 
     def start(self, run: Run, network: TargetNetwork, source: Backbone | None) -> tuple[Tensors, Tensors]:
         """Returns parameters and running statistics with which a run starts instead of random ones.

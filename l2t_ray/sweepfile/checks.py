@@ -19,7 +19,7 @@ from l2t_ray.published import TORCHVISION, weights_at, weights_file
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.data_checks import image_problems
-from l2t_ray.sweepfile.network_checks import NETWORKS, network_problems, network_values
+from l2t_ray.sweepfile.network_checks import NETWORKS, network_problems, network_values, recompute_problems
 from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
@@ -58,6 +58,7 @@ class Checks:
         return [
             *self._check_methods(block),
             *network_problems(block),
+            *recompute_problems(block),
             *self._check_weights(block, methods),
             *self._check_options(block, described),
             *_check_pairs(block, described),

@@ -32,6 +32,14 @@ def network_problems(block: Block) -> Iterator[str]:
                         yield from _level_problems(block, section, arch, levels)
 
 
+def recompute_problems(block: Block) -> Iterator[str]:
+    """Yields a line where a target is asked to compute its parts again and cannot."""
+    for recompute in block.values("training.recompute"):
+        for arch in network_values(block, "target", "arch", recompute.item):
+            if problem := registry.recompute_problem(arch.value, recompute=recompute.value):
+                yield f"{recompute.item.place}: training.recompute {problem}"
+
+
 def _level_problems(block: Block, section: str, arch: Choice, levels: Choice) -> Iterator[str]:
     from l2t_ray.models.zoo import plan  # torch takes seconds to import
 

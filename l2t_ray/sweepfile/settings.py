@@ -200,7 +200,9 @@ LABEL = setting_of("variant", Run.model_fields["data"].annotation.model_fields["
 SECTIONS = frozenset({name.partition(".")[0] for name in RUN if "." in name} | {"options"})
 # runs of one key may differ in what they keep
 IN_CELLS = [
-    name for name in RUN if not name.startswith("trace.") and name not in {"record.weights", "record.predictions"}
+    name
+    for name in RUN
+    if not name.startswith("trace.") and name not in {"record.weights", "record.predictions", "training.recompute"}
 ]
 FIRST = {"weights": "source.weights"}  # what the short name has meant before another setting ended in it
 AMBIGUOUS = frozenset(

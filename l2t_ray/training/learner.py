@@ -122,14 +122,13 @@ class Learner:
         Returns:
             L_org before the step, and the number of images classified correctly.
         """
+        n_parts = min(self.run.training.accumulate, len(images) // 2)  # batch norm needs two images
+        if n_parts > 1:
+            return self._accumulate(images.tensor_split(n_parts), labels.tensor_split(n_parts), lr)
         source, source_logits = self._source_outputs(images)
         if self.pairs is None:
             return self._descend(images, labels, lr, source, None, source_logits)
-        targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
-        with torch.enable_grad():
-            phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
-            weights = meta.weigh(self.pairs, phi, source)
-        batch = Batch(images, labels, targets, meta.pixel_weights(weights, self.shapes.target_sizes))
+        batch, weights, phi = self._weigh(images, labels, source)
         result = self._descend(images, labels, lr, source, batch)
         if self.networks:
             inner, n_steps = self._inner(lr), self.run.transfer.look_ahead_steps
@@ -179,6 +178,47 @@ class Learner:
         source_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Takes step 1 of Algorithm 1: SGD on L_total."""
+        gradients, loss, n_right = self._gradients(images, labels, source, batch, source_logits)
+        self._move(gradients, lr)
+        return loss, n_right
+
+    def _accumulate(self, images: Sequence[Tensor], labels: Sequence[Tensor], lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes step 1 on a batch whose parts are computed one after the other, each with its own batch statistics."""
+        n_images = sum(map(len, images))
+        total: dict[str, Tensor] = {}
+        losses, right = [], []
+        for x, y in zip(images, labels, strict=True):
+            source, source_logits = self._source_outputs(x)
+            batch = None if self.pairs is None else self._weigh(x, y, source)[0]
+            gradients, loss, n_right = self._gradients(x, y, source, batch, source_logits)
+            share = len(x) / n_images
+            for name, gradient in gradients.items():
+                total[name] = total[name].add_(gradient, alpha=share) if name in total else gradient * share
+            losses.append(loss * share)
+            right.append(n_right)
+        self._move(total, lr)
+        return torch.stack(losses).sum(), torch.stack(right).sum()
+
+    def _weigh(
+        self, images: Tensor, labels: Tensor, source: Sequence[Tensor]
+    ) -> tuple[Batch, meta.Weights, dict[str, Tensor]]:
+        """Returns a batch for the look-ahead, the weights of its distances, and the phi that they depend on."""
+        assert self.pairs is not None
+        targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
+        with torch.enable_grad():
+            phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
+            weights = meta.weigh(self.pairs, phi, source)
+        return Batch(images, labels, targets, meta.pixel_weights(weights, self.shapes.target_sizes)), weights, phi
+
+    def _gradients(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        source: Sequence[Tensor],
+        batch: Batch | None,
+        source_logits: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Returns the gradient of L_total, L_org, and the number of images classified correctly."""
         values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits, labels)
@@ -204,8 +244,7 @@ class Learner:
             both = [g for g in (at_logits, extra_at_logits) if g is not None]
             at_logits = sum(both[1:], both[0]) if both else None
         gradients |= self.network.backward(self.theta, values, at_features, at_logits)
-        self._move(gradients, lr)
-        return loss, n_right
+        return gradients, loss, n_right
 
     def _forward(self, images: Tensor) -> Values:
         """Runs step 1's forward pass, the only one that changes the running statistics."""

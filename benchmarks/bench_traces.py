@@ -17,6 +17,7 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Data, Run, Source, Trace
+from l2t_ray.data.place import Images
 from l2t_ray.data.streams import stream
 from l2t_ray.models import ResNet, initialise
 from l2t_ray.training.learner import Learner
@@ -59,10 +60,11 @@ def main() -> None:
     )
     y = torch.randint(N_CLASSES, (len(x),), device=device)
     lr = torch.tensor(0.01, device=device)
+    taken = Images(images, None, device)
     looks: dict[str, list[float]] = {name: [] for name in (*KINDS, "all")}
     steps: list[float] = []
     with torch.no_grad():
-        tracers = {name: Tracer(traced(learner, Trace(**KINDS.get(name, everything))), images) for name in looks}
+        tracers = {name: Tracer(traced(learner, Trace(**KINDS.get(name, everything))), taken) for name in looks}
         for _ in range(arguments.repeat + 1):  # the first turn warms up
             steps.append(_timed(lambda: learner.step(x, y, lr), device))
             for name, tracer in tracers.items():

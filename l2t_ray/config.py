@@ -28,6 +28,12 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("target", "levels", None),
     ("target", "sha256", None),
     ("training", "accumulate", 1),
+    ("augment", "resized_crop", None),
+    ("augment", "rand_augment", 0),
+    ("augment", "rand_augment_magnitude", 9),
+    ("augment", "color_jitter", 0.0),
+    ("augment", "hue_jitter", 0.0),
+    ("augment", "mixup", 0.0),
 )
 
 
@@ -177,6 +183,26 @@ class Augment(Frozen):
 
     crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(4, description="zeros on each side, before a crop")
     flip: bool = Field(True, description="left to right, of every other image")
+    resized_crop: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="in place of `crop_padding`: a crop of this share of the area at least, resized back"
+    )
+    rand_augment: Annotated[int, Field(ge=0, le=10)] = Field(0, description="RandAugment: operations on each image")
+    rand_augment_magnitude: Annotated[int, Field(ge=0, le=30)] = Field(9, description="RandAugment: their strength")
+    color_jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="brightness, contrast and saturation times 1 - this to 1 + this"
+    )
+    hue_jitter: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="hue plus - this to this, as a share of the circle"
+    )
+    mixup: NonNegative = Field(
+        0.0, description="alpha of the Beta distribution of an image's share in a mixture of two; 0: no mixture"
+    )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether images are moved and flipped alone."""
+        more = self.resized_crop, self.rand_augment, self.color_jitter, self.hue_jitter, self.mixup
+        return not any(more)
 
 
 class Transfer(Frozen):
@@ -450,7 +476,12 @@ class Execution(Frozen):
 
 
 def drop_later(settings: dict[str, Any]) -> None:
-    """Removes from dumped settings, in place, those of `LATER` with their values."""
+    """Removes from dumped settings, in place, those of `LATER` with their values, and those without an effect."""
+    augment = settings["augment"]
+    if augment["resized_crop"] is not None:
+        augment.pop("crop_padding")
+    if not augment["rand_augment"]:
+        augment.pop("rand_augment_magnitude")
     for section, name, value in LATER:
         if section in settings and settings[section].get(name) == value:
             settings[section].pop(name, None)

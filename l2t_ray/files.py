@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from l2t_ray.errors import InputError
 
@@ -26,10 +26,14 @@ HOME = Path(".l2t")  # locks, spools, progress and measured speeds, in the worki
 _SHARED = 0o666  # the mode of a new file, before the umask takes from it
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Writes a file by temporary file, fsync and rename in its folder, which is created if it is missing.
 
     The umask gives its permissions, as of every new file.
+
+    Args:
+        path: of the file.
+        content: its bytes, or what writes them into an open file: a large content need not be in memory.
 
     Raises:
         OSError: with the file's name, if it cannot be written.
@@ -38,7 +42,10 @@ def write_atomic(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with temporary.open("xb") as stream:
-            stream.write(content)
+            if callable(content):
+                content(stream)
+            else:
+                stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

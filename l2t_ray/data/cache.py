@@ -1,6 +1,5 @@
 """Decoded data sets on disk: one process builds a cache, and all map it into their memory."""
 
-import io
 import pickle
 import sys
 import zlib
@@ -36,13 +35,14 @@ def load_cached(file: Path, build: Callable[[], Content]) -> Content:
         if content is not None:
             return content
         content = build()
-        buffer = io.BytesIO()
-        torch.save({**content, "crc32": _crc32(content)}, buffer)
+        whole = {**content, "crc32": _crc32(content)}
         try:
-            write_atomic(file, buffer.getvalue())
-        except OSError as error:
-            print(f"{file}: no cache, the images will be decoded each time: {error}", file=sys.stderr)
-        return content
+            write_atomic(file, lambda stream: torch.save(whole, stream))
+        except (OSError, RuntimeError) as error:  # torch's own writer ends with the second where the first stopped it
+            reason = error if isinstance(error, OSError) or error.__context__ is None else error.__context__
+            print(f"{file}: no cache, the images will be decoded each time: {reason}", file=sys.stderr)
+            return content
+        return _load(file) or content  # mapped: the memory in which it was built is free again
 
 
 def _load(file: Path, *, warn: bool = False) -> Content | None:

@@ -16,6 +16,7 @@ from l2t_ray.data.archive import SPLITS, check_exists
 from l2t_ray.data.cache import Content, load_cached
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.names import composed
+from l2t_ray.data.place import fits
 from l2t_ray.data.subsets import count_samples, unknown_class
 from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS, IMAGE_SIZE
@@ -39,6 +40,15 @@ class DataSet:
     def to(self, device: torch.device | str) -> "DataSet":
         """Returns the same data on a device; tensors that are there already are shared."""
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in TENSORS}
+        return replace(self, **moved)
+
+    def placed(self, device: torch.device) -> "DataSet":
+        """Returns the same data on a device, but for images that do not fit there."""
+        moved: dict[str, Any] = {}
+        for name in TENSORS:
+            tensor: Tensor = getattr(self, name)
+            if name.endswith("labels") or fits(tensor.nbytes, device):
+                moved[name] = tensor.to(device)
         return replace(self, **moved)
 
     def subset_of_classes(self, names: Sequence[str]) -> "DataSet":
@@ -116,7 +126,7 @@ def _load_content(settings: Data, data_dir: Path, *, download: bool) -> Content:
             "launch the sweep again to train on the new files"
         )
     known = settings.model_copy(update={"sha256": sha256})
-    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known)))
+    return load_cached(cache_file(known, data_dir), lambda: _describe(*read(known, data_dir)))
 
 
 def cache_file(settings: Data, data_dir: Path) -> Path:

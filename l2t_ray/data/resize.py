@@ -9,13 +9,14 @@ Resize = Literal["squash", "shorter_side", "pad"]
 CHUNK = 1024  # images that are resized at once
 
 
-def resized(images: Tensor, size: int, how: Resize = "squash") -> Tensor:
+def resized(images: Tensor, size: int, how: Resize = "squash", out: Tensor | None = None) -> Tensor:
     """Returns images as squares: bilinear, antialiased, in uint8, as Pillow and torchvision do it.
 
     Args:
         images: uint8 [N, 3, H, W].
         size: of the squares.
         how: "squash" changes the shape; "shorter_side" cuts the longer side at both ends; "pad" adds black there.
+        out: where squashed ones may be put; new memory by default.
 
     Returns:
         Contiguous uint8 [N, 3, size, size].
@@ -24,7 +25,7 @@ def resized(images: Tensor, size: int, how: Resize = "squash") -> Tensor:
     if (height, width) == (size, size):
         return images.contiguous()
     if how == "squash" or height == width:
-        found = images.new_empty(len(images), 3, size, size)
+        found = images.new_empty(len(images), 3, size, size) if out is None else out
         for start in range(0, len(images), CHUNK):
             found[start : start + CHUNK] = _interpolated(images[start : start + CHUNK], size, size)
         return found

@@ -22,6 +22,7 @@ from l2t_ray.data.images import MAX_PIXELS, UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.layout import empty_folders, files_by_split, opened
 from l2t_ray.data.names import composed
+from l2t_ray.data.place import space
 from l2t_ray.data.resize import resized
 from l2t_ray.data.table import Table
 from l2t_ray.errors import InputError
@@ -66,7 +67,8 @@ def read_downloaded(settings: Data, data_dir: Path, *, download: bool) -> Decode
                 images = torch.from_numpy(np.ascontiguousarray(split_set.data))
                 if name != "stl10":
                     images = images.permute(0, 3, 1, 2)
-                tensors[f"{split}_images"] = resized(images, settings.image_size)
+                room = space(len(images), settings.image_size, data_dir / ".cache")
+                tensors[f"{split}_images"] = resized(images, settings.image_size, out=room)
                 labels = split_set.labels if name == "stl10" else split_set.targets
                 tensors[f"{split}_labels"] = torch.as_tensor(np.asarray(labels), dtype=torch.int64)
     except (RuntimeError, urllib.error.URLError, OSError) as error:
@@ -111,11 +113,12 @@ def read_digits(settings: Data) -> Decoded:
     return classes, tensors | {f"{split}_labels": labels[half] for split, half in halves.items()}
 
 
-def read_image_folder(settings: Data) -> Decoded:
+def read_image_folder(settings: Data, data_dir: Path) -> Decoded:
     """Reads the images in train/<class>/ and test/<class>/, or of a table of files; classes in sorted order.
 
     Args:
         settings: the path of a folder, tar, zip or table; the part of each class that is split off.
+        data_dir: in which there is room for what does not fit into the memory.
 
     Returns:
         Classes and tensors.
@@ -125,14 +128,15 @@ def read_image_folder(settings: Data) -> Decoded:
     """
     with opened(Path(str(settings.path))) as archive:
         classes, files = files_by_split(archive, settings.test_fraction)
-        return classes, _decode(archive, files, classes, settings)
+        return classes, _decode(archive, files, classes, settings, data_dir)
 
 
-def read_tiny_imagenet(settings: Data) -> Decoded:
+def read_tiny_imagenet(settings: Data, data_dir: Path) -> Decoded:
     """Reads Tiny ImageNet in its official layout, whole or in part; val is the test set.
 
     Args:
         settings: the path of a folder, tar or zip.
+        data_dir: as for `read_image_folder`.
 
     Returns:
         Classes (in sorted wnid order) and tensors.
@@ -163,11 +167,15 @@ def read_tiny_imagenet(settings: Data) -> Decoded:
             if unknown := sorted(set(names.values()) - set(classes)):
                 raise InputError(f"{path}: wnids.txt must name every class, {unknown[0]} of {split} is not there")
         refuse(path, empty_folders(archive, "train", files["train"]))
-        return classes, _decode(archive, files, classes, settings)
+        return classes, _decode(archive, files, classes, settings, data_dir)
 
 
 def _decode(
-    archive: Archive | Table, files: Mapping[str, Mapping[str, str]], classes: tuple[str, ...], settings: Data
+    archive: Archive | Table,
+    files: Mapping[str, Mapping[str, str]],
+    classes: tuple[str, ...],
+    settings: Data,
+    data_dir: Path,
 ) -> dict[str, Tensor]:
     """Returns the tensors of both splits; images are in the order of their names, whatever the archive's order."""
     places: dict[str, tuple[str, int]] = {}
@@ -175,7 +183,7 @@ def _decode(
     numbers, size = {name: number for number, name in enumerate(classes)}, settings.image_size
     for split, labels in files.items():
         places |= {name: (split, index) for index, name in enumerate(labels)}
-        tensors[f"{split}_images"] = torch.empty(len(labels), 3, size, size, dtype=torch.uint8)
+        tensors[f"{split}_images"] = space(len(labels), size, data_dir / ".cache")
         tensors[f"{split}_labels"] = torch.tensor([numbers[name] for name in labels.values()], dtype=torch.int64)
     print(f"{archive.path}: decoding {len(places)} images, once", file=sys.stderr)
     problems, with_frames = [], []
@@ -205,7 +213,7 @@ def _read_text(archive: Archive, name: str) -> str:
     return composed(archive.read(name).decode(errors="replace"))
 
 
-READERS: Mapping[str, Callable[..., Decoded]] = {  # of (settings), or of (settings, data_dir, download=)
+READERS: Mapping[str, Callable[..., Decoded]] = {  # of (settings, data_dir), and download= without a path
     "cifar10": read_downloaded,
     "cifar100": read_downloaded,
     "stl10": read_downloaded,

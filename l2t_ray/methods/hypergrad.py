@@ -43,7 +43,7 @@ class Batch:
     """One mini-batch."""
 
     images: Tensor  # [B, 3, H, W]
-    labels: Tensor  # [B]
+    labels: Tensor  # [B], or shares of the classes [B, N]
     targets: Mapping[int, Tensor]  # S by target level (`matching.resize_sources`)
     pixel_weights: Mapping[int, Tensor]  # V by target level (`meta.pixel_weights`)
 
@@ -57,8 +57,10 @@ class _Step:
 
 
 def logit_gradient(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B]."""
+    """Returns the gradient [B, N] of the mean cross-entropy at the logits, for labels [B] or shares [B, N]."""
     gradient = logits.softmax(-1)
+    if labels.dim() > 1:
+        return (gradient - labels).div_(len(logits))
     gradient.scatter_add_(-1, labels[..., None], -torch.ones_like(gradient[..., :1]))
     return gradient.div_(len(logits))
 

@@ -40,7 +40,7 @@ class Batch:
     source: Sequence[Tensor]  # S^m(x), [B, C_m, H_m, W_m] each, without gradient
     target: Sequence[Tensor]  # T^n(x), [B, C_n, H_n, W_n] each
     logits: Tensor  # [B, N]
-    labels: Tensor  # [B]
+    labels: Tensor  # [B], or with `augment.mixup` shares of the classes [B, N]
     # the source's for the target's classes in their order, [B, N]; None where it has not learned them
     source_logits: Tensor | None = None
     frozen: Tensors = field(default_factory=dict)  # what `prepare` returned

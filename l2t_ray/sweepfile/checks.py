@@ -55,6 +55,7 @@ class Checks:
         described = [registry.METHODS[choice.value] for choice in methods]
         self._note_traces(block, described)
         self._note_lists(block, described)
+        self._note_augment(block)
         return [
             *self._check_methods(block),
             *network_problems(block),
@@ -195,6 +196,28 @@ class Checks:
                     rule = f"{name} must stand with a method that learns {network!r}"
                     others = ", ".join(method.name for method in methods)
                     self._note_unread(choice, name, f"{rule}, got {others}; remove it, or add such a method")
+
+    def _note_augment(self, block: Block) -> None:
+        """Notes changes of images that another setting makes idle."""
+        crops, operations = block.values("augment.resized_crop"), block.values("augment.rand_augment")
+        idle = {
+            "augment.crop_padding": (
+                bool(crops) and all(crop.value is not None for crop in crops),
+                "must stand without augment.resized_crop, which takes its place",
+            ),
+            "augment.rand_augment_magnitude": (
+                not any(number.value for number in operations),
+                "must stand with augment.rand_augment of at least 1",
+            ),
+        }
+        for name, (is_idle, rule) in idle.items():
+            for choice in block.values(name):
+                if not is_idle:
+                    self._read.add((choice.item.place, name))
+                else:
+                    self._note_unread(
+                        choice, name, f"{name} {rule}, got {shown(choice.item)}; remove it, or change the other"
+                    )
 
     def _note_lists(self, block: Block, methods: list[registry.Described]) -> None:
         for name in sorted(block.listed):

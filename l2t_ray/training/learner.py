@@ -116,7 +116,7 @@ class Learner:
 
         Args:
             images: [B, 3, H, W].
-            labels: [B].
+            labels: [B], or shares of the classes [B, N].
             lr: alpha, a scalar.
 
         Returns:
@@ -222,7 +222,7 @@ class Learner:
         values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits, labels)
-        n_right = (values.logits.argmax(-1) == labels).sum()
+        n_right = (values.logits.argmax(-1) == (labels.argmax(-1) if labels.dim() > 1 else labels)).sum()
         at_logits: Tensor | None = None
         if self.stage.classification:
             at_logits = logit_gradient(values.logits, labels)

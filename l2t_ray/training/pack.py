@@ -106,8 +106,8 @@ def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.de
     """
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         (training,) = Pack([run], data, source, device).trainings
-        training.images, training.labels = training.images[:2], training.labels[:2]
-        training.judged_images, training.judged_labels = training.judged_images[:2], training.judged_labels[:2]
+        training.images, training.labels = training.images.first(2), training.labels[:2]
+        training.judged_images, training.judged_labels = training.judged_images.first(2), training.judged_labels[:2]
         training.prepare()
         training.train_epoch(0)
         if type(training.learner.method).stage is not Method.stage:
@@ -127,7 +127,7 @@ class Pack:
             torch.backends.cudnn.benchmark = True  # shapes do not change, so cuDNN may choose by measurement
         else:
             keep_freed_memory()
-        data = data.to(device)
+        data = data.placed(device)
         self.device, self.n_epochs, self.n_done = device, runs[0].training.epochs, 0
         self.trainings = [RunTraining(run, data, source, device) for run in runs]
         self.earlier_s, self.started_s = [0.0] * len(runs), time.perf_counter()

@@ -14,14 +14,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray import models
-from l2t_ray.data.augment import crop_and_flip, epoch_draws, normalize
+from l2t_ray.data.augment import normalize
+from l2t_ray.data.feed import Feed
 from l2t_ray.data.load import DataSet
+from l2t_ray.data.place import Images
 from l2t_ray.data.streams import stream
 from l2t_ray.data.subsets import stratified_subset
 from l2t_ray.errors import InputError
 from l2t_ray.models.precision import allow_tf32, parameter_type
 from l2t_ray.training.checkpoint import load_state, save_state
-from l2t_ray.training.run_training import EVALUATION_BATCH, evaluation_epochs
+from l2t_ray.training.run_training import evaluation_batch, evaluation_epochs
 from l2t_ray.training.source_settings import Pretraining, SourceNetwork, SourceTraining
 
 DECAY = 0.1
@@ -81,8 +83,11 @@ def train_source(
         network.parameters(), training.lr, momentum=training.momentum, weight_decay=training.weight_decay
     )
     subset = stratified_subset(data.train_labels, data.classes, settings.data.samples_per_class, settings.seed)
-    data = data.to(device)
-    images, labels = data.train_images[subset.to(device)], data.train_labels[subset.to(device)]
+    data = data.placed(device)
+    images, labels = Images(data.train_images, subset, device), data.train_labels[subset.to(device)]
+    feed = Feed(
+        images, labels, len(data.classes), settings.augment, settings.seed, lambda moved: normalize(moved, dtype)
+    )
     progress = Progress()
     saved = load_state(checkpoint)
     if saved is not None and saved["settings"] == resolved:
@@ -94,7 +99,7 @@ def train_source(
         started_s = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(training, epoch)
-        measured = _train_epoch(settings, network, optimizer, images, labels, epoch)
+        measured = _train_epoch(settings, network, optimizer, feed, epoch)
         if not math.isfinite(measured["train_loss"]):
             raise InputError(
                 f"training.lr must keep the loss finite, got {training.lr:g}: train_loss is "
@@ -124,28 +129,23 @@ def _train_epoch(
     settings: Pretraining,
     network: models.Backbone,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
+    feed: Feed,
     epoch: int,
 ) -> dict[str, float]:
     """Trains on all batches of an epoch and returns its measurements; synchronises with the device once, at the end."""
-    n_images, device = len(labels), images.device
-    draws = epoch_draws(settings.seed, epoch, n_images, settings.augment)
-    order, offsets, flips = (tensor.to(device) for tensor in draws)
+    n_images, device = len(feed.labels), feed.labels.device
     total, n_right = torch.zeros((), device=device), torch.zeros((), device=device)
     network.train()
-    for rows in order.split(settings.training.batch_size):
-        moved = crop_and_flip(images[rows], offsets[rows], flips[rows], settings.augment.crop_padding)
-        x = normalize(moved, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
+    for x, labels in feed.batches(epoch, settings.training.batch_size):
         with torch.autocast(device.type, torch.bfloat16, enabled=settings.training.precision == "bf16"):
             logits = network(x)
         logits = logits.to(network.fc.weight.dtype)
-        loss = F.cross_entropy(logits, labels[rows])
+        loss = F.cross_entropy(logits, labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        total += loss.detach() * len(rows)
-        n_right += (logits.detach().argmax(1) == labels[rows]).sum()
+        total += loss.detach() * len(x)
+        n_right += (logits.detach().argmax(1) == (labels.argmax(1) if labels.dim() > 1 else labels)).sum()
     return {"train_loss": float(total) / n_images, "train_accuracy_percent": 100 * float(n_right) / n_images}
 
 
@@ -155,12 +155,13 @@ def compute_accuracy_percent(network: models.Backbone, images: Tensor, labels: T
 
     Args:
         network: left in eval mode.
-        images: uint8 [N, 3, H, W], on its device.
-        labels: int64 [N].
+        images: uint8 [N, 3, H, W], anywhere.
+        labels: int64 [N], on the network's device.
     """
     network.eval()
-    n_right = torch.zeros((), device=images.device)
-    for batch, batch_labels in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+    judged, n_right = Images(images, None, labels.device), torch.zeros((), device=labels.device)
+    split = torch.arange(len(labels)).split(evaluation_batch(judged.size))
+    for rows, batch in zip(split, judged.batches(split), strict=True):
         x = normalize(batch, network.fc.weight.dtype).contiguous(memory_format=torch.channels_last)
-        n_right += (network(x).argmax(1) == batch_labels).sum()
+        n_right += (network(x).argmax(1) == labels[rows.to(labels.device)]).sum()
     return 100 * float(n_right) / len(labels)

@@ -10,18 +10,21 @@ from torch import Tensor
 
 from l2t_ray.config import PREDICTIONS, TARGET, Run
 from l2t_ray.data.augment import crop_and_flip, epoch_draws
+from l2t_ray.data.feed import Feed
 from l2t_ray.data.load import DataSet
+from l2t_ray.data.place import Images
 from l2t_ray.data.subsets import stratified_subset, validation_subset
 from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
 from l2t_ray.models.chain import Chain
+from l2t_ray.registry import IMAGE_SIZE
 from l2t_ray.training.calibration import Bins
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.kept import predictions_file, target_file
 from l2t_ray.training.learner import Learner, RunState
 from l2t_ray.training.traces import Tracer
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH, LEAST_BATCH = 500, 50  # images of IMAGE_SIZE; of larger ones at least
 FEW_CLASSES = 20  # up to so many classes, the last evaluation measures each one: a ledger's row for each run
 Metrics = dict[str, list[tuple[int, float]]]
 
@@ -35,6 +38,11 @@ def evaluation_epochs(n_epochs: int, n_evaluations: int) -> frozenset[int]:
 def learning_rate(initial: float, epoch: int, n_epochs: int) -> float:
     """Returns alpha_n = alpha (1 + cos(pi n / N)) / 2 for epoch n counted from 0 (thesis 5.4)."""
     return initial * (1 + math.cos(math.pi * epoch / n_epochs)) / 2
+
+
+def evaluation_batch(size: int) -> int:
+    """Returns how many images are evaluated at once; fewer of larger ones, whose activations need more memory."""
+    return max(LEAST_BATCH, EVALUATION_BATCH * IMAGE_SIZE**2 // size**2)
 
 
 class RunTraining:
@@ -52,14 +60,14 @@ class RunTraining:
         self.n_epochs, self.n_done = run.training.epochs, 0
         self.learner = Learner(run, len(data.classes), source, device, data.classes)
         labels = data.train_labels
-        subset = stratified_subset(labels, data.classes, run.data.samples_per_class, run.seed).to(device)
-        self.images, self.labels = data.train_images[subset], labels[subset]
+        subset = stratified_subset(labels, data.classes, run.data.samples_per_class, run.seed)
+        self.images, self.labels = Images(data.train_images, subset, device), labels[subset.to(device)]
         self.measured_on = "test"
-        self.judged_images, self.judged_labels = data.test_images, data.test_labels
+        self.judged_images, self.judged_labels = Images(data.test_images, None, device), data.test_labels
         if run.data.validation_per_class is not None:
             self.measured_on = "validation"
-            held = validation_subset(labels, data.classes, run.data, run.seed).to(device)
-            self.judged_images, self.judged_labels = data.train_images[held], labels[held]
+            held = validation_subset(labels, data.classes, run.data, run.seed)
+            self.judged_images, self.judged_labels = Images(data.train_images, held, device), labels[held.to(device)]
         written_out = isinstance(self.learner.network, Chain)  # passes made by torch.func cannot be captured yet
         method = self.learner.method
         steady = method.capturable and type(method).stage is Method.stage  # every epoch has the same operations
@@ -71,6 +79,7 @@ class RunTraining:
             assert training is not None, "the caller holds the training"
             return training._step(*given)
 
+        self.moves_alone = run.augment.is_plain and self.images.there is not None  # then a step makes its batch, too
         self.step = Replay(own_step, self.learner.tensors(), captured=graphs)
         self.evaluated = evaluation_epochs(self.n_epochs, run.record.evaluations)
         self.metrics: Metrics = {}
@@ -81,20 +90,18 @@ class RunTraining:
     def prepare(self) -> None:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
-            self.learner.prepare(self.learner.normalized(self.images))
+            self.learner.prepare(self.learner.normalized(self.images.take(torch.arange(len(self.images)))))
 
     def train_epoch(self, epoch: int) -> None:
         """Trains on all batches of one epoch, then measures; synchronises with the device once."""
-        n_images, batch_size = len(self.labels), self.run.training.batch_size
-        draws = epoch_draws(self.run.seed, epoch, n_images, self.run.augment)
-        order, offsets, flips = (part.to(self.device) for part in draws)
+        n_images = len(self.labels)
         rate = learning_rate(self.run.training.lr, epoch, self.n_epochs)
         lr = torch.tensor(rate, dtype=self.learner.dtype, device=self.device)
         self.learner.begin_epoch(epoch)
         loss, n_right = torch.zeros_like(lr), torch.zeros_like(lr)
-        for rows in order.split(batch_size):
-            batch_loss, batch_right = self.step(rows, offsets, flips, lr)
-            loss += batch_loss * len(rows)
+        for given in self._batches(epoch):
+            batch_loss, batch_right = self.step(*given, lr)
+            loss += batch_loss * len(given[0])
             n_right += batch_right
         measured = {"train_loss": loss / n_images, "train_accuracy_percent": 100 * n_right / n_images}
         finite = self.learner.finite() & loss.isfinite()
@@ -158,16 +165,32 @@ class RunTraining:
 
     def _judged(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the images on which the run is judged as `Learner.predict` takes them, and their labels [B]."""
-        batches = self.judged_images.split(EVALUATION_BATCH), self.judged_labels.split(EVALUATION_BATCH)
-        for images, labels in zip(*batches, strict=True):
+        split = torch.arange(len(self.judged_labels)).split(evaluation_batch(self.judged_images.size))
+        for rows, images in zip(split, self.judged_images.batches(split), strict=True):
             x = self.learner.normalized(images)
-            yield x.contiguous(memory_format=torch.channels_last), labels
+            yield x.contiguous(memory_format=torch.channels_last), self.judged_labels[rows.to(self.device)]
 
-    def _step(self, rows: Tensor, offsets: Tensor, flips: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
-        """Trains on the images at `rows` [B] of the subset with an epoch's draws; returns as `Learner.step`."""
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yields what `_step` takes: rows with the epoch's draws, or images and labels."""
+        run, batch_size = self.run, self.run.training.batch_size
+        if not self.moves_alone:
+            normalized, n_classes = self.learner.normalized, len(self.data.classes)
+            feed = Feed(self.images, self.labels, n_classes, run.augment, run.seed, normalized)
+            yield from feed.batches(epoch, batch_size)
+            return
+        draws = epoch_draws(run.seed, epoch, len(self.labels), run.augment)
+        order, offsets, flips = (part.to(self.device) for part in draws)
+        yield from ((rows, offsets, flips) for rows in order.split(batch_size))
+
+    def _step(self, *given: Tensor) -> tuple[Tensor, Tensor]:
+        """Trains on a batch; returns as `Learner.step`."""
+        if not self.moves_alone:
+            return self.learner.step(*given)
+        rows, offsets, flips, lr = given
         return self.learner.step(self.batch(rows, offsets[rows], flips[rows]), self.labels[rows], lr)
 
     def batch(self, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
-        """Returns augmented images [B, 3, H, W]; rows, offsets and flips are [B, ...]."""
-        moved = crop_and_flip(self.images[rows], offsets, flips, self.run.augment.crop_padding)
+        """Returns images [B, 3, H, W], moved and flipped; rows, offsets and flips are [B, ...]."""
+        assert self.images.there is not None
+        moved = crop_and_flip(self.images.there[rows], offsets, flips, self.run.augment.crop_padding)
         return self.learner.normalized(moved).contiguous(memory_format=torch.channels_last)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from l2t_ray.data.place import Images
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.methods import meta
 from l2t_ray.training.learner import Learner
@@ -34,10 +35,10 @@ class Tracer:
 
     Args:
         learner: of the run.
-        images: the run's training images, uint8 [N, 3, H, W], on the device.
+        images: the run's training images.
     """
 
-    def __init__(self, learner: Learner, images: Tensor) -> None:
+    def __init__(self, learner: Learner, images: Images) -> None:
         self.run, self.learner = learner.run, learner
         asked = [name.partition("@")[0] for name in self.run.traced]
         self.kinds = sorted({name.partition(".")[0] for name in asked})
@@ -81,11 +82,11 @@ class Tracer:
         state = self.state()
         return encode(self.columns, state["epochs"], state["values"].T)
 
-    def _reference(self, images: Tensor) -> list[Tensor]:
+    def _reference(self, images: Images) -> list[Tensor]:
         """Returns S^m of the reference batch, [B, C_m, H_m, W_m]."""
-        rows = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long().to(images.device)
+        rows = torch.linspace(0, len(images) - 1, min(IMAGES, len(images))).round().long()
         assert self.learner.source is not None
-        x = self.learner.normalized(images[rows]).contiguous(memory_format=torch.channels_last)
+        x = self.learner.normalized(images.take(rows)).contiguous(memory_format=torch.channels_last)
         return self.learner.source.features(x)
 
     def _values(self) -> dict[str, Tensor]:

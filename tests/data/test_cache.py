@@ -1,14 +1,19 @@
 """Decoded images are kept, and the real ones are read."""
 
+import errno
 import multiprocessing
 import os
 
 import pytest
 import torch
 
+from l2t_ray.config import Data
+from l2t_ray.data import place
+from l2t_ray.data import sets as data_sets
 from l2t_ray.data.archive import Archive
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.load import load_data
+from l2t_ray.data.place import space
 from l2t_ray.errors import InputError
 from l2t_ray.registry import DATA_SETS
 from tests.support.image_files import (
@@ -138,3 +143,36 @@ def test_the_real_cifar10_images_are_read_once(real_dir, monkeypatch):
     assert torch.bincount(data.test_labels).tolist() == [1000] * 10
     monkeypatch.setattr(Archive, "read", None)
     assert equal(load_data(folder_settings(CIFAR10, samples=500), real_dir), data)
+
+
+@pytest.mark.parametrize("form", ["tar", "digits"])
+def test_a_set_that_does_not_fit_into_the_memory_is_decoded_on_the_disk(tmp_path, monkeypatch, form):
+    path = write_tar(tmp_path / "a.tar", animals())
+    settings = folder_settings(path) if form == "tar" else Data(name="digits", samples_per_class=1)
+    first = load_data(settings, tmp_path / "1")
+    rooms = []
+
+    def noted(*given):
+        rooms.append(space(*given))
+        return rooms[-1]
+
+    monkeypatch.setattr(data_sets, "space", noted)
+    monkeypatch.setattr(place, "fits", lambda n_bytes, device: False)
+    again = load_data(settings, tmp_path / "2")
+    assert equal(first, again)
+    assert all(room.is_shared() for room in rooms)
+    assert len(rooms) == (2 if form == "tar" else 0)
+    assert [file.name for file in caches(tmp_path / "2")] == [file.name for file in caches(tmp_path / "1")]
+    assert not [*(tmp_path / "2" / ".cache").glob(".decoding*")]
+
+
+def test_a_disk_that_is_full_costs_the_cache_alone(tmp_path, monkeypatch, capsys):
+    def full(whole, stream):
+        stream.write(b"some")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    settings = folder_settings(write_tar(tmp_path / "a.tar", animals()))
+    assert load_data(settings, tmp_path).classes == ("cat", "dog")
+    assert "no cache, the images will be decoded each time: [Errno 28] No space left on" in capsys.readouterr().err
+    assert not caches(tmp_path)

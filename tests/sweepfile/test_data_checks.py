@@ -231,3 +231,25 @@ def test_a_sources_normalisation_is_no_part_of_the_key_where_no_source_is_read()
     plain, other = keys(grid(block)), keys(grid(block.replace("digits", "digits, normalize: from_source")))
     assert len(plain & other) == 1
     assert len(plain | other) == 3
+
+
+def test_changes_of_images_are_part_of_the_key_where_they_have_an_effect():
+    digits = "{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0, augment: {%s}}"
+    plain = keys(grid(digits % "flip: true"))
+    assert keys(grid(digits % "mixup: 0.0, rand_augment: 0, color_jitter: 0.0")) == plain
+    settings = ("mixup: 0.2", "rand_augment: 2", "color_jitter: 0.4", "hue_jitter: 0.1", "resized_crop: 0.08")
+    assert len(plain.union(*(keys(grid(digits % setting)) for setting in settings))) == 6
+    assert keys(grid(digits % "rand_augment: [0, 2], rand_augment_magnitude: 20")) > plain
+
+
+@pytest.mark.parametrize(
+    ("augment", "told"),
+    [
+        ("resized_crop: 0.1, crop_padding: 2", "augment.crop_padding must stand without augment.resized_crop"),
+        ("rand_augment_magnitude: 20", "augment.rand_augment_magnitude must stand with augment.rand_augment of at"),
+    ],
+)
+def test_a_change_of_images_without_an_effect_is_told(augment, told):
+    digits = "{data: {name: digits, samples_per_class: 2}, method: scratch, seed: 0, augment: {%s}}"
+    (line,) = problems(grid(digits % augment))
+    assert line.startswith(f"sweep.yaml:3: {told}")

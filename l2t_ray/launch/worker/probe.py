@@ -15,6 +15,7 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import Run
+from l2t_ray.data.place import fits
 from l2t_ray.data.subsets import count_samples
 from l2t_ray.launch.placement.measurements import Speed
 from l2t_ray.launch.worker import files, mps
@@ -82,12 +83,14 @@ class Prober:
         batch = self.runs[0].training.batch_size
         n_steps = math.ceil(self.n_images / batch) / math.ceil(self.n_probed / batch)
         n_evaluations = math.ceil(self.n_test / EVALUATION_BATCH)
-        more_bytes = (self.n_images - self.n_probed) * self.data.train_images[0].nbytes * pack
+        more_bytes = (self.n_images - self.n_probed) * self.data.train_images[0].nbytes
+        if not fits(more_bytes, self.device):  # they stay in the host's memory
+            more_bytes = 0
         speed = Speed(
             pack=pack,
             epoch_s=epoch_s * n_steps,
             evaluation_s=max(0.0, marks[-1] - epoch_s) * n_evaluations,
-            peak_bytes=_peak_bytes(self.device) + more_bytes,
+            peak_bytes=_peak_bytes(self.device) + more_bytes * pack,
             prepare_s=max(0.0, marks[0] - epoch_s),
         )
         return asdict(speed)

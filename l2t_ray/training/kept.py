@@ -137,6 +137,7 @@ def export(content: bytes, path: Path) -> Predictor:
     predictor = load_predictor(content)
     images = torch.zeros(2, 3, predictor.side, predictor.side, dtype=torch.uint8)
     with torch.no_grad():
+        predictor(images)  # once for real: what it keeps for later calls must not be the tracing's
         program = torch.export.export(
             predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
         )

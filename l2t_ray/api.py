@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from l2t_ray.config import Run, reads_source
+from l2t_ray.config import Run, reads_source, weights_files
 from l2t_ray.sweepfile import read
 
 if TYPE_CHECKING:
@@ -161,10 +161,11 @@ def train(
     first = several[0]
     if data is None:
         data = load_data(first.data, Path(data_dir), download=download)
+    for path in weights_files(first):
+        if (item := weights_at(path)) and (source is None or path != first.source.file):
+            fetch(item, Path(path), download=download)
     if source is None and reads_source(first):
-        if first.source.weights and (item := weights_at(first.source.weights)):
-            fetch(item, Path(first.source.weights), download=download)
-        source = load_source(first.source)
+        source = load_source(first.source, first.data.image_size)
     chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     outcomes = pack.train(several, data, source, device=chosen, **more)
     return outcomes[0] if isinstance(runs, Run) else outcomes

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from l2t_ray import registry
-from l2t_ray.published import named_weights
-from l2t_ray.registry import Arch, missing_level
+from l2t_ray.published import named_weights, weights_at, weights_file
+from l2t_ray.registry import Arch, missing_level, network_problems, recompute_problem
 from l2t_ray.run import AnyRun
 
 OPTIONAL_SECTIONS = ("source", "transfer")  # enter the key only where the method reads them
 NO_PART_OF_THE_KEY = ("trace",)  # changes no result
 # where files are, and how they come there: never in the key
-LOCATIONS = (("source", "weights"), ("source", "train"), ("data", "path"), ("data", "title"))
+LOCATIONS = (("source", "weights"), ("source", "train"), ("target", "weights"), ("data", "path"), ("data", "title"))
 # settings that were added later, and the values with which older keys stay the same
 LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "validation_per_class", None),
@@ -24,6 +24,10 @@ LATER: tuple[tuple[str, str, Any], ...] = (
     ("data", "image_size", registry.IMAGE_SIZE),
     ("data", "resize", "squash"),
     ("data", "normalize", "imagenet"),
+    ("source", "levels", None),
+    ("target", "levels", None),
+    ("target", "sha256", None),
+    ("training", "accumulate", 1),
     ("augment", "resized_crop", None),
     ("augment", "rand_augment", 0),
     ("augment", "rand_augment_magnitude", 9),
@@ -52,6 +56,7 @@ PairList = Annotated[
     tuple[Pair, ...], Field(min_length=1), AfterValidator(_distinct), AfterValidator(lambda pairs: tuple(sorted(pairs)))
 ]
 Pairs = Literal["all", "one_to_one", "single"] | PairList
+Places = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_distinct)]
 Entry = Annotated[str, Field(pattern=r"^[\w.-]+(\[\d+(,\d+)*\])?$")]
 GridEntry = Annotated[str, Field(pattern=r"^\d-\d(\[\d+,[0-2],[0-2]\])?$")]
 LABEL = r"^[\w.+=()-][\w .+=()-]{0,99}$"  # a part of a cell's name, between slashes
@@ -64,18 +69,37 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def _check_network(section: str, arch: str, width: float, levels: tuple[str, ...] | None) -> None:
+    for setting, problem in network_problems(section, arch, width, levels):
+        raise ValueError(f"{setting} {problem}")
+
+
+LEVELS = "where torchvision's networks give their maps: nodes of torchvision.models.feature_extraction, in order"
+
+
 class Source(Frozen):
     """The frozen network that teaches."""
 
     arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
+    levels: Places | None = Field(None, description=LEVELS)
     weights: Annotated[str, AfterValidator(named_weights)] | None = Field(
-        None, description="file of weights, relative to the working folder; or a published one by its name"
+        None, description="file of weights, relative to the working folder; or published ones by their name"
     )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
     train: str | None = Field(
         None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"
     )
+
+    @property
+    def file(self) -> str | None:
+        """The file of weights; of published ones, the one that they are fetched to."""
+        return weights_file(self.arch, self.weights)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_network("source", self.arch, self.width, self.levels)
+        return self
 
 
 class Target(Frozen):
@@ -83,6 +107,21 @@ class Target(Frozen):
 
     arch: Arch = Field("vgg9", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a VGG has 64 to 512 at 1")
+    levels: Places | None = Field(None, description=LEVELS)
+    weights: str | None = Field(
+        None, description="file of weights, or published ones by their name, to start from, but for the classifier"
+    )
+    sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
+
+    @property
+    def file(self) -> str | None:
+        """The file of weights; of published ones, the one that they are fetched to."""
+        return weights_file(self.arch, self.weights)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_network("target", self.arch, self.width, self.levels)
+        return self
 
 
 class Data(Frozen):
@@ -130,6 +169,12 @@ class Training(Frozen):
     weight_decay: NonNegative = Field(1e-4, description="of SGD")
     precision: Literal["float32", "tf32", "bf16", "float64"] = Field(
         "float32", description="tf32, bf16: of convolutions' operands alone; sums and all else are float32"
+    )
+    accumulate: Count = Field(
+        1, description="parts of a batch, one after the other, whose gradients make one step; not for l2t_ww, l2t_www"
+    )
+    recompute: bool = Field(
+        False, description="torchvision's networks: compute parts again instead of keeping them; changes no key"
     )
 
 
@@ -249,7 +294,10 @@ class Run(AnyRun, Frozen):
 
     @model_validator(mode="after")
     def _check_levels(self) -> Self:
-        wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch)
+        chosen = self.source.levels, self.target.levels
+        wrong = missing_level(self.transfer.pairs, self.source.arch, self.target.arch, chosen)
+        if problem := recompute_problem(self.target.arch, recompute=self.training.recompute):
+            raise ValueError(f"training.recompute {problem}")
         if wrong and {"transfer", "transfer.pairs"} & registry.METHODS[self.method].uses:
             raise ValueError(f"transfer.pairs {wrong}")
         return self
@@ -269,6 +317,14 @@ class Run(AnyRun, Frozen):
             settings[section].pop(name, None)
         for name in ("weights", "predictions"):
             settings["record"].pop(name)
+        settings["training"].pop("recompute")
+        for section, network in (("source", self.source), ("target", self.target)):
+            if settings[section] and network.weights and network.sha256 is None:  # no sweep file has filled it in
+                item = weights_at(str(network.file))
+                if item is not None:
+                    settings[section]["sha256"] = item.digest.partition(":")[2]
+                elif section == "target":
+                    settings[section]["sha256"] = network.weights
         if not reads_source(self):
             settings["data"].pop("normalize")
         drop_later(settings)
@@ -357,6 +413,8 @@ def pack_shape(run: AnyRun) -> str:
     """Returns a text that is equal for runs that one pack can train: they differ in seed and scalar settings alone."""
     settings = run.resolved()
     settings.pop("seed")
+    if isinstance(run, Run) and run.training.recompute:  # needs other memory and time
+        settings["recompute"] = True
     for section, name in (*_SCALARS, *_TRANSFER_SCALARS):
         settings.get(section, {}).pop(name, None)
     return repr(settings)
@@ -425,7 +483,7 @@ def drop_later(settings: dict[str, Any]) -> None:
     if not augment["rand_augment"]:
         augment.pop("rand_augment_magnitude")
     for section, name, value in LATER:
-        if settings[section].get(name) == value:
+        if section in settings and settings[section].get(name) == value:
             settings[section].pop(name, None)
 
 
@@ -438,6 +496,12 @@ def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             found[section] = values
     return found
+
+
+def weights_files(run: Run) -> tuple[str, ...]:
+    """Returns the files of weights that a run reads, the source's first."""
+    files = (run.source.file if reads_source(run) else None, run.target.file)
+    return tuple(file for file in files if file is not None)
 
 
 def reads_source(run: Run) -> bool:

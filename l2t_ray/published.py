@@ -3,6 +3,7 @@
 A digest was computed from the file, or is the one by which others know it; a file with another digest is refused.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,10 @@ class Published:
     what: str  # for messages
     address: str
     n_bytes: int
-    digest: str  # `sha256:` or `md5:` and the hex digits
+    digest: str  # `sha256:` or `md5:` and the hex digits, or the first of them
     licence: str
     arch: str = ""  # of weights: the network, at width 1
+    by_hub: bool = False  # whether torch.hub fetches it
 
 
 WEIGHTS: Mapping[str, Published] = {  # by the name that `source.weights` gives
@@ -47,6 +49,45 @@ ARCHIVES: Mapping[str, tuple[str, str, int]] = {  # what torchvision fetches: fo
 }
 
 
+_IMAGENET = "BSD 3-Clause; the images of ImageNet are for research and education only"
+_SWAG = "CC BY-NC 4.0, Meta"
+ADDRESS = "https://download.pytorch.org/models/"
+# torchvision's weights by architecture and by their name in torchvision's own enumeration: the file, whose name has the
+# first digits of its SHA-256, its MiB, and its licence
+TORCHVISION: Mapping[str, Mapping[str, tuple[str, float, str]]] = {
+    "resnet18": {"IMAGENET1K_V1": ("resnet18-f37072fd.pth", 44.661, _IMAGENET)},
+    "resnet34": {"IMAGENET1K_V1": ("resnet34-b627a593.pth", 83.275, _IMAGENET)},
+    "resnet50": {
+        "IMAGENET1K_V1": ("resnet50-0676ba61.pth", 97.781, _IMAGENET),
+        "IMAGENET1K_V2": ("resnet50-11ad3fa6.pth", 97.79, _IMAGENET),
+    },
+    "vgg16_bn": {"IMAGENET1K_V1": ("vgg16_bn-6c64b313.pth", 527.866, _IMAGENET)},
+    "mobilenet_v3_small": {"IMAGENET1K_V1": ("mobilenet_v3_small-047dcff4.pth", 9.829, _IMAGENET)},
+    "mobilenet_v3_large": {
+        "IMAGENET1K_V1": ("mobilenet_v3_large-8738ca79.pth", 21.114, _IMAGENET),
+        "IMAGENET1K_V2": ("mobilenet_v3_large-5c1a4163.pth", 21.107, _IMAGENET),
+    },
+    "convnext_tiny": {"IMAGENET1K_V1": ("convnext_tiny-983f1562.pth", 109.119, _IMAGENET)},
+    "vit_b_16": {
+        "IMAGENET1K_V1": ("vit_b_16-c867db91.pth", 330.285, _IMAGENET),
+        "IMAGENET1K_SWAG_E2E_V1": ("vit_b_16_swag-9ac1b537.pth", 331.398, _SWAG),
+        "IMAGENET1K_SWAG_LINEAR_V1": ("vit_b_16_lc_swag-4e70ced5.pth", 330.285, _SWAG),
+    },
+}
+
+
+def hub_folder() -> Path:
+    """Returns the folder in which torch.hub keeps weights; other programs' are found there."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("TORCH_HOME") or f"{cache}/torch").expanduser() / "hub" / "checkpoints"
+
+
+def weights_file(arch: str, weights: str | None) -> str | None:
+    """Returns the file that `weights` means: torchvision's by the enumeration's name, else what is given."""
+    found = TORCHVISION.get(arch, {}).get(weights or "")
+    return weights if found is None else str(hub_folder() / found[0])
+
+
 def weights_place(name: str) -> Path:
     """Returns the file of published weights; it may not exist yet."""
     return FOLDER / f"{name}.pth.tar"
@@ -58,7 +99,15 @@ def named_weights(value: str) -> str:
 
 
 def weights_at(path: str) -> Published | None:
-    """Returns what is published for a file of weights, if it is one of ours to fetch."""
+    """Returns what is published for a file of weights, if it is one to fetch."""
+    for arch, by_name in TORCHVISION.items():
+        for name, (file, n_mib, licence) in by_name.items():
+            if path == str(hub_folder() / file):
+                digits = file.removesuffix(".pth").rpartition("-")[2]
+                what = f"torchvision's {arch} {name}"
+                return Published(
+                    what, ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True
+                )
     return {str(weights_place(name)): found for name, found in WEIGHTS.items()}.get(path)
 
 

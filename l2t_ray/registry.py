@@ -15,10 +15,26 @@ from l2t_ray.errors import InputError
 
 BUILTIN = "l2t_ray.methods"
 Scalar = bool | int | float | str
-Arch = Literal["vgg9", "vgg11", "resnet20", "resnet32", "resnet44", "resnet56", "vit"]
+Arch = Literal[
+    "vgg9",
+    "vgg11",
+    "resnet20",
+    "resnet32",
+    "resnet44",
+    "resnet56",
+    "vit",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "vgg16_bn",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "convnext_tiny",
+    "vit_b_16",
+]
 
 IMAGE_SIZE = 32  # H = W of images
-VIT_BLOCKS, VIT_PATCHES = 6, 8  # blocks; patches along each side of an image
+VIT_BLOCKS, VIT_PATCHES = 6, 8  # blocks; patches along each side of an image of 32 x 32
 SIZES: Mapping[str, tuple[int, ...]] = {  # H = W of every level's maps, for images of 32 x 32
     "vgg9": (32, 16, 8, 4, 2),
     "vgg11": (32, 16, 8, 4, 2),
@@ -27,6 +43,19 @@ SIZES: Mapping[str, tuple[int, ...]] = {  # H = W of every level's maps, for ima
     "resnet44": (32, 16, 8),
     "resnet56": (32, 16, 8),
     "vit": (VIT_PATCHES,) * VIT_BLOCKS,
+}
+# torchvision's networks: the levels that are taken where none are named, as places of
+# `torchvision.models.feature_extraction`
+_STAGES = ("layer1", "layer2", "layer3", "layer4")
+ZOO: Mapping[str, tuple[str, ...]] = {
+    "resnet18": _STAGES,
+    "resnet34": _STAGES,
+    "resnet50": _STAGES,
+    "vgg16_bn": tuple(f"features.{place}" for place in (5, 12, 22, 32, 42)),  # before each max-pool
+    "mobilenet_v3_small": tuple(f"features.{place}" for place in (1, 3, 8, 12)),
+    "mobilenet_v3_large": tuple(f"features.{place}" for place in (3, 6, 12, 16)),
+    "convnext_tiny": tuple(f"features.{place}" for place in (1, 3, 5, 7)),
+    "vit_b_16": tuple(f"encoder.layers.encoder_layer_{place}" for place in (2, 5, 8, 11)),
 }
 BF16_TARGETS = ("vgg9", "vgg11")  # targets that can round what their convolutions multiply
 
@@ -144,6 +173,9 @@ def resolve_pairs(
             list; 15, 3 and 1 pairs for the thesis' networks.
         source_sizes: H = W of every source level; the thesis' by default.
         target_sizes: H = W of every target level; the thesis' by default.
+
+    Raises:
+        InputError: if no levels are of equal size, and "one_to_one" is asked for.
     """
     if pairs == "all":
         return tuple((m, n) for m in range(len(source_sizes)) for n in range(len(target_sizes)))
@@ -155,16 +187,75 @@ def resolve_pairs(
             sources = [m for m, other in enumerate(source_sizes) if other == size]
             targets = [n for n, other in enumerate(target_sizes) if other == size]
             matched += zip(reversed(sources), reversed(targets), strict=False)
+        if not matched:
+            sizes = " and ".join(", ".join(map(str, side)) for side in (source_sizes, target_sizes))
+            rule = "source and target must have levels of equal size, to be matched one to one"
+            raise InputError(f"{rule}, got maps of {sizes} pixels; choose other `levels` or transfer.pairs")
         return tuple(sorted(matched))
     assert not isinstance(pairs, str), pairs
     return tuple(sorted({(m, n) for m, n in pairs}))
 
 
-def missing_level(pairs: str | Levels, source: str, target: str) -> str | None:
-    """Returns which levels a list of pairs may name, and which it names wrongly; None where all levels exist."""
+def network_problems(section: str, arch: str, width: float, levels: Sequence[str] | None) -> Iterable[tuple[str, str]]:
+    """Yields (setting, what is wrong; remedy) for settings of a network that contradict each other.
+
+    Args:
+        section: "source" or "target".
+        arch: the network.
+        width: factor on the channels.
+        levels: as chosen, or None.
+    """
+    if arch in ZOO and width != 1:
+        yield f"{section}.width", f"must be 1 for {arch}, got {width:g}; leave it out"
+    if arch not in ZOO and levels is not None:
+        rule = f"must be left out for {arch}, whose levels cannot be chosen"
+        yield f"{section}.levels", f"{rule}, got {', '.join(levels)}; remove it, or take one of {', '.join(ZOO)}"
+
+
+def recompute_problem(arch: str, *, recompute: bool) -> str | None:
+    """Returns why a target cannot compute its parts again; None where it can, or need not."""
+    return (
+        f"must be false for {arch}, got true; leave it out, or take {', '.join(ZOO)}"
+        if recompute and arch not in ZOO
+        else None
+    )
+
+
+def level_sizes(arch: str, image_size: int = IMAGE_SIZE) -> tuple[int, ...]:
+    """Returns H = W of every level's maps of a network whose levels cannot be chosen.
+
+    Args:
+        arch: one of `SIZES`.
+        image_size: H = W of the images.
+    """
+    if arch == "vit":
+        return (image_size * VIT_PATCHES // IMAGE_SIZE,) * VIT_BLOCKS
+    sizes = [image_size]
+    for _ in SIZES[arch][1:]:  # a ResNet's strides round up, a VGG's pools round down
+        sizes.append((sizes[-1] + arch.startswith("resnet")) // 2)
+    return tuple(sizes)
+
+
+def n_levels(arch: str, levels: Sequence[str] | None = None) -> int:
+    """Returns how many levels a network has."""
+    return len(SIZES[arch]) if arch in SIZES else len(levels or ZOO[arch])
+
+
+def missing_level(
+    pairs: str | Levels, source: str, target: str, chosen: Sequence[Sequence[str] | None] = (None, None)
+) -> str | None:
+    """Returns which levels a list of pairs may name, and which it names wrongly; None where all levels exist.
+
+    Args:
+        pairs: as `resolve_pairs`.
+        source: architecture of the source.
+        target: architecture of the target.
+        chosen: the settings `levels` of both.
+    """
     if isinstance(pairs, str):
         return None
-    ends = [len(SIZES[name]) - 1 for name in (source, target)]
+    numbers = [n_levels(arch, levels) for arch, levels in zip((source, target), chosen, strict=True)]
+    ends = [n - 1 for n in numbers]
     wrong = [pair for pair in pairs if pair[0] > ends[0] or pair[1] > ends[1]]
     if not wrong:
         return None

@@ -117,3 +117,17 @@ def database(folder):
     with contextlib.closing(sqlite3.connect(file)) as connection:
         connection.executescript(SCHEMA.read_text())
     return file
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """torchvision's networks have few channels."""
+    import torchvision
+
+    from l2t_ray.models import zoo
+    from tests.support.zoo import small
+
+    zoo.plan.cache_clear()
+    monkeypatch.setattr(torchvision.models, "get_model", small)
+    yield
+    zoo.plan.cache_clear()

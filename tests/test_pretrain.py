@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_training(launch, mon
 def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(
-        "source: {arch: resnet18, width: -1}\n"
+        "source: {arch: resnet33, width: -1}\n"
         "data: {name: digits, clases: [a]}\n"
         "training:\n"
         "  epochs: 0\n"
@@ -234,7 +234,8 @@ def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
     problems = "\n".join(caught.value.problems)
     for told in (
         "bad.yaml:1: source.arch must be one of vgg9, vgg11, resnet20, resnet32, resnet44, resnet56, vit, "
-        'got "resnet18"',
+        "resnet18, resnet34, resnet50, vgg16_bn, mobilenet_v3_small, mobilenet_v3_large, convnext_tiny, vit_b_16, "
+        'got "resnet33"',
         "bad.yaml:1: source.width must be > 0, got -1",
         "bad.yaml:2: data.clases is no setting; did you mean classes?",
         "bad.yaml:4: training.epochs must be >= 1, got 0",

@@ -9,6 +9,7 @@ import yaml
 
 from l2t_ray import sweep
 from l2t_ray.config import reads_source
+from l2t_ray.registry import resolve_pairs
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.sweepfile.source_file import read_pretraining
 from tests.support.places import ROOT
@@ -16,7 +17,9 @@ from tests.support.places import ROOT
 PUBLISHED = "weights/l2t-ww-tinyimagenet.pth.tar"
 REPLICATE = (ROOT / "docs" / "howto" / "replicate.md").read_text()
 GOLDEN = ROOT / "tests" / "fixtures" / "golden_plan.txt"
-FILES = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "\nsweep: " in path.read_text())
+ALL = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "\nsweep: " in path.read_text())
+OF_PHOTOS = {"l2t_ww_imagenet"}  # read folders of photos that nobody may hand on
+FILES = [name for name in ALL if name not in OF_PHOTOS]
 COUNTS = {  # runs and cells; paper_grid: 15 conditions of 4 methods with 30 seeds (thesis 5.4), imbalanced: 3 with 30
     "paper_grid": (1800, 60),
     "imbalanced": (90, 3),
@@ -111,6 +114,35 @@ def test_a_plan_is_what_it_was(monkeypatch, capsys):
     monkeypatch.setattr("l2t_ray.launch.placement.measurements.shipped", dict)
     assert sweep.main(["sweeps/paper_grid.yaml", "--plan", "--fleet", "h200:8", "--price-per-hour", "25"]) == 0
     assert capsys.readouterr().out == GOLDEN.read_text()
+
+
+def test_the_papers_second_experiment_has_the_published_codes_settings(capsys):
+    """The defaults of alinlab/L2T-ww's train_l2t_ww.py; 16 pairs of four stages."""
+    for number, name in enumerate(("cub200", "mit67", "stanford40", "dogs")):
+        for split, n_images in (("train", 100), ("test", 1)):
+            for label in ("a", "b"):
+                folder = Path("data", name, split, label)
+                folder.mkdir(parents=True)
+                for image in range(n_images):
+                    (folder / f"{image}.jpg").write_bytes(bytes([number, image]))
+    assert sweep.main(["sweeps/l2t_ww_imagenet.yaml", "--plan", "--fleet", "h100:8"]) == 0
+    assert "torchvision's resnet34 IMAGENET1K_V1 (83 MiB)" in capsys.readouterr().out
+    found = read("l2t_ww_imagenet")
+    assert len(found.runs) == 4 * 4 * 10 + 10
+    runs = [run for run in found.runs.values() if run.target.weights is None]
+    assert {(run.source.arch, run.target.arch, run.data.image_size) for run in runs} == {("resnet34", "resnet18", 224)}
+    for run in runs:
+        training, transfer = run.training, run.transfer
+        assert (training.epochs, training.batch_size, training.lr) == (200, 64, 0.1)
+        assert (training.momentum, training.weight_decay) == (0.9, 1e-4)
+        assert (transfer.beta, transfer.look_ahead_steps, transfer.meta_lr, transfer.inner) == (
+            0.5,
+            2,
+            1e-4,
+            "published",
+        )
+        sizes = (56, 28, 14, 7)
+        assert len(resolve_pairs(transfer.pairs, sizes, sizes)) == 16
 
 
 def test_the_quick_starts_source_is_the_one_its_sweep_names():

@@ -48,6 +48,9 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"{path}: fetching {item.what}, {item.n_bytes / MIB:,.1f} MiB, from {item.address} ({item.licence})")
+        if item.by_hub:
+            _by_hub(item, path)
+            return
         for n_left in reversed(range(TRIES)):
             try:
                 _download(item, part, say)
@@ -66,6 +69,25 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
             rule = f"{item.address}: must be {item.what} with {algorithm} {digits}, got {found}"
             raise InputError(f"{rule}; find the file elsewhere and put it at {path}")
         part.replace(path)
+
+
+def _by_hub(item: Published, path: Path) -> None:
+    """Lets torch.hub fetch a file of torchvision, and check the digits of its SHA-256."""
+    from torch import hub
+
+    algorithm, _, digits = item.digest.partition(":")
+    rule = f"{item.address}: must answer, so that {item.what} can be fetched"
+    remedy = f"connect this machine, or put the file at {path} and launch with --no-download"
+    try:
+        hub.download_url_to_file(item.address, str(path), digits, progress=False)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise InputError(f"{rule}, got HTTP {error.code} {error.reason}; {remedy}") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        raise InputError(f"{rule}, got {_told(error)}; {remedy}") from error
+    except RuntimeError as error:  # torch.hub's for another digest
+        rule = f"{item.address}: must be {item.what} with {algorithm} {digits}..., got another file or a part of it"
+        raise InputError(f"{rule}; launch again, or find the file elsewhere and put it at {path}") from error
 
 
 def _download(item: Published, part: Path, say: Say) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.config import Run, reads_source
+from l2t_ray.config import Run, weights_files
 from l2t_ray.launch.placement.devices import Group
 from l2t_ray.launch.placement.estimate import estimate_source
 from l2t_ray.launch.placement.plan import Plan
@@ -36,8 +36,8 @@ def to_fetch(sweep: "Sweep", runs: Iterable[AnyRun]) -> list[Fetched]:
     items: list[Published | None] = [images_at(source.data.name, source.data.path) for source in settings]
     items += [
         weights_at(path)
-        for path in dict.fromkeys(run.source.weights for run in ours if reads_source(run))
-        if path is not None and not Path(path).is_file()
+        for path in dict.fromkeys(path for run in ours for path in weights_files(run))
+        if not Path(path).is_file()
     ]
     return [*found, *(Fetched(item.what, item.n_bytes, item.address) for item in dict.fromkeys(items) if item)]
 

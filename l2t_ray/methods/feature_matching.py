@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,12 @@ class FeatureMatching(Method):
         if not self.networks <= NETWORKS or type(self).loss is not Method.loss:
             rule = f"{self.name}: a FeatureMatching must have networks of {', '.join(sorted(NETWORKS))} and no loss"
             raise TypeError(f"{rule} of its own; subclass Method for one")
+
+    def laws(self, run: Run) -> Iterable[tuple[str, str]]:
+        """Checks that a look-ahead has the whole batch."""
+        if self.networks and run.training.accumulate > 1:
+            rule = f"must be 1 for {self.name}, whose look-ahead takes the whole batch, got {run.training.accumulate}"
+            yield "training.accumulate", f"{rule}; leave it out, or save memory by training.recompute"
 
     def matching(self, run: Run, shapes: Shapes) -> Matching:
         """Returns the pairs of a run and their channels."""

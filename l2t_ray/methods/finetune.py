@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.methods.method import Method, Stage, number, same_architecture, within
+from l2t_ray.methods.method import Method, Stage, number, same_architecture, within, without_classifier
 from l2t_ray.registry import Scalar
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ class Finetune(Method):
     ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """Returns the source's weights and running statistics without the classifier."""
         assert source is not None
-        theta, statistics = network.values_of(source)
-        return {name: p for name, p in theta.items() if not name.startswith("fc.")}, statistics
+        return without_classifier(network, source)
 
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
         """Trains the classifier at the full rate, all else at `rate` of it."""

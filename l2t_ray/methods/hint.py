@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from l2t_ray.config import Run
+from l2t_ray.config import Run, Source, Target
 from l2t_ray.methods.distillation import classes_not_shared
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number, within
-from l2t_ray.registry import SIZES, Scalar, resolve_pairs
+from l2t_ray.registry import ZOO, Scalar, level_sizes, n_levels, resolve_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -36,13 +36,15 @@ class Hint(Method):
         for name in ("lambda_first", "lambda_last"):
             yield from within(run, name, 0)
         m, n = run.options["source_level"], run.options["target_level"]
-        for name, level, arch in (("source_level", m, run.source.arch), ("target_level", n, run.target.arch)):
-            if not MIDDLE <= int(level) < len(SIZES[arch]):
-                rule = f"must be a level of {arch}, 0 to {len(SIZES[arch]) - 1}, or -1 for the middle, got {level}"
+        for name, level, network in (("source_level", m, run.source), ("target_level", n, run.target)):
+            last = n_levels(network.arch, network.levels) - 1
+            if not MIDDLE <= int(level) <= last:
+                rule = f"must be a level of {network.arch}, 0 to {last}, or -1 for the middle, got {level}"
                 yield f"options.{name}", f"{rule}; correct it"
                 return
-        hint, guided = levels(run.options, SIZES[run.source.arch], SIZES[run.target.arch])
-        sizes = SIZES[run.source.arch][hint], SIZES[run.target.arch][guided]
+        source_sizes, target_sizes = _sizes(run.source, run.data.image_size), _sizes(run.target, run.data.image_size)
+        hint, guided = levels(run.options, source_sizes, target_sizes)
+        sizes = source_sizes[hint], target_sizes[guided]
         if sizes[0] > sizes[1]:
             rule = f"must be a level of at least the hint's {sizes[0]} pixels, got level {guided} of {sizes[1]}"
             yield "options.target_level", f"{rule}; name a lower one, or a higher options.source_level"
@@ -94,6 +96,15 @@ def levels(options: Mapping[str, Scalar], source_sizes: Sequence[int], target_si
     hint, guided = pairs[len(pairs) // 2]
     m, n = int(options["source_level"]), int(options["target_level"])
     return hint if m == MIDDLE else m, guided if n == MIDDLE else n
+
+
+def _sizes(network: Source | Target, image_size: int) -> tuple[int, ...]:
+    """Returns H = W of every level's maps."""
+    if network.arch not in ZOO:
+        return level_sizes(network.arch, image_size)
+    from l2t_ray.models.zoo import plan  # needs torch
+
+    return plan(network.arch, network.levels or ZOO[network.arch], image_size).sizes
 
 
 METHODS = (

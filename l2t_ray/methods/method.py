@@ -107,10 +107,14 @@ class Method:
         from l2t_ray.models import build_target
         from l2t_ray.models.precision import operand_type
 
-        return build_target(run.target, n_classes, operand_type(run.training.precision))
+        operands = operand_type(run.training.precision)
+        size, again = run.data.image_size, run.training.recompute
+        return build_target(run.target, n_classes, operands, image_size=size, recompute=again)
 
     def start(self, run: Run, network: TargetNetwork, source: Backbone | None) -> tuple[Tensors, Tensors]:
-        """Returns parameters and running statistics with which a run starts instead of random ones; none by default.
+        """Returns parameters and running statistics with which a run starts instead of random ones.
+
+        By default those of `target.weights` without the classifier, if the run names any.
 
         Args:
             run: its settings.
@@ -120,7 +124,11 @@ class Method:
         Returns:
             theta and statistics by name.
         """
-        return {}, {}
+        if run.target.weights is None:
+            return {}, {}
+        from l2t_ray.models import load_source
+
+        return without_classifier(network, load_source(run.target, run.data.image_size))
 
     def extra_parameters(self, run: Run, shapes: Shapes, generator: torch.Generator) -> dict[str, Tensor]:
         """Returns parameters trained with the target, by name, for one run; none by default."""
@@ -174,6 +182,12 @@ class Method:
         return None
 
 
+def without_classifier(network: TargetNetwork, given: Backbone) -> tuple[Tensors, Tensors]:
+    """Returns a network's weights and running statistics, but for its last layer, under the target's names."""
+    theta, statistics = network.values_of(given)
+    return {name: p for name, p in theta.items() if not name.startswith("fc.")}, statistics
+
+
 def number(options: Mapping[str, Scalar], name: str) -> float:
     """Returns an option that is a number."""
     return float(options[name])
@@ -208,3 +222,6 @@ def same_architecture(run: Run) -> Iterable[tuple[str, str]]:
         if ours != theirs:
             rule = f"must be the source's, {theirs}, for {run.method}, got {ours}"
             yield f"target.{name}", f"{rule}; set target.{name}, or name a source trained with source.{name} {ours}"
+    if run.target.weights is not None:
+        rule = f"must be left out for {run.method}, which starts from the source"
+        yield "target.weights", f"{rule}, got {run.target.weights}; remove it, or take scratch"

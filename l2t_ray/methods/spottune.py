@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
 from l2t_ray.methods.method import Method, Stage, number, same_architecture, within
-from l2t_ray.registry import Scalar
+from l2t_ray.registry import SIZES, Scalar
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from l2t_ray.models import Backbone, TargetNetwork
+
+RESNETS = tuple(arch for arch in SIZES if arch.startswith("resnet"))
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,9 @@ class SpotTune(Method):
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
         """Checks that the target is a ResNet as deep and wide as the source, and the bounds of the options."""
-        if not run.target.arch.startswith("resnet"):
-            rule = f"must be a ResNet, for {self.name} has every residual block twice, got {run.target.arch}"
-            yield "target.arch", f"{rule}; name resnet20, resnet32, resnet44 or resnet56"
+        if run.target.arch not in RESNETS:
+            rule = f"must be a ResNet of three stages, for {self.name} has every residual block twice"
+            yield "target.arch", f"{rule}, got {run.target.arch}; name {', '.join(RESNETS)}"
         else:
             yield from same_architecture(run)
         yield from within(run, "temperature", 0, or_equal=False)

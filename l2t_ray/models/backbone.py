@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l2t_ray.registry import SIZES
+from l2t_ray.registry import IMAGE_SIZE, level_sizes
 
 
 class Backbone(nn.Module):
@@ -23,6 +23,7 @@ class Backbone(nn.Module):
     fc: nn.Linear
     n_draws = 0  # uniform random numbers for every image in training; `features` takes them as [B, n_draws]
     linear_std = 0.01  # of the initial weights of linear layers and embeddings
+    image_size = IMAGE_SIZE  # H = W of the images
     # mean and standard deviation by channel of the images that its weights expect; None for the project's own constants
     normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
@@ -35,19 +36,36 @@ class Backbone(nn.Module):
     @property
     def sizes(self) -> tuple[int, ...]:
         """H = W of every level's maps."""
-        return SIZES[self.arch]
+        return level_sizes(self.arch, self.image_size)
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """Returns the maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, 32, 32]."""
+        """Returns the maps of the first levels, all by default: [B, C_m, H_m, W_m] each, for x [B, 3, H, W]."""
         raise NotImplementedError
 
     def classify(self, last: Tensor) -> Tensor:
         """Returns logits [B, n_classes] from the last level's maps."""
         raise NotImplementedError
 
+    def outputs(
+        self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """Returns what `features` does, and the logits [B, n_classes] if all levels are asked for."""
+        maps = self.features(x, n_levels) if draws is None else self.features(x, n_levels, draws)
+        return maps, self.classify(maps[-1]) if n_levels is None else None
+
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits [B, n_classes] of images [B, 3, 32, 32]."""
-        return self.classify(self.features(x)[-1])
+        """Returns logits [B, n_classes] of images [B, 3, H, W]."""
+        logits = self.outputs(x)[1]
+        assert logits is not None
+        return logits
+
+    def redraw(self, generator: torch.Generator) -> None:
+        """Draws the initial weights.
+
+        Args:
+            generator: a CPU generator.
+        """
+        initialise(self, generator)
 
 
 class BatchNorm(nn.BatchNorm2d):

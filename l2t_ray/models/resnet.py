@@ -38,7 +38,7 @@ class ResNet(Backbone):
         return [list(stage.children()) for stage in self.stages]
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """Returns [B, C_m, 32 / 2^m, 32 / 2^m] for m = 0, 1, 2, for x [B, 3, 32, 32]."""
+        """Returns [B, C_m, H / 2^m, W / 2^m] for m = 0, 1, 2, for x [B, 3, H, W]."""
         x = F.relu(self.bn1(self.conv1(x)))
         outputs = []
         for stage in self.stages[:n_levels]:

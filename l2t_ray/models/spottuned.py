@@ -23,6 +23,7 @@ class SpotTuned(ResNet):
 
     def __init__(self, source: ResNet, n_classes: int, temperature: float) -> None:
         super().__init__(int(source.arch.removeprefix("resnet")), source.width, n_classes)
+        self.image_size = source.image_size
         self.n_blocks = sum(len(stage) for stage in self.blocks)
         self.n_draws = 2 * self.n_blocks
         self.policy = ResNet(POLICY_DEPTH, source.width, 2 * self.n_blocks)

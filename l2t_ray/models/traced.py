@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
 from l2t_ray.errors import InputError
-from l2t_ray.models.backbone import Backbone, BatchNorm, initialise
-from l2t_ray.models.layer import BN_MOMENTUM
+from l2t_ray.models.backbone import Backbone, BatchNorm
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
@@ -45,9 +45,7 @@ class Traced:
         self.module = module
         self.names = [name for name, _ in module.named_parameters()]
         self._training, self._evaluating = _Both(copy.deepcopy(module)).train(), _Both(copy.deepcopy(module)).eval()
-        self._norms = {
-            name: norm for name, norm in self._training.network.named_modules() if isinstance(norm, BatchNorm)
-        }
+        self._norms = self._norms_of(self._training.network)
         for norm in self._norms.values():
             norm.is_pure = True
 
@@ -76,7 +74,7 @@ class Traced:
             float32 tensors under the module's names.
         """
         module = copy.deepcopy(self.module)
-        initialise(module, generator)
+        module.redraw(generator)
         return {name: p.detach() for name, p in module.named_parameters()}
 
     def initial_statistics(self, like: Tensor) -> dict[str, Tensor]:
@@ -107,7 +105,7 @@ class Traced:
         statistics: Tensors | None = None,
         n_levels: int | None = None,
         draws: Tensor | None = None,
-    ) -> TracedValues:
+    ) -> Values:
         """Computes the network's values with batch statistics; see `Chain.forward`.
 
         Args:
@@ -125,9 +123,7 @@ class Traced:
             leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
             maps, logits, noted = self._outputs(leaves, inputs, n_levels)
         if statistics is not None:
-            for name, (mean, variance) in zip(self._norms, noted, strict=True):
-                statistics[f"mean.{name}"].lerp_(mean.detach(), BN_MOMENTUM)
-                statistics[f"var.{name}"].lerp_(variance.detach(), BN_MOMENTUM)
+            note_statistics(self._norms, noted, statistics)
         return TracedValues(
             inputs=inputs,
             features=[m.detach() for m in maps],
@@ -168,9 +164,12 @@ class Traced:
         n_levels: int | None = None,
     ) -> Tangents:
         """Returns the derivatives of features and logits along a direction; see `Chain.tangent`."""
-        maps, logits = torch.func.jvp(
-            lambda own: self._outputs(own, values.inputs, n_levels)[:2], (self._own(theta),), (self._own(direction),)
-        )[1]
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention has no forward-mode derivative
+            maps, logits = torch.func.jvp(
+                lambda own: self._outputs(own, values.inputs, n_levels)[:2],
+                (self._own(theta),),
+                (self._own(direction),),
+            )[1]
         return Tangents(features=maps, logits=logits[0] if logits else None)
 
     def backward_tangent(
@@ -197,7 +196,8 @@ class Traced:
             pull = torch.func.vjp(reached, own)[1]
             return dict(pull(at_outputs)[0])
 
-        return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
+        with sdpa_kernel(SDPBackend.MATH):
+            return dict(torch.func.jvp(gradient, (self._own(theta), gradients), (self._own(direction), moves))[1])
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
         """Returns logits [B, N] with running statistics; see `Chain.predict`."""
@@ -206,6 +206,10 @@ class Traced:
             state[f"{name}.running_mean"] = statistics[f"mean.{name}"]
             state[f"{name}.running_var"] = statistics[f"var.{name}"]
         return self._evaluating.outputs(state, None, x)[1][0]
+
+    @staticmethod
+    def _norms_of(network: nn.Module) -> dict[str, BatchNorm]:
+        return {name: norm for name, norm in network.named_modules() if isinstance(norm, BatchNorm)}
 
     def _own(self, tensors: Tensors) -> dict[str, Tensor]:
         return {name: tensors[name] for name in self.names}
@@ -218,14 +222,30 @@ class Traced:
         return maps, logits, noted
 
 
+def note_statistics(
+    norms: Mapping[str, BatchNorm], noted: Sequence[tuple[Tensor, Tensor]], statistics: Tensors
+) -> None:
+    """Moves running means and variances towards a batch's, in place.
+
+    Args:
+        norms: by name.
+        noted: the batch's mean and variance of each.
+        statistics: `mean.NAME` and `var.NAME` of each.
+    """
+    for (name, norm), (mean, variance) in zip(norms.items(), noted, strict=True):
+        assert norm.momentum is not None
+        statistics[f"mean.{name}"].lerp_(mean.detach(), norm.momentum)
+        statistics[f"var.{name}"].lerp_(variance.detach(), norm.momentum)
+
+
 def _check(module: Backbone) -> None:
     """Refuses layers that change or draw in a forward pass: passes are repeated."""
     for name, part in module.named_modules():
         if isinstance(part, _NormBase) and part.track_running_stats and not isinstance(part, BatchNorm):
             rule = "must leave its running statistics to the target"
             raise InputError(f"{name}: {rule}, got {type(part).__name__}; use l2t_ray.models.BatchNorm")
-        if isinstance(part, BatchNorm) and part.momentum != BN_MOMENTUM:
-            raise InputError(f"{name}: momentum must be {BN_MOMENTUM:g}, got {part.momentum}; leave it out")
+        if isinstance(part, BatchNorm) and part.momentum is None:
+            raise InputError(f"{name}: momentum must be a number, got None; leave it out")
         if isinstance(part, _DropoutNd) and part.p:
             raise InputError(f"{name}: must draw nothing, got {type(part).__name__}; take `draws` (docs/methods.md)")
 
@@ -239,8 +259,8 @@ class _Both(nn.Module):
 
     def forward(self, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         x, *draws = inputs
-        maps = self.network.features(x, n_levels, *draws)
-        return maps, [self.network.classify(maps[-1])] if n_levels is None else []
+        maps, logits = self.network.outputs(x, n_levels, *draws)
+        return maps, [] if logits is None else [logits]
 
     def outputs(self, state: Tensors, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Returns what `forward` computes with these parameters and statistics."""

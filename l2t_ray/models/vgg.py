@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from l2t_ray.models.backbone import Backbone, BatchNorm, scaled
 from l2t_ray.models.chain import Chain
-from l2t_ray.registry import SIZES
+from l2t_ray.registry import IMAGE_SIZE, level_sizes
 
 VGG9 = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # one tuple a level; a 2 x 2 max-pool ends each
 VGG11 = ((64, 64), (128, 128), (256, 256), (512, 512), (512, 512))
@@ -41,7 +41,7 @@ class Vgg(Backbone):
         self.fc = nn.Linear(outputs[-1], n_classes)
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
-        """Returns [B, C_n, 32 / 2^n, 32 / 2^n] for n = 0 to 4, for x [B, 3, 32, 32]."""
+        """Returns [B, C_n, H / 2^n, W / 2^n] for n = 0 to 4, for x [B, 3, H, W]."""
         layers = zip(self.conv, self.bn, strict=True)
         outputs: list[Tensor] = []
         for level in self.levels[:n_levels]:
@@ -62,10 +62,12 @@ class Vgg(Backbone):
 class VggTarget(Chain):
     """A VGG as a target: the chain's passes, and what else training needs."""
 
+    image_size: int = IMAGE_SIZE  # H = W of the images
+
     @property
     def feature_sizes(self) -> tuple[int, ...]:
         """H = W of T^n(x)."""
-        return SIZES["vgg9"]
+        return level_sizes("vgg9", self.image_size)
 
     def initial_theta(self, generator: torch.Generator) -> dict[str, Tensor]:
         """Draws the initial parameters; see `initial_theta`."""

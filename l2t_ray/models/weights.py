@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from l2t_ray.config import Source
+from l2t_ray.config import Source, Target
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.names import composed, twin
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.build import build
-from l2t_ray.registry import SIZES
+from l2t_ray.models.zoo import official_shapes, under_own_names
+from l2t_ray.registry import IMAGE_SIZE, SIZES, ZOO
 
 _WITHIN = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep the tensors
 _WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|backbone|_orig_mod|_fsdp_wrapped_module)\.)+")
@@ -49,11 +50,12 @@ def source_state(network: Backbone) -> dict[str, Any]:
     }
 
 
-def load_source(settings: Source) -> Backbone:
-    """Reads the frozen source network from a file of weights, on the CPU.
+def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Backbone:
+    """Reads the frozen source network, or the one that a target starts from, from a file of weights, on the CPU.
 
     Args:
-        settings: architecture, width and the file.
+        settings: architecture, width, levels and the file.
+        image_size: H = W of the images that it will see.
 
     Returns:
         The network in eval mode, its parameters without gradient.
@@ -61,17 +63,18 @@ def load_source(settings: Source) -> Backbone:
     Raises:
         InputError: if the file is missing, damaged, something else than weights, or of another network.
     """
-    if settings.weights is None:
-        raise InputError("source.weights: a method with a source needs a file of weights; name one")
-    path = Path(settings.weights)
+    setting = f"{type(settings).__name__.lower()}.weights"
+    if settings.file is None:
+        raise InputError(f"{setting}: a method with a source needs a file of weights; name one")
+    path = Path(settings.file)
     if not path.is_file():
         if found := twin(path):
-            rule = f"source.weights must be spelled as on the disk, {str(found)!a}"
+            rule = f"{setting} must be spelled as on the disk, {str(found)!a}"
             raise InputError(f"{path}: {rule}, got another Unicode form; rename one of them")
-        raise InputError(f"{path}: source.weights does not exist; train one with python -m l2t_ray.pretrain FILE")
+        raise InputError(f"{path}: {setting} does not exist; train one with python -m l2t_ray.pretrain FILE")
     loaded = _load(path)
     about = loaded if isinstance(loaded, Mapping) else {}
-    network = _build(path, settings, _tensors(path, loaded), about)
+    network = _build(path, settings, image_size, _tensors(path, loaded), about)
     classes, history = about.get("classes"), about.get("history")
     if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
         network.classes = tuple(map(composed, classes)) or None
@@ -128,7 +131,9 @@ def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
     return state
 
 
-def _build(path: Path, settings: Source, named: Mapping[str, Tensor], about: Mapping[str, Any]) -> Backbone:
+def _build(
+    path: Path, settings: Source | Target, image_size: int, named: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> Backbone:
     """Returns the network that is asked for, with the tensors under its own names."""
     state: dict[str, Tensor] = {}
     for name, tensor in named.items():
@@ -136,9 +141,12 @@ def _build(path: Path, settings: Source, named: Mapping[str, Tensor], about: Map
         if own in state:
             raise _refusal(path, f"two networks, with {own} in each", "save the state_dict() of one")
         state[own] = tensor
+    if settings.arch in ZOO:
+        official = {name.removeprefix("body."): tensor for name, tensor in state.items()}
+        state = under_own_names(settings.arch, image_size, official)
     head = state.get("fc.weight")
     n_classes = len(head) if head is not None and head.dim() == 2 else 0
-    network = build(settings.arch, settings.width, n_classes or 1)
+    network = build(settings.arch, settings.width, n_classes or 1, image_size, settings.levels)
     own_shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name, tensor in state.items():
         if name in own_shapes and not name.endswith(_COUNTER) and not tensor.is_floating_point():
@@ -150,24 +158,36 @@ def _build(path: Path, settings: Source, named: Mapping[str, Tensor], about: Map
     try:
         network.load_state_dict(read)
     except RuntimeError as error:
-        asked = f"{settings.arch}, width {settings.width}"
-        held = _recognise(state) or (f"{about['arch']}, width {about.get('width')}" if "arch" in about else asked)
+        asked = _described(settings.arch, settings.width)
+        held = _recognise(named) or (_described(about["arch"], about.get("width")) if "arch" in about else asked)
         if held == asked:
             held = _differences(state, own_shapes)
-        raise InputError(f"{path}: source must match the weights, which are {held}; got {asked}") from error
+        raise InputError(
+            f"{path}: {type(settings).__name__.lower()} must match the weights, which are {held}; got {asked}"
+        ) from error
     return network
 
 
-def _recognise(state: Mapping[str, Tensor]) -> str | None:
-    """Returns architecture and width of the largest network whose names are all there."""
+def _described(arch: str, width: float | None) -> str:
+    return arch if arch in ZOO else f"{arch}, width {width}"
+
+
+def _recognise(named: Mapping[str, Tensor]) -> str | None:
+    """Returns architecture and width of the largest network whose names and shapes are all there."""
+    state = {_our_name(_INSIDE.sub("", _WRAPPERS.sub("", name))): tensor for name, tensor in named.items()}
     found, most = None, 0
-    for arch in SIZES:
-        with torch.device("meta"):  # allocates nothing
-            network = build(arch, 1.0, 1)
-        names = dict(network.named_parameters())
-        if most < len(names) and names.keys() <= state.keys() and state["fc.weight"].dim() == 2:
-            width = state["fc.weight"].shape[1] / network.fc.in_features
-            found, most = f"{arch}, width {width}", len(names)
+    for arch in (*SIZES, *ZOO):
+        shapes = official_shapes(arch) if arch in ZOO else None
+        if shapes is None:
+            with torch.device("meta"):  # allocates nothing
+                network = build(arch, 1.0, 1)
+            shapes = {name: p.shape for name, p in network.named_parameters()}
+        if len(shapes) <= most or not shapes.keys() <= state.keys():
+            continue
+        if arch in SIZES and state["fc.weight"].dim() == 2:
+            found, most = _described(arch, state["fc.weight"].shape[1] / network.fc.in_features), len(shapes)
+        elif arch in ZOO and all(state[name].shape == shape for name, shape in shapes.items()):
+            found, most = arch, len(shapes)
     return found
 
 

@@ -169,7 +169,9 @@ def _axis(name: str, item: Item) -> list[Item] | None:
     children = [child.value for child in item.value]
     if name in {"trace.weights", "trace.gamma"}:
         return None
-    if name == "data.classes" and not any(child is None or isinstance(child, list) for child in children):
+    if name in {"data.classes", "source.levels", "target.levels"} and not any(
+        child is None or isinstance(child, list) for child in children
+    ):
         return None
     if name == "transfer.pairs" and not any(isinstance(child, str) or _is_list_of_lists(child) for child in children):
         return None

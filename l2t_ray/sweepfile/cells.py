@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import ValidationError
 
 from l2t_ray import registry
-from l2t_ray.config import Run, Trace, flat
+from l2t_ray.config import Run, Source, Target, Trace, flat
+from l2t_ray.published import weights_file
 from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.checks import TAKERS, WITH_PATH, Checks
@@ -139,9 +140,11 @@ def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:
     if data["name"] in WITH_PATH and path in checks.images:
         data["sha256"] = checks.images[path].sha256
         data["title"] = data.get("title") or Path(path).stem
-    if source.get("weights") in checks.weights:
-        source["sha256"] = checks.weights[source["weights"]]
-    elif source.get("weights") and not source.get("sha256"):  # weights still to be trained: two files, two sources
+    target = values.get("target", {})
+    for network, default in ((source, Source().arch), (target, Target().arch)):
+        if (file := weights_file(network.get("arch", default), network.get("weights"))) in checks.weights:
+            network["sha256"] = checks.weights[str(file)]
+    if source.get("weights") and not source.get("sha256"):  # weights still to be trained: two files, two sources
         source["sha256"] = hashlib.sha256(source["weights"].encode()).hexdigest()
     return values
 

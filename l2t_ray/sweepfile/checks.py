@@ -3,20 +3,23 @@
 Each check reads a block's choices, so that a broken value elsewhere in the block hides no other problem.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from l2t_ray import registry
-from l2t_ray.config import OPTIONAL_SECTIONS, Source, Target, like_default
+from l2t_ray.config import OPTIONAL_SECTIONS, Source, like_default
 from l2t_ray.data.digests import Contents, Digests
 from l2t_ray.data.layout import n_trained, split_problems
 from l2t_ray.data.names import twin
 from l2t_ray.errors import InputError, suggest
-from l2t_ray.published import weights_at
+from l2t_ray.published import TORCHVISION, weights_at, weights_file
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.data_checks import image_problems
+from l2t_ray.sweepfile.network_checks import NETWORKS, network_problems, network_values, recompute_problems
 from l2t_ray.sweepfile.settings import shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
@@ -37,7 +40,7 @@ class Checks:
 
     digests: Digests  # of contents
     images: dict[str, Contents] = field(default_factory=dict)  # by `data.path`
-    weights: dict[str, str] = field(default_factory=dict)  # SHA-256 by `source.weights`
+    weights: dict[str, str] = field(default_factory=dict)  # SHA-256 by file of weights
     # by missing `source.weights`: the weights to train and the file that trains each, in order
     missing: dict[str, dict[str, Path]] = field(default_factory=dict)
     _read: set[tuple[str, str]] = field(default_factory=set)  # (place, setting), read by a block so far
@@ -55,6 +58,8 @@ class Checks:
         self._note_augment(block)
         return [
             *self._check_methods(block),
+            *network_problems(block),
+            *recompute_problems(block),
             *self._check_weights(block, methods),
             *self._check_options(block, described),
             *_check_pairs(block, described),
@@ -83,42 +88,64 @@ class Checks:
 
     def _check_weights(self, block: Block, methods: list[Choice]) -> Iterator[str]:
         needing = [choice for choice in methods if _reads_source(registry.METHODS[choice.value])]
-        if not needing:
-            return
-        named = block.values("source.weights") or [Choice(None, needing[0].item)]
-        for weights in named:
-            if weights.value is None:
-                rule = f"source.weights must be given for {needing[0].value}, got none"
-                yield (
-                    f"{weights.item.place}: {rule}; add `source: {{weights: FILE}}`, and train one "
-                    "with `python -m l2t_ray.pretrain` if there is none"
-                )
-            elif (item := weights_at(weights.value)) and not Path(weights.value).is_file():
-                self.weights[weights.value] = item.digest.partition(":")[2]  # a launch fetches it
-            elif not Path(weights.value).is_file() and (
-                training := [c for c in block.values("source.train") if c.value]
-            ):
+        if needing:
+            training = [choice for choice in block.values("source.train") if choice.value]
+            for weights in block.values("source.weights") or [Choice(None, needing[0].item)]:
+                if weights.value is None:
+                    rule = f"source.weights must be given for {needing[0].value}, got none"
+                    yield (
+                        f"{weights.item.place}: {rule}; add `source: {{weights: FILE}}`, and train one "
+                        "with `python -m l2t_ray.pretrain` if there is none"
+                    )
+                else:
+                    yield from self._check_file(block, "source", weights, training)
+            yield from self._check_pins(block, "source")
+        for weights in block.values("target.weights"):
+            if weights.value is not None:
+                yield from self._check_file(block, "target", weights, [])
+        yield from self._check_pins(block, "target")
+
+    def _check_file(self, block: Block, section: str, weights: Choice, training: list[Choice]) -> Iterator[str]:
+        """Notes the digest of a file of weights, for every architecture that may read it."""
+        setting, place = f"{section}.weights", weights.item.place
+        for arch in dict.fromkeys(choice.value for choice in network_values(block, section, "arch", weights.item)):
+            file = str(weights_file(arch, weights.value))
+            item = weights_at(file)
+            digits = item.digest.partition(":")[2] if item else ""  # empty: any content
+            if item and not Path(file).is_file():
+                self.weights[file] = digits  # a launch fetches it
+            elif not Path(file).is_file() and training:
                 for train in training:
-                    yield from self._check_training(block, weights.value, train)
-            elif not Path(weights.value).is_file():
-                rule = f"source.weights must be a file, from the working folder, got {weights.value!r}"
+                    yield from self._check_training(block, file, train)
+            elif not Path(file).is_file():
+                rule = f"{setting} must be a file, from the working folder"
                 remedy = (
                     "correct the path, train it with `python -m l2t_ray.pretrain FILE`, or add `train: FILE` beside it"
                 )
-                yield f"{weights.item.place}: {rule}; {remedy}"
+                if known := TORCHVISION.get(arch):
+                    rule = f"{setting} must be torchvision's {' or '.join(known)} for {arch}, or a file"
+                    remedy = suggest(weights.value, known)
+                elif section == "target":
+                    remedy = "correct the path"
+                yield f"{place}: {rule}, got {weights.value!r}; {remedy}"
             else:
                 try:
-                    self.weights[weights.value] = found = self.digests.of_weights(Path(weights.value)).sha256
+                    found = self.digests.of_weights(Path(file)).sha256
                 except OSError as error:
-                    rule = f"source.weights must be a file that can be read, got {error.strerror!r}"
-                    yield f"{weights.item.place}: {rule}; check its permissions"
+                    rule = f"{setting} must be a file that can be read, got {error.strerror!r}"
+                    yield f"{place}: {rule}; check its permissions"
                 else:
-                    if item and found != item.digest.partition(":")[2]:
-                        rule = f"{weights.value} must be {item.what}, {item.digest}, got {found}"
-                        yield f"{weights.item.place}: {rule}; remove it, and the next launch fetches it"
-        for pinned in block.values("source.sha256"):
-            for value in {choice.value for choice in named} & set(self.weights):
-                yield from _check_pin(pinned, self.weights[value], value)
+                    self.weights[file] = digits or found  # published ones are known by the published digits
+                    if item and not found.startswith(digits):
+                        rule = f"{file} must be {item.what}, {item.digest}, got {found}"
+                        yield f"{place}: {rule}; remove it, and the next launch fetches it"
+
+    def _check_pins(self, block: Block, section: str) -> Iterator[str]:
+        for pinned in block.values(f"{section}.sha256"):
+            for arch in network_values(block, section, "arch", pinned.item):
+                for weights in block.values(f"{section}.weights"):
+                    if (file := weights_file(arch.value, weights.value)) in self.weights:
+                        yield from _check_pin(pinned, self.weights[str(file)], str(weights.value))
 
     def _check_training(self, block: Block, weights: str, train: Choice) -> Iterator[str]:
         from l2t_ray.sweepfile.source_file import missing_starts, read_pretraining  # needs torch
@@ -269,10 +296,15 @@ def _check_pairs(block: Block, methods: list[registry.Described]) -> Iterator[st
     if not any(reads(method, "transfer.pairs") for method in methods):
         return
     for pairs in block.values("transfer.pairs"):
-        for source in block.values("source.arch") or [Choice(Source().arch, pairs.item)]:
-            for target in block.values("target.arch") or [Choice(Target().arch, pairs.item)]:
-                if wrong := missing_level(pairs.value, source.value, target.value):
-                    yield f"{pairs.item.place}: transfer.pairs {wrong}; correct the list"
+        for source in network_values(block, "source", "arch", pairs.item):
+            for target in network_values(block, "target", "arch", pairs.item):
+                for levels in itertools.product(*(_levels(block, section, pairs) for section in NETWORKS)):
+                    if wrong := missing_level(pairs.value, source.value, target.value, levels):
+                        yield f"{pairs.item.place}: transfer.pairs {wrong}; correct the list"
+
+
+def _levels(block: Block, section: str, pairs: Choice) -> list[Any]:
+    return [choice.value for choice in network_values(block, section, "levels", pairs.item)]
 
 
 def _check_precision(block: Block) -> Iterator[str]:

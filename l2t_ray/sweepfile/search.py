@@ -15,6 +15,7 @@ from pydantic import Field
 from l2t_ray import registry
 from l2t_ray.config import Count, Frozen, Run
 from l2t_ray.errors import suggest
+from l2t_ray.published import weights_file
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Choice, read_seeds, reads
 from l2t_ray.sweepfile.cells import Cell, Extras
 from l2t_ray.sweepfile.settings import RUN, Setting, read_map, settings_of, shown
@@ -95,8 +96,9 @@ class Study:
         for name, value in {**chosen, **more}.items():
             section, _, inner = name.rpartition(".")
             (values[section] if section else values)[inner] = value
-        if (weights := values["source"]["weights"]) in self.weights:
-            values["source"]["sha256"] = self.weights[weights]
+        for network in (values["source"], values["target"]):
+            if (file := weights_file(network["arch"], network["weights"])) in self.weights:
+                network["sha256"] = self.weights[str(file)]
         return Run.model_validate(values)
 
 

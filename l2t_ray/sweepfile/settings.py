@@ -200,8 +200,11 @@ LABEL = setting_of("variant", Run.model_fields["data"].annotation.model_fields["
 SECTIONS = frozenset({name.partition(".")[0] for name in RUN if "." in name} | {"options"})
 # runs of one key may differ in what they keep
 IN_CELLS = [
-    name for name in RUN if not name.startswith("trace.") and name not in {"record.weights", "record.predictions"}
+    name
+    for name in RUN
+    if not name.startswith("trace.") and name not in {"record.weights", "record.predictions", "training.recompute"}
 ]
+FIRST = {"weights": "source.weights"}  # what the short name has meant before another setting ended in it
 AMBIGUOUS = frozenset(
     last for last in {n.rpartition(".")[2] for n in IN_CELLS} if sum(n.rpartition(".")[2] == last for n in IN_CELLS) > 1
 )
@@ -210,7 +213,7 @@ AMBIGUOUS = frozenset(
 def short(name: str) -> str:
     """Returns a setting's name as cells carry it: its last part, where no other setting has the same."""
     last = name.rpartition(".")[2]
-    return name if last in AMBIGUOUS else last
+    return name if last in AMBIGUOUS and FIRST.get(last) != name else last
 
 
 def full_name(key: str) -> str:
@@ -220,5 +223,5 @@ def full_name(key: str) -> str:
         key: a dotted name, perhaps after `run.`, or its last part where no other setting has the same.
     """
     key = key.strip().removeprefix("run.")
-    matching = [name for name in IN_CELLS if name.rpartition(".")[2] == key]
+    matching = [FIRST[key]] if key in FIRST else [name for name in IN_CELLS if name.rpartition(".")[2] == key]
     return matching[0] if key not in RUN and len(matching) == 1 else key

@@ -10,7 +10,7 @@ from l2t_ray.data.digests import Digests
 from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.files import compute_sha256
-from l2t_ray.published import images_at
+from l2t_ray.published import images_at, weights_at
 from l2t_ray.sweepfile.settings import BROKEN, setting_of, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml, parse_yaml
 from l2t_ray.training.source_settings import Pretraining
@@ -61,7 +61,7 @@ def read_pretraining(
 
 
 def fetch_images(path: Path, settings: Pretraining, *, download: bool) -> bool:
-    """Fetches the published archive that a training reads, if it is missing; the settings are then read again.
+    """Fetches published images and weights that a training reads, if they are missing; the settings are read again.
 
     Args:
         path: of the training's file, for messages.
@@ -74,14 +74,15 @@ def fetch_images(path: Path, settings: Pretraining, *, download: bool) -> bool:
     Raises:
         InputError: if it is missing and cannot be fetched.
     """
-    item = images_at(settings.data.name, settings.data.path)
-    if item is None:
-        return False
+    start = settings.source.file or ""
+    found = ((images_at(settings.data.name, settings.data.path), settings.data.path), (weights_at(start), start))
+    missing = [(item, Path(str(place))) for item, place in found if item and not Path(str(place)).is_file()]
     try:
-        fetch(item, Path(str(settings.data.path)), download=download)
+        for item, place in missing:
+            fetch(item, place, download=download)
     except InputError as error:
         raise InputError(f"{path}: {problem}" for problem in error.problems) from error
-    return True
+    return bool(missing)
 
 
 def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = None) -> dict[str, Path]:
@@ -98,7 +99,7 @@ def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = 
         InputError: if a file does not make the weights that the next one starts from, or the files form a circle.
     """
     starts: dict[str, Path] = {}
-    while (weights := settings.source.weights) is not None and not Path(weights).is_file():
+    while (weights := settings.source.weights) is not None and not (Path(weights).is_file() or weights_at(weights)):
         file = Path(str(settings.source.train))
         if weights in starts:
             raise InputError(
@@ -116,17 +117,19 @@ def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = 
 
 def _with_start(settings: Pretraining) -> Pretraining:
     """Returns the settings with the digest of their starting weights, unless these are still to be trained."""
-    path = Path(str(settings.source.weights))
+    path, item = Path(str(settings.source.file)), weights_at(str(settings.source.file))
     if not path.is_file() and settings.source.train is not None:
         return settings
-    if not path.is_file():
+    if not path.is_file() and item is None:
         raise InputError(
             f"{path}: source.weights must be a file of weights to start from; correct the path, or add `train: FILE`"
         )
-    sha256 = compute_sha256(path)
+    sha256 = compute_sha256(path) if item is None else item.digest.partition(":")[2]
     if settings.source.sha256 not in {None, sha256}:
         raise InputError(f"{path}: must hold what source.sha256 says, got {sha256}; correct one of them")
-    return settings.model_copy(update={"source": settings.source.model_copy(update={"sha256": sha256})})
+    return settings.model_copy(
+        update={"source": settings.source.model_copy(update={"sha256": sha256, "weights": str(path)})}
+    )
 
 
 def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) -> dict[str, Any]:

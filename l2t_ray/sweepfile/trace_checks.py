@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from l2t_ray.config import Target
 from l2t_ray.errors import suggest
+from l2t_ray.registry import network_problems
 from l2t_ray.sweepfile.blocks import Block
 
 WIDEST = 1000.0  # widest target whose entries are checked; a wider one fits in no memory anyway
@@ -29,7 +30,8 @@ def _targets(block: Block) -> Iterator[Target]:
     """Yields the targets of a block's cells."""
     archs = [choice.value for choice in block.values("target.arch")] or [Target().arch]
     widths = [choice.value for choice in block.values("target.width")] or [Target().width]
-    return (Target(arch=arch, width=width) for arch in archs for width in widths)
+    pairs = ((arch, width) for arch in archs for width in widths)
+    return (Target(arch=a, width=w) for a, w in pairs if not [*network_problems("target", a, w, None)])
 
 
 def _weight_problem(entry: str, target: Target) -> str | None:

@@ -84,7 +84,9 @@ class Predictor(nn.Module):
         self.side, self.normalization = run.data.image_size, normalization
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
-        source = load_source(run.source) if "source" in method.uses and run.source.weights else None
+        source = None
+        if "source" in method.uses and run.source.weights:
+            source = load_source(run.source, run.data.image_size)
         self.classes = tuple(classes)
         self.network = method.target(run, len(self.classes), source)
         self.places = {name: f"t{number}" for number, name in enumerate(state)}  # a buffer's name has no dots
@@ -135,6 +137,7 @@ def export(content: bytes, path: Path) -> Predictor:
     predictor = load_predictor(content)
     images = torch.zeros(2, 3, predictor.side, predictor.side, dtype=torch.uint8)
     with torch.no_grad():
+        predictor(images)  # once for real: what it keeps for later calls must not be the tracing's
         program = torch.export.export(
             predictor, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
         )

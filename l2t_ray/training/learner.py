@@ -147,14 +147,13 @@ class Learner:
         Returns:
             L_org before the step, and the number of images classified correctly.
         """
-        source = self._source_features(images)
+        n_parts = min(self.run.training.accumulate, len(images) // 2)  # batch norm needs two images
+        if n_parts > 1:
+            return self._accumulate(images.tensor_split(n_parts), labels.tensor_split(n_parts), lr)
+        source, source_logits = self._source_outputs(images)
         if self.pairs is None:
-            return self._descend(images, labels, lr, source, None)
-        targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
-        with torch.enable_grad():
-            phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
-            weights = meta.weigh(self.pairs, phi, source)
-        batch = Batch(images, labels, targets, meta.pixel_weights(weights, self.shapes.target_sizes))
+            return self._descend(images, labels, lr, source, None, source_logits)
+        batch, weights, phi = self._weigh(images, labels, source)
         result = self._descend(images, labels, lr, source, batch)
         if self.networks:
             inner, n_steps = self._inner(lr), self.run.transfer.look_ahead_steps
@@ -199,9 +198,56 @@ class Learner:
         self.meta_step.fill_(state["meta_step"])
 
     def _descend(
-        self, images: Tensor, labels: Tensor, lr: Tensor, source: Sequence[Tensor], batch: Batch | None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        lr: Tensor,
+        source: Sequence[Tensor],
+        batch: Batch | None,
+        source_logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Takes step 1 of Algorithm 1: SGD on L_total."""
+        gradients, loss, n_right = self._gradients(images, labels, source, batch, source_logits)
+        self._move(gradients, lr)
+        return loss, n_right
+
+    def _accumulate(self, images: Sequence[Tensor], labels: Sequence[Tensor], lr: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes step 1 on a batch whose parts are computed one after the other, each with its own batch statistics."""
+        n_images = sum(map(len, images))
+        total: dict[str, Tensor] = {}
+        losses, right = [], []
+        for x, y in zip(images, labels, strict=True):
+            source, source_logits = self._source_outputs(x)
+            batch = None if self.pairs is None else self._weigh(x, y, source)[0]
+            gradients, loss, n_right = self._gradients(x, y, source, batch, source_logits)
+            share = len(x) / n_images
+            for name, gradient in gradients.items():
+                total[name] = total[name].add_(gradient, alpha=share) if name in total else gradient * share
+            losses.append(loss * share)
+            right.append(n_right)
+        self._move(total, lr)
+        return torch.stack(losses).sum(), torch.stack(right).sum()
+
+    def _weigh(
+        self, images: Tensor, labels: Tensor, source: Sequence[Tensor]
+    ) -> tuple[Batch, meta.Weights, dict[str, Tensor]]:
+        """Returns a batch for the look-ahead, the weights of its distances, and the phi that they depend on."""
+        assert self.pairs is not None
+        targets = matching.resize_sources(self.pairs, source, self.shapes.target_sizes)
+        with torch.enable_grad():
+            phi = {name: p.detach().requires_grad_() for name, p in self.phi.items()}
+            weights = meta.weigh(self.pairs, phi, source)
+        return Batch(images, labels, targets, meta.pixel_weights(weights, self.shapes.target_sizes)), weights, phi
+
+    def _gradients(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        source: Sequence[Tensor],
+        batch: Batch | None,
+        source_logits: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Returns the gradient of L_total, L_org, and the number of images classified correctly."""
         values = self._forward(images)
         assert values.logits is not None
         loss = F.cross_entropy(values.logits, labels)
@@ -217,15 +263,17 @@ class Learner:
             distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
             at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
         elif has_own_loss(self.method):
-            extra, seen = {name: self.theta[name] for name in self.extra_names}, self._seen(labels, source)
+            extra, seen = (
+                {name: self.theta[name] for name in self.extra_names},
+                self._seen(labels, source, source_logits),
+            )
             at_features, extra_at_logits, gradients = own_gradients(
                 self.method, self.run, self.beta, seen, extra, values.features, values.logits
             )
             both = [g for g in (at_logits, extra_at_logits) if g is not None]
             at_logits = sum(both[1:], both[0]) if both else None
         gradients |= self.network.backward(self.theta, values, at_features, at_logits)
-        self._move(gradients, lr)
-        return loss, n_right
+        return gradients, loss, n_right
 
     def _forward(self, images: Tensor) -> Values:
         """Runs step 1's forward pass, the only one that changes the running statistics."""
@@ -246,34 +294,37 @@ class Learner:
                 theta, buffer = self.theta.flat[span], self.buffers.flat[span]
                 sgd_(theta, buffer, found[span], own_lr, self.momentum, self.weight_decay)
 
-    def _seen(self, labels: Tensor, source: Sequence[Tensor]) -> MethodBatch:
+    def _seen(self, labels: Tensor, source: Sequence[Tensor], source_logits: Tensor | None) -> MethodBatch:
         """Returns the batch for the method's own loss, without the target's outputs."""
         return MethodBatch(
             source=source,
             target=[],
             logits=labels.new_empty(0),
             labels=labels,
-            source_logits=self._source_logits(source),
+            source_logits=source_logits,
             frozen=self.frozen,
             progress=self.progress,
         )
 
-    def _source_features(self, images: Tensor) -> list[Tensor]:
-        """Returns S^m(x), [B, C_m, H_m, W_m], where they are read."""
-        if "source" not in self.method.uses or (self.pairs is None and not has_own_loss(self.method)):
-            return []
-        return self._features(images.contiguous(memory_format=torch.channels_last))
+    def _source_outputs(self, images: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Returns S^m(x), [B, C_m, H_m, W_m], where they are read, and the logits for the target's classes, [B, N].
+
+        There are no logits if the source has not learned all of the target's classes.
+        """
+        read = "source" in self.method.uses and (self.pairs is not None or has_own_loss(self.method))
+        if not read or self.source is None:
+            return [], None
+        images = images.contiguous(memory_format=torch.channels_last)
+        if self.columns is None or self.pairs is not None:
+            return self._features(images), None
+        with torch.no_grad():
+            maps, logits = self.source.outputs(images)
+        assert logits is not None
+        return maps, logits[:, self.columns]
 
     def _features(self, images: Tensor) -> list[Tensor]:
         """Returns S^m(x) of images [B, 3, H, W]."""
         return [] if self.source is None else self.source.features(images)
-
-    def _source_logits(self, features: Sequence[Tensor]) -> Tensor | None:
-        """Returns the source's logits for the target's classes, [B, N]; None if it has not learned all of them."""
-        if self.source is None or self.columns is None or not features:
-            return None
-        with torch.no_grad():
-            return self.source.classify(features[-1])[:, self.columns]
 
     def _inner(self, lr: Tensor) -> Inner:
         if self.run.transfer.inner == "published":

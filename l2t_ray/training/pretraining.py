@@ -73,10 +73,11 @@ def train_source(
     training, resolved = settings.training, settings.resolved()
     allow_tf32(training.precision)
     dtype = parameter_type(training.precision)
-    network = models.build(settings.source.arch, settings.source.width, len(data.classes))
-    models.initialise(network, stream(settings.seed, "init"))
+    source, image_size = settings.source, data.train_images.shape[-1]
+    network = models.build(source.arch, source.width, len(data.classes), image_size, source.levels)
+    network.redraw(stream(settings.seed, "init"))
     if settings.source.weights is not None:
-        _start(network, settings.source)
+        _start(network, settings.source, image_size)
     network.classes = data.classes
     network.history = (*network.history, {"data": data.name, "classes": list(data.classes), "sha256": data.sha256})
     network.to(device, dtype).to(memory_format=torch.channels_last)
@@ -114,9 +115,9 @@ def train_source(
     return network.to("cpu", torch.float32).to(memory_format=torch.contiguous_format).eval(), progress
 
 
-def _start(network: models.Backbone, settings: SourceNetwork) -> None:
+def _start(network: models.Backbone, settings: SourceNetwork, image_size: int) -> None:
     """Copies everything but the classifier from other weights, and the history of what they were trained on."""
-    before = models.load_source(settings)
+    before = models.load_source(settings, image_size)
     state = {name: tensor for name, tensor in before.state_dict().items() if not name.startswith("fc.")}
     network.load_state_dict(state, strict=False)
     network.history = before.history or ({"data": "unknown", "sha256": settings.sha256},)

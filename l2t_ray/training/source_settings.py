@@ -45,6 +45,8 @@ class SourceTraining(Training):
     lr: Positive = Field(0.1, description="at the first epoch")
     milestones: tuple[Share, ...] = Field((0.5, 0.75), description="shares of the epochs after which lr falls tenfold")
     precision: Literal["float32", "tf32", "bf16", "float64"] = Field("float32", description="as a run's")
+    accumulate: None = None  # type: ignore[assignment]  # a source is trained batch by batch
+    recompute: None = None  # type: ignore[assignment]
 
 
 class Pretraining(Frozen):
@@ -63,8 +65,10 @@ class Pretraining(Frozen):
         """Returns every setting that can change the result, nested, as plain JSON values; no places of files."""
         settings = self.model_dump(mode="json", exclude={"out"})
         for section, name in LOCATIONS:
-            settings[section].pop(name, None)
+            settings.get(section, {}).pop(name, None)
         drop_later(settings)
+        for name in ("accumulate", "recompute"):
+            settings["training"].pop(name)
         if self.source.sha256 is None:
             del settings["source"]["sha256"]
         return settings

@@ -183,7 +183,7 @@ def test_values_serve_one_backward_pass():
     [
         (nn.BatchNorm2d(4), "got BatchNorm2d; use l2t_ray.models.BatchNorm"),
         (nn.InstanceNorm2d(4, track_running_stats=True), "got InstanceNorm2d; use l2t_ray.models.BatchNorm"),
-        (BatchNorm(4, momentum=0.3), "momentum must be 0.1, got 0.3; leave it out"),
+        (BatchNorm(4, momentum=None), "momentum must be a number, got None; leave it out"),
         (nn.Dropout(0.5), "must draw nothing, got Dropout"),
     ],
     ids=["batch-norm", "instance-norm", "momentum", "dropout"],

@@ -100,7 +100,7 @@ def test_ten_mistakes_are_told_at_once_each_at_its_line():
         (changed(source="{weights: .}"), "source.weights must be a file"),
         (changed(source="{weights: nets.pt}"), "python -m l2t_ray.pretrain"),
         (changed(source="{weights: net.pt, sha256: ab}"), "sha256 must be that of net.pt"),
-        (changed(source="{weights: net.pt, arch: resnet33}"), "did you mean resnet32?"),
+        (changed(source="{weights: net.pt, arch: resnet33}"), "did you mean resnet34?"),
         (changed(options="{steps: 1}"), "options.steps must be an option of ufm"),
         (
             changed(options="{steps: [[1]]}"),

@@ -12,10 +12,12 @@ import torch
 
 from l2t_ray import registry
 from l2t_ray.config import PREDICTIONS, TARGET, Augment, Data, Record, Run, Source, Target, Training
+from l2t_ray.data import augment
 from l2t_ray.data.load import load_data
 from l2t_ray.errors import InputError
 from l2t_ray.models.weights import source_state
-from l2t_ray.training.kept import export, load_predictor
+from l2t_ray.training.kept import export, load_predictor, target_file
+from l2t_ray.training.learner import Learner
 from l2t_ray.training.pack import train
 from tests.support.learners import source as make_source
 
@@ -98,6 +100,20 @@ def test_the_exported_program_predicts_without_this_project(digits, tmp_path):
     with torch.no_grad():
         expected = load_predictor(content)(digits.test_images[:7])
     assert (torch.load(tmp_path / "logits.pt") - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "vit_b_16"])
+@pytest.mark.usefixtures("narrow")
+def test_networks_of_torchvision_are_exported_in_a_process_that_has_computed_nothing_yet(digits, tmp_path, arch):
+    data = Data(name="digits", samples_per_class=1, classes=CLASSES, image_size=64)
+    learner = Learner(Run(data=data, method="scratch", seed=0, target=Target(arch=arch)), 3, None, torch.device("cpu"))
+    augment._constants.cache_clear()
+    content = target_file(learner, CLASSES)
+    export(content, tmp_path / "net.pt2")
+    images = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        exported = torch.export.load(tmp_path / "net.pt2").module()(images)
+        torch.testing.assert_close(exported, learner.predict(learner.normalized(images)))
 
 
 def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):

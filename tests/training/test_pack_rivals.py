@@ -197,7 +197,7 @@ def test_two_folders_of_one_name_are_two_data_sets():
     ("wanted", "given", "told"),
     [
         (lambda: run("finetune", arch="vgg9"), {}, "arch must be the source's, resnet20, for finetune, got vgg9"),
-        (lambda: run("spottune", arch="vit"), {}, "target.arch must be a ResNet, for spottune has every"),
+        (lambda: run("spottune", arch="vit"), {}, "target.arch must be a ResNet of three stages, for spottune"),
         (lambda: run("spottune", arch="resnet32"), {}, "target.arch must be the source's, resnet20, for spottune"),
         (lambda: run("distillation"), {"classes": ("7", "8")}, "got a source without 0, 1, 2; train a source on"),
         (lambda: run("hint", distil=True), {"classes": ("7", "8")}, "for hint with options.distil, got"),
@@ -248,7 +248,7 @@ def test_what_settings_forbid_is_told_at_its_line_before_anything_starts(tmp_pat
     with pytest.raises(InputError) as caught:
         read_sweep(Path("sweep.yaml"))
     assert [line.partition(", ")[0] for line in caught.value.problems] == [
-        "sweep.yaml:6: target.arch must be a ResNet",
+        "sweep.yaml:6: target.arch must be a ResNet of three stages",
         "sweep.yaml:6: target.arch must be the source's",
         "sweep.yaml:7: target.arch must be the source's",  # the default, vgg9
     ]

@@ -16,6 +16,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.files import alone, compute_sha256, write_atomic
 from l2t_ray.launch.worker.job import Work, whole
 from l2t_ray.launch.worker.places import home, is_writable, temporary
+from l2t_ray.published import weights_at
 
 FETCH_S = 600.0
 
@@ -76,6 +77,13 @@ def local(work: Work, path: str) -> str:
     if not work.depot or sha256 is None:
         return path
     return _local(work.depot, str(Path(work.folder, path)), sha256)
+
+
+def local_weights(work: Work, path: str) -> str:
+    """The path of a file of weights on this machine; torch.hub's folder may lie elsewhere than the driver's."""
+    names = {Path(theirs).name: theirs for theirs, _ in work.files}
+    item = weights_at(path)
+    return local(work, names.get(Path(path).name, path) if item is not None and item.by_hub else path)
 
 
 def data_dir(work: Work, run: Run) -> str:

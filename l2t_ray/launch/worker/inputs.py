@@ -17,9 +17,9 @@ def inputs(work: Work, run: Run, *, with_source: bool = True) -> tuple[Any, Back
     if not with_source or not reads_source(run):
         return data, None
     settings = run.source
-    if settings.weights is not None:
-        settings = settings.model_copy(update={"weights": files.local(work, settings.weights)})
-    return data, _load_source(settings.model_dump_json(), run.training.precision)
+    if settings.file is not None:
+        settings = settings.model_copy(update={"weights": files.local_weights(work, settings.file)})
+    return data, _load_source(settings.model_dump_json(), run.training.precision, run.data.image_size)
 
 
 @functools.lru_cache(maxsize=2)
@@ -29,6 +29,6 @@ def _load_data(settings: str, data_dir: str, *, download: bool) -> Any:
 
 @functools.lru_cache(maxsize=2)
 def _load_source(
-    settings: str, precision: str
+    settings: str, precision: str, image_size: int
 ) -> Backbone:  # training casts it in place, so each precision has its own
-    return load_source(Source.model_validate_json(settings))
+    return load_source(Source.model_validate_json(settings), image_size)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from l2t_ray import registry
-from l2t_ray.config import Run
+from l2t_ray.config import Run, weights_files
 from l2t_ray.data.load import cache_file
 from l2t_ray.launch.worker import files, preemption
 from l2t_ray.launch.worker.inputs import inputs
@@ -44,8 +44,7 @@ class Transfer:
         """Methods, weights and decoded data sets."""
         paths = dict.fromkeys(self._work.methods)
         for run in runs:
-            if run.source.weights is not None:
-                paths[run.source.weights] = None
+            paths |= dict.fromkeys(weights_files(run))
             paths[str(cache_file(run.data, Path(self._work.data_dir)))] = None
         return paths
 
@@ -54,7 +53,15 @@ class Transfer:
         torch.set_num_threads(self._work.threads)  # applies to this thread
         limit_memory(self._work.fraction)
         allow_compiling("inductor" if self._work.compiled else None)
-        return _train(self._work, runs, watch, stop)
+        return _train(self._work, [_with_local_target(self._work, run) for run in runs], watch, stop)
+
+
+def _with_local_target(work: Work, run: Run) -> Run:
+    """Returns the run with the place of its target's weights on this machine, which is no part of its key."""
+    if run.target.file is None:
+        return run
+    place = files.local_weights(work, run.target.file)
+    return run.model_copy(update={"target": run.target.model_copy(update={"weights": place})})
 
 
 def _train(work: Work, runs: Sequence[Run], watch: Watch, stop: Stop) -> list[dict[str, Any]]:

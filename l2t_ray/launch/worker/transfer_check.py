@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from l2t_ray import registry
-from l2t_ray.config import Augment, Record, Run, Trace, pack_shape, reads_source
+from l2t_ray.config import Augment, Record, Run, Trace, pack_shape, reads_source, weights_files
 from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import TRACEBACK, InputError
 from l2t_ray.launch.worker.job import Work, whole
@@ -71,8 +71,8 @@ def _load_data(
 
 
 def _fetch_weights(runs: Iterable[Run], problems: list[str], *, download: bool) -> None:
-    for path in dict.fromkeys(run.source.weights for run in runs if reads_source(run)):
-        if path is not None and (item := weights_at(path)):
+    for path in dict.fromkeys(path for run in runs for path in weights_files(run)):
+        if item := weights_at(path):
             try:
                 fetch(item, Path(path), download=download)
             except InputError as error:
@@ -87,13 +87,15 @@ def _load_sources(runs: Iterable[Run], classes: Mapping[str, Sequence[str]], pro
     by_source: dict[str, dict[str, Run]] = defaultdict(dict)
     for run in runs:
         if reads_source(run):
-            by_source[run.source.model_dump_json()].setdefault(run.model_copy(update={"seed": 0}).key, run)
+            by_source[f"{run.data.image_size} {run.source.model_dump_json()}"].setdefault(
+                run.model_copy(update={"seed": 0}).key, run
+            )
     for cells in by_source.values():
         try:
-            settings = next(iter(cells.values())).source
-            if settings.weights and weights_at(settings.weights) and not Path(settings.weights).is_file():
+            first = next(iter(cells.values()))
+            if first.source.file and weights_at(first.source.file) and not Path(first.source.file).is_file():
                 continue  # told already
-            source = load_source(settings)
+            source = load_source(first.source, first.data.image_size)
         except InputError as error:
             problems.extend(error.problems)
             continue
@@ -140,7 +142,9 @@ def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], proble
         try:
             if untrained:
                 data, source = inputs(work, run, with_source=False)
-                source = build(run.source.arch, run.source.width, len(data.classes)).requires_grad_(False).eval()
+                n_classes, settings = len(data.classes), run.source
+                source = build(settings.arch, settings.width, n_classes, run.data.image_size, settings.levels)
+                source = source.requires_grad_(False).eval()
             else:
                 data, source = inputs(work, run)
             state_bytes = max(state_bytes, try_batch(_smallest(run), data, source, torch.device("cpu")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from l2t_ray.config import Run
+from l2t_ray.config import Run, Source
 from l2t_ray.data.load import cache_file, load_data
 from l2t_ray.launch.worker import files as job_files
 from l2t_ray.launch.worker.job import Work
@@ -82,3 +82,14 @@ def test_a_machine_without_the_images_trains_on_the_decoded_set(work, tmp_path, 
         folder, sha256 = ray.get(load.remote())
     assert folder.startswith(str(tmp_path / "cache"))
     assert sha256 == data.sha256
+
+
+def test_torchvisions_weights_are_those_of_the_driver_where_its_cache_lies_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "driver"))
+    theirs = str(Source(arch="resnet18", weights="IMAGENET1K_V1").file)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "worker"))
+    ours = str(Source(arch="resnet18", weights="IMAGENET1K_V1").file)
+    work = Work(str(tmp_path), str(tmp_path), str(tmp_path), files=((theirs, "0" * 64),))
+    assert ours != theirs
+    assert job_files.local_weights(work, ours) == theirs
+    assert job_files.local_weights(work, "weights/mine.pt") == "weights/mine.pt"

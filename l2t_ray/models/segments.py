@@ -1,0 +1,162 @@
+"""A network of another library, cut into segments that run one after another, with the maps of its levels.
+
+The graph is that of `torchvision.models.feature_extraction`. It is cut where one tensor alone is handed on, so that a
+segment can be computed again from that tensor (`models.recomputed`).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
+
+from l2t_ray.errors import InputError, suggest
+
+Found = tuple[Tensor, list[Tensor]]  # what is handed on, and the maps of the levels within
+Part = tuple[fx.Node, list[fx.Node]]  # the node that is handed to it, and its own
+LAST = "the outputs"  # of the whole network
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a network, as a function of the whole network's module and of what the part before hands on."""
+
+    function: Callable[[nn.Module, Tensor], Found]
+    n_levels: int  # levels within
+    modules: tuple[str, ...]  # modules and parameters of the network that it reads
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network's segments, and its levels' shapes."""
+
+    segments: tuple[Segment, ...]
+    channels: tuple[int, ...]  # of every level's maps
+    sizes: tuple[int, ...]  # H = W of every level's maps
+
+
+def node_names(network: nn.Module) -> list[str]:
+    """Returns the names of the places where maps can be taken."""
+    names: list[str] = get_graph_node_names(network.eval())[1]
+    return names
+
+
+def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: int) -> Plan:
+    """Returns a network's segments.
+
+    Args:
+        name: of the network, for messages.
+        network: on the meta device; its outputs are what the classifier takes.
+        levels: names of nodes, or of modules, whose last node is meant; from the images' end to the outputs'.
+        image_size: H = W of the images.
+
+    Raises:
+        InputError: if a level does not exist, has no maps, or lies before the one that is named before it.
+    """
+    names = node_names(network)
+    for level in levels:
+        if not any(node == level or node.startswith(f"{level}.") for node in names):
+            modules = _modules(names)
+            remedy = suggest(level, dict.fromkeys([*modules, *names]), listed=modules)
+            raise InputError(f"levels must name places of {name}, got {level!r}; {remedy}")
+    wanted = {**{level: level for level in levels}, names[-1]: LAST}
+    graph = create_feature_extractor(network, wanted).eval().graph
+    tracer = _Shapes(fx.GraphModule(network, graph))
+    try:
+        tracer.run(torch.empty(2, 3, image_size, image_size, device="meta"))
+    except RuntimeError as error:
+        rule = f"data.image_size must be large enough for {name}"
+        raise InputError(f"{rule}, got {image_size}; take larger images or another network") from error
+    *nodes, output = graph.nodes
+    found = {names[-1]: output.args[0][LAST], **output.args[0]}
+    places = [nodes.index(found[level]) for level in levels]
+    if places != sorted(set(places)):
+        rule = f"levels must be different places of {name} in order, from the images on"
+        raise InputError(f"{rule}, got {', '.join(levels)}; correct the list")
+    shapes = [_map_shape(name, level, found[level]) for level in levels]
+    at_level = {found[level]: side for level, (_, side) in zip(levels, shapes, strict=True)}
+    segments = tuple(_segment(graph, part, given, at_level) for given, part in _cut(nodes, found[LAST]))
+    return Plan(segments, tuple(n for n, _ in shapes), tuple(side for _, side in shapes))
+
+
+def _modules(names: Sequence[str]) -> list[str]:
+    """Returns the modules above nodes, whose last nodes are levels that people think of first."""
+    return [*dict.fromkeys(".".join(name.split(".")[:depth]) for depth in (1, 2, 3) for name in names)]
+
+
+class _Shapes(fx.Interpreter):
+    """Notes the shape of every tensor that a graph computes, in `node.meta`."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Returns what a node computes."""
+        value = super().run_node(n)
+        n.meta["shape"] = tuple(value.shape) if isinstance(value, Tensor) else None
+        return value
+
+
+def _map_shape(name: str, level: str, node: fx.Node) -> tuple[int, int]:
+    """Returns channels and side of a level's maps."""
+    shape: tuple[int, ...] = node.meta["shape"] or ()
+    if len(shape) == 4 and shape[2] == shape[3]:
+        return shape[1], shape[2]
+    if len(shape) == 3 and math.isqrt(shape[1]) > 1:  # tokens
+        return shape[2], math.isqrt(shape[1])
+    rule = f"levels must be places of {name} with square maps [B, C, H, H] or tokens [B, N, C]"
+    raise InputError(f"{rule}, got {level!r} of [{', '.join(map(str, ('B', *shape[1:])))}]; name another place")
+
+
+def as_map(x: Tensor, side: int) -> Tensor:
+    """Returns maps [B, C, side, side] of maps, or of tokens [B, N, C], of which the last are the image's patches."""
+    return x if x.dim() == 4 else x[:, x.shape[1] - side**2 :].mT.unflatten(2, (side, side))
+
+
+def _cut(nodes: Sequence[fx.Node], last: fx.Node) -> list[Part]:
+    """Returns the parts of a graph.
+
+    Of several numbers of parts with about equal activations, the one is taken that needs the least memory: what all
+    parts are given, and twice the activations of the largest (Chen et al. 2016, arXiv 1604.06174).
+    """
+    sizes = {node: math.prod(node.meta["shape"] or (0,)) for node in nodes}
+    total = sum(sizes.values())
+    numbers = range(1, 1 + sum(node.op == "call_module" for node in nodes))
+    ways = [_parts(nodes, last, sizes, total / number) for number in numbers]
+
+    def cost(parts: list[Part]) -> int:
+        return sum(sizes[given] for given, _ in parts) + 2 * max(sum(sizes[n] for n in part) for _, part in parts)
+
+    return min(ways, key=cost)
+
+
+def _parts(nodes: Sequence[fx.Node], last: fx.Node, sizes: Mapping[fx.Node, int], least: float) -> list[Part]:
+    """Returns parts of at least so many activations, but for the last; one tensor alone is handed from part to part."""
+    places = {node: place for place, node in enumerate(nodes)}
+    used_last = {node: max((places.get(user, -1) for user in node.users), default=-1) for node in nodes}
+    used_last[last] = len(nodes)
+    given, part, parts, live = nodes[0], list[fx.Node](), list[Part](), {nodes[0]}
+    for place, node in enumerate(nodes[1:], 1):
+        part.append(node)
+        live = {other for other in (*live, node) if used_last[other] > place}
+        if node is last or (live == {node} and sum(sizes[other] for other in part) >= least):
+            parts.append((given, part))
+            given, part = node, []
+    assert not [node for node in part if node.users], "what lies behind the outputs is read by nobody"
+    return parts
+
+
+def _segment(graph: fx.Graph, part: Sequence[fx.Node], given: fx.Node, at_level: Mapping[fx.Node, int]) -> Segment:
+    """Returns the function that computes some nodes of a graph."""
+    own = fx.Graph()
+    copies = {given: own.placeholder("x")}
+    for node in part:
+        copies[node] = own.node_copy(node, lambda other: copies[other])
+    levels = [node for node in part if node in at_level]
+    maps = [own.call_function(as_map, (copies[node], at_level[node])) for node in levels]
+    own.output((copies[part[-1]], maps))
+    code = own.python_code("self")
+    names: dict[str, Any] = dict(code.globals)
+    exec(compile(code.src, "<segment>", "exec"), names)
+    read = tuple(str(node.target) for node in part if node.op in {"call_module", "get_attr"})
+    return Segment(names["forward"], len(levels), read)

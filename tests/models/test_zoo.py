@@ -84,7 +84,7 @@ def test_hypergradients_equal_double_backprop(arch, inner, recompute):
     twice_differentiable(case.problem.official)
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention cannot be differentiated twice
         expected = case.problem.hypergradient(case.theta, case.phi, **rule)
-    assert distance(case.hypergradient(chosen, 2), expected) < 1e-8
+    assert distance(case.hypergradient(chosen, 2), expected) < 1e-7
 
 
 @pytest.mark.parametrize("arch", ZOO)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Measures everything that needs a graphics card, in four parts of at most ten minutes each.
+# Measures everything that needs a graphics card, in parts of at most ten minutes each.
 #
-#     benchmarks/on_gpu.sh step|packing|precision|cell OUT [PYTHON]
+#     benchmarks/on_gpu.sh step|rivals|packing|precision|cell OUT [PYTHON]
 #
-# step       the bilevel step against its rivals; packs, graphs, precisions; what a run costs
-#            besides its steps; the tests of replayed steps
+# step       the decision table, within five minutes: the tests that need a card; a step called,
+#            replayed, compiled, in packs of K runs; its kernels; the published rule; the rivals
+# rivals     the bilevel step against its rivals in every case; what a run costs besides its steps
 # packing    runs an hour for numbers of processes and packs, with and without NVIDIA MPS
 # precision  final accuracies in float32, tf32 and bf16, 30 seeds of one cell of digits
 # cell       CIFAR-10, 10 images a class, four methods, 30 seeds (24,000 steps), without Ray and
@@ -32,8 +33,15 @@ nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>
 case $part in
 step)
     # these files alone: other tests import Ray and MLflow
-    (cd "$here" && "$python" -m pytest -q -m gpu -p no:cacheprovider tests/training/test_cuda_graph.py tests/data/test_augment.py 2>&1 | tail -n 20) |
+    files="tests/training/test_cuda_graph.py tests/training/test_images.py
+        tests/data/test_augment.py tests/data/test_place.py tests/data/test_transforms.py"
+    # shellcheck disable=SC2086  # a list of files
+    (cd "$here" && timeout 75 "$python" -m pytest -q -m gpu -p no:cacheprovider $files 2>&1 | tail -n 20) |
         tee "$out/gpu_tests.txt" || true
+    timeout 220 "$python" -m benchmarks.decision_table --seconds 180 --out "$out/decision_table" |
+        tee "$out/decision_table.txt"
+    ;;
+rivals)
     "$python" -m benchmarks.bench_costs --out "$out/bench_costs" | tee "$out/bench_costs.txt"
     "$python" -m benchmarks.bench_step --repeat 10 --out "$out/bench_step" | tee "$out/bench_step.txt"
     ;;
@@ -66,7 +74,7 @@ cell)
     tail -n 3 cell.*.txt cell.*.log
     ;;
 *)
-    echo "usage: $0 step|packing|precision|cell OUT [PYTHON]" >&2
+    echo "usage: $0 step|rivals|packing|precision|cell OUT [PYTHON]" >&2
     exit 2
     ;;
 esac

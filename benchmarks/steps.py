@@ -50,7 +50,7 @@ def frozen_source(device: torch.device) -> Backbone:
 
 def ours(case: Case, device: torch.device) -> Step:
     """Our learner's step, called or replayed as a graph."""
-    learner, images, labels, lr = _learner(case, device)
+    learner, inputs = learner_of(case, device)
 
     def called(*inputs: torch.Tensor) -> None:
         learner.step(*inputs)
@@ -59,16 +59,16 @@ def ours(case: Case, device: torch.device) -> Step:
 
     def once() -> None:
         with torch.no_grad():
-            step([(images, labels, lr)], [True])
+            step([inputs], [True])
 
     return once
 
 
 def operations(case: Case) -> int:
     """Floating-point operations of the products in our step; torch counts those of an image without computing."""
-    learner, images, labels, lr = _learner(Case(2, case.method, case.inner), torch.device("meta"))
+    learner, inputs = learner_of(Case(2, case.method, case.inner), torch.device("meta"))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        learner.step(images, labels, lr)
+        learner.step(*inputs)
     return int(counter.get_total_flops() / 2 * case.batch)
 
 
@@ -79,7 +79,7 @@ def make(name: str, case: Case, device: torch.device) -> Step:
     if name == "ours":
         return ours(case, device)
     source = frozen_source(device)
-    learner, images, labels, _ = _learner(case, device)
+    learner, (images, labels, _) = learner_of(case, device)
     assert learner.pairs is not None
     x, y = images.contiguous(), labels
     if name == "source forward":
@@ -106,13 +106,16 @@ def make(name: str, case: Case, device: torch.device) -> Step:
     return plain
 
 
-def _learner(case: Case, device: torch.device) -> tuple[Learner, torch.Tensor, torch.Tensor, torch.Tensor]:
+def learner_of(
+    case: Case, device: torch.device, seed: int = 0
+) -> tuple[Learner, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """A learner, and the images, labels and rate of a step."""
     registry.load()
     allow_tf32(case.precision)
     run = Run(
         data=Data(name="cifar10", samples_per_class=10),
         method=case.method,
-        seed=0,
+        seed=seed,
         source=Source(),
         training=Training.model_validate({"precision": case.precision}),
         transfer=Transfer.model_validate({"inner": case.inner}),
@@ -120,4 +123,4 @@ def _learner(case: Case, device: torch.device) -> tuple[Learner, torch.Tensor, t
     learner = Learner(run, N_CLASSES, frozen_source(device), device)
     images = torch.randn(case.batch, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(N_CLASSES, (case.batch,), device=device)
-    return learner, images, labels, torch.tensor(0.1, device=device)
+    return learner, (images, labels, torch.tensor(0.1, device=device))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import bench_precision, bench_small_maps, bench_step, draw_result, ship_figures
+from benchmarks import bench_precision, bench_small_maps, bench_step, decision_table, draw_result, ship_figures
 from benchmarks.packing_table import figure_of, markdown, plot
 from benchmarks.steps import Case, operations
 from l2t_ray import registry
@@ -62,6 +62,21 @@ def test_operations_of_a_step_are_those_of_its_arithmetic(method):
     """Of docs/measurements.md, padding included, whatever this machine leaves out; they do not depend on the batch."""
     counts = [operations(Case(batch, method, "sgd")) / batch for batch in (2, 128)]
     assert counts == pytest.approx([9.43e9] * 2, rel=1e-3)
+
+
+def test_the_decision_table_measures_packs_and_counts_kernels_without_a_card(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decision_table, "REPEAT", 1)
+    way = decision_table.Way(2, "float32", 2, graph=True, compiled=False)
+    found = decision_table.measure(way, torch.device("cpu"), rate=1e12)
+    assert found["way"] == "B = 2, float32, K = 2, replayed"
+    assert found["share_of_rate"] == pytest.approx(2 * 9.43e9 / (found["ms_a_run"] / 1e3) / 1e12, rel=1e-3)
+    monkeypatch.setattr(decision_table, "METHODS", ("scratch", "l2t_www"))
+    monkeypatch.setattr(sys, "argv", ["decision_table", "--out", str(tmp_path / "table")])
+    decision_table.main()
+    rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines()]
+    assert [row["method"] for row in rows] == ["scratch", "l2t_www"]
+    assert all(row["True"] < row["False"] for row in rows)
+    assert "kernels of a step on a pretended one" in capsys.readouterr().out
 
 
 def test_a_table_shows_every_case_against_one_process_of_one_run():

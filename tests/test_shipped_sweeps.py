@@ -30,6 +30,7 @@ COUNTS = {  # runs and cells; paper_grid: 15 conditions of 4 methods with 30 see
     "digits_ablation": (30, 3),
     "quickstart": (64, 8),
     "cifar10_small": (120, 4),
+    "inner_rules": (210, 7),
 }
 
 

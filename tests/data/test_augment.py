@@ -116,6 +116,7 @@ def test_normalising_keeps_to_the_formula_in_every_type(dtype):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype feature")
 def test_on_a_gpu_nothing_waits_and_the_pixels_are_the_same():
     images = pictures(64)
     _, offsets, flips = epoch_draws(3, 1, 64, SETTINGS)

@@ -35,6 +35,7 @@ OF_SOURCES = {  # operations an image forward at width 1 (He et al. 2016, 4.2: m
     ARCH: (FORWARD, LAYERS),
 }
 LAUNCH_S = 0.003  # at least, for the kernel launches of one unit's step on a card
+OF_BRANCHES = {1: 1.0, 2: 0.72, 4: 0.60, 8: 0.59}  # by K: time of a run in a pack; H100, 50 images a step, 2026-11-26
 BYTES_AN_IMAGE = 6 * 2**20  # activations, adjoints and tangents of one image at width 1, whatever the method
 NOTE = "operations by 15 % of the maker's float32 speed; not measured"
 
@@ -52,7 +53,7 @@ def n_images(run: Run) -> int | None:
 
 
 def estimate(run: AnyRun, group: Group) -> Figure | None:
-    """A figure by arithmetic for K = 1; None if the images, the device or the target's operations are unknown."""
+    """A figure by arithmetic, on a card for packs; None if images, device or the target's operations are unknown."""
     if not isinstance(run, Run):
         return None
     images, given = n_images(run), GIVEN.get(group.device)
@@ -66,8 +67,12 @@ def estimate(run: AnyRun, group: Group) -> Figure | None:
     epoch_s = max(3 * operations * units * images / given, launches_s)
     evaluation_s = operations * registry.DATA_SETS[run.data.name].n_test / given
     held = min(images, run.training.batch_size) * BYTES_AN_IMAGE * run.target.width * larger
-    speed = Speed(1, epoch_s, evaluation_s, int(held) + 300 * 2**20)
-    return Figure((speed,), context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)
+    shares = OF_BRANCHES if group.is_gpu and run.method in UNITS else {1: 1.0}
+    speeds = tuple(
+        Speed(pack, pack * share * epoch_s, pack * share * evaluation_s, pack * (int(held) + 300 * 2**20))
+        for pack, share in shares.items()
+    )
+    return Figure(speeds, context_bytes=500 * 2**20 if group.is_gpu else 0, basis="estimate", note=NOTE)
 
 
 def estimate_source(settings: Pretraining, group: Group) -> float | None:

@@ -14,6 +14,7 @@ import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+MOST_VARIANTS = 32  # of a piece: by which arguments are None, and by memory formats; beyond, torch gives up
 logger = logging.getLogger(__name__)
 
 
@@ -37,6 +38,7 @@ def allow_compiling(backend: str | None = "inductor") -> None:
     if backend != _process.backend:
         _process.compiled.clear()
     _process.backend = backend
+    torch._dynamo.config.recompile_limit = MOST_VARIANTS
 
 
 def is_compiling_allowed() -> bool:

@@ -21,6 +21,7 @@ from l2t_ray.launch.worker.job import Work, encode
 LEAST_WORK_S = 120.0  # of a shape's runs on all devices; shorter work is not measured
 SHARE = 0.03  # at most, of that work, is spent on measuring
 BUDGET_S = (10.0, 60.0)  # at least and at most, for a shape
+COMPILE_S = 30.0  # compiling takes so long where the node has not done it before: it must be worth it
 PACE_S = 3.0
 MOST_PACK, MOST_PROCESSES = 64, 8
 START_S = 180.0  # for a process to load everything
@@ -105,7 +106,7 @@ def _speeds(prober: Any, group: Group, most: int, budget_s: float, *, may_compil
         if found is None:
             break
         speeds.append(Speed(**found))
-        if pack == 1 and may_compile and time.monotonic() < end:
+        if pack == 1 and may_compile and budget_s >= COMPILE_S and time.monotonic() < end:
             compiled = ray.get(prober.speed.remote(pack, budget_s, compiled=True))
             if compiled is not None and WORTH * compiled["epoch_s"] < speeds[0].epoch_s:
                 speeds, how = [Speed(**compiled)], {"compiled": True}

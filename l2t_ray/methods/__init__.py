@@ -8,6 +8,7 @@ from l2t_ray.methods import (
     finetune,
     hint,
     spottune,
+    surgical,
 )
 from l2t_ray.methods.feature_matching import FeatureMatching
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage
@@ -15,6 +16,16 @@ from l2t_ray.registry import register
 
 __all__ = ["Batch", "FeatureMatching", "Method", "Shapes", "Stage"]
 
-for family in (feature_matching, finetune, hint, attention_transfer, distillation, factor_transfer, spottune):
+FAMILIES = (
+    feature_matching,
+    finetune,
+    hint,
+    attention_transfer,
+    distillation,
+    factor_transfer,
+    spottune,
+    surgical,
+)
+for family in FAMILIES:
     for method in family.METHODS:
         register(method)

@@ -2,12 +2,17 @@
 
 from l2t_ray.methods import (
     attention_transfer,
+    bss,
+    co_tuning,
+    delta,
     distillation,
     factor_transfer,
     feature_matching,
     finetune,
     hint,
+    l2_sp,
     spottune,
+    stochnorm,
     surgical,
 )
 from l2t_ray.methods.feature_matching import FeatureMatching
@@ -25,6 +30,11 @@ FAMILIES = (
     factor_transfer,
     spottune,
     surgical,
+    l2_sp,
+    bss,
+    stochnorm,
+    co_tuning,
+    delta,
 )
 for family in FAMILIES:
     for method in family.METHODS:

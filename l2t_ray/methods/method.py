@@ -82,6 +82,11 @@ class Method:
     # whether `loss` reads the source's features or logits of every batch
     watches_source: bool = True
 
+    @property
+    def penalizes(self) -> bool:
+        """Whether the method overrides `penalty`."""
+        return type(self).penalty is not Method.penalty
+
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
         """Yields what is wrong between a run's settings, before anything is read; nothing by default.
 

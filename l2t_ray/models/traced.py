@@ -44,7 +44,7 @@ class Traced:
         _load_forward_mode()
         self.module = module
         self.names = [name for name, _ in module.named_parameters()]
-        self._training, self._evaluating = _Both(copy.deepcopy(module)).train(), _Both(copy.deepcopy(module)).eval()
+        self._training, self._evaluating = Both(copy.deepcopy(module)).train(), Both(copy.deepcopy(module)).eval()
         self._norms = self._norms_of(self._training.network)
         for norm in self._norms.values():
             norm.is_pure = True
@@ -262,7 +262,7 @@ def _check(module: Backbone) -> None:
             raise InputError(f"{name}: must draw nothing, got {type(part).__name__}; take `draws` (docs/methods.md)")
 
 
-class _Both(nn.Module):
+class Both(nn.Module):
     """A network that returns maps and logits together, as `functional_call` needs it."""
 
     def __init__(self, network: Backbone) -> None:
@@ -270,6 +270,7 @@ class _Both(nn.Module):
         self.network = network
 
     def forward(self, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns maps, and logits if all levels are asked for."""
         x, *draws = inputs
         maps, logits = self.network.outputs(x, n_levels, *draws)
         return maps, [] if logits is None else [logits]

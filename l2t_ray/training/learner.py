@@ -1,6 +1,6 @@
 """The learner of one run: its state, one training step, and predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from l2t_ray.data.augment import IMAGENET, normalize
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
-from l2t_ray.methods.custom_loss import check, check_names, has_own_loss, own_gradients
+from l2t_ray.methods.custom_loss import check, check_names, has_own_loss, own_gradients, with_penalty
 from l2t_ray.methods.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.models.precision import parameter_type
@@ -67,6 +67,7 @@ class Learner:
         self.pairs = method.matching(run, self.shapes) if isinstance(method, FeatureMatching) else None
         self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
         started, statistics = method.start(run, self.network, source)
+        self.started = self._own(started) if method.penalizes else {}
         of_network = {**self.network.initial_theta(stream(run.seed, "init")), **started}
         of_method = method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
         check_names(method, of_network, of_method)
@@ -84,7 +85,7 @@ class Learner:
         reads_beta = {"transfer", "transfer.beta"} & method.uses
         self.beta = self._scalar(run.transfer.beta if reads_beta else 1.0)
         self.momentum = self._scalar(run.training.momentum)
-        self.weight_decay = self._scalar(run.training.weight_decay)
+        self.weight_decay = self._scalar(run.training.weight_decay if method.decays else 0.0)
         self.meta_lr = self._scalar(run.transfer.meta_lr)
         self.meta_weight_decay = self._scalar(run.transfer.meta_weight_decay)
         self.begin_epoch(0)
@@ -110,6 +111,12 @@ class Learner:
         """
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
+
+    def study(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Computes what the method freezes, too, from the source and labelled images; see `Method.study`."""
+        if self.source is not None:
+            found = self.method.study(self.run, self.source, batches, self.shapes.n_classes)
+            self.frozen |= self._own(found)
 
     def step(self, images: Tensor, labels: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Takes one step of Algorithm 1 on a mini-batch.
@@ -257,6 +264,8 @@ class Learner:
 
     def _move(self, gradients: Mapping[str, Tensor], lr: Tensor) -> None:
         """Applies SGD to the parameters that the stage trains."""
+        if self.method.penalizes:
+            gradients = with_penalty(self.method, self.run, self.theta, self.started, gradients)
         for rate, names in self.rates.items():
             moved = [n for n in names if self.stage.classification or n in gradients] if rate else []
             theta = {name: self.theta[name] for name in moved}
@@ -279,7 +288,8 @@ class Learner:
 
         There are no logits if the source has not learned all of the target's classes.
         """
-        read = "source" in self.method.uses and (self.pairs is not None or has_own_loss(self.method))
+        watched = has_own_loss(self.method) and self.method.watches_source
+        read = "source" in self.method.uses and (self.pairs is not None or watched)
         if not read or self.source is None:
             return [], None
         images = images.contiguous(memory_format=torch.channels_last)

@@ -91,6 +91,8 @@ class RunTraining:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
             self.learner.prepare(self.learner.normalized(self.images.take(torch.arange(len(self.images)))))
+        if type(self.learner.method).study is not Method.study:
+            self.learner.study(self._unchanged)
 
     def train_epoch(self, epoch: int) -> None:
         """Trains on all batches of one epoch, then measures; synchronises with the device once."""
@@ -169,6 +171,11 @@ class RunTraining:
         for rows, images in zip(split, self.judged_images.batches(split), strict=True):
             x = self.learner.normalized(images)
             yield x.contiguous(memory_format=torch.channels_last), self.judged_labels[rows.to(self.device)]
+
+    def _unchanged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the training images without augmentation, normalised, and their labels [B]."""
+        for rows in torch.arange(len(self.labels)).split(evaluation_batch(self.images.size)):
+            yield self.learner.normalized(self.images.take(rows)), self.labels[rows.to(self.device)]
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Yields what `_step` takes: rows with the epoch's draws, or images and labels."""

@@ -16,7 +16,7 @@ from l2t_ray.sweepfile.read import read_sweep
 from tests.support.places import ROOT
 
 FIXTURES = ROOT / "tests" / "fixtures"
-KEYS = json.loads((FIXTURES / "run_keys.json").read_text())  # of commit 6fae182, before the modules moved
+KEYS = json.loads((FIXTURES / "run_keys.json").read_text())  # of commit 6fae182; later cells were added as they came
 QUICKSTART = json.loads((FIXTURES / "quickstart_accuracies.json").read_text())  # of the same commit
 OTHERWISE = {  # as it was before it named the published weights
     "cifar10_small": ["source.weights=weights/resnet32-tinyimagenet.pt", "source.train=sweeps/tinyimagenet_source.yaml"]

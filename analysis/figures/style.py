@@ -81,6 +81,13 @@ LOOKS = {
     "factor_transfer": Look("#882255", "<", LONG),
     "spottune": Look("#332288", ">", DOTTED),
     "distillation": Look("#999933", "p", "-"),
+    "linear_probe": Look("#88CCEE", (3, 1), "-"),
+    "surgical": Look("#44AA99", (7, 1), "--"),
+    "l2_sp": Look("#117733", "H", "-."),
+    "bss": Look("#DDCC77", (6, 1), ":"),
+    "stochnorm": Look("#CC6677", (8, 1), TWICE),
+    "co_tuning": Look("#AA4499", (10, 1), "-"),
+    "delta": Look("#661100", (12, 1), "--"),
 }
 STYLES = tuple(LOOKS.values())
 # for users' methods and for variants: markers, and pairs of colour and line, that no built-in method has

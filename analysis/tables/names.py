@@ -12,6 +12,8 @@ NAMES = {
     "scratch": "From scratch", "ufm": "UFM", "l2t_ww": "L2T-ww", "l2t_www": "L2T-www", "hint": "Hint",
     "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
     "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
+    "linear_probe": "Linear probe", "surgical": "Surgical fine-tuning", "l2_sp": "L2-SP", "bss": "BSS",
+    "stochnorm": "StochNorm", "co_tuning": "Co-Tuning", "delta": "DELTA",
 }  # fmt: skip
 DATA = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "svhn": "SVHN", "mnist": "MNIST",

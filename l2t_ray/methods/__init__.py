@@ -2,12 +2,18 @@
 
 from l2t_ray.methods import (
     attention_transfer,
+    bss,
+    co_tuning,
+    delta,
     distillation,
     factor_transfer,
     feature_matching,
     finetune,
     hint,
+    l2_sp,
     spottune,
+    stochnorm,
+    surgical,
 )
 from l2t_ray.methods.feature_matching import FeatureMatching
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage
@@ -15,6 +21,21 @@ from l2t_ray.registry import register
 
 __all__ = ["Batch", "FeatureMatching", "Method", "Shapes", "Stage"]
 
-for family in (feature_matching, finetune, hint, attention_transfer, distillation, factor_transfer, spottune):
+FAMILIES = (
+    feature_matching,
+    finetune,
+    hint,
+    attention_transfer,
+    distillation,
+    factor_transfer,
+    spottune,
+    surgical,
+    l2_sp,
+    bss,
+    stochnorm,
+    co_tuning,
+    delta,
+)
+for family in FAMILIES:
     for method in family.METHODS:
         register(method)

@@ -99,3 +99,24 @@ def own_gradients(
     named = zip(own, gradients[len(leaves) + 1 :], strict=True)
     by_name = {name: gradient for name, gradient in named if gradient is not None}
     return list(gradients[: len(leaves)]), gradients[len(leaves)], by_name
+
+
+def with_penalty(
+    method: Method,
+    run: Run,
+    theta: Mapping[str, Tensor],
+    start: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Returns a step's gradients with that of the method's penalty.
+
+    Args:
+        method: one with a penalty.
+        run: its settings.
+        theta: the parameters.
+        start: those that the method started the run with.
+        gradients: of the losses, by name.
+    """
+    added = method.penalty(theta, start, {**method.options, **run.options})
+    sums = {name: gradients[name] + own if name in gradients else own for name, own in added.items()}
+    return {**gradients, **sums}

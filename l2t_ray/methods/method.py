@@ -77,6 +77,15 @@ class Method:
     # whether a step may be recorded as a CUDA graph: `loss` then creates no tensor from Python numbers, draws nothing,
     # and reads no value on the host, and every epoch has the same stage
     capturable: bool = False
+    # whether `training.weight_decay` applies; not where `penalty` takes its place
+    decays: bool = True
+    # whether `loss` reads the source's features or logits of every batch
+    watches_source: bool = True
+
+    @property
+    def penalizes(self) -> bool:
+        """Whether the method overrides `penalty`."""
+        return type(self).penalty is not Method.penalty
 
     def laws(self, run: Run) -> Iterable[tuple[str, str]]:
         """Yields what is wrong between a run's settings, before anything is read; nothing by default.
@@ -156,6 +165,26 @@ class Method:
         """
         return {}
 
+    def study(
+        self,
+        run: Run,
+        source: Backbone,
+        batches: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+        n_classes: int,
+    ) -> dict[str, Tensor]:
+        """Computes tensors as `prepare` does, from the whole source and the labels; none by default.
+
+        Args:
+            run: its settings.
+            source: the frozen network, in eval mode.
+            batches: returns the run's training images without augmentation, normalised, [B, 3, H, W], and labels [B].
+            n_classes: of the data set.
+
+        Returns:
+            By name; `loss` finds them in `batch.frozen`.
+        """
+        return {}
+
     def stage(self, progress: float, options: Mapping[str, Scalar]) -> Stage:
         """Returns what an epoch trains; everything by default.
 
@@ -180,6 +209,19 @@ class Method:
             A scalar tensor, whose gradients at features, logits and extra parameters autograd computes; or None.
         """
         return None
+
+    def penalty(self, theta: Tensors, start: Tensors, options: Mapping[str, Scalar]) -> Mapping[str, Tensor]:
+        """Returns the gradient of a further loss of the parameters alone, such as a decay; none by default.
+
+        Args:
+            theta: the parameters, by name.
+            start: those with which the run started instead of random ones (`start`).
+            options: the method's own settings.
+
+        Returns:
+            By the parameters' names.
+        """
+        return {}
 
 
 def without_classifier(network: TargetNetwork, given: Backbone) -> tuple[Tensors, Tensors]:
@@ -225,3 +267,12 @@ def same_architecture(run: Run) -> Iterable[tuple[str, str]]:
     if run.target.weights is not None:
         rule = f"must be left out for {run.method}, which starts from the source"
         yield "target.weights", f"{rule}, got {run.target.weights}; remove it, or take scratch"
+
+
+def traced_alone(run: Run) -> Iterable[tuple[str, str]]:
+    """Yields, as `Method.laws`, where a method's own network is asked for what only the usual passes can do."""
+    if run.training.recompute:
+        yield "training.recompute", f"must be false for {run.method}, got true; leave it out"
+    if run.training.precision == "bf16":
+        rule = f"must be float32, tf32 or float64 for {run.method}, got bf16"
+        yield "training.precision", f"{rule}; leave it out"

@@ -44,7 +44,7 @@ class Traced:
         _load_forward_mode()
         self.module = module
         self.names = [name for name, _ in module.named_parameters()]
-        self._training, self._evaluating = _Both(copy.deepcopy(module)).train(), _Both(copy.deepcopy(module)).eval()
+        self._training, self._evaluating = Both(copy.deepcopy(module)).train(), Both(copy.deepcopy(module)).eval()
         self._norms = self._norms_of(self._training.network)
         for norm in self._norms.values():
             norm.is_pure = True
@@ -120,10 +120,11 @@ class Traced:
         """
         inputs = [x] if draws is None else [x, draws]
         with torch.enable_grad():
-            leaves = {name: theta[name].detach().requires_grad_() for name in self.names}
-            maps, logits, noted = self._outputs(leaves, inputs, n_levels)
+            leaves = {name: theta[name].detach().requires_grad_(self.trains(name)) for name in self.names}
+            given = leaves if statistics is None else leaves | self._running(statistics)
+            maps, logits, noted = self._outputs(given, inputs, n_levels)
         if statistics is not None:
-            note_statistics(self._norms, noted, statistics)
+            note_statistics({n: norm for n, norm in self._norms.items() if norm.training}, noted, statistics)
         return TracedValues(
             inputs=inputs,
             features=[m.detach() for m in maps],
@@ -149,10 +150,12 @@ class Traced:
         reached = [(out, g) for out, g in zip(values.outputs, given, strict=False) if g is not None]
         if not reached:
             return {}
-        leaves = list(values.leaves.values())
-        gradients = torch.autograd.grad([o for o, _ in reached], leaves, [g for _, g in reached], allow_unused=True)
+        leaves = {name: leaf for name, leaf in values.leaves.items() if leaf.requires_grad}
+        reached = [(out, g) for out, g in reached if out.requires_grad]
+        own = list(leaves.values())
+        gradients = torch.autograd.grad([o for o, _ in reached], own, [g for _, g in reached], allow_unused=True)
         values.outputs.clear()  # their graph is gone
-        return {name: g for name, g in zip(values.leaves, gradients, strict=True) if g is not None}
+        return {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
 
     def tangent(
         self,
@@ -201,11 +204,20 @@ class Traced:
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
         """Returns logits [B, N] with running statistics; see `Chain.predict`."""
-        state = self._own(theta)
-        for name in self._norms:
-            state[f"{name}.running_mean"] = statistics[f"mean.{name}"]
-            state[f"{name}.running_var"] = statistics[f"var.{name}"]
-        return self._evaluating.outputs(state, None, x)[1][0]
+        return self._evaluating.outputs(self._own(theta) | self._all_running(statistics), None, x)[1][0]
+
+    def trains(self, name: str) -> bool:
+        """Whether a parameter gets a gradient."""
+        return True
+
+    def _running(self, statistics: Tensors) -> dict[str, Tensor]:
+        """Returns the buffers that norms read in training; none by default."""
+        return {}
+
+    def _all_running(self, statistics: Tensors) -> dict[str, Tensor]:
+        """Returns running means and variances under the buffers' names."""
+        pairs = (("running_mean", "mean"), ("running_var", "var"))
+        return {f"{name}.{ours}": statistics[f"{theirs}.{name}"] for name in self._norms for ours, theirs in pairs}
 
     @staticmethod
     def _norms_of(network: nn.Module) -> dict[str, BatchNorm]:
@@ -250,7 +262,7 @@ def _check(module: Backbone) -> None:
             raise InputError(f"{name}: must draw nothing, got {type(part).__name__}; take `draws` (docs/methods.md)")
 
 
-class _Both(nn.Module):
+class Both(nn.Module):
     """A network that returns maps and logits together, as `functional_call` needs it."""
 
     def __init__(self, network: Backbone) -> None:
@@ -258,6 +270,7 @@ class _Both(nn.Module):
         self.network = network
 
     def forward(self, n_levels: int | None, *inputs: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns maps, and logits if all levels are asked for."""
         x, *draws = inputs
         maps, logits = self.network.outputs(x, n_levels, *draws)
         return maps, [] if logits is None else [logits]

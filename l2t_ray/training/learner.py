@@ -1,6 +1,6 @@
 """The learner of one run: its state, one training step, and predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from l2t_ray.data.augment import IMAGENET, normalize
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
-from l2t_ray.methods.custom_loss import check, check_names, has_own_loss, own_gradients
+from l2t_ray.methods.custom_loss import check, check_names, has_own_loss, own_gradients, with_penalty
 from l2t_ray.methods.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.models.precision import parameter_type
@@ -31,6 +31,7 @@ class _Start(NamedTuple):
     extra_names: list[str]  # those of theta that are the method's, not the network's
     statistics: dict[str, Tensor]
     phi: dict[str, Tensor]
+    given: dict[str, Tensor]  # those of theta with which the method starts in the place of random ones
 
 
 class Learner:
@@ -87,7 +88,7 @@ class Learner:
         self.frozen: dict[str, Tensor] = {}
         scalars = (torch.zeros((), device=device, dtype=self.dtype) for _ in range(6))
         self.meta_step, self.beta, self.momentum, self.weight_decay, self.meta_lr, self.meta_weight_decay = scalars
-        self._begin(run)
+        self._begin(run, start)
 
     def load(self, run: Run) -> None:
         """Takes another run of the same shape in the place of this one, before its first step.
@@ -99,17 +100,18 @@ class Learner:
         for vector, tensors in ((self.theta, start.theta), (self.statistics, start.statistics), (self.phi, start.phi)):
             for name, tensor in tensors.items():
                 vector[name].copy_(tensor)
-        self._begin(run)
+        self._begin(run, start)
 
-    def _begin(self, run: Run) -> None:
+    def _begin(self, run: Run, start: _Start) -> None:
         self.run = run
+        self.started = self._own(start.given) if self.method.penalizes else {}
         for tensor in (self.buffers.flat, self.first.flat, self.second.flat, self.meta_step):
             tensor.zero_()
         self.frozen = {}
         reads_beta = {"transfer", "transfer.beta"} & self.method.uses
         self.beta.fill_(run.transfer.beta if reads_beta else 1.0)
         self.momentum.fill_(run.training.momentum)
-        self.weight_decay.fill_(run.training.weight_decay)
+        self.weight_decay.fill_(run.training.weight_decay if self.method.decays else 0.0)
         self.meta_lr.fill_(run.transfer.meta_lr)
         self.meta_weight_decay.fill_(run.transfer.meta_weight_decay)
         self.begin_epoch(0)
@@ -135,6 +137,12 @@ class Learner:
         """
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
+
+    def study(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
+        """Computes what the method freezes, too, from the source and labelled images; see `Method.study`."""
+        if self.source is not None:
+            found = self.method.study(self.run, self.source, batches, self.shapes.n_classes)
+            self.frozen |= self._own(found)
 
     def step(self, images: Tensor, labels: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
         """Takes one step of Algorithm 1 on a mini-batch.
@@ -286,6 +294,8 @@ class Learner:
 
     def _move(self, gradients: Mapping[str, Tensor], lr: Tensor) -> None:
         """Applies SGD to the parameters that the stage trains."""
+        if self.method.penalizes:
+            gradients = with_penalty(self.method, self.run, self.theta, self.started, gradients)
         found = self.theta.gather(gradients)
         for rate, names in self.rates.items():
             moved = [n for n in names if self.stage.classification or n in gradients] if rate else []
@@ -311,7 +321,8 @@ class Learner:
 
         There are no logits if the source has not learned all of the target's classes.
         """
-        read = "source" in self.method.uses and (self.pairs is not None or has_own_loss(self.method))
+        watched = has_own_loss(self.method) and self.method.watches_source
+        read = "source" in self.method.uses and (self.pairs is not None or watched)
         if not read or self.source is None:
             return [], None
         images = images.contiguous(memory_format=torch.channels_last)
@@ -342,7 +353,7 @@ class Learner:
             generator = stream(run.seed, "init.meta")
             phi = meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, generator)
         initial = self.network.initial_statistics(of_network["fc.bias"])
-        return _Start({**of_network, **of_method}, [*of_method], {**initial, **statistics}, phi)
+        return _Start({**of_network, **of_method}, [*of_method], {**initial, **statistics}, phi, dict(started))
 
     def _own(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns contiguous copies, on the device and in the parameters' type."""

@@ -105,6 +105,8 @@ class RunTraining:
         """Lets the method prepare what it needs from the training images, before the first epoch."""
         if type(self.learner.method).prepare is not Method.prepare:  # saves a float copy of all images
             self.learner.prepare(self.learner.normalized(self.images.take(torch.arange(len(self.images)))))
+        if type(self.learner.method).study is not Method.study:
+            self.learner.study(self._unchanged)
 
     def begin_epoch(self, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         """Draws an epoch, counted from 0; returns the arguments of each of its steps."""
@@ -208,6 +210,11 @@ class RunTraining:
             for name, value in zip(self.data.classes, by_class, strict=True):
                 measured[f"{self.measured_on}_accuracy_class_{name}_percent"] = value
         return measured
+
+    def _unchanged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the training images without augmentation, normalised, and their labels [B]."""
+        for rows in torch.arange(len(self.labels)).split(evaluation_batch(self.images.size)):
+            yield self.learner.normalized(self.images.take(rows)), self.labels[rows.to(self.device)]
 
     def batch(self, rows: Tensor) -> Tensor:
         """Returns images [B, 3, S, S], moved and flipped, at `rows` [B] of the subset."""

@@ -266,3 +266,69 @@ def spottuned(theta: Dict, source, gates: Tensor, images: Tensor) -> Tensor:
             x = torch.stack([both[int(gates[b, index])][b] for b in range(len(images))])
             index += 1
     return F.linear(x.mean((2, 3)), theta["fc.weight"], theta["fc.bias"])
+
+
+def l2_sp_loss(theta: Dict, first: Dict, images: Tensor, labels: Tensor, alpha: float, beta: float) -> Tensor:
+    """Li et al. 2018, eq. 4, on a CIFAR ResNet: what was copied decays towards its start, the classifier towards 0."""
+    loss = F.cross_entropy(resnet(theta, images)[1], labels)
+    for name, p in theta.items():
+        if name in ("fc.weight", "fc.bias"):
+            loss = loss + beta / 2 * (p * p).sum()
+        else:
+            loss = loss + alpha / 2 * ((p - first[name]) ** 2).sum()
+    return loss
+
+
+def smallest_squares(features: Tensor, k: int) -> Tensor:
+    """Chen et al. 2019, eq. 3: squared singular values are eigenvalues of F F^T, or of F^T F if that is the smaller."""
+    gram = features @ features.T if features.shape[0] <= features.shape[1] else features.T @ features
+    return torch.linalg.eigvalsh(gram)[:k].sum()
+
+
+def stochastic_norm(z: Tensor, heads: list[bool], mean: Tensor, var: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """Kou et al. 2020: channel by channel, heads for the batch's statistics; epsilon is torch's."""
+    maps = []
+    for c, by_batch in enumerate(heads):
+        x = z[:, c]
+        m, v = (x.mean(), ((x - x.mean()) ** 2).mean()) if by_batch else (mean[c], var[c])
+        maps.append(g[c] * (x - m) / (v + 1e-5).sqrt() + b[c])
+    return torch.stack(maps, 1)
+
+
+def category_relation(source_logits: Tensor, labels: list[int], n_classes: int) -> list[list[float]]:
+    """You et al. 2020, the direct approach: the mean of the source's softmax over the images of each class."""
+    rows = []
+    for y in range(n_classes):
+        mine = [
+            soft_probabilities(z, 1.0) for z, label in zip(source_logits.tolist(), labels, strict=True) if label == y
+        ]
+        rows.append([sum(column) / len(mine) for column in zip(*mine, strict=True)])
+    return rows
+
+
+def co_tuning_loss(relation: list[list[float]], second_logits: Tensor, labels: list[int], weight: float) -> float:
+    """You et al. 2020, eq. 1: the second term, image by image."""
+    total = 0.0
+    for z, y in zip(second_logits.tolist(), labels, strict=True):
+        q = soft_probabilities(z, 1.0)
+        total -= sum(p * math.log(share) for p, share in zip(relation[y], q, strict=True))
+    return weight * total / len(labels)
+
+
+def channel_attention(rises: list[float]) -> list[float]:
+    """Li et al. 2019, eq. 6, with the standardisation of the authors' code: exp(z / 5) / sum exp(z / 5)."""
+    mean = sum(rises) / len(rises)
+    deviation = (sum((r - mean) ** 2 for r in rises) / len(rises)) ** 0.5
+    return soft_probabilities([(r - mean) / deviation for r in rises], 5.0)
+
+
+def maps_kept(source: list[Tensor], target: list[Tensor], attention: list[list[float]]) -> float:
+    """Li et al. 2019, eq. 5: level by level, image by image, channel by channel; times C / (2 H W), as in TLlib."""
+    total = 0.0
+    for s, t, weights in zip(source, target, attention, strict=True):
+        n_images, n_channels, height, width = s.shape
+        for i in range(n_images):
+            for j, weight in enumerate(weights):
+                squares = sum(float(d) ** 2 for d in (t[i, j] - s[i, j]).flatten())
+                total += n_channels / (2 * height * width) * weight * squares / n_images
+    return total

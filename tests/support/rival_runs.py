@@ -19,8 +19,15 @@ RIVALS = {  # name to target architecture; the source is a resnet20
     "distillation": "vgg9",
     "factor_transfer": "vgg9",
     "spottune": "resnet20",
+    "linear_probe": "resnet20",
+    "surgical": "resnet20",
+    "l2_sp": "resnet20",
+    "bss": "resnet20",
+    "stochnorm": "resnet20",
+    "co_tuning": "resnet20",
+    "delta": "resnet20",
 }
-SMALL_OPTIONS = {"factor_transfer": {"paraphraser_steps": 3}}
+SMALL_OPTIONS = {"factor_transfer": {"paraphraser_steps": 3}, "surgical": {"block": "stages.1"}}
 HISTORY = ({"data": "cifar10", "classes": ["a", "b"]}, {"data": "digits", "classes": list(CLASSES)})
 
 

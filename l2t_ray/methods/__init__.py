@@ -7,6 +7,7 @@ from l2t_ray.methods import (
     feature_matching,
     finetune,
     hint,
+    lora,
     spottune,
 )
 from l2t_ray.methods.feature_matching import FeatureMatching
@@ -15,6 +16,15 @@ from l2t_ray.registry import register
 
 __all__ = ["Batch", "FeatureMatching", "Method", "Shapes", "Stage"]
 
-for family in (feature_matching, finetune, hint, attention_transfer, distillation, factor_transfer, spottune):
+for family in (
+    feature_matching,
+    finetune,
+    hint,
+    attention_transfer,
+    distillation,
+    factor_transfer,
+    spottune,
+    lora,
+):
     for method in family.METHODS:
         register(method)

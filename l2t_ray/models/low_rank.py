@@ -82,5 +82,6 @@ class LowRank(Backbone):
     def redraw(self, generator: torch.Generator) -> None:
         """Draws the updates and the classifier; the source gives the rest."""
         for update in self.lora.values():
+            assert isinstance(update, Update)
             update.redraw(generator)
         initialise(self.fc, generator)

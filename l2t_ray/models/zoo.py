@@ -42,7 +42,7 @@ class Zoo(Backbone):
         InputError: if a level does not exist, or the image size does not suit the network.
     """
 
-    normalization = (MEAN, STD)
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = (MEAN, STD)
 
     def __init__(
         self, arch: str, n_classes: int, image_size: int = IMAGE_SIZE, levels: Sequence[str] | None = None
@@ -96,7 +96,7 @@ class BatchNormAct(BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the activation of x [B, C, H, W], normalised."""
-        y: Tensor = self.act(self.drop(super().forward(x)))
+        y: Tensor = self.get_submodule("act")(self.get_submodule("drop")(super().forward(x)))
         return y
 
 

@@ -74,7 +74,7 @@ def _check_network(section: str, arch: str, width: float, levels: tuple[str, ...
         raise ValueError(f"{setting} {problem}")
 
 
-LEVELS = "where torchvision's networks give their maps: nodes of torchvision.models.feature_extraction, in order"
+LEVELS = "where networks of torchvision and timm give maps: nodes of torchvision.models.feature_extraction, in order"
 
 
 class Source(Frozen):

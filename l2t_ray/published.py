@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from l2t_ray import timm_names
+
 FOLDER = Path("weights")  # of fetched weights, in the working folder
 
 
@@ -22,6 +24,7 @@ class Published:
     licence: str
     arch: str = ""  # of weights: the network, at width 1
     by_hub: bool = False  # whether torch.hub fetches it
+    by_timm: bool = False  # whether timm has it on the Hugging Face hub; its digest is then `timm:NAME.TAG`
 
 
 WEIGHTS: Mapping[str, Published] = {  # by the name that `source.weights` gives
@@ -84,8 +87,32 @@ def hub_folder() -> Path:
 
 def weights_file(arch: str, weights: str | None) -> str | None:
     """Returns the file that `weights` means: torchvision's by the enumeration's name, else what is given."""
+    if timm_names.in_timm(arch) and weights is not None and (tag := timm_names.tag_of(arch, weights)):
+        return str(_timm_file(arch, tag))
     found = TORCHVISION.get(arch, {}).get(weights or "")
     return weights if found is None else str(hub_folder() / found[0])
+
+
+def official_weights(arch: str) -> tuple[str, ...]:
+    """Returns the names of the weights that torchvision or timm has for a network."""
+    names = (timm_names.PRETRAINED, *timm_names.weights_of(arch)) if timm_names.in_timm(arch) else ()
+    return (*names, *TORCHVISION.get(arch, {}))
+
+
+def _timm_file(arch: str, tag: str) -> Path:
+    file = timm_names.weights_of(arch)[tag][1]
+    return hub_folder() / f"{arch.replace('/', '-')}.{tag}{Path(file).suffix}"
+
+
+def _timm_weights(path: Path) -> Published | None:
+    name, _, tag = path.stem.partition(".")
+    arch = name.replace("-", "/", 1)
+    if path.parent != hub_folder() or not timm_names.in_timm(arch) or tag not in timm_names.weights_of(arch):
+        return None
+    repository, file, licence = timm_names.weights_of(arch)[tag]
+    what, digest = f"timm's {name.partition('-')[2]} {tag}", f"timm:{arch.removeprefix(timm_names.TIMM)}.{tag}"
+    n_bytes, place = timm_names.known(arch).n_bytes, f"{repository}/{file}"
+    return Published(what, place, n_bytes, digest, licence, arch, by_hub=True, by_timm=True)
 
 
 def weights_place(name: str) -> Path:
@@ -100,6 +127,8 @@ def named_weights(value: str) -> str:
 
 def weights_at(path: str) -> Published | None:
     """Returns what is published for a file of weights, if it is one to fetch."""
+    if found := _timm_weights(Path(path)):
+        return found
     for arch, by_name in TORCHVISION.items():
         for name, (file, n_mib, licence) in by_name.items():
             if path == str(hub_folder() / file):

@@ -9,29 +9,36 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
+from pydantic import Field
+
+from l2t_ray import timm_names
 from l2t_ray.errors import InputError
 
 BUILTIN = "l2t_ray.methods"
 Scalar = bool | int | float | str
-Arch = Literal[
-    "vgg9",
-    "vgg11",
-    "resnet20",
-    "resnet32",
-    "resnet44",
-    "resnet56",
-    "vit",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "vgg16_bn",
-    "mobilenet_v3_small",
-    "mobilenet_v3_large",
-    "convnext_tiny",
-    "vit_b_16",
-]
+Timm = Annotated[str, Field(pattern=rf"^{timm_names.TIMM}\w+$")]
+Arch = (
+    Timm
+    | Literal[
+        "vgg9",
+        "vgg11",
+        "resnet20",
+        "resnet32",
+        "resnet44",
+        "resnet56",
+        "vit",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "vgg16_bn",
+        "mobilenet_v3_small",
+        "mobilenet_v3_large",
+        "convnext_tiny",
+        "vit_b_16",
+    ]
+)
 
 IMAGE_SIZE = 32  # H = W of images
 VIT_BLOCKS, VIT_PATCHES = 6, 8  # blocks; patches along each side of an image of 32 x 32
@@ -57,6 +64,18 @@ ZOO: Mapping[str, tuple[str, ...]] = {
     "convnext_tiny": tuple(f"features.{place}" for place in (1, 3, 5, 7)),
     "vit_b_16": tuple(f"encoder.layers.encoder_layer_{place}" for place in (2, 5, 8, 11)),
 }
+
+
+def has_places(arch: str) -> bool:
+    """Whether a network's levels can be chosen, as those of torchvision's and timm's networks can."""
+    return arch in ZOO or timm_names.in_timm(arch)
+
+
+def default_levels(arch: str) -> tuple[str, ...]:
+    """Returns the levels that are taken where none are named, of a network whose levels can be chosen."""
+    return ZOO[arch] if arch in ZOO else timm_names.known(arch).levels
+
+
 BF16_TARGETS = ("vgg9", "vgg11")  # targets that can round what their convolutions multiply
 
 Levels = Sequence[tuple[int, int]]
@@ -205,9 +224,11 @@ def network_problems(section: str, arch: str, width: float, levels: Sequence[str
         width: factor on the channels.
         levels: as chosen, or None.
     """
-    if arch in ZOO and width != 1:
+    if timm_names.in_timm(arch) and (problem := timm_names.problem(arch)):
+        yield f"{section}.arch", problem
+    if has_places(arch) and width != 1:
         yield f"{section}.width", f"must be 1 for {arch}, got {width:g}; leave it out"
-    if arch not in ZOO and levels is not None:
+    if not has_places(arch) and levels is not None:
         rule = f"must be left out for {arch}, whose levels cannot be chosen"
         yield f"{section}.levels", f"{rule}, got {', '.join(levels)}; remove it, or take one of {', '.join(ZOO)}"
 
@@ -216,7 +237,7 @@ def recompute_problem(arch: str, *, recompute: bool) -> str | None:
     """Returns why a target cannot compute its parts again; None where it can, or need not."""
     return (
         f"must be false for {arch}, got true; leave it out, or take {', '.join(ZOO)}"
-        if recompute and arch not in ZOO
+        if recompute and not has_places(arch)
         else None
     )
 
@@ -238,7 +259,7 @@ def level_sizes(arch: str, image_size: int = IMAGE_SIZE) -> tuple[int, ...]:
 
 def n_levels(arch: str, levels: Sequence[str] | None = None) -> int:
     """Returns how many levels a network has."""
-    return len(SIZES[arch]) if arch in SIZES else len(levels or ZOO[arch])
+    return len(SIZES[arch]) if arch in SIZES else len(levels or default_levels(arch))
 
 
 def missing_level(

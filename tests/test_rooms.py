@@ -17,7 +17,10 @@ LIBRARIES = {  # the rooms that may import it, on any line
     "ray": {"launch/cluster", "launch/worker"},  # the worker fetches files through Ray's object store
     "mlflow": {"ledger"},
     "optuna": {"search"},
+    "timm": {"timm_names"},
+    "huggingface_hub": {"data"},
     "torch": {
+        "timm_names",
         "api",
         "data",
         "models",

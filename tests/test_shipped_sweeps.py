@@ -18,7 +18,7 @@ PUBLISHED = "weights/l2t-ww-tinyimagenet.pth.tar"
 REPLICATE = (ROOT / "docs" / "howto" / "replicate.md").read_text()
 GOLDEN = ROOT / "tests" / "fixtures" / "golden_plan.txt"
 ALL = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml") if "\nsweep: " in path.read_text())
-OF_PHOTOS = {"l2t_ww_imagenet"}  # read folders of photos that nobody may hand on
+OF_PHOTOS = {"l2t_ww_imagenet", "first_real"}  # read folders of photos that nobody may hand on
 FILES = [name for name in ALL if name not in OF_PHOTOS]
 COUNTS = {  # runs and cells; paper_grid: 15 conditions of 4 methods with 30 seeds (thesis 5.4), imbalanced: 3 with 30
     "paper_grid": (1800, 60),

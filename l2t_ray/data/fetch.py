@@ -17,6 +17,7 @@ CHUNK_BYTES, MIB = 1 << 18, 1 << 20
 TIMEOUT_S, LINE_S, PAUSE_S = 60.0, 10.0, 2.0
 TRIES = 3
 RANGE_REFUSED = 416
+SHA256_DIGITS = 64
 Say = Callable[[str], None]
 
 
@@ -49,7 +50,7 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"{path}: fetching {item.what}, {item.n_bytes / MIB:,.1f} MiB, from {item.address} ({item.licence})")
         if item.by_hub:
-            _by_hub(item, path)
+            (_by_timm if item.by_timm else _by_hub)(item, path)
             return
         for n_left in reversed(range(TRIES)):
             try:
@@ -88,6 +89,24 @@ def _by_hub(item: Published, path: Path) -> None:
     except RuntimeError as error:  # torch.hub's for another digest
         rule = f"{item.address}: must be {item.what} with {algorithm} {digits}..., got another file or a part of it"
         raise InputError(f"{rule}; launch again, or find the file elsewhere and put it at {path}") from error
+
+
+def _by_timm(item: Published, path: Path) -> None:
+    """Lets huggingface_hub fetch a file of timm into its cache, where timm finds it too, and names it at `path`."""
+    from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download
+
+    repository, _, file = item.address.rpartition("/")
+    try:
+        cached = Path(hf_hub_download(repository, file)).resolve()
+    except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError, OSError) as error:
+        rule = f"{item.address}: must be had from the Hugging Face hub, got {type(error).__name__}"
+        raise InputError(f"{rule}; connect this machine, or put {item.what} at {path}") from error
+    if len(cached.name) == SHA256_DIGITS and (found := _digest(cached, "sha256")) != cached.name:
+        cached.unlink()
+        raise InputError(f"{item.address}: must have the hub's sha256 {cached.name}, got {found}; launch again")
+    path.unlink(missing_ok=True)  # a link into a cache that was emptied
+    path.symlink_to(cached)
 
 
 def _download(item: Published, part: Path, say: Say) -> None:

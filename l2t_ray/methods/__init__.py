@@ -11,6 +11,7 @@ from l2t_ray.methods import (
     finetune,
     hint,
     l2_sp,
+    lora,
     spottune,
     stochnorm,
     surgical,
@@ -35,6 +36,7 @@ FAMILIES = (
     stochnorm,
     co_tuning,
     delta,
+    lora,
 )
 for family in FAMILIES:
     for method in family.METHODS:

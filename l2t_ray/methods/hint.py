@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from l2t_ray.config import Run, Source, Target
 from l2t_ray.methods.distillation import classes_not_shared
 from l2t_ray.methods.method import Batch, Method, Shapes, Stage, number, within
-from l2t_ray.registry import ZOO, Scalar, level_sizes, n_levels, resolve_pairs
+from l2t_ray.registry import Scalar, default_levels, has_places, level_sizes, n_levels, resolve_pairs
 
 if TYPE_CHECKING:
     import torch
@@ -100,11 +100,11 @@ def levels(options: Mapping[str, Scalar], source_sizes: Sequence[int], target_si
 
 def _sizes(network: Source | Target, image_size: int) -> tuple[int, ...]:
     """Returns H = W of every level's maps."""
-    if network.arch not in ZOO:
+    if not has_places(network.arch):
         return level_sizes(network.arch, image_size)
     from l2t_ray.models.zoo import plan  # needs torch
 
-    return plan(network.arch, network.levels or ZOO[network.arch], image_size).sizes
+    return plan(network.arch, network.levels or default_levels(network.arch), image_size).sizes
 
 
 METHODS = (

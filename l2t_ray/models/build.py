@@ -13,7 +13,7 @@ from l2t_ray.models.traced import Traced
 from l2t_ray.models.vgg import LEVELS, Vgg, VggTarget, initial_theta, vgg_levels
 from l2t_ray.models.vit import Vit
 from l2t_ray.models.zoo import Zoo
-from l2t_ray.registry import IMAGE_SIZE, ZOO
+from l2t_ray.registry import IMAGE_SIZE, has_places
 
 TargetNetwork = VggTarget | Traced
 
@@ -28,7 +28,7 @@ def build(
     """Returns a network by its architecture's name, with PyTorch's default initialisation; see `Backbone.redraw`.
 
     Args:
-        arch: one of `registry.SIZES` or `registry.ZOO`.
+        arch: one of `registry.Arch`.
         width: factor on the channels.
         n_classes: outputs of the last layer.
         image_size: H = W of the images.
@@ -37,7 +37,7 @@ def build(
     Raises:
         InputError: if a level does not exist, or the image size does not suit the network.
     """
-    if arch in ZOO:
+    if has_places(arch):
         return Zoo(arch, n_classes, image_size, levels)
     network: Backbone
     if arch == "vit":

@@ -4,6 +4,7 @@ The graph is that of `torchvision.models.feature_extraction`. It is cut where on
 segment can be computed again from that tensor (`models.recomputed`).
 """
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +41,16 @@ class Plan:
 
 def node_names(network: nn.Module) -> list[str]:
     """Returns the names of the places where maps can be taken."""
-    names: list[str] = get_graph_node_names(network.eval())[1]
+    names: list[str] = get_graph_node_names(network.eval(), opaque(network), suppress_diff_warning=True)[1]
     return names
+
+
+def opaque(network: nn.Module) -> dict[str, Any]:
+    """Returns what a graph must not look into: the modules and functions that timm registers for its networks."""
+    if not type(network).__module__.startswith("timm."):
+        return {}
+    layers = importlib.import_module("timm.layers")
+    return {"leaf_modules": layers.get_notrace_modules(), "autowrap_functions": layers.get_notrace_functions()}
 
 
 def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: int) -> Plan:
@@ -56,14 +65,22 @@ def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: 
     Raises:
         InputError: if a level does not exist, has no maps, or lies before the one that is named before it.
     """
-    names = node_names(network)
+    try:
+        names = node_names(network)
+    except fx.proxy.TraceError as error:
+        rule = "arch must be a network whose graph does not depend on its values"
+        raise InputError(f"{rule}, got {name}: {str(error).splitlines()[0]}; take another network") from error
     for level in levels:
         if not any(node == level or node.startswith(f"{level}.") for node in names):
             modules = _modules(names)
             remedy = suggest(level, dict.fromkeys([*modules, *names]), listed=modules)
             raise InputError(f"levels must name places of {name}, got {level!r}; {remedy}")
     wanted = {**{level: level for level in levels}, names[-1]: LAST}
-    graph = create_feature_extractor(network, wanted).eval().graph
+    graph = (
+        create_feature_extractor(network, wanted, tracer_kwargs=opaque(network), suppress_diff_warning=True)
+        .eval()
+        .graph
+    )
     tracer = _Shapes(fx.GraphModule(network, graph))
     try:
         tracer.run(torch.empty(2, 3, image_size, image_size, device="meta"))

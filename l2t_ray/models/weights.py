@@ -20,8 +20,9 @@ from l2t_ray.data.names import composed, twin
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.build import build
-from l2t_ray.models.zoo import official_shapes, under_own_names
-from l2t_ray.registry import IMAGE_SIZE, SIZES, ZOO
+from l2t_ray.models.zoo import official_shapes, read_timm, under_own_names
+from l2t_ray.published import weights_at
+from l2t_ray.registry import IMAGE_SIZE, SIZES, ZOO, has_places
 
 _WITHIN = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep the tensors
 _WRAPPERS = re.compile(r"^(?:(?:module|model|net|network|backbone|_orig_mod|_fsdp_wrapped_module)\.)+")
@@ -72,7 +73,10 @@ def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Back
             rule = f"{setting} must be spelled as on the disk, {str(found)!a}"
             raise InputError(f"{path}: {rule}, got another Unicode form; rename one of them")
         raise InputError(f"{path}: {setting} does not exist; train one with python -m l2t_ray.pretrain FILE")
-    loaded = _load(path)
+    item = weights_at(str(path))
+    loaded = (
+        _load(path) if item is None or not item.by_timm else read_timm(path, settings.arch, item.digest, image_size)
+    )
     about = loaded if isinstance(loaded, Mapping) else {}
     network = _build(path, settings, image_size, _tensors(path, loaded), about)
     classes, history = about.get("classes"), about.get("history")
@@ -141,7 +145,7 @@ def _build(
         if own in state:
             raise _refusal(path, f"two networks, with {own} in each", "save the state_dict() of one")
         state[own] = tensor
-    if settings.arch in ZOO:
+    if has_places(settings.arch):
         official = {name.removeprefix("body."): tensor for name, tensor in state.items()}
         state = under_own_names(settings.arch, image_size, official)
     head = state.get("fc.weight")
@@ -169,7 +173,7 @@ def _build(
 
 
 def _described(arch: str, width: float | None) -> str:
-    return arch if arch in ZOO else f"{arch}, width {width}"
+    return arch if has_places(arch) else f"{arch}, width {width}"
 
 
 def _recognise(named: Mapping[str, Tensor]) -> str | None:

@@ -1,4 +1,4 @@
-"""torchvision's networks, with levels at places that the settings name, and their own initial weights.
+"""torchvision's and timm's networks, with levels at places that the settings name, and their own initial weights.
 
 Batch norm leaves its running statistics to the target (`backbone.BatchNorm`). Dropout and stochastic depth are off,
 because the look-ahead of Algorithm 1 repeats passes.
@@ -8,6 +8,8 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -19,7 +21,8 @@ from torchvision.ops import StochasticDepth
 from l2t_ray.errors import InputError
 from l2t_ray.models.backbone import Backbone, BatchNorm
 from l2t_ray.models.segments import Plan, make_plan
-from l2t_ray.registry import IMAGE_SIZE, ZOO
+from l2t_ray.registry import IMAGE_SIZE, default_levels
+from l2t_ray.timm_names import in_timm, known, make
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 PATCH = {"vit_b_16": 16}  # pixels of a transformer's patch
@@ -30,7 +33,7 @@ class Zoo(Backbone):
     """A network of torchvision; its parameters have torchvision's names after `body.`, those of its last layer `fc.`.
 
     Args:
-        arch: one of `registry.ZOO`.
+        arch: one of `registry.ZOO`, or `timm/NAME`.
         n_classes: outputs of the last layer.
         image_size: H = W of the images.
         levels: where maps are taken; the architecture's own by default.
@@ -39,15 +42,17 @@ class Zoo(Backbone):
         InputError: if a level does not exist, or the image size does not suit the network.
     """
 
-    normalization = (MEAN, STD)
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] | None = (MEAN, STD)
 
     def __init__(
         self, arch: str, n_classes: int, image_size: int = IMAGE_SIZE, levels: Sequence[str] | None = None
     ) -> None:
-        self.plan = plan(arch, tuple(levels or ZOO[arch]), image_size)
+        self.plan = plan(arch, tuple(levels or default_levels(arch)), image_size)
         super().__init__(arch, 1.0, n_classes, self.plan.channels)
         self.image_size = image_size
-        self.body, self.fc = _take_apart(_make(arch, n_classes, image_size))
+        if in_timm(arch):
+            self.normalization = known(arch).mean, known(arch).std
+        self.body, self.fc = _take_apart(arch, _make(arch, n_classes, image_size))
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -58,6 +63,7 @@ class Zoo(Backbone):
         self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
         """Returns the maps of the first levels, and the logits if all levels are asked for."""
+        self._move_tables(x)
         maps: list[Tensor] = []
         for segment in self.plan.segments:
             if n_levels is not None and len(maps) >= n_levels:
@@ -70,12 +76,28 @@ class Zoo(Backbone):
         """Returns the maps of the first levels; tokens as maps of patches."""
         return self.outputs(x, len(self.channels) if n_levels is None else n_levels)[0]
 
+    def _move_tables(self, x: Tensor) -> None:
+        """Moves what a network of timm looks up, such as relative positions, to the images' device."""
+        for part in self.body.modules() if in_timm(self.arch) else ():
+            for name, table in part.named_buffers(recurse=False):
+                if table.device != x.device:
+                    setattr(part, name, table.to(x.device))
+
     def redraw(self, generator: torch.Generator) -> None:
         """Draws torchvision's own initial weights."""
         seed = int(torch.randint(SEEDS, (), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.body, self.fc = _take_apart(_make(self.arch, self.n_classes, self.image_size))
+            self.body, self.fc = _take_apart(self.arch, _make(self.arch, self.n_classes, self.image_size))
+
+
+class BatchNormAct(BatchNorm):
+    """timm's batch norm with an activation behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the activation of x [B, C, H, W], normalised."""
+        y: Tensor = self.get_submodule("act")(self.get_submodule("drop")(super().forward(x)))
+        return y
 
 
 class HardSigmoid(nn.Hardsigmoid):
@@ -91,7 +113,7 @@ def plan(arch: str, levels: tuple[str, ...], image_size: int) -> Plan:
     """Returns a network's segments and its levels' shapes; allocates nothing.
 
     Args:
-        arch: one of `registry.ZOO`.
+        arch: one of `registry.ZOO`, or `timm/NAME`.
         levels: where maps are taken.
         image_size: H = W of the images.
 
@@ -99,7 +121,7 @@ def plan(arch: str, levels: tuple[str, ...], image_size: int) -> Plan:
         InputError: if a level does not exist, or the image size does not suit the network.
     """
     network = _make(arch, 1, image_size, "meta")
-    _replace(network, _head(network), nn.Identity())
+    _replace(network, _head(arch, network), nn.Identity())
     return make_plan(arch, network, levels, image_size)
 
 
@@ -107,22 +129,44 @@ def under_own_names(arch: str, image_size: int, official: Mapping[str, Tensor]) 
     """Returns tensors under the names that `Zoo` has, position embeddings resized to the number of patches.
 
     Args:
-        arch: one of `registry.ZOO`.
+        arch: one of `registry.ZOO`, or `timm/NAME`.
         image_size: H = W of the images.
         official: under torchvision's names; those of the last layer may be `fc.` instead.
     """
     state = dict(official)
     if arch in PATCH and getattr(state.get("encoder.pos_embedding"), "ndim", 0) == 3:
         state = dict(interpolate_embeddings(image_size, PATCH[arch], OrderedDict(state)))
-    head = f"{_head(_make(arch, 1, image_size, 'meta'))}."
+    head = f"{_head(arch, _make(arch, 1, image_size, 'meta'))}."
     renamed = {name.replace(head, "fc.") if name.startswith(head) else name: tensor for name, tensor in state.items()}
     return {name if name.startswith("fc.") else f"body.{name}": tensor for name, tensor in renamed.items()}
+
+
+def read_timm(path: Path, arch: str, digest: str, image_size: int) -> dict[str, Tensor]:
+    """Returns the tensors of timm's own weights by its names, fitted to the images' size by timm's code.
+
+    Args:
+        path: of the file.
+        arch: `timm/NAME`.
+        digest: `timm:NAME.TAG`.
+        image_size: H = W of the images.
+
+    Raises:
+        InputError: if the file holds another network.
+    """
+    name = digest.partition(":")[2]
+    given = {"file": str(path), "custom_load": False}
+    try:
+        network = make(arch, None, image_size, name=name, pretrained=True, pretrained_cfg_overlay=given)
+    except Exception as error:  # torch's and safetensors' for another file, some of several kinds
+        rule = f"{path}: must be timm's {name}"
+        raise InputError(f"{rule}, got another network, or no file of weights; remove it, and launch again") from error
+    return dict(network.state_dict())
 
 
 def official_shapes(arch: str) -> dict[str, torch.Size]:
     """Returns the shapes of torchvision's parameters by their names, but for the last layer and for positions."""
     network = _make(arch, 1, 224, "meta")
-    head = f"{_head(network)}."
+    head = f"{_head(arch, network)}."
     named = network.named_parameters()
     return {name: p.shape for name, p in named if not name.startswith(head) and "pos_embedding" not in name}
 
@@ -136,7 +180,11 @@ def _make(arch: str, n_classes: int, image_size: int, device: str | None = None)
             raise InputError(f"{rule}, got {image_size}; correct it")
         sized = {"image_size": image_size}
     with torch.device(device) if device else contextlib.nullcontext():
-        network: nn.Module = torchvision.models.get_model(arch, num_classes=n_classes, **sized)
+        network: nn.Module = (
+            _one_input(make(arch, n_classes, image_size))
+            if in_timm(arch)
+            else torchvision.models.get_model(arch, num_classes=n_classes, **sized)
+        )
     for part in network.modules():
         if isinstance(part, nn.Dropout | StochasticDepth):
             part.p = 0.0
@@ -145,20 +193,33 @@ def _make(arch: str, n_classes: int, image_size: int, device: str | None = None)
     return network
 
 
-def _take_apart(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
+def _take_apart(arch: str, network: nn.Module) -> tuple[nn.Module, nn.Linear]:
     """Returns the network without its last layer, with our batch norm, and that layer."""
-    head = _head(network)
+    head = _head(arch, network)
     last = network.get_submodule(head)
     assert isinstance(last, nn.Linear)
     _replace(network, head, nn.Identity())
     ours = {nn.BatchNorm2d: BatchNorm, nn.Hardsigmoid: HardSigmoid}
-    for part in network.modules():
-        part.__class__ = ours.get(type(part), type(part))  # keeps its tensors and settings
+    for part in network.modules():  # a new class keeps tensors and settings
+        part.__class__ = BatchNormAct if type(part).__name__ == "BatchNormAct2d" else ours.get(type(part), type(part))
     return network, last
 
 
-def _head(network: nn.Module) -> str:
+def _one_input(network: nn.Module) -> nn.Module:
+    """Returns a network of timm that takes images alone: its other arguments would be further inputs of its graph."""
+    kind = type(network)
+
+    def forward(self: nn.Module, x: Tensor) -> Any:
+        return kind.forward(self, x)
+
+    network.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+    return network
+
+
+def _head(arch: str, network: nn.Module) -> str:
     """Returns the name of the last linear layer."""
+    if in_timm(arch):
+        return known(arch).head
     linear: list[str] = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     return linear[-1]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from l2t_ray import registry
 from l2t_ray.config import Source, Target
 from l2t_ray.errors import InputError
-from l2t_ray.registry import IMAGE_SIZE, ZOO
+from l2t_ray.registry import IMAGE_SIZE, default_levels, has_places
 from l2t_ray.sweepfile.blocks import Block, Choice
 from l2t_ray.sweepfile.yaml_lines import Item
 
@@ -25,10 +25,11 @@ def network_problems(block: Block) -> Iterator[str]:
             for width in network_values(block, section, "width", arch.item):
                 for levels in network_values(block, section, "levels", arch.item):
                     found = registry.network_problems(section, arch.value, width.value, levels.value)
-                    places = {f"{section}.width": width.item.place, f"{section}.levels": levels.item.place}
+                    chosen = (("arch", arch), ("width", width), ("levels", levels))
+                    places = {f"{section}.{name}": choice.item.place for name, choice in chosen}
                     problems = [f"{places[setting]}: {setting} {problem}" for setting, problem in found]
                     yield from problems
-                    if not problems and arch.value in ZOO:
+                    if not problems and has_places(arch.value):
                         yield from _level_problems(block, section, arch, levels)
 
 
@@ -45,8 +46,9 @@ def _level_problems(block: Block, section: str, arch: Choice, levels: Choice) ->
 
     for size in block.values("data.image_size") or [Choice(IMAGE_SIZE, arch.item)]:
         try:
-            plan(arch.value, levels.value or ZOO[arch.value], size.value)
+            plan(arch.value, levels.value or default_levels(arch.value), size.value)
         except InputError as error:
             for problem in error.problems:
-                of_size = problem.startswith("data.")
-                yield f"{size.item.place}: {problem}" if of_size else f"{levels.item.place}: {section}.{problem}"
+                of_size, of_arch = problem.startswith("data."), problem.startswith("arch ")
+                item = arch.item if of_arch else levels.item
+                yield f"{size.item.place}: {problem}" if of_size else f"{item.place}: {section}.{problem}"

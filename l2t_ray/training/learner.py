@@ -22,7 +22,7 @@ from l2t_ray.models.vector import Vector
 from l2t_ray.training.optimizers import adam_, sgd_
 
 RunState = dict[str, Any]
-_VECTORS = ("theta", "buffers", "phi", "statistics")  # of a state, each by name; and "moments", with "first."
+_VECTORS = ("theta", "buffers", "phi")  # of a state, each by name; and "statistics", and "moments", with "first."
 _MOMENTS = ("first", "second")
 
 
@@ -79,10 +79,8 @@ class Learner:
         self.columns = _columns(source, classes, device)
         start = self._start(run)
         self.extra_names = start.extra_names
-        self.theta, self.statistics, self.phi = (
-            Vector.of(tensors, device=device, dtype=self.dtype)
-            for tensors in (start.theta, start.statistics, start.phi)
-        )
+        self.theta, self.phi = (Vector.of(own, device=device, dtype=self.dtype) for own in (start.theta, start.phi))
+        self.statistics = self._own(start.statistics)
         self.buffers = self.theta.zeros()
         self.first, self.second = self.phi.zeros(), self.phi.zeros()  # moments of Adam
         self.frozen: dict[str, Tensor] = {}
@@ -97,9 +95,9 @@ class Learner:
             run: it differs in seed and scalar settings alone (`pack_shape`).
         """
         start = self._start(run)
-        for vector, tensors in ((self.theta, start.theta), (self.statistics, start.statistics), (self.phi, start.phi)):
+        for own, tensors in ((self.theta, start.theta), (self.statistics, start.statistics), (self.phi, start.phi)):
             for name, tensor in tensors.items():
-                vector[name].copy_(tensor)
+                own[name].copy_(tensor)
         self._begin(run, start)
 
     def _begin(self, run: Run, start: _Start) -> None:
@@ -183,11 +181,11 @@ class Learner:
     def tensors(self) -> list[Tensor]:
         """Returns every tensor that a step changes, in place."""
         vectors: list[Vector] = [getattr(self, name) for name in (*_VECTORS, *_MOMENTS)]
-        return [*(vector.flat for vector in vectors), self.meta_step]
+        return [*(vector.flat for vector in vectors), *self.statistics.values(), self.meta_step]
 
     def state(self) -> RunState:
         """Returns the run's tensors, on the CPU, as `restore` takes them."""
-        state: RunState = {name: _copied(getattr(self, name)) for name in (*_VECTORS, "frozen")}
+        state: RunState = {name: _copied(getattr(self, name)) for name in (*_VECTORS, "statistics", "frozen")}
         state["moments"] = {
             f"{order}.{name}": p for order in _MOMENTS for name, p in _copied(getattr(self, order)).items()
         }
@@ -197,7 +195,7 @@ class Learner:
     def restore(self, state: RunState) -> None:
         """Continues from what `state` gave."""
         self.frozen = self._own(state["frozen"])
-        for group in _VECTORS:
+        for group in (*_VECTORS, "statistics"):
             for name, p in getattr(self, group).items():
                 p.copy_(state[group][name])
         for order in _MOMENTS:

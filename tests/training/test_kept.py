@@ -127,6 +127,22 @@ def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):
     assert (np.array(CLASSES)[logits.argmax(-1)] == table["predicted"].astype(str)).all()
 
 
+@pytest.mark.parametrize("method", ["linear_probe", "surgical", "bss", "stochnorm", "co_tuning", "delta"])
+def test_what_a_rivals_own_network_keeps_predicts_and_is_exported(digits, tmp_path, method):
+    network = make_source().float()
+    torch.save(source_state(network), tmp_path / "source.pt")
+    keeping = run(method, arch="resnet20", width=0.25, weights=str(tmp_path / "source.pt"))
+    if method == "surgical":
+        keeping = keeping.model_copy(update={"options": {"block": "stages.0"}})
+    (outcome,) = train([keeping], digits, network, device=CPU)
+    content = file_of(outcome, TARGET)
+    export(content, tmp_path / "net.pt2")
+    with torch.no_grad():
+        logits = torch.export.load(tmp_path / "net.pt2").module()(digits.test_images)
+    table = pd.read_parquet(io.BytesIO(file_of(outcome, PREDICTIONS)))
+    assert (np.array(CLASSES)[logits.argmax(-1)] == table["predicted"].astype(str)).all()
+
+
 @pytest.mark.parametrize("content", [b"", b"no file", b"\x08\0\0\0\0\0\0\0{}      "], ids=["empty", "text", "bare"])
 def test_another_file_is_refused(content):
     with pytest.raises(InputError, match=r"target.safetensors: must be a file that a run of l2t-ray kept"):

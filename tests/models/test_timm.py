@@ -153,6 +153,9 @@ def test_weights_come_from_the_hub_in_timms_form(tmp_path, monkeypatch, hub):
     images = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(network(images), official.eval()(images))
     assert network.n_classes == official.num_classes
+    elsewhere = path.rename(tmp_path / path.name)  # as on a worker that has had it from the driver
+    same = load_source(source.model_copy(update={"weights": str(elsewhere)}), SIZE)
+    assert torch.equal(same(images), network(images))
     assert network.normalization[0] == official.pretrained_cfg["mean"]
 
 

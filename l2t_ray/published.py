@@ -104,6 +104,13 @@ def _timm_file(arch: str, tag: str) -> Path:
     return hub_folder() / f"{arch.replace('/', '-')}.{tag}{Path(file).suffix}"
 
 
+def official_name(arch: str, path: Path) -> str | None:
+    """Returns the `NAME.TAG` of timm's weights in a file that a launch has fetched; None of any other file."""
+    network, _, tag = path.stem.partition(".")
+    is_official = timm_names.in_timm(arch) and network == arch.replace("/", "-") and tag in timm_names.weights_of(arch)
+    return f"{arch.removeprefix(timm_names.TIMM)}.{tag}" if is_official else None
+
+
 def _timm_weights(path: Path) -> Published | None:
     name, _, tag = path.stem.partition(".")
     arch = name.replace("-", "/", 1)

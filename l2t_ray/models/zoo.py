@@ -141,19 +141,18 @@ def under_own_names(arch: str, image_size: int, official: Mapping[str, Tensor]) 
     return {name if name.startswith("fc.") else f"body.{name}": tensor for name, tensor in renamed.items()}
 
 
-def read_timm(path: Path, arch: str, digest: str, image_size: int) -> dict[str, Tensor]:
+def read_timm(path: Path, arch: str, name: str, image_size: int) -> dict[str, Tensor]:
     """Returns the tensors of timm's own weights by its names, fitted to the images' size by timm's code.
 
     Args:
         path: of the file.
         arch: `timm/NAME`.
-        digest: `timm:NAME.TAG`.
+        name: `NAME.TAG`.
         image_size: H = W of the images.
 
     Raises:
         InputError: if the file holds another network.
     """
-    name = digest.partition(":")[2]
     given = {"file": str(path), "custom_load": False}
     try:
         network = make(arch, None, image_size, name=name, pretrained=True, pretrained_cfg_overlay=given)

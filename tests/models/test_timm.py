@@ -14,6 +14,7 @@ from l2t_ray.errors import InputError
 from l2t_ray.models import build, build_target, load_source, zoo
 from l2t_ray.published import weights_at, weights_file
 from l2t_ray.registry import network_problems
+from l2t_ray.training.learner import Learner
 from tests.support.file_server import Handler, serving
 
 REASON = "needs timm: pip install 'l2t-ray[timm]'"
@@ -73,8 +74,9 @@ def test_maps_and_logits_are_those_of_timm(arch):
     official = timm.create_model(arch, num_classes=N)
     official.load_state_dict(in_timm(arch, theta), strict=False)
     torch.testing.assert_close(target.predict(theta, statistics, images), official.eval()(images))
-    values = target.forward(theta, images)
+    values = target.forward(theta, images, statistics=statistics)
     torch.testing.assert_close(values.logits, official.train()(images))
+    torch.testing.assert_close(target.predict(theta, statistics, images), official.eval()(images))
     assert tuple(m.shape[1] for m in values.features) == target.feature_channels
     pyramid = timm.create_model(arch, features_only=True)
     assert target.feature_channels == tuple(pyramid.feature_info.channels())
@@ -151,6 +153,9 @@ def test_weights_come_from_the_hub_in_timms_form(tmp_path, monkeypatch, hub):
     images = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(network(images), official.eval()(images))
     assert network.n_classes == official.num_classes
+    elsewhere = path.rename(tmp_path / path.name)  # as on a worker that has had it from the driver
+    same = load_source(source.model_copy(update={"weights": str(elsewhere)}), SIZE)
+    assert torch.equal(same(images), network(images))
     assert network.normalization[0] == official.pretrained_cfg["mean"]
 
 
@@ -171,6 +176,31 @@ def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     torch.save(timm.create_model("test_convnext").state_dict(), tmp_path / "own.pt")
     with pytest.raises(InputError, match="must match the weights, which are of another network, without"):
         load_source(Source(arch="timm/test_resnet", weights=str(tmp_path / "own.pt")), SIZE)
+
+
+@pytest.mark.parametrize("method", ["l2t_www", "finetune"])
+def test_methods_train_them_and_recompute_changes_nothing(method, tmp_path):
+    torch.save(timm.create_model("test_efficientnet", num_classes=N).state_dict(), tmp_path / "own.pt")
+    network = {"arch": "timm/test_efficientnet"}
+    found = []
+    for recompute in (False, True):
+        settings = {
+            "data": {"name": "digits", "samples_per_class": 2, "image_size": SIZE},
+            "source": {**network, "weights": str(tmp_path / "own.pt"), "levels": ("blocks.2", "blocks.4")},
+            "target": {**network, "levels": ("blocks.2", "blocks.4")},
+            "training": {"recompute": recompute},
+        }
+        run = Run(method=method, seed=0, **settings)
+        learner = Learner(run, N, load_source(run.source, SIZE), torch.device("cpu"))
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(4, 3, SIZE, SIZE, generator=generator)
+        for _ in range(2):
+            learner.step(images, torch.tensor([0, 1, 2, 0]), torch.tensor(0.01))
+        found.append(learner.state())
+    kept, again = found
+    for group in ("theta", "statistics", "phi"):
+        assert all(torch.equal(p, again[group][name]) for name, p in kept[group].items())
+    assert all(p.isfinite().all() for p in kept["theta"].values())
 
 
 def test_a_file_of_ones_own_is_read_in_timms_names(tmp_path):

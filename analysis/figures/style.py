@@ -88,6 +88,7 @@ LOOKS = {
     "stochnorm": Look("#CC6677", (8, 1), TWICE),
     "co_tuning": Look("#AA4499", (10, 1), "-"),
     "delta": Look("#661100", (12, 1), "--"),
+    "lora": Look("#6699CC", (9, 1), "-."),
 }
 STYLES = tuple(LOOKS.values())
 # for users' methods and for variants: markers, and pairs of colour and line, that no built-in method has

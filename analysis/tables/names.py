@@ -13,7 +13,7 @@ NAMES = {
     "attention_transfer": "Attention transfer", "factor_transfer": "Factor transfer", "distillation": "Distillation",
     "finetune": "Fine-tuning", "intermediate_finetune": "Intermediate fine-tuning", "spottune": "SpotTune",
     "linear_probe": "Linear probe", "surgical": "Surgical fine-tuning", "l2_sp": "L2-SP", "bss": "BSS",
-    "stochnorm": "StochNorm", "co_tuning": "Co-Tuning", "delta": "DELTA",
+    "stochnorm": "StochNorm", "co_tuning": "Co-Tuning", "delta": "DELTA", "lora": "LoRA",
 }  # fmt: skip
 DATA = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "stl10": "STL-10", "svhn": "SVHN", "mnist": "MNIST",

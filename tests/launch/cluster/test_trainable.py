@@ -127,7 +127,7 @@ def test_tune_sees_progress_and_then_the_outcomes(work):
     runs = [make_run(0)]
     trainable = PackTrainable.__new__(PackTrainable)  # Tune's constructor wants a cluster's storage
     text = work.to_json().replace('"report_s": 2.0', '"report_s": 0.05')
-    trainable.setup({"work": text, "pack": encode(runs), "share": {"threads": 1, "fraction": 1.0}})
+    trainable.setup({"work": text, "pack": encode(runs), "share": {"threads": 1, "fraction": 1.0, "compiled": False}})
     results = [trainable.step()]
     while "done" not in results[-1]:
         results.append(trainable.step())
@@ -145,7 +145,7 @@ def test_the_packs_of_a_process_are_trained_in_one_thread(work, monkeypatch):
     )
     for _ in range(2):
         trainable = PackTrainable.__new__(PackTrainable)
-        share = {"threads": 1, "fraction": 1.0}
+        share = {"threads": 1, "fraction": 1.0, "compiled": False}
         trainable.setup({"work": work.to_json(), "pack": encode([make_run(0)]), "share": share})
         assert trainable.step()["done"] is True
     assert len(seen) == 2

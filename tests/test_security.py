@@ -61,8 +61,7 @@ def test_nothing_foreign_is_unpickled_evaluated_extracted_or_given_to_a_shell():
     for path in SOURCES:
         for name, words, line in calls(path):
             place = f"{path.relative_to(ROOT)}:{line}: {name}"
-            written_by_torch = (path.name, name) == ("segments.py", "exec")  # torch.fx's code of a network's graph
-            assert name not in never or written_by_torch, place
+            assert name not in never, place
             assert not name.endswith((".extractall", ".extract")), place
             assert words.get("shell") is not True, place
             assert words.get("allow_pickle") is not True, place

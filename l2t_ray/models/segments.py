@@ -95,7 +95,7 @@ def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: 
         raise InputError(f"{rule}, got {', '.join(levels)}; correct the list")
     shapes = [_map_shape(name, level, found[level]) for level in levels]
     at_level = {found[level]: side for level, (_, side) in zip(levels, shapes, strict=True)}
-    segments = tuple(_segment(graph, part, given, at_level) for given, part in _cut(nodes, found[LAST]))
+    segments = tuple(_segment(network, part, given, at_level) for given, part in _cut(nodes, found[LAST]))
     return Plan(segments, tuple(n for n, _ in shapes), tuple(side for _, side in shapes))
 
 
@@ -163,8 +163,8 @@ def _parts(nodes: Sequence[fx.Node], last: fx.Node, sizes: Mapping[fx.Node, int]
     return parts
 
 
-def _segment(graph: fx.Graph, part: Sequence[fx.Node], given: fx.Node, at_level: Mapping[fx.Node, int]) -> Segment:
-    """Returns the function that computes some nodes of a graph."""
+def _segment(network: nn.Module, part: Sequence[fx.Node], given: fx.Node, at_level: Mapping[fx.Node, int]) -> Segment:
+    """Returns the function that computes some nodes of a network's graph."""
     own = fx.Graph()
     copies = {given: own.placeholder("x")}
     for node in part:
@@ -172,8 +172,6 @@ def _segment(graph: fx.Graph, part: Sequence[fx.Node], given: fx.Node, at_level:
     levels = [node for node in part if node in at_level]
     maps = [own.call_function(as_map, (copies[node], at_level[node])) for node in levels]
     own.output((copies[part[-1]], maps))
-    code = own.python_code("self")
-    names: dict[str, Any] = dict(code.globals)
-    exec(compile(code.src, "<segment>", "exec"), names)
+    function = type(fx.GraphModule(network, own)).forward
     read = tuple(str(node.target) for node in part if node.op in {"call_module", "get_attr"})
-    return Segment(names["forward"], len(levels), read)
+    return Segment(function, len(levels), read)

@@ -13,6 +13,7 @@ from l2t_ray.config import Run, pack_shape
 from l2t_ray.data.load import DataSet
 from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
+from l2t_ray.models.compiling import is_compiling_allowed
 from l2t_ray.models.precision import allow_tf32
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.device import keep_freed_memory
@@ -156,7 +157,8 @@ class Pack:
     def __init__(self, runs: Sequence[Run], data: DataSet, source: Backbone | None, device: torch.device) -> None:
         allow_tf32(runs[0].training.precision)
         self.device, self.source, self.n_epochs, self.n_done = device, source, runs[0].training.epochs, 0
-        self.shape = (pack_shape(runs[0]), len(runs), data.sha256, data.classes, str(device))
+        how = (str(device), is_compiling_allowed())
+        self.shape = (pack_shape(runs[0]), len(runs), data.sha256, data.classes, how)
         kept = _kept.pop() if _kept else None
         if kept is not None and (kept.shape, kept.source) != (self.shape, source):
             kept = None

@@ -18,7 +18,8 @@ from l2t_ray.errors import InputError
 
 BUILTIN = "l2t_ray.methods"
 Scalar = bool | int | float | str
-Timm = Annotated[str, Field(pattern=rf"^{timm_names.TIMM}\w+$")]
+TIMM_PATTERN = rf"^{timm_names.TIMM}\w+$"
+Timm = Annotated[str, Field(pattern=TIMM_PATTERN)]
 Arch = (
     Timm
     | Literal[

@@ -16,7 +16,9 @@ from pydantic.fields import FieldInfo
 from l2t_ray import registry
 from l2t_ray.config import Execution, Frozen, Positive, Run
 from l2t_ray.errors import suggest
+from l2t_ray.registry import TIMM_PATTERN
 from l2t_ray.sweepfile.yaml_lines import Item
+from l2t_ray.timm_names import TIMM
 
 SHOWN_CHARACTERS = 60
 BROKEN: Any = object()  # stands for a value that breaks a rule
@@ -42,6 +44,8 @@ RULES = {  # pydantic's errors in our words, after "must"
     "string_too_short": "not be empty",
     "string_pattern_mismatch": "match {pattern}",
 }
+
+SPOKEN = {f"match {TIMM_PATTERN}": f"be {TIMM}NAME"}  # patterns that have plainer words
 
 
 class MetricBlock(Frozen):
@@ -104,6 +108,7 @@ class Setting:
                 closest = difflib.get_close_matches(str(trail[-1].value), options, 1)
             rule = str(context.get("error", RULES.get(part["type"], part["msg"]))).removeprefix("must ")
             rule = rule.format(**context) if part["type"] in RULES else rule
+            rule = SPOKEN.get(rule, rule)
             broken.setdefault(id(trail[-1]), (trail[-1], len(trail), []))[2].append(rule)
             if "error" in context:  # our own validators say it best
                 broken[id(trail[-1])] = (trail[-1], len(trail), [rule])

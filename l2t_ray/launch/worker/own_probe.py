@@ -46,6 +46,13 @@ class OwnProber:
         self._error: BaseException | None = None
         self._card_bytes = _card_bytes()
         self._thread: threading.Thread | None = None
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Ends the training, where the process goes on; waits for its run."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
 
     def ready(self) -> dict[str, Any]:
         """Answers once the process is there: {"start_s", "context_bytes"}."""
@@ -94,11 +101,11 @@ class OwnProber:
             self._thread.start()
 
     def _train(self) -> None:
-        """Trains until the process is ended."""
+        """Trains one run after the other, until `end` or the end of the process."""
         try:
-            while True:
+            while not self._ended.is_set():
                 begun = time.monotonic()
-                trainer_of(self._work).train([self._run], self._watch, lambda: False)
+                trainer_of(self._work).train([self._run], self._watch, self._ended.is_set)
                 self._marks.append(time.monotonic())
                 self._runs_s.append(self._marks[-1] - begun)
         except BaseException as error:  # `speed` raises it again

@@ -1,6 +1,7 @@
 """A run of a trainer of one's own is measured in a while: its time by its end or by its epochs, its memory."""
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ grid:
 """
 QUICK = "    return {'error_percent': 1.0}"
 SLOW = "    for epoch in range(1, 1000):\n        time.sleep(0.05)\n        context.log(epoch)\n"
-NEVER = "    time.sleep(60)\n"
+NEVER = "    time.sleep(3)\n"
 BIG = "    raise MemoryError\n"
 
 
@@ -40,29 +41,36 @@ def prepared(body):
     return sweep, replace(work_of(sweep, Options()), mps="", device="cpu")
 
 
+@contextmanager
 def measured(body, budget_s=1.0):
+    """A prober and the speed that it finds; its training would go on, and change the working folder of other tests."""
     sweep, work = prepared(body)
     prober = OwnProber(work.to_json(), encode([*sweep.runs.values()][:1]), time.time())
     assert prober.ready()["start_s"] >= 0
-    return prober, prober.speed(1, budget_s)
+    try:
+        yield prober, prober.speed(1, budget_s)
+    finally:
+        prober.end()
 
 
 def test_a_short_run_is_measured_to_its_end_and_leaves_no_checkpoint():
-    _, speed = measured(QUICK)
+    with measured(QUICK) as (_, speed):
+        pass
     assert 0 < speed["epoch_s"] < 1.0
     assert speed["peak_bytes"] > 20 * 2**20
     assert not Path(".l2t").exists()
 
 
 def test_a_long_run_is_measured_by_its_epochs():
-    prober, speed = measured(SLOW)
-    assert 4 * 0.05 <= speed["epoch_s"] < 4 * 0.2  # its setting `epochs` says that there are four
-    assert 0.05 <= prober.pace(1, 0.5) < 0.2
+    with measured(SLOW) as (prober, speed):
+        assert 4 * 0.05 <= speed["epoch_s"] < 4 * 0.2  # its setting `epochs` says that there are four
+        assert 0.05 <= prober.pace(1, 0.5) < 0.2
 
 
 def test_a_run_of_which_nothing_is_seen_has_no_speed_and_neither_has_one_without_memory():
-    assert measured(NEVER, 0.3)[1] is None
-    assert measured(BIG)[1] is None
+    for body, budget_s in ((NEVER, 0.3), (BIG, 1.0)):
+        with measured(body, budget_s) as (_, speed):
+            assert speed is None
 
 
 def test_other_settings_give_a_plan_its_time_and_no_limit_to_a_run():

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from l2t_ray import timm_names
+from l2t_ray.hubs import PRETRAINED, hub_of
 
 FOLDER = Path("weights")  # of fetched weights, in the working folder
+SLASH = "--"  # in a file's name; no repository's name has it
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Published:
     licence: str
     arch: str = ""  # of weights: the network, at width 1
     by_hub: bool = False  # whether torch.hub fetches it
-    by_timm: bool = False  # whether timm has it on the Hugging Face hub; its digest is then `timm:NAME.TAG`
+    hub: bool = False  # whether it is on the Hugging Face hub; its digest is then `LIBRARY:NAME.TAG`
+    revision: str | None = None  # there; the newest if None
 
 
 WEIGHTS: Mapping[str, Published] = {  # by the name that `source.weights` gives
@@ -87,39 +89,45 @@ def hub_folder() -> Path:
 
 def weights_file(arch: str, weights: str | None) -> str | None:
     """Returns the file that `weights` means: torchvision's by the enumeration's name, else what is given."""
-    if timm_names.in_timm(arch) and weights is not None and (tag := timm_names.tag_of(arch, weights)):
-        return str(_timm_file(arch, tag))
+    hub = hub_of(arch)
+    if hub is not None and weights is not None and (tag := hub.tag_of(arch, weights)):
+        name = f"{arch.replace('/', SLASH)}.{tag}{Path(hub.weights_of(arch)[tag].name).suffix}"
+        return str(hub_folder() / name)
     found = TORCHVISION.get(arch, {}).get(weights or "")
     return weights if found is None else str(hub_folder() / found[0])
 
 
 def official_weights(arch: str) -> tuple[str, ...]:
-    """Returns the names of the weights that torchvision or timm has for a network."""
-    names = (timm_names.PRETRAINED, *timm_names.weights_of(arch)) if timm_names.in_timm(arch) else ()
-    return (*names, *TORCHVISION.get(arch, {}))
+    """Returns the names of the weights that a network's library has for it."""
+    hub = hub_of(arch)
+    names = [PRETRAINED, *hub.weights_of(arch)] if hub else []
+    return tuple(dict.fromkeys([*names, *TORCHVISION.get(arch, {})]))
 
 
-def _timm_file(arch: str, tag: str) -> Path:
-    file = timm_names.weights_of(arch)[tag][1]
-    return hub_folder() / f"{arch.replace('/', '-')}.{tag}{Path(file).suffix}"
+def official_tag(arch: str, path: Path) -> str | None:
+    """Returns the tag of a hub's weights in a file that a launch has fetched; None of any other file."""
+    hub, (network, _, tag) = hub_of(arch), path.stem.rpartition(".")
+    is_official = hub is not None and network == arch.replace("/", SLASH) and tag in hub.weights_of(arch)
+    return tag if is_official else None
 
 
-def official_name(arch: str, path: Path) -> str | None:
-    """Returns the `NAME.TAG` of timm's weights in a file that a launch has fetched; None of any other file."""
-    network, _, tag = path.stem.partition(".")
-    is_official = timm_names.in_timm(arch) and network == arch.replace("/", "-") and tag in timm_names.weights_of(arch)
-    return f"{arch.removeprefix(timm_names.TIMM)}.{tag}" if is_official else None
-
-
-def _timm_weights(path: Path) -> Published | None:
-    name, _, tag = path.stem.partition(".")
-    arch = name.replace("-", "/", 1)
-    if path.parent != hub_folder() or not timm_names.in_timm(arch) or tag not in timm_names.weights_of(arch):
+def _hub_weights(path: Path) -> Published | None:
+    arch = path.stem.rpartition(".")[0].replace(SLASH, "/")
+    hub, tag = hub_of(arch), official_tag(arch, path)
+    if hub is None or tag is None or path.parent != hub_folder():
         return None
-    repository, file, licence = timm_names.weights_of(arch)[tag]
-    what, digest = f"timm's {name.partition('-')[2]} {tag}", f"timm:{arch.removeprefix(timm_names.TIMM)}.{tag}"
-    n_bytes, place = timm_names.known(arch).n_bytes, f"{repository}/{file}"
-    return Published(what, place, n_bytes, digest, licence, arch, by_hub=True, by_timm=True)
+    name, file = arch.removeprefix(hub.prefix), hub.weights_of(arch)[tag]
+    return Published(
+        f"{hub.library}'s {name} {tag}",
+        f"{file.repository}/{file.name}",
+        hub.known(arch).n_bytes,
+        f"{hub.prefix.rstrip('/')}:{name}.{tag}",
+        file.licence,
+        arch,
+        by_hub=True,
+        hub=True,
+        revision=file.revision,
+    )
 
 
 def weights_place(name: str) -> Path:
@@ -134,7 +142,7 @@ def named_weights(value: str) -> str:
 
 def weights_at(path: str) -> Published | None:
     """Returns what is published for a file of weights, if it is one to fetch."""
-    if found := _timm_weights(Path(path)):
+    if found := _hub_weights(Path(path)):
         return found
     for arch, by_name in TORCHVISION.items():
         for name, (file, n_mib, licence) in by_name.items():

@@ -13,15 +13,14 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
-from l2t_ray import timm_names
 from l2t_ray.errors import InputError
+from l2t_ray.hubs import PATTERN, hub_of
 
 BUILTIN = "l2t_ray.methods"
 Scalar = bool | int | float | str
-TIMM_PATTERN = rf"^{timm_names.TIMM}\w+$"
-Timm = Annotated[str, Field(pattern=TIMM_PATTERN)]
+OfHub = Annotated[str, Field(pattern=PATTERN)]
 Arch = (
-    Timm
+    OfHub
     | Literal[
         "vgg9",
         "vgg11",
@@ -68,13 +67,14 @@ ZOO: Mapping[str, tuple[str, ...]] = {
 
 
 def has_places(arch: str) -> bool:
-    """Whether a network's levels can be chosen, as those of torchvision's and timm's networks can."""
-    return arch in ZOO or timm_names.in_timm(arch)
+    """Whether a network's levels can be chosen, as those of other libraries' networks can."""
+    return arch in ZOO or hub_of(arch) is not None
 
 
 def default_levels(arch: str) -> tuple[str, ...]:
     """Returns the levels that are taken where none are named, of a network whose levels can be chosen."""
-    return ZOO[arch] if arch in ZOO else timm_names.known(arch).levels
+    hub = hub_of(arch)
+    return ZOO[arch] if hub is None else hub.known(arch).levels
 
 
 BF16_TARGETS = ("vgg9", "vgg11")  # targets that can round what their convolutions multiply
@@ -225,7 +225,8 @@ def network_problems(section: str, arch: str, width: float, levels: Sequence[str
         width: factor on the channels.
         levels: as chosen, or None.
     """
-    if timm_names.in_timm(arch) and (problem := timm_names.problem(arch)):
+    hub = hub_of(arch)
+    if hub is not None and (problem := hub.problem(arch)):
         yield f"{section}.arch", problem
     if has_places(arch) and width != 1:
         yield f"{section}.width", f"must be 1 for {arch}, got {width:g}; leave it out"
@@ -236,11 +237,10 @@ def network_problems(section: str, arch: str, width: float, levels: Sequence[str
 
 def recompute_problem(arch: str, *, recompute: bool) -> str | None:
     """Returns why a target cannot compute its parts again; None where it can, or need not."""
-    return (
-        f"must be false for {arch}, got true; leave it out, or take {', '.join(ZOO)}"
-        if recompute and not has_places(arch)
-        else None
-    )
+    hub = hub_of(arch)
+    if not recompute or arch in ZOO or (hub is not None and hub.is_traced):
+        return None
+    return f"must be false for {arch}, got true; leave it out, or take {', '.join(ZOO)}"
 
 
 def level_sizes(arch: str, image_size: int = IMAGE_SIZE) -> tuple[int, ...]:

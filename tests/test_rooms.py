@@ -17,10 +17,11 @@ LIBRARIES = {  # the rooms that may import it, on any line
     "ray": {"launch/cluster", "launch/worker"},  # the worker fetches files through Ray's object store
     "mlflow": {"ledger"},
     "optuna": {"search"},
-    "timm": {"timm_names"},
-    "huggingface_hub": {"data"},
+    "timm": {"hubs"},
+    "transformers": {"hubs"},
+    "huggingface_hub": {"data", "hubs"},
     "torch": {
-        "timm_names",
+        "hubs",
         "api",
         "data",
         "models",

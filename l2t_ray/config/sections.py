@@ -46,7 +46,9 @@ def _check_network(section: str, arch: str, width: float, levels: tuple[str, ...
         raise ValueError(f"{setting} {problem}")
 
 
-LEVELS = "where networks of torchvision and timm give maps: nodes of torchvision.models.feature_extraction, in order"
+LEVELS = (
+    "where networks of other libraries give maps, in order: modules, or nodes of torchvision.models.feature_extraction"
+)
 
 
 class Source(Frozen):

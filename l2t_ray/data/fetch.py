@@ -50,7 +50,7 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"{path}: fetching {item.what}, {item.n_bytes / MIB:,.1f} MiB, from {item.address} ({item.licence})")
         if item.by_hub:
-            (_by_timm if item.by_timm else _by_hub)(item, path)
+            (_from_hugging_face if item.hub else _by_hub)(item, path)
             return
         for n_left in reversed(range(TRIES)):
             try:
@@ -91,14 +91,14 @@ def _by_hub(item: Published, path: Path) -> None:
         raise InputError(f"{rule}; launch again, or find the file elsewhere and put it at {path}") from error
 
 
-def _by_timm(item: Published, path: Path) -> None:
-    """Lets huggingface_hub fetch a file of timm into its cache, where timm finds it too, and names it at `path`."""
+def _from_hugging_face(item: Published, path: Path) -> None:
+    """Lets huggingface_hub fetch a file into its cache, where other programs find it too, and names it at `path`."""
     from huggingface_hub import errors as hub_errors
     from huggingface_hub import hf_hub_download
 
     repository, _, file = item.address.rpartition("/")
     try:
-        cached = Path(hf_hub_download(repository, file)).resolve()
+        cached = Path(hf_hub_download(repository, file, revision=item.revision)).resolve()
     except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError, OSError) as error:
         rule = f"{item.address}: must be had from the Hugging Face hub, got {type(error).__name__}"
         raise InputError(f"{rule}; connect this machine, or put {item.what} at {path}") from error

@@ -19,6 +19,7 @@ from l2t_ray.errors import InputError, suggest
 Found = tuple[Tensor, list[Tensor]]  # what is handed on, and the maps of the levels within
 Part = tuple[fx.Node, list[fx.Node]]  # the node that is handed to it, and its own
 LAST = "the outputs"  # of the whole network
+SHOWN_DEPTH = 3  # of modules that are offered as levels
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,65 @@ def make_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: 
     if places != sorted(set(places)):
         rule = f"levels must be different places of {name} in order, from the images on"
         raise InputError(f"{rule}, got {', '.join(levels)}; correct the list")
-    shapes = [_map_shape(name, level, found[level]) for level in levels]
+    shapes = [_map_shape(name, level, found[level].meta["shape"] or ()) for level in levels]
     at_level = {found[level]: side for level, (_, side) in zip(levels, shapes, strict=True)}
     segments = tuple(_segment(network, part, given, at_level) for given, part in _cut(nodes, found[LAST]))
     return Plan(segments, tuple(n for n, _ in shapes), tuple(side for _, side in shapes))
+
+
+def whole_plan(name: str, network: nn.Module, levels: Sequence[str], image_size: int) -> Plan:
+    """Returns one segment: the network as it is, whose levels are what modules return.
+
+    Args:
+        name: of the network, for messages.
+        network: on the meta device; its outputs are what the classifier takes.
+        levels: names of modules, from the images' end to the outputs'.
+        image_size: H = W of the images.
+
+    Raises:
+        InputError: if a level does not exist, has no maps, or lies before the one that is named before it.
+    """
+    modules = dict(network.eval().named_modules())
+    for level in levels:
+        if level not in modules:
+            listed = [name for name in modules if name and name.count(".") < SHOWN_DEPTH]
+            raise InputError(
+                f"levels must name places of {name}, got {level!r}; {suggest(level, modules, listed=listed)}"
+            )
+    try:
+        found = _returned(network, levels, torch.empty(2, 3, image_size, image_size, device="meta"))[1]
+    except (RuntimeError, ValueError) as error:
+        rule = f"data.image_size must suit {name}"
+        raise InputError(f"{rule}, got {image_size}: {str(error).splitlines()[0]}; take another size") from error
+    if [*found] != [*dict.fromkeys(levels)] or len(found) < len(levels):
+        rule = f"levels must be different places of {name} in order, from the images on"
+        raise InputError(f"{rule}, got {', '.join(levels)}; correct the list")
+    shapes = [_map_shape(name, level, tuple(found[level].shape)) for level in levels]
+
+    def function(network: nn.Module, x: Tensor) -> Found:
+        outputs, maps = _returned(network, levels, x)
+        return outputs, [as_map(maps[level], side) for level, (_, side) in zip(levels, shapes, strict=True)]
+
+    read = tuple(name for name, _ in network.named_parameters())
+    return Plan((Segment(function, len(levels), read),), tuple(n for n, _ in shapes), tuple(side for _, side in shapes))
+
+
+def _returned(network: nn.Module, levels: Sequence[str], x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Returns a network's outputs, and the first tensor that each module returns, in the order of their calls."""
+    found: dict[str, Tensor] = {}
+
+    def note(level: str, returned: Any) -> None:
+        found[level] = returned if isinstance(returned, Tensor) else next(iter(returned))
+
+    hooks = [
+        network.get_submodule(level).register_forward_hook(lambda _, __, returned, level=level: note(level, returned))
+        for level in levels
+    ]
+    try:
+        return network(x), found
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _modules(names: Sequence[str]) -> list[str]:
@@ -114,9 +170,8 @@ class _Shapes(fx.Interpreter):
         return value
 
 
-def _map_shape(name: str, level: str, node: fx.Node) -> tuple[int, int]:
+def _map_shape(name: str, level: str, shape: tuple[int, ...]) -> tuple[int, int]:
     """Returns channels and side of a level's maps."""
-    shape: tuple[int, ...] = node.meta["shape"] or ()
     if len(shape) == 4 and shape[2] == shape[3]:
         return shape[1], shape[2]
     if len(shape) == 3 and math.isqrt(shape[1]) > 1:  # tokens

@@ -18,10 +18,11 @@ from l2t_ray.config import Source, Target
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.names import composed, twin
 from l2t_ray.errors import InputError
+from l2t_ray.hubs import hub_of
 from l2t_ray.models.backbone import Backbone
 from l2t_ray.models.build import build
-from l2t_ray.models.zoo import official_shapes, read_timm, under_own_names
-from l2t_ray.published import official_name
+from l2t_ray.models.zoo import official_shapes, under_own_names
+from l2t_ray.published import official_tag
 from l2t_ray.registry import IMAGE_SIZE, SIZES, ZOO, has_places
 
 _WITHIN = ("state_dict", "model_state_dict", "model", "net", "network")  # where checkpoints keep the tensors
@@ -73,8 +74,8 @@ def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Back
             rule = f"{setting} must be spelled as on the disk, {str(found)!a}"
             raise InputError(f"{path}: {rule}, got another Unicode form; rename one of them")
         raise InputError(f"{path}: {setting} does not exist; train one with python -m l2t_ray.pretrain FILE")
-    named = official_name(settings.arch, path)  # the file's folder is another one on another machine
-    loaded = _load(path) if named is None else read_timm(path, settings.arch, named, image_size)
+    hub, tag = hub_of(settings.arch), official_tag(settings.arch, path)  # another machine has it in another folder
+    loaded = _load(path) if hub is None or tag is None else hub.read(path, settings.arch, tag, image_size)
     about = loaded if isinstance(loaded, Mapping) else {}
     network = _build(path, settings, image_size, _tensors(path, loaded), about)
     classes, history = about.get("classes"), about.get("history")

@@ -1,4 +1,4 @@
-"""torchvision's and timm's networks, with levels at places that the settings name, and their own initial weights.
+"""Networks of other libraries, with levels at places that the settings name, and their own initial weights.
 
 Batch norm leaves its running statistics to the target (`backbone.BatchNorm`). Dropout and stochastic depth are off,
 because the look-ahead of Algorithm 1 repeats passes.
@@ -8,8 +8,6 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -19,10 +17,10 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from torchvision.ops import StochasticDepth
 
 from l2t_ray.errors import InputError
+from l2t_ray.hubs import hub_of
 from l2t_ray.models.backbone import Backbone, BatchNorm
-from l2t_ray.models.segments import Plan, make_plan
+from l2t_ray.models.segments import Plan, make_plan, whole_plan
 from l2t_ray.registry import IMAGE_SIZE, default_levels
-from l2t_ray.timm_names import in_timm, known, make
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights expect
 PATCH = {"vit_b_16": 16}  # pixels of a transformer's patch
@@ -30,10 +28,10 @@ SEEDS = 2**62
 
 
 class Zoo(Backbone):
-    """A network of torchvision; its parameters have torchvision's names after `body.`, those of its last layer `fc.`.
+    """A network of another library; its parameters have their names there after `body.`, the last layer's `fc.`.
 
     Args:
-        arch: one of `registry.ZOO`, or `timm/NAME`.
+        arch: one of `registry.ZOO`, or a name that a hub knows (`hubs`).
         n_classes: outputs of the last layer.
         image_size: H = W of the images.
         levels: where maps are taken; the architecture's own by default.
@@ -50,8 +48,8 @@ class Zoo(Backbone):
         self.plan = plan(arch, tuple(levels or default_levels(arch)), image_size)
         super().__init__(arch, 1.0, n_classes, self.plan.channels)
         self.image_size = image_size
-        if in_timm(arch):
-            self.normalization = known(arch).mean, known(arch).std
+        if hub := hub_of(arch):
+            self.normalization = hub.known(arch).normalization
         self.body, self.fc = _take_apart(arch, _make(arch, n_classes, image_size))
 
     @property
@@ -77,14 +75,14 @@ class Zoo(Backbone):
         return self.outputs(x, len(self.channels) if n_levels is None else n_levels)[0]
 
     def _move_tables(self, x: Tensor) -> None:
-        """Moves what a network of timm looks up, such as relative positions, to the images' device."""
-        for part in self.body.modules() if in_timm(self.arch) else ():
+        """Moves what a network of a hub looks up, such as relative positions, to the images' device."""
+        for part in self.body.modules() if hub_of(self.arch) else ():
             for name, table in part.named_buffers(recurse=False):
                 if table.device != x.device:
                     setattr(part, name, table.to(x.device))
 
     def redraw(self, generator: torch.Generator) -> None:
-        """Draws torchvision's own initial weights."""
+        """Draws the library's own initial weights."""
         seed = int(torch.randint(SEEDS, (), generator=generator))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -113,7 +111,7 @@ def plan(arch: str, levels: tuple[str, ...], image_size: int) -> Plan:
     """Returns a network's segments and its levels' shapes; allocates nothing.
 
     Args:
-        arch: one of `registry.ZOO`, or `timm/NAME`.
+        arch: one of `registry.ZOO`, or a name that a hub knows (`hubs`).
         levels: where maps are taken.
         image_size: H = W of the images.
 
@@ -122,14 +120,15 @@ def plan(arch: str, levels: tuple[str, ...], image_size: int) -> Plan:
     """
     network = _make(arch, 1, image_size, "meta")
     _replace(network, _head(arch, network), nn.Identity())
-    return make_plan(arch, network, levels, image_size)
+    hub = hub_of(arch)
+    return (make_plan if hub is None or hub.is_traced else whole_plan)(arch, network, levels, image_size)
 
 
 def under_own_names(arch: str, image_size: int, official: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns tensors under the names that `Zoo` has, position embeddings resized to the number of patches.
 
     Args:
-        arch: one of `registry.ZOO`, or `timm/NAME`.
+        arch: one of `registry.ZOO`, or a name that a hub knows (`hubs`).
         image_size: H = W of the images.
         official: under torchvision's names; those of the last layer may be `fc.` instead.
     """
@@ -141,27 +140,6 @@ def under_own_names(arch: str, image_size: int, official: Mapping[str, Tensor]) 
     return {name if name.startswith("fc.") else f"body.{name}": tensor for name, tensor in renamed.items()}
 
 
-def read_timm(path: Path, arch: str, name: str, image_size: int) -> dict[str, Tensor]:
-    """Returns the tensors of timm's own weights by its names, fitted to the images' size by timm's code.
-
-    Args:
-        path: of the file.
-        arch: `timm/NAME`.
-        name: `NAME.TAG`.
-        image_size: H = W of the images.
-
-    Raises:
-        InputError: if the file holds another network.
-    """
-    given = {"file": str(path), "custom_load": False}
-    try:
-        network = make(arch, None, image_size, name=name, pretrained=True, pretrained_cfg_overlay=given)
-    except Exception as error:  # torch's and safetensors' for another file, some of several kinds
-        rule = f"{path}: must be timm's {name}"
-        raise InputError(f"{rule}, got another network, or no file of weights; remove it, and launch again") from error
-    return dict(network.state_dict())
-
-
 def official_shapes(arch: str) -> dict[str, torch.Size]:
     """Returns the shapes of torchvision's parameters by their names, but for the last layer and for positions."""
     network = _make(arch, 1, 224, "meta")
@@ -171,7 +149,7 @@ def official_shapes(arch: str) -> dict[str, torch.Size]:
 
 
 def _make(arch: str, n_classes: int, image_size: int, device: str | None = None) -> nn.Module:
-    """Returns torchvision's network, which draws and overwrites nothing in a forward pass."""
+    """Returns a library's network, which draws and overwrites nothing in a forward pass."""
     sized = {}
     if arch in PATCH:
         if image_size % PATCH[arch]:
@@ -180,8 +158,8 @@ def _make(arch: str, n_classes: int, image_size: int, device: str | None = None)
         sized = {"image_size": image_size}
     with torch.device(device) if device else contextlib.nullcontext():
         network: nn.Module = (
-            _one_input(make(arch, n_classes, image_size))
-            if in_timm(arch)
+            hub.make(arch, n_classes, image_size)
+            if (hub := hub_of(arch))
             else torchvision.models.get_model(arch, num_classes=n_classes, **sized)
         )
     for part in network.modules():
@@ -204,21 +182,10 @@ def _take_apart(arch: str, network: nn.Module) -> tuple[nn.Module, nn.Linear]:
     return network, last
 
 
-def _one_input(network: nn.Module) -> nn.Module:
-    """Returns a network of timm that takes images alone: its other arguments would be further inputs of its graph."""
-    kind = type(network)
-
-    def forward(self: nn.Module, x: Tensor) -> Any:
-        return kind.forward(self, x)
-
-    network.__class__ = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
-    return network
-
-
 def _head(arch: str, network: nn.Module) -> str:
     """Returns the name of the last linear layer."""
-    if in_timm(arch):
-        return known(arch).head
+    if hub := hub_of(arch):
+        return hub.known(arch).head
     linear: list[str] = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
     return linear[-1]
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from l2t_ray import registry, timm_names
+from l2t_ray import registry
 from l2t_ray.config import OPTIONAL_SECTIONS, Source, like_default
 from l2t_ray.data.digests import Contents, Digests
 from l2t_ray.data.layout import n_trained, split_problems
 from l2t_ray.data.names import twin
 from l2t_ray.errors import InputError, suggest
+from l2t_ray.hubs import hub_of
 from l2t_ray.published import official_weights, weights_at, weights_file
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
@@ -109,7 +110,8 @@ class Checks:
         """Notes the digest of a file of weights, for every architecture that may read it."""
         setting, place = f"{section}.weights", weights.item.place
         for arch in dict.fromkeys(choice.value for choice in network_values(block, section, "arch", weights.item)):
-            if timm_names.in_timm(arch) and timm_names.problem(arch):
+            hub = hub_of(arch)
+            if hub is not None and hub.problem(arch):
                 continue  # told of the network
             file = str(weights_file(arch, weights.value))
             item = weights_at(file)
@@ -125,7 +127,7 @@ class Checks:
                     "correct the path, train it with `python -m l2t_ray.pretrain FILE`, or add `train: FILE` beside it"
                 )
                 if known := official_weights(arch):
-                    whose = "timm" if timm_names.in_timm(arch) else "torchvision"
+                    whose = "torchvision" if hub is None else hub.library
                     rule = f"{setting} must be {whose}'s {' or '.join(known)} for {arch}, or a file"
                     remedy = suggest(weights.value, known)
                 elif section == "target":
@@ -139,7 +141,7 @@ class Checks:
                     yield f"{place}: {rule}; check its permissions"
                 else:
                     self.weights[file] = digits or found  # published ones are known by the published digits
-                    if item and not item.by_timm and not found.startswith(digits):
+                    if item and not item.hub and not found.startswith(digits):
                         rule = f"{file} must be {item.what}, {item.digest}, got {found}"
                         yield f"{place}: {rule}; remove it, and the next launch fetches it"
 

@@ -16,9 +16,8 @@ from pydantic.fields import FieldInfo
 from l2t_ray import registry
 from l2t_ray.config import Execution, Frozen, Positive, Run
 from l2t_ray.errors import suggest
-from l2t_ray.registry import TIMM_PATTERN
+from l2t_ray.hubs import HUBS, PATTERN
 from l2t_ray.sweepfile.yaml_lines import Item
-from l2t_ray.timm_names import TIMM
 
 SHOWN_CHARACTERS = 60
 BROKEN: Any = object()  # stands for a value that breaks a rule
@@ -45,7 +44,7 @@ RULES = {  # pydantic's errors in our words, after "must"
     "string_pattern_mismatch": "match {pattern}",
 }
 
-SPOKEN = {f"match {TIMM_PATTERN}": f"be {TIMM}NAME"}  # patterns that have plainer words
+SPOKEN = {f"match {PATTERN}": f"be {' or '.join(hub.form for hub in HUBS)}"}  # patterns that have plainer words
 
 
 class MetricBlock(Frozen):

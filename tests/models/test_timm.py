@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from l2t_ray import registry, timm_names
+from l2t_ray import registry
 from l2t_ray.config import Run, Source, Target
 from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import InputError
+from l2t_ray.hubs import hub_of
 from l2t_ray.models import build, build_target, load_source, zoo
 from l2t_ray.published import weights_at, weights_file
 from l2t_ray.registry import network_problems
@@ -26,7 +27,7 @@ NETWORKS = ("test_resnet", "test_efficientnet", "test_convnext")
 
 
 def in_timm(arch, theta):
-    head = timm_names.known(f"timm/{arch}").head
+    head = hub_of("timm/").known(f"timm/{arch}").head
     return {name[5:] if name.startswith("body.") else f"{head}{name[2:]}": p for name, p in theta.items()}
 
 
@@ -84,8 +85,13 @@ def test_maps_and_logits_are_those_of_timm(arch):
 
 
 def test_a_transformer_gives_four_levels_of_patches_and_its_graph_is_cut_between_its_blocks():
-    found = zoo.plan("timm/vit_tiny_patch16_224", timm_names.known("timm/vit_tiny_patch16_224").levels, SIZE)
-    assert timm_names.known("timm/vit_tiny_patch16_224").levels == ("blocks.2", "blocks.5", "blocks.8", "blocks.11")
+    found = zoo.plan("timm/vit_tiny_patch16_224", hub_of("timm/").known("timm/vit_tiny_patch16_224").levels, SIZE)
+    assert hub_of("timm/").known("timm/vit_tiny_patch16_224").levels == (
+        "blocks.2",
+        "blocks.5",
+        "blocks.8",
+        "blocks.11",
+    )
     assert (found.channels, found.sizes) == ((192,) * 4, (4,) * 4)
     assert len(found.segments) > 12
 
@@ -143,7 +149,7 @@ def test_weights_come_from_the_hub_in_timms_form(tmp_path, monkeypatch, hub):
     official = timm.create_model("test_resnet")
     hub(save(official.state_dict()))
     source = Source(arch="timm/test_resnet", weights="pretrained")
-    path = tmp_path / "hub" / "checkpoints" / "timm-test_resnet.r160_in1k.safetensors"
+    path = tmp_path / "hub" / "checkpoints" / "timm--test_resnet.r160_in1k.safetensors"
     assert weights_file(source.arch, source.weights) == str(path)
     item = weights_at(str(path))
     with pytest.raises(InputError, match="must hold timm's test_resnet r160_in1k, got no file"):
@@ -168,7 +174,7 @@ def test_other_content_than_the_hub_says_is_refused(tmp_path, hub):
 
 def test_weights_of_another_network_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    path = tmp_path / "hub" / "checkpoints" / "timm-test_resnet.r160_in1k.safetensors"
+    path = tmp_path / "hub" / "checkpoints" / "timm--test_resnet.r160_in1k.safetensors"
     path.parent.mkdir(parents=True)
     path.write_bytes(save(timm.create_model("test_convnext").state_dict()))
     with pytest.raises(InputError, match=r"must be timm's test_resnet\.r160_in1k, got another network"):

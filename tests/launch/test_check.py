@@ -170,3 +170,17 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused(folder, monkeypatch)
     assert code == 2
     assert "the disk must have room for" in err
     assert "got 1 MiB; free some, or set execution.storage" in err
+
+
+@pytest.mark.usefixtures("folder")
+def test_predictions_by_untrained_running_statistics_are_told():
+    """Two epochs of one step; torchvision's MobileNetV3 moves its batch norm's statistics by 0.01 a step."""
+    write_folder(Path("pets"), animals())
+    write()
+    assert "running statistics" not in call(sweep.main, "pets.yaml", "--check", "--set", "training.epochs=9")[2]
+    text = Path("pets.yaml").read_text().replace("{width: 0.125}", "{arch: mobilenet_v3_small}")
+    Path("pets.yaml").write_text(text)
+    code, _, err = call(sweep.main, "pets.yaml", "--check")
+    assert code == 0, err
+    told = "target.arch mobilenet_v3_small: after 2 steps the running statistics of its batch norm are still 98% what"
+    assert told in err

@@ -77,7 +77,7 @@ def assert_alike(ours, theirs):
 
 
 @pytest.mark.parametrize(("method", "transfer"), SEVERAL)
-@pytest.mark.parametrize(("n_runs", "precision"), [(1, "float32"), (3, "bf16")])
+@pytest.mark.parametrize(("n_runs", "precision"), [pytest.param(1, "float32", marks=pytest.mark.slow), (3, "bf16")])
 @torch.no_grad()
 def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, transfer, n_runs, precision):
     """Learning rates and draws change with every step; a second shape is recorded beside the first."""
@@ -90,7 +90,7 @@ def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, tran
     assert_alike(found, called)
 
 
-@pytest.mark.parametrize("arch", ["resnet20", "vit"])
+@pytest.mark.parametrize("arch", ["resnet20", pytest.param("vit", marks=pytest.mark.slow)])
 @torch.no_grad()
 def test_passes_that_torch_func_makes_are_replayed_too(digits, monkeypatch, arch):
     called = train(pack(digits, "l2t_ww", 1, "float32", {}, arch, lr=0.001))

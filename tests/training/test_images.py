@@ -87,8 +87,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("method", ["scratch", "l2t_www"])
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("change", "method"), [*((change, "scratch") for change in CHANGES), ("mixtures", "l2t_www")])
 def test_every_change_trains_and_a_run_continues_as_if_it_had_not_stopped(data_dir, change, method):
     settings = run(method, augment=CHANGES[change])
     data, source = load_data(settings.data, data_dir), make_source() if method != "scratch" else None

@@ -1,19 +1,21 @@
 """Checks everything that runs of the built-in trainer read, before anything is written: images, weights, methods."""
 
+import math
 import os
 import traceback
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from l2t_ray import registry
 from l2t_ray.config import Augment, Record, Run, Trace, pack_shape, reads_source, weights_files
 from l2t_ray.data.fetch import fetch
-from l2t_ray.errors import TRACEBACK, InputError
+from l2t_ray.errors import TRACEBACK, InputError, say
 from l2t_ray.launch.worker.job import Work, whole
 from l2t_ray.launch.worker.trainer import Checked, describe
 from l2t_ray.published import weights_at
 
+MOST_OF_THE_START = 0.5
 EPOCHS = 1000  # of which a batch in the first and in the last is tried: a method may train in stages
 
 
@@ -44,6 +46,8 @@ def check_inputs(runs: Iterable[Run], work: Work, later: Collection[str]) -> Che
     state_bytes = 0 if problems else _try_batches(runs, work, later, problems)
     if problems:
         raise InputError(problems)
+    for line in _slow_statistics(runs, classes):
+        say(line)
     return Checked(digests, state_bytes)
 
 
@@ -159,6 +163,35 @@ def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], proble
             rule = f"method {run.method}: must train a batch of {run.data.name}, got {describe(error)}"
             problems.append(f"{rule}; correct it ({TRACEBACK}=1 shows the whole error)")
     return state_bytes
+
+
+def _slow_statistics(runs: Iterable[Run], classes: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Yields where batch norm's running statistics, by which predictions are made, will still be near their start."""
+    import torch
+
+    from l2t_ray.methods import Method
+    from l2t_ray.models import BatchNorm, build
+
+    seen = set()
+    for run in runs:
+        n, target, method = run.data.samples_per_class, run.target, registry.METHODS[run.method]
+        starts_from_source = isinstance(method, Method) and type(method).start is not Method.start
+        if target.file or starts_from_source or not isinstance(n, int):
+            continue
+        n_steps = run.training.epochs * math.ceil(n * len(classes[run.key]) / run.training.batch_size)
+        if (target.arch, n_steps) in seen:
+            continue
+        seen.add((target.arch, n_steps))
+        with torch.device("meta"):
+            network = build(target.arch, target.width, 1, run.data.image_size, target.levels)
+        momenta = [part.momentum for part in network.modules() if isinstance(part, BatchNorm) and part.momentum]
+        left = (1 - min(momenta, default=1.0)) ** n_steps
+        if left > MOST_OF_THE_START:
+            yield (
+                f"target.arch {target.arch}: after {n_steps} steps the running statistics of its batch norm are still "
+                f"{left:.0%} what they were at the start (momentum {min(momenta):g}), so it predicts near chance; "
+                "train longer, or start from `target: {weights: ...}`"
+            )
 
 
 def _smallest(run: Run) -> Run:

@@ -24,7 +24,7 @@ grid:
   seed: {from: 0, to: 2}
 """
 QUICK = "    return {'error_percent': 1.0}"
-SLOW = "    for epoch in range(1, 1000):\n        time.sleep(0.05)\n        context.log(epoch)\n"
+SLOW = "    for epoch in range(1, 100):\n        time.sleep(0.05)\n        context.log(epoch)\n"
 NEVER = "    time.sleep(3)\n"
 BIG = "    raise MemoryError\n"
 

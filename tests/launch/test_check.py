@@ -177,7 +177,7 @@ def test_predictions_by_untrained_running_statistics_are_told():
     """Two epochs of one step; torchvision's MobileNetV3 moves its batch norm's statistics by 0.01 a step."""
     write_folder(Path("pets"), animals())
     write()
-    assert "running statistics" not in call(sweep.main, "pets.yaml", "--check", "--set", "training.epochs=9")[2]
+    assert "running statistics" not in call(sweep.main, "pets.yaml", "--check", "--set", "training.epochs=30")[2]
     text = Path("pets.yaml").read_text().replace("{width: 0.125}", "{arch: mobilenet_v3_small}")
     Path("pets.yaml").write_text(text)
     code, _, err = call(sweep.main, "pets.yaml", "--check")

@@ -6,6 +6,7 @@ name mean the same network for ever.
 
 import inspect
 import json
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ CLASSIFIER = "ForImageClassification"
 LEAST_STAGES = 3  # in a list of modules whose outputs are levels
 COUNTER = "num_batches_tracked"
 TIMEOUT_S = 5.0
+NO_ANSWER = "no answer"
 
 
 class Transformers(Hub):
@@ -37,7 +39,7 @@ class Transformers(Hub):
             _transformers()
             repository, commit = _parts(arch)
             if not commit:
-                newest = _newest(repository)
+                newest = _asked(repository, None)[0]
                 told = f"its newest is {PREFIX}{repository}@{newest}" if newest else "its page lists them"
                 return f"must name a commit of the repository, {self.form}, got {arch!r}; {told}"
             if not self.known(arch).is_linear:
@@ -119,34 +121,53 @@ def _parts(arch: str) -> tuple[str, str]:
     return repository, commit
 
 
-def _newest(repository: str) -> str | None:
-    """Returns the newest commit of a repository, if the hub answers."""
+@lru_cache(maxsize=64)
+def _ask(repository: str, commit: str | None, minute: int) -> tuple[str, str]:
+    """Asks the hub for a repository, once and shortly, for its client tries a download again and again.
+
+    Returns:
+        The commit, and an empty text; or an empty text, and what went wrong.
+    """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        newest: str | None = HfApi().model_info(repository, timeout=TIMEOUT_S).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError):
-        return None
-    return newest
+        return str(HfApi().model_info(repository, revision=commit, timeout=TIMEOUT_S).sha), ""
+    except HfHubHTTPError as error:
+        return "", type(error).__name__
+    except Exception:  # the hub's client has changed its library of HTTP, whose errors have no common class
+        return "", NO_ANSWER
+
+
+def _asked(repository: str, commit: str | None) -> tuple[str, str]:
+    return _ask(repository, commit, int(time.monotonic()) // 60)  # after a minute again
 
 
 def _read_json(arch: str, name: str) -> dict[str, Any] | None:
     """Returns one of a repository's small files, from the cache if it is there; None if the repository has none."""
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     repository, commit = _parts(arch)
+    unreachable = (
+        f"arch must be a network whose {name} can be fetched, got no answer for {arch!r}; "
+        "connect this machine once, and the file stays in its cache"
+    )
+    if try_to_load_from_cache(repository, name, revision=commit) is None:  # a text, or that the repository has none
+        problem = _asked(repository, commit)[1]
+        if problem == NO_ANSWER:
+            raise InputError(unreachable)
+        if problem:
+            rule = f"arch must be a public repository of the Hugging Face hub, got {arch!r}: {problem}"
+            raise InputError(f"{rule}; correct the name or the commit")
     try:
         found = json.loads(Path(hf_hub_download(repository, name, revision=commit)).read_bytes())
-    except LocalEntryNotFoundError as error:
-        rule = f"arch must be a network whose {name} can be fetched, got no answer for {arch!r}"
-        raise InputError(f"{rule}; connect this machine once, and the file stays in its cache") from error
-    except EntryNotFoundError:
+    except EntryNotFoundError as error:
+        if isinstance(error, LocalEntryNotFoundError):
+            raise InputError(unreachable) from error
         return None
     except (HfHubHTTPError, OSError) as error:
-        rule = f"arch must be a public repository of the Hugging Face hub, got {arch!r}: {type(error).__name__}"
-        raise InputError(f"{rule}; correct the name or the commit") from error
+        raise InputError(unreachable) from error
     except ValueError as error:
         raise InputError(f"arch must be a network whose {name} is JSON, got {arch!r}; take another network") from error
     return found if isinstance(found, dict) else None

@@ -49,6 +49,10 @@ LEVELS = {
 }
 
 
+def about_repository(name):
+    return json.dumps({"id": f"someone/{name}", "sha": COMMIT}).encode()
+
+
 def arch_of(name):
     return f"hf/someone/{name}@{COMMIT}"
 
@@ -79,6 +83,7 @@ def hub(tmp_path, monkeypatch):
     """Returns a function that puts a small classifier on a hub of our own, and returns transformers' own network."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     of_transformers._known.cache_clear()
+    of_transformers._ask.cache_clear()
     with serving() as files:
         files.RequestHandlerClass = Repository
         address = f"http://127.0.0.1:{files.server_address[1]}"
@@ -95,6 +100,7 @@ def hub(tmp_path, monkeypatch):
             network.save_pretrained(tmp_path / name)
             about = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7], **about}
             (tmp_path / name / "preprocessor_config.json").write_text(json.dumps(about))
+            files.put(f"api/models/someone/{name}/revision/{COMMIT}", about_repository(name))
             for file in (tmp_path / name).iterdir():
                 files.put(f"someone/{name}/resolve/{COMMIT}/{file.name}", file.read_bytes())
             return network.eval()
@@ -211,13 +217,14 @@ def told(arch):
 
 
 def test_names_that_do_not_suit_are_refused(hub):
-    hub.files.put("api/models/someone/resnet", json.dumps({"id": "someone/resnet", "sha": COMMIT}).encode())
+    hub.files.put("api/models/someone/resnet", about_repository("resnet"))
     assert told("hf/someone/resnet").endswith(f"got 'hf/someone/resnet'; its newest is {arch_of('resnet')}")
     assert told("hf/someone/other").endswith("got 'hf/someone/other'; its page lists them")
     assert told(arch_of("absent")).startswith("must be a public repository of the Hugging Face hub, got")
     hub("resnet")
     config = json.dumps({"architectures": ["BertForMaskedLM"]}).encode()
     hub.files.put(f"someone/words/resolve/{COMMIT}/config.json", config)
+    hub.files.put(f"api/models/someone/words/revision/{COMMIT}", about_repository("words"))
     assert "must be an image classifier of transformers" in told(arch_of("words"))
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from l2t_ray.hubs import PRETRAINED, hub_of
 
@@ -24,9 +25,8 @@ class Published:
     digest: str  # `sha256:` or `md5:` and the hex digits, or the first of them
     licence: str
     arch: str = ""  # of weights: the network, at width 1
-    by_hub: bool = False  # whether torch.hub fetches it
-    hub: bool = False  # whether it is on the Hugging Face hub; its digest is then `LIBRARY:NAME.TAG`
-    revision: str | None = None  # there; the newest if None
+    client: Literal["torch.hub", "huggingface_hub"] | None = None  # that fetches it into its own cache; else we do
+    revision: str | None = None  # on the Hugging Face hub, the newest if None; the digest there is `LIBRARY:NAME.TAG`
 
 
 WEIGHTS: Mapping[str, Published] = {  # by the name that `source.weights` gives
@@ -124,8 +124,7 @@ def _hub_weights(path: Path) -> Published | None:
         f"{hub.prefix.rstrip('/')}:{name}.{tag}",
         file.licence,
         arch,
-        by_hub=True,
-        hub=True,
+        client="huggingface_hub",
         revision=file.revision,
     )
 
@@ -150,7 +149,7 @@ def weights_at(path: str) -> Published | None:
                 digits = file.removesuffix(".pth").rpartition("-")[2]
                 what = f"torchvision's {arch} {name}"
                 return Published(
-                    what, ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, by_hub=True
+                    what, ADDRESS + file, round(n_mib * 2**20), f"sha256:{digits}", licence, arch, client="torch.hub"
                 )
     return {str(weights_place(name)): found for name, found in WEIGHTS.items()}.get(path)
 

@@ -49,8 +49,8 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         say(f"{path}: fetching {item.what}, {item.n_bytes / MIB:,.1f} MiB, from {item.address} ({item.licence})")
-        if item.by_hub:
-            (_from_hugging_face if item.hub else _by_hub)(item, path)
+        if item.client is not None:
+            (_by_torch if item.client == "torch.hub" else _by_hugging_face)(item, path)
             return
         for n_left in reversed(range(TRIES)):
             try:
@@ -72,7 +72,7 @@ def fetch(item: Published, path: Path, *, download: bool = True, say: Say = erro
         part.replace(path)
 
 
-def _by_hub(item: Published, path: Path) -> None:
+def _by_torch(item: Published, path: Path) -> None:
     """Lets torch.hub fetch a file of torchvision, and check the digits of its SHA-256."""
     from torch import hub
 
@@ -91,7 +91,7 @@ def _by_hub(item: Published, path: Path) -> None:
         raise InputError(f"{rule}; launch again, or find the file elsewhere and put it at {path}") from error
 
 
-def _from_hugging_face(item: Published, path: Path) -> None:
+def _by_hugging_face(item: Published, path: Path) -> None:
     """Lets huggingface_hub fetch a file into its cache, where other programs find it too, and names it at `path`."""
     from huggingface_hub import errors as hub_errors
     from huggingface_hub import hf_hub_download

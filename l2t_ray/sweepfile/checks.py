@@ -141,7 +141,7 @@ class Checks:
                     yield f"{place}: {rule}; check its permissions"
                 else:
                     self.weights[file] = digits or found  # published ones are known by the published digits
-                    if item and not item.hub and not found.startswith(digits):
+                    if item and item.client != "huggingface_hub" and not found.startswith(digits):
                         rule = f"{file} must be {item.what}, {item.digest}, got {found}"
                         yield f"{place}: {rule}; remove it, and the next launch fetches it"
 

@@ -80,10 +80,10 @@ def local(work: Work, path: str) -> str:
 
 
 def local_weights(work: Work, path: str) -> str:
-    """The path of a file of weights on this machine; torch.hub's folder may lie elsewhere than the driver's."""
+    """The path of a file of weights on this machine; a library's folder may lie elsewhere than the driver's."""
     names = {Path(theirs).name: theirs for theirs, _ in work.files}
     item = weights_at(path)
-    return local(work, names.get(Path(path).name, path) if item is not None and item.by_hub else path)
+    return local(work, names.get(Path(path).name, path) if item is not None and item.client is not None else path)
 
 
 def data_dir(work: Work, run: Run) -> str:

@@ -233,7 +233,8 @@ def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
         read_pretraining(path, overrides=["training.momentum=1", "nonsense"])
     problems = "\n".join(caught.value.problems)
     for told in (
-        "bad.yaml:1: source.arch must be timm/NAME or one of vgg9, vgg11, resnet20, resnet32, resnet44, resnet56, vit, "
+        "bad.yaml:1: source.arch must be timm/NAME, hf/USER/NAME@COMMIT or one of vgg9, vgg11, resnet20, "
+        "resnet32, resnet44, resnet56, vit, "
         "resnet18, resnet34, resnet50, vgg16_bn, mobilenet_v3_small, mobilenet_v3_large, convnext_tiny, vit_b_16, "
         'got "resnet33"',
         "bad.yaml:1: source.width must be > 0, got -1",

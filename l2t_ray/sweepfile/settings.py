@@ -44,7 +44,7 @@ RULES = {  # pydantic's errors in our words, after "must"
     "string_pattern_mismatch": "match {pattern}",
 }
 
-SPOKEN = {f"match {PATTERN}": f"be {' or '.join(hub.form for hub in HUBS)}"}  # patterns that have plainer words
+SPOKEN = {f"match {PATTERN}": f"be {', '.join(hub.form for hub in HUBS)}"}  # patterns that have plainer words
 
 
 class MetricBlock(Frozen):

@@ -21,7 +21,9 @@ from tests.support.recording import Footprint, pretended_graphs
 CPU = torch.device("cpu")
 CLASSES = ("0", "1", "2")
 EPOCHS, BATCH, PER_CLASS = 3, 8, 4  # an epoch is a batch of 8 and one of 4
-SEVERAL = [("scratch", {}), ("ufm", {}), ("l2t_ww", {}), ("l2t_www", {}), ("l2t_ww", {"inner": "published"})]
+SLOW = pytest.mark.slow
+PLAIN_WW = pytest.param("l2t_ww", {}, marks=SLOW)  # `l2t_www` has its passes, too
+SEVERAL = [("scratch", {}), ("ufm", {}), PLAIN_WW, ("l2t_www", {}), ("l2t_ww", {"inner": "published"})]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def assert_alike(ours, theirs):
 
 
 @pytest.mark.parametrize(("method", "transfer"), SEVERAL)
-@pytest.mark.parametrize(("n_runs", "precision"), [pytest.param(1, "float32", marks=pytest.mark.slow), (3, "bf16")])
+@pytest.mark.parametrize(("n_runs", "precision"), [pytest.param(1, "float32", marks=SLOW), (3, "bf16")])
 @torch.no_grad()
 def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, transfer, n_runs, precision):
     """Learning rates and draws change with every step; a second shape is recorded beside the first."""
@@ -90,7 +92,7 @@ def test_a_training_replayed_equals_one_called(digits, monkeypatch, method, tran
     assert_alike(found, called)
 
 
-@pytest.mark.parametrize("arch", ["resnet20", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("arch", ["resnet20", pytest.param("vit", marks=SLOW)])
 @torch.no_grad()
 def test_passes_that_torch_func_makes_are_replayed_too(digits, monkeypatch, arch):
     called = train(pack(digits, "l2t_ww", 1, "float32", {}, arch, lr=0.001))

@@ -59,7 +59,7 @@ class Hungry(Method):
 @dataclass(frozen=True)
 class Hanging(Method):
     def loss(self, extra, batch, options):
-        if first(1):
+        if os.getpid() != TESTS and first(1):  # a launch tries a batch in its own process
             Path("hung").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
         return 0 * batch.logits.sum()
@@ -72,7 +72,7 @@ register(Hanging("hanging", uses=frozenset({"transfer.beta"})))
 @pytest.fixture
 def folder(tmp_path, template, monkeypatch):
     shutil.copy(template, tmp_path)
-    (tmp_path / "mine.py").write_text(METHODS)
+    (tmp_path / "mine.py").write_text(f"TESTS = {os.getpid()}{METHODS}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

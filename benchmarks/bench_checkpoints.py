@@ -42,7 +42,7 @@ def main() -> None:
     checkpoint.save_state = timed
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         folder = Path(name)
-        network = models.resnet(32, 1.0, 200)
+        network = models.build("resnet32", 1.0, 200)
         models.initialise(network, stream(0, "init"))
         torch.save({"state_dict": network.state_dict()}, folder / "net.pt")
         run = Run.model_validate({

@@ -32,7 +32,7 @@ execution: {retries: 0, checkpoint_s: 0}
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    network = models.resnet(20, 0.125, 5)
+    network = models.build("resnet20", 0.125, 5)
     models.initialise(network, stream(9, "init"))
     torch.save(models.source_state(network), "small.pt")
     return tmp_path
@@ -63,7 +63,7 @@ def test_a_finished_run_is_trained_again_for_a_trace_that_it_lacks_and_its_resul
     assert series == {}
 
     code, out, err = command("first", "{lambda: true}", "--plan", "--json")
-    assert "2 runs wanted, 2 finished, 1 of them to train again for the trace that they lack, 1 to train" in err
+    assert "2 runs wanted, 2 finished, 1 of them to train again for the trace or file that they lack, 1 to train" in err
     assert json.loads(out)["cells"][0]["n_to_train"] == 1
     code, _, err = command("first", "{lambda: true}")
     assert code == 0, err

@@ -189,7 +189,7 @@ def _slow_statistics(runs: Iterable[Run], classes: Mapping[str, Sequence[str]]) 
         if left > MOST_OF_THE_START:
             yield (
                 f"target.arch {target.arch}: after {n_steps} steps the running statistics of its batch norm are still "
-                f"{left:.0%} what they were at the start (momentum {min(momenta):g}), so it may predict at chance; "
+                f"{100 * left:.0f} % what they were at the start (momentum {min(momenta):g}), so it may predict at chance; "
                 "train longer, or start from `target: {weights: ...}`"
             )
 

@@ -188,8 +188,8 @@ def _slow_statistics(runs: Iterable[Run], classes: Mapping[str, Sequence[str]]) 
         left = (1 - min(momenta, default=1.0)) ** n_steps
         if left > MOST_OF_THE_START:
             yield (
-                f"target.arch {target.arch}: after {n_steps} steps the running statistics of its batch norm are still "
-                f"{100 * left:.0f} % what they were at the start (momentum {min(momenta):g}), so it may predict at chance; "
+                f"target.arch {target.arch}: after {n_steps} steps its batch norm's running statistics are still "
+                f"{100 * left:.0f} % initial values (momentum {min(momenta):g}), so it may predict at chance; "
                 "train longer, or start from `target: {weights: ...}`"
             )
 

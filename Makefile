@@ -1,6 +1,7 @@
 # The interface to this project. `make help` lists what it offers.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 SOURCES := l2t l2t_ray analysis tests benchmarks clusters
 export RAY_USAGE_STATS_ENABLED ?= 0
 export MLFLOW_DISABLE_TELEMETRY ?= true
@@ -28,7 +29,7 @@ quickstart: setup        ## train a source and four methods on digits, then prin
 check: lint test         ## what CI runs
 
 test: setup              ## the tests
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
 
 test-all: setup          ## the tests with the slow ones
 	$(BIN)/python -m pytest -m 'not gpu'

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sqlite3
 import tempfile
 
@@ -16,6 +17,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("OPTUNA_STORAGE", None)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("L2T_NOTICE", None)
+# a shell has what it starts in the background ignore Ctrl-C, and what the tests start would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -17,8 +17,6 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 os.environ.pop("OPTUNA_STORAGE", None)
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.pop("L2T_NOTICE", None)
-# a shell has what it starts in the background ignore Ctrl-C, and what the tests start would inherit that
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +25,9 @@ from l2t_ray import registry
 from tests.support import launches, ray
 from tests.support.places import ROOT
 from tests.support.servers import Postgres
+
+# a shell has what it starts in the background ignore Ctrl-C, and what the tests start would inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SCHEMA = ROOT / "tests" / "fixtures" / "ledger_schema.sql"
 

@@ -92,7 +92,7 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best")
-        against = f" of the last epoch against {axis}" if axis else ""
+        against = f" against {axis}" if axis else ""
         caption = (
             f"{data_name(data)}: mean {unit.split(' (', maxsplit=1)[0]}{against}; bands and bars are 95 % t intervals "
             f"of the mean, {count_text(cells)} seeds a cell."

@@ -49,6 +49,7 @@ class _Found:
     arm: str
     base: str
     difference: Estimate
+    is_higher: bool
     p: float | None  # after Holm's correction
     is_significant: bool
     margin: float
@@ -69,8 +70,8 @@ def _over_all(evidence: Evidence) -> str:
     """The methods over all cells: who is higher, who is lower, who is not shown to differ."""
     found = [
         _Found(
-            item.arm, item.base, item.difference, item.p_holm, item.is_significant, evidence.question.margin,
-            len(evidence.overall), item.comparisons[0].digits,
+            item.arm, item.base, item.difference, item.difference.value > 0, item.p_holm, item.is_significant,
+            evidence.question.margin, len(evidence.overall), item.comparisons[0].digits,
         )
         for item in evidence.overall
         if len(item.comparisons) > 1
@@ -91,8 +92,8 @@ def _ordered(found: Sequence[_Found], words: tuple[str, str]) -> str:
     bases = {item.base for item in found}
     base = arm_name(bases.pop()) if len(bases) == 1 else "what it is compared with"
     groups = [
-        (f"{words[0]} than {base}", [item for item in found if item.is_significant and item.difference.value > 0]),
-        (f"{words[1]} than {base}", [item for item in found if item.is_significant and item.difference.value <= 0]),
+        (f"{words[0]} than {base}", [item for item in found if item.is_significant and item.is_higher]),
+        (f"{words[1]} than {base}", [item for item in found if item.is_significant and not item.is_higher]),
         (f"not shown to differ from {base}", [item for item in found if not item.is_significant]),
     ]
     return "; ".join(
@@ -116,17 +117,19 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     other = f" (Brunner-Munzel in {n_other})" if n_other else ""
     how = f"two-sided Mann-Whitney{other} {_rule(tested)}{corrected}; {n} seeds a cell"
     if len({item.a.place for item in comparisons}) == 1:  # one cell, perhaps several methods
-        ordered = sorted(tested, key=lambda item: -item.paired_difference.value)
+        is_paired = all(item.paired_difference.low is not None for item in tested)  # 3 common seeds or more
+        differences = {item: item.paired_difference if is_paired else item.mean_difference for item in tested}
         found = [
             _Found(
-                item.a.arm, item.b.arm, item.paired_difference, item.p_holm, item.is_significant_in_family, item.margin,
-                item.n_family, item.digits,
+                item.a.arm, item.b.arm, differences[item], item.is_higher, item.p_holm, item.is_significant_in_family,
+                item.margin, item.n_family, item.digits,
             )
-            for item in ordered
+            for item in sorted(tested, key=lambda item: -differences[item].value)
         ]  # fmt: skip
         unit = evidence.question.difference_unit
         told, place = _ordered(found, words), where_text(tested[0].condition)
-        return f"On {place} {told} (paired difference in {unit} with its 95 % interval; {how})."
+        kind = "paired difference" if is_paired else "difference of means"
+        return f"On {place} {told} ({kind} in {unit} with its 95 % interval; {how})."
     parts = []
     for verdict in VERDICTS:
         items = [item for item in comparisons if shown[item] == verdict]

@@ -1,5 +1,6 @@
 """The numbers for programs: what `--json` prints, and the tidy tables of cells and comparisons."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -22,7 +23,7 @@ Row = dict[str, Any]
 def summary_json(evidence: Evidence) -> Row:
     """Everything that the tables show, unrounded, as plain values without nan."""
     results = evidence.results
-    return {
+    found = {
         **missing_json(evidence),
         "question": _asked(evidence),
         "answer": answer(evidence),
@@ -44,6 +45,16 @@ def summary_json(evidence: Evidence) -> Row:
         "launches": launch_rows(results.launches),
         "notices": list(results.notices),
     }
+    return {name: _without_nan(value) for name, value in found.items()}
+
+
+def _without_nan(value: Any) -> Any:
+    """A value of JSON with null for every number that does not exist, such as a paired one without common seeds."""
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _asked(evidence: Evidence) -> Row:

@@ -71,7 +71,7 @@ def cost_table(results: Results) -> Table | None:
     rows.append(("all", str(runs["wall_s"].count()), f"{runs['wall_s'].mean():.1f}",
                  f"{runs['wall_s'].sum() / 3600:.2f}"))  # fmt: skip
     notes = (
-        "Training alone, of the runs shown: no failed attempt, no download, no source network. The time of runs that "
+        "Training alone, of the runs shown: no failed attempt, and nothing that comes before it. The time of runs that "
         "were trained together is shared evenly among them; processes that share a device each count.",
     )
     header = ("method", "runs", "seconds a run", "hours in all")

@@ -119,6 +119,10 @@ def read_looks(item: Item, cells: Iterable[Cell], problems: list[str], metric: s
         methods.add(parts[2])
     place = item.trail(["compare"])[-1].place
     unknown = [name for name in design.compare if name not in methods]
+    if unknown and "compare" not in item.value:
+        named = ", ".join(sorted(methods))
+        problems.append(f"{place}: design.compare must name two methods of the grid, got none; they are {named}")
+        return None
     if unknown:
         problems.extend(
             f"{place}: design.compare must name methods of the grid, got {name!r}; {suggest(name, sorted(methods))}"

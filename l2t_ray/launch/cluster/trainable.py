@@ -65,7 +65,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         self._begun = False
         self._stop, self._ended = threading.Event(), threading.Event()
         self._epoch, self._epochs, self._outcomes = 0, 0, ""
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the next pack; only loaded data remain of the one before."""
@@ -109,7 +109,7 @@ class PackTrainable(tune.Trainable):  # type: ignore[misc]  # ray is untyped
             self._outcomes = json.dumps(train_pack(self._work, self._pack, self._watch, self._stop.is_set))
         except StoppedError:
             pass
-        except Exception as error:  # `step` raises it again
+        except BaseException as error:  # `step` raises it again; no Ctrl-C comes to this thread
             self._error = error
         finally:
             self._ended.set()

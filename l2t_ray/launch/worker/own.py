@@ -141,6 +141,10 @@ class Own:
                 returned = function(form.build(run.settings), run.seed, context)
             except SystemExit as error:
                 raise ResultError(f"{self.spec.name}: must return its results, got sys.exit({error.code!r})") from error
+            except BaseException as error:
+                if isinstance(error, Exception | KeyboardInterrupt):
+                    raise
+                raise ResultError(f"{self.spec.name}: must return its results, got {type(error).__name__}") from error
         return results(returned, self.spec.metric, self.spec.name), _peak_bytes()
 
 

@@ -59,14 +59,21 @@ class Trainer(Protocol):
 def describe(error: BaseException) -> str:
     """An exception in one line, without passwords: "ValueError: boom (mine.py:14 in weights)"."""
     if isinstance(error, InputError):
-        return mask("; ".join(error.problems))
+        return _readable("; ".join(error.problems))
     if isinstance(error, ResultError):
-        return mask(str(error))
-    text = mask(" ".join("".join(traceback.format_exception_only(error)).split()))
+        return _readable(str(error))
+    told = traceback.TracebackException.from_exception(error)
+    told.__notes__ = None  # they may be long, and stand below the whole traceback
+    text = _readable(" ".join("".join(told.format_exception_only()).split()))
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else text
 
 
 def trace(error: BaseException) -> str:
     """An exception with all its lines and causes, without passwords."""
-    return mask("".join(traceback.format_exception(error)))
+    return _readable("".join(traceback.format_exception(error)))
+
+
+def _readable(text: str) -> str:
+    """A text without passwords, and with escapes for what is no Unicode, such as bytes of a file's name."""
+    return mask(text.encode(errors="backslashreplace").decode())

@@ -1,9 +1,12 @@
 """The first sentence of a report: runs without a result, ranked last."""
 
+import json
+
 import pytest
 
 from analysis.report.evidence import gather
 from analysis.report.numbers import summary_json
+from analysis.report.page import write_report
 from l2t_ray.statistics.hypothesis import mann_whitney
 from tests.support.ledgers import Logged, fill
 
@@ -60,3 +63,14 @@ def test_runs_that_both_sides_have_still_to_train_are_not_the_worst(database):
     (item,) = gather().comparisons
     assert item.ranked_last == (0, 0)
     assert "Ranked last" not in first_sentence()
+
+
+def test_methods_without_a_common_seed_are_compared_by_their_means(database, tmp_path):
+    higher = [Logged(method="l2t_www", seed=seed, accuracy=60.0 + seed) for seed in range(6)]
+    fill(database, "s", [*higher, *(Logged(method="l2t_ww", seed=10 + n, accuracy=50.0 + n) for n in range(6))])
+    evidence = gather()
+    found = json.loads(json.dumps(summary_json(evidence), allow_nan=False))
+    assert found["comparisons"][0]["paired_difference"]["value"] is None
+    assert "L2T-www (+10.00 [" in first_sentence()
+    assert "is better than L2T-ww (difference of means in points" in first_sentence()
+    assert write_report(evidence, tmp_path / "report").is_file()

@@ -40,7 +40,7 @@ def _folder(tmp_path, monkeypatch):
 def prepared(body, settings="{n: 3}"):
     """The work and the runs of a sweep whose function `train(settings, seed, context)` has this body."""
     lines = "".join(f"    {line}\n" for line in body.strip().splitlines())
-    Path("mine.py").write_text(f"import os, random, time\n\ndef train(settings, seed, context):\n{lines}")
+    Path("mine.py").write_text(f"import asyncio, os, random, time\n\ndef train(settings, seed, context):\n{lines}")
     return of_sweep("mine.py", settings)
 
 
@@ -82,6 +82,8 @@ def test_a_setting_called_epochs_tells_the_progress():
         ("return 'good'", ResultError, "must be a map of names to numbers, got 'good'"),
         ("return {'accuracy': 1.0}", ResultError, "must have 'error', which counts, got accuracy"),
         ("raise ValueError('boom')", ValueError, "ValueError: boom (mine.py:4 in train)"),
+        (r"raise ValueError('caf\udce9.png')", ValueError, r"ValueError: caf\udce9.png (mine.py:4 in train)"),
+        ("raise asyncio.CancelledError", ResultError, "mine: must return its results, got CancelledError"),
         ("raise SystemExit(3)", ResultError, "mine: must return its results, got sys.exit(3)"),
         ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0, got 'one'"),
         ("context.log(1, loss='low')", ResultError, "context.log: loss must be a number, got 'low'"),
@@ -111,6 +113,7 @@ def test_what_a_trainer_prints_is_kept_and_stands_below_its_error():
     with pytest.raises(ValueError, match="boom") as error:
         train(work, runs[1:2])
     assert "What it has printed:\nhello from 1\n" in trace(error.value)
+    assert describe(error.value).startswith("ValueError: boom (mine.py:")
 
 
 def test_a_trainer_that_moves_away_forks_and_draws_leaves_the_next_run_as_it_was(tmp_path):

@@ -78,7 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
             failed = error
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
     figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
-    closing = [*([] if failed else [figure]), *closing, f"pages: {pages(results.uri)}"]
+    ids = {entry.experiment: entry.experiment_id for entry in results.entries.values()}
+    shown = pages(results.uri, results.sweeps, ids, is_default=not arguments.tracking_uri)
+    closing = [*([] if failed else [figure]), *closing, f"pages: {shown}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)

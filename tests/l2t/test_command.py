@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from l2t import command
+from l2t import command, doctor
 from l2t_ray import __version__
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
@@ -183,6 +183,22 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(folder, monkeypatch):
     assert code == 1
     assert "ledger must answer" in line
     assert "start the server" in line
+
+
+def test_the_doctor_warns_of_a_file_named_like_our_packages(folder):
+    (folder / "analysis.py").touch()
+    (folder / "l2t").mkdir()  # without __init__.py it hides nothing
+    code, out, _ = call(command.main, "doctor")
+    (line,) = [line for line in out.splitlines() if line.split()[1] == "names"]
+    assert code == 0
+    assert line.startswith("note ")
+    assert "analysis.py hides our package analysis" in line
+    assert line.endswith("; rename it")
+
+
+def test_the_doctor_takes_a_checkout_as_it_is(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert [*doctor._names()] == []
 
 
 def test_a_page_of_a_sweep_that_does_not_exist_is_refused(database):

@@ -37,6 +37,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     """Plans a sweep, prints its status, or trains what it lacks; returns the exit code."""
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     asks = arguments.plan or arguments.status or arguments.check
+    if not asks:
+        check_backend(sweep, arguments.backend)
     try:
         ledger.check()
     except LedgerUnavailableError as error:
@@ -97,6 +99,19 @@ def running(name: str, lock: Lock, progress_file: Path) -> View | None:
     return View.read(progress_file) if holder else None
 
 
+def check_backend(sweep: Sweep, backend: str) -> None:
+    """Refuses a backend that cannot train the sources that a sweep lacks: before the minutes of checks.
+
+    Raises:
+        InputError: with a line for every file of weights.
+    """
+    if sweep.sources and backend != RAY:
+        raise InputError(
+            f"{weights}: must exist with --backend {backend}; python -m l2t_ray.pretrain {file} trains it"
+            for weights, file in sweep.sources.items()
+        )
+
+
 def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> None:
     """Checks everything but the source networks that are trained first, which may take hours.
 
@@ -145,16 +160,11 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         The sweep, read again.
 
     Raises:
-        InputError: if trained weights were removed meanwhile, or another backend than Ray was asked for.
+        InputError: if trained weights were removed meanwhile.
     """
     from l2t_ray.launch.cluster.sources import train_sources
     from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
-    if arguments.backend != RAY:
-        raise InputError(
-            f"{weights}: must exist with --backend {arguments.backend}; python -m l2t_ray.pretrain {file} trains it"
-            for weights, file in sweep.sources.items()
-        )
     for file in sweep.sources.values():
         settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
         fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)

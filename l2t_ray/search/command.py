@@ -11,7 +11,7 @@ from l2t_ray.errors import InputError, count, say
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.cluster.tuner import Launched
-from l2t_ray.launch.command import interrupt, options, running, with_sources
+from l2t_ray.launch.command import check_backend, interrupt, options, running, with_sources
 from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.options import SLURM
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
@@ -48,6 +48,7 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
         if view and not arguments.json:
             print_view(view, sys.stdout)
         return _show(Searching(sweep, write=False), as_json=arguments.json), None
+    check_backend(sweep, arguments.backend)
     with lock:
         if sweep.sources:
             sweep = with_sources(sweep, ledger, arguments)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from l2t_ray.config import Run, reads_source, weights_files
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, suggest
 from l2t_ray.sweepfile import read
 
 if TYPE_CHECKING:
@@ -79,10 +79,14 @@ class Sweep(read.Sweep):
             InputError: with a line for every problem, before anything is written.
         """
         from l2t_ray.launch.command import run_sweep
+        from l2t_ray.launch.options import BACKENDS
         from l2t_ray.launch.summary import summarize
         from l2t_ray.ledger.ledger import Ledger
         from l2t_ray.ledger.limits import safe_name
 
+        if backend not in BACKENDS:
+            rule = f"backend must be one of {', '.join(BACKENDS)}"
+            raise InputError(f"{rule}, got {backend!r}; {suggest(backend, BACKENDS)}")
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,

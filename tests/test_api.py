@@ -70,6 +70,14 @@ def test_a_refused_run_raises_with_every_problem(quickstart):
         l2t_ray.read_sweep(folder)
 
 
+def test_a_backend_that_does_not_exist_is_refused_first(quickstart):
+    sweep = l2t_ray.read_sweep("sweeps/quickstart.yaml", where=QUICK)
+    told = "backend must be one of ray, inline, slurm, got 'inlin'; did you mean inline?"
+    with pytest.raises(l2t_ray.InputError, match=re.escape(told)):
+        sweep.run(backend="inlin")
+    assert not Path("mlflow.db").exists()
+
+
 def test_results_are_ours_beside_a_script_with_an_analysis_of_its_own(tmp_path):
     (tmp_path / "analysis.py").write_text("raise ImportError('the wrong analysis')")
     (tmp_path / "mine.py").write_text("import l2t_ray; l2t_ray.results('x')")

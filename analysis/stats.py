@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, wrapped
 from l2t_ray.ledger.address import pages
 from l2t_ray.usage import Parser, command
 
@@ -85,11 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)
         return _ended(code, failed)
-    print(*answer(evidence), "", sep="\n\n")
+    print(*(wrapped(line, sys.stdout) for line in answer(evidence)), "", sep="\n\n")
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
-        print(f"note: {notice}")
+        print(wrapped(f"note: {notice}", sys.stdout))
     print(*closing, sep="\n")
     return _ended(code, failed)
 

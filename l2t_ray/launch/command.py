@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.check import inspections
@@ -286,9 +286,9 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
         if fetched:
             total = sum(item.n_bytes for item in fetched) / 2**20
             parts = ", ".join(f"{item.what} ({item.n_bytes / 2**20:,.0f} MiB)" for item in fetched)
-            print(f"to fetch: {parts}, {total:,.0f} MiB in all")
+            print(wrapped(f"to fetch: {parts}, {total:,.0f} MiB in all", sys.stdout))
         if kept := kept_text(state.runs):
-            print(kept)
+            print(wrapped(kept, sys.stdout))
     return 0
 
 

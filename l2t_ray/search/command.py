@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from l2t_ray.errors import InputError, count, say
+from l2t_ray.errors import InputError, count, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.cluster.tuner import Launched
@@ -97,9 +97,9 @@ def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespa
         return 0
     print_plan(plan, None, sys.stdout)
     for space in dict.fromkeys("; ".join(map(str, study.space)) for study in search.studies):
-        print(f"space: {space}")
+        print(wrapped(f"space: {space}", sys.stdout))
     then = "then runs" if search.settings.run_best else "writes"
-    print(f"in the end: {then} {search.best_file}, {count(searching.n_final_runs, 'run')}")
+    print(wrapped(f"in the end: {then} {search.best_file}, {count(searching.n_final_runs, 'run')}", sys.stdout))
     return 0
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say, wrapped
 from l2t_ray.files import HOME, Lock
+from l2t_ray.launch import slurm_jobs
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.kept import kept_bytes, kept_text
@@ -81,6 +82,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
             ledger.flush()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if state.to_train and arguments.backend == SLURM:
+            slurm_jobs.check(sweep.execution.slurm)
         lanes = state.lanes(local_fleet(), alone=arguments.backend != RAY)
         say(state.announce(state.plan(lanes)) if arguments.backend != SLURM else state.announce(None))
         digests = check(state, lanes, options(arguments)) if state.to_train else {}
@@ -199,13 +202,16 @@ def _launch(
     whole = read(arguments, ()) if arguments.where else sweep
     entries = state.entries
 
-    def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
-        ledger.write_manifest(whole, entries)
+    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))  # where keys are known
 
-    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))
-    if n_left_out:  # where all keys are known
-        told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
-        say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
+    def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
+        nonlocal n_left_out
+        ledger.write_manifest(whole, entries)
+        if n_left_out:
+            told = f"{count(n_left_out, 'run')} in the ledger that the sweep no longer wants"
+            say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
+            n_left_out = 0
+
     given = options(arguments)
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already

@@ -72,9 +72,10 @@ def test_the_version_is_the_packages():
 
 
 def test_an_unknown_command_is_refused():
-    done = run("l2t", "trian")
-    assert done.returncode == 2
-    assert "invalid choice: 'trian'" in done.stderr
+    for word, remedy in (("chek", "did you mean check?"), ("xyz", f"known are {', '.join(COMMANDS)}")):
+        done = run("l2t", word)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == f"l2t: error: argument COMMAND: invalid choice: {word!r}; {remedy}"
 
 
 def test_an_empty_folder_is_told_where_to_begin(folder):

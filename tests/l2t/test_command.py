@@ -112,6 +112,22 @@ def test_init_copies_the_shipped_files_and_keeps_what_is_there(folder):
     assert call(command.main, "init")[1] == f"sweeps: 0 files written, {len(there)} were there and stay\n"
 
 
+def test_init_refuses_a_file_in_the_folders_place(folder):
+    (folder / "sweeps").touch()
+    for words in (["init"], ["init", "sweeps/below"]):
+        code, out, told = call(command.main, *words)
+        remedy = "move it, or name another folder: l2t init FOLDER"
+        assert (code, out, told) == (2, "", f"sweeps: must be a folder, got a file; {remedy}\n")
+
+
+def test_a_folder_without_sweep_files_is_told_of_init(folder):
+    code, _, told = call(command.main, "check", "quickstart")
+    assert code == 2
+    assert told.endswith("; correct the path, or copy the shipped files: l2t init\n")
+    call(command.main, "init")
+    assert "did you mean sweeps/quickstart.yaml?" in call(command.main, "check", "quickstart")[2]
+
+
 def test_plan_and_status_are_the_sweeps_own(folder):
     (folder / "small.yaml").write_text(SWEEP.replace(", ufm", ""))
     from l2t_ray import sweep

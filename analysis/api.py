@@ -89,7 +89,8 @@ def compare(
     told = results.declared if isinstance(results, Results) and metric in {None, results.metric} else None
     metric = metric or (results.metric if isinstance(results, Results) else METRIC)
     cells = make_cells(results, metric) if isinstance(results, Results) else _cells(results, metric)
-    pairs = [(one, other) for one, other in choose_pairs(cells, names=(a, b)) if one.values and other.values]
+    chosen = choose_pairs(cells, names=(a, b), told="a and b")
+    pairs = [(one, other) for one, other in chosen if one.values and other.values]
     if not pairs:
         raise InputError(f"{a} and {b}: must have a condition in common, with runs of both, got none; train both")
     lower = told.lower_is_better if told else None

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, wrapped
 from l2t_ray.ledger.address import pages
 from l2t_ray.usage import Parser, command
 
@@ -78,16 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
             failed = error
     paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
     figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
-    closing = [*([] if failed else [figure]), *closing, f"pages: {pages(results.uri)}"]
+    ids = {entry.experiment: entry.experiment_id for entry in results.entries.values()}
+    shown = pages(results.uri, results.sweeps, ids, is_default=not arguments.tracking_uri)
+    closing = [*([] if failed else [figure]), *closing, f"pages: {shown}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)
         return _ended(code, failed)
-    print(*answer(evidence), "", sep="\n\n")
+    print(*(wrapped(line, sys.stdout) for line in answer(evidence)), "", sep="\n\n")
     for table in evidence.main_tables():
         print_table(table, sys.stdout)
     for notice in results.notices:
-        print(f"note: {notice}")
+        print(wrapped(f"note: {notice}", sys.stdout))
     print(*closing, sep="\n")
     return _ended(code, failed)
 

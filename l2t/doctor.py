@@ -40,7 +40,7 @@ class Line:
 def examine(stream: TextIO) -> int:
     """Prints a line for each thing that a launch needs; returns 1 if one of them is wrong, else 0."""
     is_wrong = False
-    for look in (_python, _torch, _devices, _mps, _memory, _ray, _folder, _ledger, _disk, _data_sets, _weights):
+    for look in (_python, _torch, _devices, _mps, _memory, _ray, _folder, _names, _ledger, _disk, _data_sets, _weights):
         for line in _lines(look):
             is_wrong |= line.state == WRONG
             remedy = f"; {line.remedy}" if line.remedy else ""
@@ -116,6 +116,15 @@ def _ray() -> Iterator[Line]:
 def _folder() -> Iterator[Line]:
     with Lock(HOME / "doctor.lock"):
         yield Line(OK, "folder", f"{Path.cwd()} can be written to, and files in it locked")
+
+
+def _names() -> Iterator[Line]:
+    ours = Path(__file__).resolve().parents[1]
+    for name in ("analysis", "l2t", "l2t_ray"):
+        for file in (Path(f"{name}.py"), Path(name, "__init__.py")):
+            if file.is_file() and file.resolve() != ours / file:
+                found = f"{file} hides our package {name} from `python -m {name}` and from scripts here"
+                yield Line(NOTE, "names", found, "rename it")
 
 
 def _ledger() -> Iterator[Line]:

@@ -1,6 +1,7 @@
 """`l2t export`: the network that a run kept, as a program that predicts without l2t-ray."""
 
 import sys
+import tempfile
 from pathlib import Path
 
 from l2t_ray import registry
@@ -14,7 +15,7 @@ def export_run(name: str, out: Path, uri: str | None = None) -> int:
 
     Args:
         name: the run's key, or MLflow's id of it.
-        out: the file to write.
+        out: the file to write; its folder is created.
         uri: of the ledger.
 
     Returns:
@@ -36,10 +37,15 @@ def export_run(name: str, out: Path, uri: str | None = None) -> int:
             "again, which trains this run once more"
         )
     registry.load()
-    try:
+    try:  # before the work: torch's own errors would be no OSError
+        out.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out.parent).close()
+        if out.exists():
+            out.open("ab").close()
         network = export(contents[0], out)
     except OSError as error:
-        raise InputError(f"{out}: --out must be a file that can be written, got {error.strerror!r}") from error
+        rule = f"--out must be a file that can be written, got {error.strerror!r}"
+        raise InputError(f"{out}: {rule}; name another") from error
     takes, classes = f"[B, 3, {network.side}, {network.side}]", network.classes
     print(f"{out}: takes images as bytes {takes}, returns logits of {len(classes)} classes ({', '.join(classes)})")
     print(f"torch.export.load('{out}').module()(images)", file=sys.stdout)

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from analysis.results.wanted import read_manifests
 from l2t.shipped import sweep_files
-from l2t_ray.errors import say
+from l2t_ray.errors import say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.summary import print_rows
 from l2t_ray.ledger.address import database_file, tracking_uri
@@ -67,7 +67,8 @@ def print_overview(stream: TextIO) -> None:
     """Prints the sweeps at hand as a table, and what to do next."""
     sweeps = known_sweeps()
     if not sweeps:
-        print("no sweep here yet: `l2t quickstart` runs a small one, `l2t init` copies the shipped files", file=stream)
+        told = "no sweep here yet: `l2t quickstart` runs a small one, `l2t init` copies the shipped files"
+        print(wrapped(told, stream), file=stream)
         return
     rows = []
     for sweep in sweeps:
@@ -75,4 +76,5 @@ def print_overview(stream: TextIO) -> None:
         failed = str(sweep.n_failed) if sweep.n_failed else ""
         rows.append((sweep.name, ", ".join(map(str, sweep.files)), counts, failed, sweep.state))
     print_rows(("sweep", "file", "finished", "failed", "state"), rows, stream, left=("sweep", "file", "state"))
-    print("next: l2t plan FILE, l2t run FILE, l2t report SWEEP; `l2t --help` lists the commands", file=stream)
+    told = "next: l2t plan FILE, l2t run FILE, l2t report SWEEP; `l2t --help` lists the commands"
+    print(wrapped(told, stream), file=stream)

@@ -25,7 +25,20 @@ def shipped() -> dict[str, bytes]:
 
 
 def copy_sweeps(folder: Path) -> int:
-    """Copies the shipped files that a folder lacks; what is there already stays as it is. Returns the exit code."""
+    """Copies the shipped files that a folder lacks; what is there already stays as it is.
+
+    Args:
+        folder: created if it is missing.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        InputError: if a file is in the folder's place.
+    """
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: must be a folder, got a file; move it, or name another folder: l2t init FOLDER")
     found = shipped()
     new = [name for name in found if not (folder / name).exists()]
     for name in new:

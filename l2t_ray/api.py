@@ -3,13 +3,16 @@
 import argparse
 import contextlib
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from l2t_ray.config import Run, reads_source, weights_files
+from l2t_ray.errors import InputError, suggest
 from l2t_ray.sweepfile import read
 
 if TYPE_CHECKING:
@@ -76,10 +79,14 @@ class Sweep(read.Sweep):
             InputError: with a line for every problem, before anything is written.
         """
         from l2t_ray.launch.command import run_sweep
+        from l2t_ray.launch.options import BACKENDS
         from l2t_ray.launch.summary import summarize
         from l2t_ray.ledger.ledger import Ledger
         from l2t_ray.ledger.limits import safe_name
 
+        if backend not in BACKENDS:
+            rule = f"backend must be one of {', '.join(BACKENDS)}"
+            raise InputError(f"{rule}, got {backend!r}; {suggest(backend, BACKENDS)}")
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
@@ -183,8 +190,22 @@ def results(*sweeps: str, uri: str | None = None, metric: str | None = None) -> 
         Settings under their dotted names, metrics under theirs.
 
     Raises:
-        InputError: if there is no such ledger, sweep or metric.
+        InputError: if there is no such ledger, sweep or metric, or another module is imported as `analysis`.
     """
-    analysis = import_module("analysis")  # the package above this one, which alone reads results: by its name
-    found: pd.DataFrame = analysis.read_results(sweeps, uri=uri, metric=metric).runs
+    found: pd.DataFrame = _analysis().read_results(sweeps, uri=uri, metric=metric).runs
+    return found
+
+
+def _analysis() -> ModuleType:
+    """Our package beside this one, which alone reads results; a script may have an analysis.py of its own beside it."""
+    home = Path(__file__).resolve().parents[1]
+    sys.path.insert(0, str(home))
+    try:
+        found = import_module("analysis")
+    finally:
+        sys.path.remove(str(home))
+    file = found.__file__
+    if file is None or Path(file).resolve().parents[1] != home:  # it was imported before
+        place = file or ", ".join(found.__path__)
+        raise InputError(f"{place}: must not be named analysis where l2t_ray.results is used; rename it")
     return found

@@ -6,10 +6,13 @@ import errno
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -146,7 +149,6 @@ class _Stream:
 @contextmanager
 def _streams() -> Iterator[None]:
     """Makes stdout and stderr take every letter, and be there even if they were closed; ends with them flushed."""
-    codecs.register_error("l2t", _plain)
     with suppress(OSError):
         while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # a file must not get the number of a closed stdout
             os.set_inheritable(descriptor, True)
@@ -182,10 +184,38 @@ def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
     return PLAIN.get(letter, "?"), error.start + 1
 
 
+codecs.register_error("l2t", _plain)
+
+
+def as_shown(text: str, stream: TextIO) -> str:
+    """Returns a text in the letters that a stream will show, so that a table is laid out with their number."""
+    encoding = stream.encoding or "utf-8"  # none in memory
+    return text.encode(encoding, "l2t").decode(encoding, "surrogateescape")
+
+
+def width_of(stream: TextIO) -> int | None:
+    """Returns the columns of a terminal; None for a file or pipe."""
+    if not stream.isatty():
+        return None
+    size = (80, 24)
+    with suppress(OSError, ValueError):  # stdout may be a file where stderr is a terminal
+        size = os.get_terminal_size(stream.fileno())
+    return shutil.get_terminal_size(size).columns or 80
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Returns a text whose lines end at words where a terminal ends; for a file or pipe, the text as it is."""
+    if (width := width_of(stream)) is None:
+        return text
+    lines = as_shown(text, stream).split("\n")
+    fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(fill(line) if len(line) > width else line for line in lines)
+
+
 def say(*lines: str) -> None:
     """Prints lines to stderr at once: progress, never results."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(wrapped(line, sys.stderr), file=sys.stderr, flush=True)
 
 
 def disk_problem(error: OSError) -> str:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from l2t_ray.errors import exit_code
+from l2t_ray.errors import exit_code, suggest
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,6 +25,11 @@ class Parser(argparse.ArgumentParser):
         )
         self._optionals.title = "arguments"
         self._positionals = self._optionals  # one list instead of two
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            remedy = suggest(str(value), map(str, action.choices))
+            raise argparse.ArgumentError(action, f"invalid choice: {value!r}; {remedy}")
 
 
 class _Lines(argparse.RawDescriptionHelpFormatter):

@@ -1,11 +1,13 @@
 """The public API: small, documented, and imported when it is first used."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,3 +68,29 @@ def test_a_refused_run_raises_with_every_problem(quickstart):
     )
     with pytest.raises(l2t_ray.InputError, match="samples_per_class must be <= 87"):
         l2t_ray.read_sweep(folder)
+
+
+def test_a_backend_that_does_not_exist_is_refused_first(quickstart):
+    sweep = l2t_ray.read_sweep("sweeps/quickstart.yaml", where=QUICK)
+    told = "backend must be one of ray, inline, slurm, got 'inlin'; did you mean inline?"
+    with pytest.raises(l2t_ray.InputError, match=re.escape(told)):
+        sweep.run(backend="inlin")
+    assert not Path("mlflow.db").exists()
+
+
+def test_results_are_ours_beside_a_script_with_an_analysis_of_its_own(tmp_path):
+    (tmp_path / "analysis.py").write_text("raise ImportError('the wrong analysis')")
+    (tmp_path / "mine.py").write_text("import l2t_ray; l2t_ray.results('x')")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "mine.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1].startswith("l2t_ray.errors.InputError: ")
+    assert "no ledger here" in done.stderr  # said by our reader
+
+
+def test_another_analysis_that_was_imported_before_is_named(tmp_path, monkeypatch):
+    other = ModuleType("analysis")
+    other.__file__ = str(tmp_path / "analysis.py")
+    monkeypatch.setitem(sys.modules, "analysis", other)
+    with pytest.raises(l2t_ray.InputError, match=r"/analysis\.py: must not be named analysis .*; rename it"):
+        l2t_ray.results("x")

@@ -9,6 +9,8 @@ import pytest
 
 from l2t_ray.errors import disk_problem, exit_code
 from tests.support.places import ROOT
+from tests.support.terminal import Terminal
+from tests.support.waiting import MOST_S
 
 LINES = 'print("9.5 \\u00b1 0.1 \\u2013 \\u4e2d"); sys.stdout.flush(); say("10 \\u00d7 2"); return 0'
 
@@ -94,6 +96,22 @@ def test_where_in_the_code_a_file_failed_is_shown_on_request():
 def test_a_terminal_that_takes_ascii_alone_gets_ascii(variables):
     done = run(LINES, **variables)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"9.5 +- 0.1 - ?\n", b"10 x 2\n")
+
+
+def test_lines_end_at_words_on_a_terminal_and_nowhere_in_a_file(tmp_path):
+    text = "a line of words that is longer than thirty columns, with /a/path/that/is/longer/than/they/are"
+    code = f"from l2t_ray.errors import say; say({text!r}, 'short')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment.pop("COLUMNS", None)
+    terminal = Terminal([sys.executable, "-c", code], 30, 24, env=environment)
+    assert terminal.wait(MOST_S) == 0
+    assert terminal.text.splitlines() == [
+        "a line of words that is longer",
+        "than thirty columns, with",
+        "/a/path/that/is/longer/than/they/are",
+        "short",
+    ]
+    assert run(f"say({text!r}); return 0").stderr.decode() == f"{text}\n"
 
 
 def test_a_file_name_that_is_no_unicode_is_written_as_it_is():

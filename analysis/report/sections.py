@@ -23,7 +23,7 @@ from analysis.tables.runs import cost_table, launches_tables, origin_table, sett
 from analysis.tables.table import Table
 from analysis.tables.tuned import reading
 
-LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+LOCAL_MLFLOW = "http://127.0.0.1:5000"  # where `l2t ui` listens
 MOST_DRAWN, FEW_DRAWN = 12, 6  # data sets with figures of their own; of more than 12 the first 6
 METHODS = (
     "Mann-Whitney, two-sided: exact below 50 seeds, ties included; else normal with tie and continuity correction. "
@@ -97,7 +97,7 @@ def make_sections(
     Args:
         evidence: of `gather`.
         figures: of `draw_all`.
-        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
+        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `l2t ui` listens.
         out: the report's folder as the command line named it.
 
     Returns:
@@ -193,7 +193,7 @@ def _base(evidence: Evidence, mlflow_url: str | None) -> str:
 def _links_text(evidence: Evidence, base: str) -> str:
     text = f"Every mean is linked to its runs in MLflow at {base}"
     if not evidence.results.uri.startswith("http") and base == LOCAL_MLFLOW:
-        return f"{text}: start it with the command mlflow ui beside mlflow.db."
+        return f"{text}: start it with the command l2t ui in the folder of mlflow.db."
     return f"{text}."
 
 

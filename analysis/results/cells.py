@@ -126,6 +126,7 @@ def choose_pairs(
     names: Sequence[str] | None = None,
     baseline: str | None = None,
     declared: tuple[str, str] | None = None,
+    told: str = "--compare",
 ) -> list[tuple[Cell, Cell]]:
     """Chooses the cells to compare.
 
@@ -134,6 +135,7 @@ def choose_pairs(
         names: what --compare names: two of `method` or `method/variant`.
         baseline: what --baseline names, likewise: every other method is compared with it.
         declared: the two methods that a sweep's design declared before its first run.
+        told: what an error calls `names`.
 
     Returns:
         The pairs of cells that `names` asks for; else those of `baseline`; else the declared ones; else, of a trainer
@@ -145,7 +147,7 @@ def choose_pairs(
     """
     methods = methods_of(cells)
     known = [*methods, *sorted({f"{c.method}/{c.condition.variant}" for c in cells if c.condition.variant})]
-    for flag, asked in (("--compare", names or ()), ("--baseline", [baseline] if baseline else ())):
+    for flag, asked in ((told, names or ()), ("--baseline", [baseline] if baseline else ())):
         problems = [
             f"{flag} must name methods of these sweeps, got {name!r}; {suggest(name, known)}"
             for name in asked
@@ -155,7 +157,7 @@ def choose_pairs(
             raise InputError(problems)
     if names:
         if len(set(names)) < 2:
-            raise InputError(f"--compare must name two different methods, got {names[0]} twice")
+            raise InputError(f"{told} must name two different methods, got {names[0]} twice")
         return matched(cells, *names)
     if baseline:
         return against(cells, baseline)

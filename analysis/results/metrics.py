@@ -67,7 +67,7 @@ def target(metric: str) -> float | None:
         return None
     accuracy = float(found[1])
     if not 0 < accuracy <= 100:
-        raise InputError(f"--metric epochs_to_X_percent must have an X above 0 and at most 100, got {found[1]}")
+        raise InputError(f"metric epochs_to_X_percent must have an X above 0 and at most 100, got {found[1]}")
     return accuracy
 
 

@@ -138,10 +138,10 @@ def read_results(
         rows.append(_row(run, entry, detail))
     if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
         if derived:
-            rule = f"--metric {metric} needs test accuracies of two or more epochs of a run"
+            rule = f"metric {metric} needs test accuracies of two or more epochs of a run"
             raise InputError(f"{rule}, but no run has logged them; choose another metric")
         known = sorted({*EXAMPLES, *(name for run_id in ids for name in details[run_id].metrics)})
-        raise InputError(f"--metric must be one that runs have logged, got {metric!r}; {suggest(metric, known)}")
+        raise InputError(f"metric must be one that runs have logged, got {metric!r}; {suggest(metric, known)}")
     notices.extend(_mixed(rows))
     restricted = derived.restricted(metric, (row["run_id"] for row in rows)) if derived else ""
     notices.extend([restricted] if restricted else [])
@@ -172,7 +172,7 @@ def _declared(metric: str | None, manifests: Mapping[str, Mapping[str, Any]]) ->
     names = {sweep: told[sweep]["name"] if sweep in told else METRIC for sweep in manifests}
     if metric is None and len({*names.values()}) > 1:
         listed = ", ".join(f"{name} in {sweep}" for sweep, name in names.items())
-        raise InputError(f"sweeps of one report must have one metric, got {listed}; name --metric, or fewer sweeps")
+        raise InputError(f"sweeps of one report must have one metric, got {listed}; name a metric, or fewer sweeps")
     wanted = metric or next(iter(names.values()), METRIC)
     found = {tuple(sorted(values.items())) for values in told.values() if values["name"] == wanted}
     if len(found) > 1:

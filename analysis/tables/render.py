@@ -5,9 +5,11 @@ import html
 import io
 import json
 from collections.abc import Sequence
+from functools import partial
 from typing import TextIO
 
 from analysis.tables.table import Table
+from l2t_ray.errors import as_shown
 
 WIDE = 160  # characters of a line in a file
 PAGE_ROWS = 40  # of a floating table; a longer one breaks over pages
@@ -29,16 +31,17 @@ def print_table(table: Table, stream: TextIO) -> None:
     from rich.table import Table as Rich
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    drawn = Rich(box=SIMPLE, pad_edge=False, title=table.title, title_justify="left", title_style="bold")
+    shown = partial(as_shown, stream=stream)
+    drawn = Rich(box=SIMPLE, pad_edge=False, title=shown(table.title), title_justify="left", title_style="bold")
     for index, title in enumerate(table.header):
-        drawn.add_column(title, justify="right" if index in table.numeric else "left", overflow="fold")
+        drawn.add_column(shown(title), justify="right" if index in table.numeric else "left", overflow="fold")
     for index, row in enumerate(table.rows):
-        drawn.add_row(*row, end_section=index + 1 in table.rules)
+        drawn.add_row(*map(shown, row), end_section=index + 1 in table.rules)
     least = console.measure(drawn, options=console.options.update_width(WIDE)).minimum
     console.width = max(console.width, least) if console.is_terminal else WIDE  # below that, cells would be left empty
     console.print(drawn)
     for note in table.notes:
-        console.print(note)
+        console.print(shown(note))
     console.print()
 
 

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say
+from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say, wrapped
 from l2t_ray.files import HOME, Lock
+from l2t_ray.launch import slurm_jobs
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.kept import kept_bytes, kept_text
@@ -37,6 +38,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     """Plans a sweep, prints its status, or trains what it lacks; returns the exit code."""
     ledger, folder = Ledger(sweep.name), HOME / sweep.name
     asks = arguments.plan or arguments.status or arguments.check
+    if not asks:
+        check_backend(sweep, arguments.backend)
     try:
         ledger.check()
     except LedgerUnavailableError as error:
@@ -79,6 +82,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             say(f"{count(n_waiting, 'result')} of an earlier launch are written to {ledger.shown_uri} first")
             ledger.flush()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if state.to_train and arguments.backend == SLURM:
+            slurm_jobs.check(sweep.execution.slurm)
         lanes = state.lanes(local_fleet(), alone=arguments.backend != RAY)
         say(state.announce(state.plan(lanes)) if arguments.backend != SLURM else state.announce(None))
         digests = check(state, lanes, options(arguments)) if state.to_train else {}
@@ -95,6 +100,19 @@ def running(name: str, lock: Lock, progress_file: Path) -> View | None:
     holder = lock.holder()
     say(f"{name}: launched by {holder}" if holder else f"{name}: no launch is running")
     return View.read(progress_file) if holder else None
+
+
+def check_backend(sweep: Sweep, backend: str) -> None:
+    """Refuses a backend that cannot train the sources that a sweep lacks: before the minutes of checks.
+
+    Raises:
+        InputError: with a line for every file of weights.
+    """
+    if sweep.sources and backend != RAY:
+        raise InputError(
+            f"{weights}: must exist with --backend {backend}; python -m l2t_ray.pretrain {file} trains it"
+            for weights, file in sweep.sources.items()
+        )
 
 
 def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> None:
@@ -145,16 +163,11 @@ def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) ->
         The sweep, read again.
 
     Raises:
-        InputError: if trained weights were removed meanwhile, or another backend than Ray was asked for.
+        InputError: if trained weights were removed meanwhile.
     """
     from l2t_ray.launch.cluster.sources import train_sources
     from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
 
-    if arguments.backend != RAY:
-        raise InputError(
-            f"{weights}: must exist with --backend {arguments.backend}; python -m l2t_ray.pretrain {file} trains it"
-            for weights, file in sweep.sources.items()
-        )
     for file in sweep.sources.values():
         settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
         fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)
@@ -189,13 +202,16 @@ def _launch(
     whole = read(arguments, ()) if arguments.where else sweep
     entries = state.entries
 
-    def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
-        ledger.write_manifest(whole, entries)
+    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))  # where keys are known
 
-    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))
-    if n_left_out:  # where all keys are known
-        told = f"{n_left_out} run{'' if n_left_out == 1 else 's'} in the ledger that the sweep no longer wants"
-        say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
+    def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
+        nonlocal n_left_out
+        ledger.write_manifest(whole, entries)
+        if n_left_out:
+            told = f"{count(n_left_out, 'run')} in the ledger that the sweep no longer wants"
+            say(f"{sweep.name}: {told}; reports leave them out until a launch wants them again")
+            n_left_out = 0
+
     given = options(arguments)
     launched = None
     if not state.to_train:  # a killed launch may have left checkpoints of what it had recorded already
@@ -276,9 +292,9 @@ def _show_plan(state: State, arguments: argparse.Namespace) -> int:
         if fetched:
             total = sum(item.n_bytes for item in fetched) / 2**20
             parts = ", ".join(f"{item.what} ({item.n_bytes / 2**20:,.0f} MiB)" for item in fetched)
-            print(f"to fetch: {parts}, {total:,.0f} MiB in all")
+            print(wrapped(f"to fetch: {parts}, {total:,.0f} MiB in all", sys.stdout))
         if kept := kept_text(state.runs):
-            print(kept)
+            print(wrapped(kept, sys.stdout))
     return 0
 
 

@@ -1,5 +1,6 @@
 """The Slurm jobs of a sweep: submits them through submitit, and asks squeue which of them wait or run."""
 
+import importlib.util
 import json
 import math
 import shutil
@@ -16,6 +17,24 @@ from l2t_ray.files import write_atomic
 CLUSTER = "slurm"  # as submitit names it; tests use its "local"
 QUEUE_S = 15.0  # between questions to squeue
 MOST_SESSIONS = 100  # of a job that is requeued at its time limit
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Checks what submitting needs, before anything else takes its time.
+
+    Args:
+        options: of sbatch, by their names.
+
+    Raises:
+        InputError: if sbatch, submitit or the time limit is missing.
+    """
+    if importlib.util.find_spec("submitit") is None:
+        raise InputError("--backend slurm: submitit must be installed; pip install submitit")
+    if CLUSTER == "slurm" and shutil.which("sbatch") is None:
+        raise InputError("--backend slurm: sbatch must be on the PATH; launch where it is, or with another backend")
+    if type(limit := options.get("time")) is not int:
+        law = "must hold `time`, a job's limit in whole minutes"
+        raise InputError(f"execution.slurm: {law}, got {limit!r}; write {{time: 240}}")
 
 
 class Jobs:
@@ -67,18 +86,12 @@ class Jobs:
             sweep: the array's name.
 
         Raises:
-            InputError: if sbatch or submitit is missing, or refuses.
+            InputError: as `check` does, or if sbatch refuses.
         """
-        try:
-            import submitit
-        except ModuleNotFoundError as error:
-            raise InputError("--backend slurm: submitit must be installed; pip install submitit") from error
-        if CLUSTER == "slurm" and shutil.which("sbatch") is None:
-            raise InputError("--backend slurm: sbatch must be on the PATH; launch where it is, or with another backend")
+        check(options)
+        import submitit
+
         found = {name.replace("-", "_"): value for name, value in options.items()}
-        if type(found.get("time")) is not int:
-            law = "must hold `time`, a job's limit in whole minutes"
-            raise InputError(f"execution.slurm: {law}, got {found.get('time')!r}; write {{time: 240}}")
         named = {name: found.pop(name) for name in ("time", "nodes", "ntasks_per_node") if name in found}
         kind = submitit.SlurmExecutor if CLUSTER == "slurm" else submitit.LocalExecutor
         executor = kind(self._folder / "%j", max_num_timeout=MOST_SESSIONS)

@@ -1,12 +1,13 @@
 """What a sweep has come to: cells with their counts and accuracies, failures with their reasons."""
 
-import shutil
+import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TextIO
 
-from l2t_ray.errors import count, duration
+from l2t_ray.errors import as_shown, count, duration, width_of, wrapped
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.power import Detectable
 from l2t_ray.ledger.entries import Entry, artifact_place, failures, finished
@@ -15,6 +16,7 @@ from l2t_ray.run import ACCURACY, AnyRun, Metric
 
 REASONS_SHOWN, CELLS_SHOWN = 20, 200
 NARROW = 100  # columns of a terminal; below, titles take several lines
+FILE_WIDTH = 160
 BASES = {
     "ledger": "as in the ledger",
     "measured": "as measured here",
@@ -110,25 +112,29 @@ def summarize(
 def print_summary(summary: Summary, stream: TextIO) -> None:
     """Prints the summary as tables."""
     title = "mean test accuracy %" if summary.metric == ACCURACY.name else f"mean {summary.metric}"
-    table = _table(stream, "cell", "finished", "diverged", "failed", title)
+    rows = []
     for row in summary.cells:
         accuracy = "" if row.mean is None else number_text(row.mean)
         counts = [str(number) if number else "" for number in (row.n_diverged, row.n_failed)]
-        table.add_row(row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy)
-    _print(table, stream)
+        rows.append((row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy))
+    print_rows(("cell", "finished", "diverged", "failed", title), rows, stream)
     print_failures(summary, stream)
 
 
 def print_failures(summary: Summary, stream: TextIO) -> None:
     """Prints the runs without a result, each with its reason."""
     for failure in summary.failures[:REASONS_SHOWN]:
-        print(f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}", file=stream)
+        _tell(stream, f"{failure.cell} seed {failure.seed} ({failure.key}) {failure.outcome}: {failure.reason}")
         if failure.traceback:
-            print(f"  traceback: {failure.traceback}", file=stream)
+            _tell(stream, f"  traceback: {failure.traceback}")
     if len(summary.failures) > REASONS_SHOWN:
-        print(f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all", file=stream)
+        _tell(stream, f"and {len(summary.failures) - REASONS_SHOWN} more: --json lists all")
     if any(failure.traceback for failure in summary.failures):
-        print("--retry-failed trains them again, once the error is corrected", file=stream)
+        _tell(stream, "--retry-failed trains them again, once the error is corrected")
+
+
+def _tell(stream: TextIO, line: str) -> None:
+    print(wrapped(line, stream), file=stream)
 
 
 def number_text(value: float) -> str:
@@ -139,38 +145,37 @@ def number_text(value: float) -> str:
 def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
     """Prints the plan as a table; `power` says what the seeds can show."""
     mixed = any(len(row.lanes) > 1 for row in plan.cells)
-    titles = ("a run takes", "known from", "memory", "pack", "a device")
-    table = _table(stream, "cell", "wanted", "finished", "to train", *(["on"] if mixed else []), *titles)
+    lane_titles = ("a run takes", "known from", "memory", "pack", "a device")
+    titles = ("cell", "wanted", "finished", "to train", *(["on"] if mixed else []), *lane_titles)
+    rows = []
     for row in plan.cells[:CELLS_SHOWN]:
         head = [row.cell, *(str(number) for number in (row.n_wanted, row.n_finished, row.n_to_train))]
         if not row.lanes:
-            table.add_row(*head)
+            rows.append(head + [""] * (len(titles) - len(head)))
         for lane in row.lanes:
             run = "unknown" if lane.run_s is None else duration(lane.run_s)
             memory = "" if lane.peak_bytes is None else f"{lane.peak_bytes / 2**30:.1f} GiB"
             place = [lane.device] if mixed else []
-            table.add_row(*head, *place, run, lane.basis, memory, str(lane.pack), str(lane.processes))
+            rows.append([*head, *place, run, lane.basis, memory, str(lane.pack), str(lane.processes)])
             head = [""] * len(head)
-    _print(table, stream)
+    print_rows(titles, rows, stream)
     if len(plan.cells) > CELLS_SHOWN:
-        print(f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all", file=stream)
-    print(f"devices: {plan.fleet}", file=stream)
+        _tell(stream, f"and {len(plan.cells) - CELLS_SHOWN} more cells: --json lists all")
+    _tell(stream, f"devices: {plan.fleet}")
     for share, n_runs in plan.shares.items():
-        print(f"placement of {count(n_runs, 'run')}: {share}", file=stream)
+        _tell(stream, f"placement of {count(n_runs, 'run')}: {share}")
     if plan.wall_s is None:
-        print(
-            f"time: unknown, the duration of {count(plan.n_unmeasured, 'run')} was never measured on this device",
-            file=stream,
-        )
+        unmeasured = count(plan.n_unmeasured, "run")
+        _tell(stream, f"time: unknown, the duration of {unmeasured} was never measured on this device")
     elif plan.device_hours is not None:
         origins = ", ".join(f"{count(n_runs, 'run')} {BASES[basis]}" for basis, n_runs in plan.bases.items())
         hours = f"{plan.device_hours:.3g} device-hours"
         work = f"{duration(plan.work_s)} of training ({origins})"
-        print(f"time: {duration(plan.wall_s)}, {hours}, {work}" if origins else "time: nothing to train", file=stream)
+        _tell(stream, f"time: {duration(plan.wall_s)}, {hours}, {work}" if origins else "time: nothing to train")
     if plan.price is not None:
-        print(f"price: {plan.price:.2f}", file=stream)
+        _tell(stream, f"price: {plan.price:.2f}")
     if power is not None:
-        print(_told(power), file=stream)
+        _tell(stream, _told(power))
 
 
 def _told(power: Detectable) -> str:
@@ -188,30 +193,49 @@ def _told(power: Detectable) -> str:
 def print_rows(
     header: Sequence[str], rows: Iterable[Sequence[str]], stream: TextIO, left: Sequence[str] = ("cell",)
 ) -> None:
-    """Prints texts as a table; the columns of `left` begin at the left."""
-    table = _table(stream, *header, left=left)
-    for row in rows:
-        table.add_row(*row)
-    _print(table, stream)
+    """Prints texts as a table; the columns of `left` begin at the left.
 
-
-def _table(stream: TextIO, *columns: str, left: Sequence[str] = ("cell",)) -> Any:
+    On a terminal the widest columns break between words, until the table fits.
+    """
     from rich.box import SIMPLE
+    from rich.console import Console
     from rich.table import Table
 
-    is_narrow = stream.isatty() and shutil.get_terminal_size().columns < NARROW
-    table = Table(box=SIMPLE, pad_edge=False, show_edge=not is_narrow, padding=0 if is_narrow else (0, 1))
-    for column in columns:
-        title = column.replace(" ", "\n") if is_narrow else column
-        justify: Literal["left", "right"] = "left" if column in left else "right"
-        table.add_column(title, justify=justify, overflow="fold", no_wrap=column == "cell" or column not in left)
-    return table
+    width, texts = width_of(stream), [[as_shown(text, stream) for text in row] for row in (header, *rows)]
+    console = Console(file=stream, highlight=False, markup=False, width=width or FILE_WIDTH)
 
+    def drawn(columns: Sequence[Sequence[str]], *, is_narrow: bool) -> Table:
+        table = Table(box=SIMPLE, pad_edge=False, show_edge=not is_narrow, padding=0 if is_narrow else (0, 1))
+        for name, (title, *_) in zip(header, columns, strict=True):
+            justify: Literal["left", "right"] = "left" if name in left else "right"
+            no_wrap = width is not None or name == "cell" or name not in left
+            table.add_column(title, justify=justify, overflow="fold", no_wrap=no_wrap)
+        for row in [*zip(*columns, strict=True)][1:]:
+            table.add_row(*row)
+        return table
 
-def _print(table: Any, stream: TextIO) -> None:
-    from rich.console import Console
+    def needed(table: Table) -> int:
+        return console.measure(table, options=console.options.update_width(sys.maxsize)).maximum
 
-    console = Console(file=stream, highlight=False, markup=False)
-    least = console.measure(table, options=console.options.update_width(160)).minimum
-    console.width = max(console.width, least) if console.is_terminal else 160  # below that, cells would be left empty
+    columns = [*zip(*texts, strict=True)]
+    table = drawn(columns, is_narrow=False)
+    if width is not None and (width < NARROW or needed(table) > width):
+        columns = [(title.replace(" ", "\n"), *column) for title, *column in columns]
+        table = drawn(columns, is_narrow=True)
+        widths = [max(len(line) for text in column for line in text.split("\n")) for column in columns]
+        for index in sorted(range(len(columns)), key=lambda index: -widths[index]):
+            if (over := needed(table) - width) > 0:
+                columns[index] = tuple(_folded(text, widths[index] - over) for text in columns[index])
+                table = drawn(columns, is_narrow=True)
+        console.width = max(width, needed(table))  # what is wider still, the terminal breaks
     console.print(table)
+
+
+def _folded(text: str, width: int) -> str:
+    """Breaks a text after blanks and after the marks in names."""
+    lines = [""]
+    for word in re.findall(r"[^ /_\n-]+[ /_\n-]?|[ /_\n-]", text):
+        if lines[-1].endswith("\n") or (lines[-1] and len((lines[-1] + word).rstrip()) > width):
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(line.rstrip() for line in lines)

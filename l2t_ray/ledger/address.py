@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -50,9 +50,20 @@ def database_file(uri: str) -> Path | None:
     return Path(unquote(re.sub(r"^sqlite(\+\w+)?:///", "", uri).split("?")[0]))
 
 
-def pages(uri: str) -> str:
-    """Returns the server's address, or the command that opens a database's pages; without its password."""
-    return mask(uri) if uri.startswith(SERVER_SCHEMES) else f"mlflow ui --backend-store-uri {shlex.quote(mask(uri))}"
+def pages(uri: str, sweeps: Sequence[str], ids: Mapping[str, str], *, is_default: bool = True) -> str:
+    """Returns where one sweep's table of runs is, or every sweep's: a server's address, or `l2t ui` for a database.
+
+    Args:
+        uri: of MLflow; its password is not shown.
+        sweeps: one, or several.
+        ids: sweep to MLflow's experiment.
+        is_default: whether `l2t ui` finds this ledger without being told.
+    """
+    only = sweeps[0] if len(sweeps) == 1 else ""
+    if uri.startswith(SERVER_SCHEMES):
+        return runs_page(mask(uri), ids[only]) if only in ids else mask(uri)
+    opened = f"l2t ui {shlex.quote(only)}" if only else "l2t ui"
+    return opened if is_default else f"MLFLOW_TRACKING_URI={shlex.quote(mask(uri))} {opened}"
 
 
 def runs_page(address: str, experiment_id: str) -> str:

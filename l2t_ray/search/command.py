@@ -7,11 +7,11 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from l2t_ray.errors import InputError, count, say
+from l2t_ray.errors import InputError, count, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.cluster.tuner import Launched
-from l2t_ray.launch.command import interrupt, options, running, with_sources
+from l2t_ray.launch.command import check_backend, interrupt, options, running, with_sources
 from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.options import SLURM
 from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
@@ -48,6 +48,7 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
         if view and not arguments.json:
             print_view(view, sys.stdout)
         return _show(Searching(sweep, write=False), as_json=arguments.json), None
+    check_backend(sweep, arguments.backend)
     with lock:
         if sweep.sources:
             sweep = with_sources(sweep, ledger, arguments)
@@ -96,9 +97,9 @@ def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespa
         return 0
     print_plan(plan, None, sys.stdout)
     for space in dict.fromkeys("; ".join(map(str, study.space)) for study in search.studies):
-        print(f"space: {space}")
+        print(wrapped(f"space: {space}", sys.stdout))
     then = "then runs" if search.settings.run_best else "writes"
-    print(f"in the end: {then} {search.best_file}, {count(searching.n_final_runs, 'run')}")
+    print(wrapped(f"in the end: {then} {search.best_file}, {count(searching.n_final_runs, 'run')}", sys.stdout))
     return 0
 
 

@@ -124,6 +124,8 @@ def _other_file(path: Path) -> str:
     files = [file for folder in (path.parent, Path("sweeps")) for file in sorted(folder.glob("*.y*ml"))]
     by_stem = {file.stem: file for file in reversed(files)}
     close = difflib.get_close_matches(path.stem, by_stem, 1) if not path.exists() else []
+    if not files:
+        return "correct the path, or copy the shipped files: l2t init"
     return f"did you mean {by_stem[close[0]]}?" if close else "correct the path"
 
 

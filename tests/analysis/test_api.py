@@ -54,5 +54,5 @@ def test_methods_without_a_common_condition_are_refused(database):
     fill(database, "s", [Logged(method="ufm", samples="10"), Logged(method="scratch", samples="50")])
     with pytest.raises(InputError, match="must have a condition in common"):
         compare(results("s"), "ufm", "scratch")
-    with pytest.raises(InputError, match="ufn"):
+    with pytest.raises(InputError, match="a and b must name methods of these sweeps, got 'ufn'"):
         compare(results("s"), "ufn", "scratch")

@@ -37,7 +37,7 @@ def test_tables_come_first_and_the_last_lines_say_where_the_figure_and_mlflows_p
     assert re.search(r"CIFAR-10 +30 +L2T-www +missing +1 +9", out)
     figure, pages = out.splitlines()[-2:]
     assert figure == "figure: report/small/accuracy_cifar10.svg"
-    assert pages == f"pages: mlflow ui --backend-store-uri sqlite:///{Path('mlflow.db').resolve()}"
+    assert pages == "pages: l2t ui small"  # as a launch says
     assert {path.name for path in Path("report/small").iterdir()} == {
         f"accuracy_cifar10.{kind}" for kind in ("svg", "csv")
     }

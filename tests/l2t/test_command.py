@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from l2t import command
+from l2t import command, doctor
 from l2t_ray import __version__
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import Ended
@@ -72,9 +72,10 @@ def test_the_version_is_the_packages():
 
 
 def test_an_unknown_command_is_refused():
-    done = run("l2t", "trian")
-    assert done.returncode == 2
-    assert "invalid choice: 'trian'" in done.stderr
+    for word, remedy in (("chek", "did you mean check?"), ("xyz", f"known are {', '.join(COMMANDS)}")):
+        done = run("l2t", word)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1] == f"l2t: error: argument COMMAND: invalid choice: {word!r}; {remedy}"
 
 
 def test_an_empty_folder_is_told_where_to_begin(folder):
@@ -109,6 +110,22 @@ def test_init_copies_the_shipped_files_and_keeps_what_is_there(folder):
     assert out == f"sweeps: {len(there) - 1} files written, 1 were there and stay\n"
     assert (folder / "sweeps" / "gamma.yaml").read_bytes() == (ROOT / "sweeps" / "gamma.yaml").read_bytes()
     assert call(command.main, "init")[1] == f"sweeps: 0 files written, {len(there)} were there and stay\n"
+
+
+def test_init_refuses_a_file_in_the_folders_place(folder):
+    (folder / "sweeps").touch()
+    for words in (["init"], ["init", "sweeps/below"]):
+        code, out, told = call(command.main, *words)
+        remedy = "move it, or name another folder: l2t init FOLDER"
+        assert (code, out, told) == (2, "", f"sweeps: must be a folder, got a file; {remedy}\n")
+
+
+def test_a_folder_without_sweep_files_is_told_of_init(folder):
+    code, _, told = call(command.main, "check", "quickstart")
+    assert code == 2
+    assert told.endswith("; correct the path, or copy the shipped files: l2t init\n")
+    call(command.main, "init")
+    assert "did you mean sweeps/quickstart.yaml?" in call(command.main, "check", "quickstart")[2]
 
 
 def test_plan_and_status_are_the_sweeps_own(folder):
@@ -183,6 +200,22 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(folder, monkeypatch):
     assert code == 1
     assert "ledger must answer" in line
     assert "start the server" in line
+
+
+def test_the_doctor_warns_of_a_file_named_like_our_packages(folder):
+    (folder / "analysis.py").touch()
+    (folder / "l2t").mkdir()  # without __init__.py it hides nothing
+    code, out, _ = call(command.main, "doctor")
+    (line,) = [line for line in out.splitlines() if line.split()[1] == "names"]
+    assert code == 0
+    assert line.startswith("note ")
+    assert "analysis.py hides our package analysis" in line
+    assert line.endswith("; rename it")
+
+
+def test_the_doctor_takes_a_checkout_as_it_is(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert [*doctor._names()] == []
 
 
 def test_a_page_of_a_sweep_that_does_not_exist_is_refused(database):

@@ -29,10 +29,10 @@ def test_a_kept_network_comes_out_of_the_ledger_and_predicts(tmp_path, monkeypat
             (outcome,) = train([run], data, None, device=torch.device("cpu"))
             ended = Ended.from_json(outcome.to_json())
             recorder.add(run, ended, "digits/4/scratch", "sha", {"device": "cpu", "shape": "x"})
-    assert main(["export", keeping.key, "--out", "net.pt2"]) == 0
+    assert main(["export", keeping.key, "--out", "new/folder/net.pt2"]) == 0
     assert "logits of 2 classes (3, 8)" in capsys.readouterr().out
     files = {"classes.json": ""}
-    logits = torch.export.load("net.pt2", extra_files=files).module()(data.test_images)
+    logits = torch.export.load("new/folder/net.pt2", extra_files=files).module()(data.test_images)
     assert json.loads(files["classes.json"]) == ["3", "8"]
     accuracy = 100 * float((logits.argmax(-1) == data.test_labels).float().mean())
     entry = next(entry for entry in ledger.entries() if entry.key == keeping.key)
@@ -43,3 +43,9 @@ def test_a_kept_network_comes_out_of_the_ledger_and_predicts(tmp_path, monkeypat
     assert "has kept no network (target.safetensors); set `record: {weights: last}`" in capsys.readouterr().err
     assert main(["export", "nothing"]) == 2
     assert "RUN must be the key or MLflow's id of a run in this ledger, got 'nothing'" in capsys.readouterr().err
+    capsys.readouterr()
+    (tmp_path / "file").touch()
+    for out in ("file/net.pt2", "."):  # in a file; a folder
+        assert main(["export", keeping.key, "--out", out]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"{out}: --out must be a file that can be written")

@@ -6,12 +6,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+import yaml
 
 from l2t_ray import sweep
+from l2t_ray.launch import session
 from l2t_ray.ledger.ledger import Ledger
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
 from tests.support.ports import closed_port
+from tests.support.small_source import SOURCE, TAUGHT
 from tests.support.small_sweep import small
 from tests.support.stepped import Steps
 from tests.support.waiting import wait_for
@@ -53,6 +56,16 @@ def test_a_launch_in_this_process_trains_what_is_missing_and_a_second_one_nothin
     assert runs() == first
     with sqlite3.connect("mlflow.db") as database:  # reports read it
         assert database.execute("SELECT count(*) FROM tags WHERE key = 'l2t.manifest_sha'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("backend", ["inline", "slurm"])
+def test_a_source_that_is_missing_is_refused_before_the_checks(backend, monkeypatch):
+    monkeypatch.setattr(session, "check", lambda *_, **__: pytest.fail("checked"))
+    Path("small.yaml").write_text(yaml.safe_dump(SOURCE))
+    Path("taught.yaml").write_text(yaml.safe_dump(TAUGHT))
+    code, _, err = call(sweep.main, "taught.yaml", "--backend", backend)
+    refused = f"weights/small.pt: must exist with --backend {backend}; python -m l2t_ray.pretrain small.yaml trains it"
+    assert (code, err.splitlines()[-1]) == (2, refused)
 
 
 def test_a_method_that_raises_stops_its_cell_and_costs_no_neighbour():

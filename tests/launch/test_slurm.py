@@ -10,9 +10,11 @@ import pytest
 
 from l2t_ray import sweep
 from l2t_ray.config import Run
-from l2t_ray.launch import slurm, slurm_jobs
+from l2t_ray.errors import InputError
+from l2t_ray.launch import session, slurm, slurm_jobs
 from l2t_ray.ledger.ledger import Ledger
-from l2t_ray.ledger.spool import Spool
+from l2t_ray.ledger.spool import Ended, Record, Spool
+from l2t_ray.sweepfile.read import read_sweep
 from tests.support import slurm as real
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
@@ -100,6 +102,7 @@ def test_a_job_that_dies_is_told_with_its_log():
 
 @pytest.mark.usefixtures("locally")
 def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monkeypatch):
+    monkeypatch.setattr(session, "check", lambda *_, **__: pytest.fail("checked"))  # refused before its minutes
     code, _, err = command("--set", "execution.slurm={partition: gpu}")
     assert code == 2
     assert "execution.slurm: must hold `time`, a job's limit in whole minutes, got None" in err
@@ -109,6 +112,25 @@ def test_options_without_a_time_limit_and_a_machine_without_sbatch_are_told(monk
     assert code == 2
     assert "sbatch must be on the PATH" in err
     assert not statuses()
+
+
+@pytest.mark.usefixtures("locally")
+def test_a_refused_launch_leaves_out_no_run(monkeypatch):
+    found, spool = read_sweep(Path("far.yaml")), Ledger("far").spool
+    for key, run in found.runs.items():
+        ended = Ended(key, "finished", metrics={"test_accuracy_percent": [(2, 50.0)]})
+        spool.put(Record.of(run, ended, "far", found.cells[key], data_sha="", tags={}))
+    other = ["--set", "training.epochs=1"]
+
+    def refuse(*_):
+        raise InputError("execution.slurm: refused by sbatch")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(slurm_jobs.Jobs, "submit", refuse)
+        code, _, err = command(*other)
+    assert (code, "refused by sbatch" in err, "no longer wants" in err) == (2, True, False)
+    code, _, err = command(*other)
+    assert (code, err.count("far: 3 runs in the ledger that the sweep no longer wants")) == (0, 1)
 
 
 def test_a_job_that_begins_again_leaves_out_what_has_ended(monkeypatch):

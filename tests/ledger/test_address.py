@@ -1,9 +1,11 @@
 """Where the ledger is, and that no password is shown."""
 
+import shlex
+
 import pytest
 
 from l2t_ray.errors import InputError, mask
-from l2t_ray.ledger.address import tracking_uri
+from l2t_ray.ledger.address import pages, tracking_uri
 
 
 def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):
@@ -43,3 +45,13 @@ def test_a_uri_with_blanks_is_refused_without_showing_it():
     with pytest.raises(InputError, match="must have no blanks") as caught:
         tracking_uri("postgresql://u:planted secret@h/db")
     assert "planted" not in str(caught.value)
+
+
+def test_the_pages_of_one_sweep_are_its_table_and_those_of_several_the_list():
+    ids, file = {"a": "7", "b": "8"}, "sqlite:////tmp/it's here.db"
+    assert pages(file, ["a"], ids) == "l2t ui a"
+    assert pages(file, ["a", "b"], ids) == "l2t ui"
+    assert pages(file, ["a"], ids, is_default=False) == f"MLFLOW_TRACKING_URI={shlex.quote(file)} l2t ui a"
+    server = "http://u:p@host:5000"
+    assert pages(server, ["b"], ids) == "http://***@host:5000/#/experiments/8/runs?viewStateShareKey=l2t"
+    assert pages(server, ["b", "a"], ids) == pages(server, ["c"], ids) == "http://***@host:5000"

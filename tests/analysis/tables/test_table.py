@@ -143,6 +143,15 @@ def test_a_terminal_that_is_too_narrow_for_the_table_wraps_it_and_loses_no_cell(
         assert word in stream.getvalue()
 
 
+def test_a_stream_of_ascii_gets_rows_as_wide_as_their_frame():
+    stream = io.TextIOWrapper(buffer := io.BytesIO(), "ascii", errors="l2t")
+    print_table(PLAIN, stream)
+    stream.flush()
+    rows = [line for line in buffer.getvalue().decode("ascii").splitlines() if "|" in line or "-+-" in line]
+    assert any("1.00 +- 0.10" in row for row in rows)
+    assert len({len(row) for row in rows}) == 1
+
+
 class Elements(HTMLParser):
     def __init__(self):
         super().__init__()

@@ -92,7 +92,8 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
         ax.legend(loc="best")
-        against = f" against {axis}" if axis else ""
+        when = "" if name == "means" else " of the last epoch"  # another trainer returns its results
+        against = f"{when} against {axis}" if axis else ""
         caption = (
             f"{data_name(data)}: mean {unit.split(' (', maxsplit=1)[0]}{against}; bands and bars are 95 % t intervals "
             f"of the mean, {count_text(cells)} seeds a cell."

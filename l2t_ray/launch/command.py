@@ -52,6 +52,9 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     lock, progress_file = Lock(folder / "lock"), folder / "progress.json"
     if arguments.plan or arguments.status:
         state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)
+        if n_other := _n_unwanted(state, arguments):
+            told = "are of other settings, images, weights or trainers than this file's"
+            say(f"{sweep.name}: {count(n_other, 'finished run')} in the ledger {told}")
         if arguments.plan:
             return _show_plan(state, arguments)
         view = running(sweep.name, lock, progress_file)
@@ -93,6 +96,12 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             ledger.settle()
             state = State.read(sweep, ledger, retry_failed=arguments.retry_failed)  # nobody else writes from here on
         return _launch(state, arguments, progress_file, lanes, digests)
+
+
+def _n_unwanted(state: State, arguments: argparse.Namespace) -> int:
+    """Counts the finished runs in the ledger that the whole sweep does not want; 0 where its keys are not known yet."""
+    whole = read(arguments, ()) if arguments.where else state.sweep
+    return 0 if whole.sources else len(unwanted(state.entries, state.sweep.name, whole.runs))
 
 
 def running(name: str, lock: Lock, progress_file: Path) -> View | None:
@@ -200,9 +209,7 @@ def _launch(
 
     sweep, ledger = state.sweep, state.ledger
     whole = read(arguments, ()) if arguments.where else sweep
-    entries = state.entries
-
-    n_left_out = 0 if whole.sources else len(unwanted(state.entries, sweep.name, whole.runs))  # where keys are known
+    entries, n_left_out = state.entries, _n_unwanted(state, arguments)
 
     def want() -> None:  # from here on reports ask for these runs; a launch that is refused leaves them as they were
         nonlocal n_left_out

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,14 +107,15 @@ class Trainer:
 @contextmanager
 def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
     """Gives a function that tells whether Ctrl-C or SIGTERM has come; a second one raises KeyboardInterrupt."""
-    came = False
+    came, stderr = False, sys.stderr  # a trainer's own output is captured
 
     def on_signal(*_: object) -> None:
         nonlocal came
         if came:
             raise KeyboardInterrupt
         came = True
-        say(text)
+        with redirect_stderr(stderr):
+            say(text)
 
     numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
     before = {number: signal.signal(number, on_signal) for number in numbers}

@@ -96,6 +96,15 @@ def test_what_is_finished_stays_reported_when_a_later_launch_is_refused(finished
     assert counts() == (10, 10)
 
 
+def test_plan_and_status_tell_of_finished_runs_of_other_images(finished):
+    told = "pets: 10 finished runs in the ledger are of other settings, images, weights or trainers than this file's"
+    for asked in ("--plan", "--status"):
+        assert told not in call(sweep.main, "pets.yaml", asked)[2]
+    Path("pets/train/cat/bad.png").write_bytes(b"no image")
+    for asked in ("--plan", "--status"):
+        assert told in call(sweep.main, "pets.yaml", asked)[2]
+
+
 def test_every_bad_file_of_all_folders_is_told_in_one_go(folder):
     bad = []
     for name, n_train in (("cats", 3), ("dogs", 4)):

@@ -9,8 +9,9 @@ import pytest
 import yaml
 
 from l2t_ray import sweep
-from l2t_ray.launch import session
+from l2t_ray.launch import inline, session
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.trainer.output import Output
 from tests.support.launches import BOOM, call, start
 from tests.support.marks import LONG
 from tests.support.ports import closed_port
@@ -132,3 +133,14 @@ search:
     code, _, err = call(sweep.main, "near.yaml", "--backend", "slurm")
     assert code == 2
     assert "near.yaml: search must run with --backend ray or inline" in err
+
+
+def test_ctrl_c_is_told_while_a_trainers_output_is_captured_and_a_second_one_ends(capsys):
+    output = Output()
+    with inline.stopped_by_signals() as is_stopped, output.captured():
+        signal.raise_signal(signal.SIGINT)
+        assert is_stopped()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert capsys.readouterr().err == f"{inline.INTERRUPTED}\n"
+    assert output.text == ""

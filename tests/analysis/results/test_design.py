@@ -161,6 +161,7 @@ def test_a_part_of_the_sweep_has_the_looks_of_the_whole(folder):
     [
         ("[10]", "design must be a map, got"),
         ("{looks: [5, 10], compare: [no_transfer, scratch]}", "design.looks must end at the number of seeds of every"),
+        ("{looks: [15]}", "design.compare must name two methods of the grid, got none; they are no_transfer, "),
         ("{looks: [15], compare: [no_transfer, scrtch]}", "got 'scrtch'; did you mean scratch?"),
         ("{looks: [15], compare: [ufm, scratch]}", "design.compare must name methods of the grid, got 'ufm'"),
         ("{looks: [10, 5], compare: [no_transfer, scratch]}", "looks must be rising numbers of seeds, got [10, 5]"),

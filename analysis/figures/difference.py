@@ -150,13 +150,9 @@ def draw_p(comparisons: Sequence[Comparison], folder: Path | None) -> Drawing | 
             ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # else a single n has ticks at tenths
             ax.set_xlabel("seeds a method")
             ax.set_title(data_name(data), loc="left", fontsize=10)
-            ax.legend(
-                title=here[0].condition.factors.axis or None,
-                fontsize=7,
-                title_fontsize=7,
-                frameon=True,
-                edgecolor="none",
-            )
+            title = here[0].condition.factors.axis
+            if title or len(here) > 1:
+                ax.legend(title=title or None, fontsize=7, title_fontsize=7, frameon=True, edgecolor="none")
         axes[0, 0].set_ylabel("two-sided p (Mann-Whitney)")
         caption = (
             f"{pair_name(shown)}: p with the first n seeds of both methods, uncorrected; the dashed line is "

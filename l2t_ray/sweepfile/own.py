@@ -288,6 +288,8 @@ def _line(tree: Item, wrong: Wrong, form: Form) -> str:
     if wrong.kind == "unknown":
         inner = name.removeprefix(SETTINGS)
         return f"{target.place}: {inner!r} must be a setting of the trainer; {suggest(inner, form.names)}"
+    if wrong.kind == "record":
+        return f"{target.place}: {name} {wrong.message}"
     context = wrong.context
     if "error" in context:  # the user's own law
         rule = f"must {str(context['error']).removeprefix('must ')}"

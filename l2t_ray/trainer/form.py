@@ -8,10 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
 
 from l2t_ray.trainer.names import dotted, nested
 
+SECRET = "must not be a secret, because settings are recorded; the trainer must read it from the environment"
+LOSSY = "must be the same when its record is read again; correct how the type reads or writes it"
 LISTS = (list, tuple, set, frozenset, Sequence, Collection)
 Path = tuple[int | str, ...]
 
@@ -88,21 +90,92 @@ class Form:
             ]
             strange = [name for name in settings if self.names and not any(_overlap(name, one) for one in self.names)]
             raise FormError([*map(_unknown, strange), *(w for w in found if w.kind != "extra_forbidden")]) from error
-        whole = dotted(self._adapter.dump_python(built, mode="json", by_alias=True))
+        whole = self._record(built)
         unknown = [name for name in settings if not any(name == one or one.startswith(f"{name}.") for one in whole)]
         taken = [name for name in unknown if settings[name] == {} or _is_below(name, whole)]
         if names := [name for name in unknown if name not in taken]:
             raise FormError([*map(_unknown, names)])
+        self._check_record(built, whole)
         return whole
 
     def build(self, settings: Mapping[str, Any]) -> Any:
         """Returns what the function is given: the annotated type, or a nested dictionary."""
         return nested(settings) if self._adapter is None else self._build(settings)
 
+    def _record(self, built: Any) -> dict[str, Any]:
+        assert self._adapter is not None
+        return dotted(self._adapter.dump_python(built, mode="json", by_alias=True))
+
+    def _check_record(self, built: Any, whole: Mapping[str, Any]) -> None:
+        """Refuses settings that are others when their record is read again, as the trainer reads it."""
+        leaves = dotted(_plain(built))
+        if secret := [name for name, value in leaves.items() if _has_secret(value)]:
+            raise FormError([_wrong(name, SECRET) for name in secret])
+        try:
+            again = dotted(_plain(self._build(whole)))
+        except ValidationError as error:
+            names = [".".join(map(str, part["loc"])) for part in error.errors(include_url=False)]
+            raise FormError([_wrong(name, LOSSY) for name in names]) from error
+        if lost := [name for name in {**leaves, **again} if not _is_same(leaves.get(name), again.get(name))]:
+            raise FormError([_wrong(name, LOSSY) for name in lost])
+
     def _build(self, settings: Mapping[str, Any]) -> Any:
         assert self._adapter is not None
         # of JSON, so that a dataclass is built and a text is no number
         return self._adapter.validate_json(json.dumps(nested(settings)), strict=True)
+
+
+def differently_named(adapter: TypeAdapter[Any]) -> str | None:
+    """A field that is read by another name than it is recorded by; then a given setting would be left out."""
+    return _differently_named(adapter.core_schema)
+
+
+def _differently_named(schema: Any) -> str | None:
+    if isinstance(schema, list | tuple):
+        return next((found for part in schema if (found := _differently_named(part))), None)
+    if not isinstance(schema, dict):
+        return None
+    for name, part in schema.items():
+        if isinstance(part, dict) and (read := part.get("validation_alias")) is not None:
+            if read != (part.get("serialization_alias") or name):
+                return str(name)
+        if (
+            name == "validation_alias"
+            and "name" in schema
+            and part != (schema.get("serialization_alias") or schema["name"])
+        ):
+            return str(schema["name"])  # of a dataclass
+    return _differently_named([part for name, part in schema.items() if name not in {"metadata", "serialization"}])
+
+
+def _plain(value: Any) -> Any:
+    """An object of settings as nested dictionaries and lists, with the values that the trainer sees."""
+    if isinstance(value, BaseModel):
+        return {name: _plain(part) for name, part in value}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name, None)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [*map(_plain, value)] if isinstance(value, list | tuple) else value
+
+
+def _has_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_secret, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_secret, value))
+    return isinstance(value, SecretStr | SecretBytes | Secret)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    try:
+        return bool(one == other or one != one) or type(one).__eq__ is object.__eq__  # NaN; what cannot be compared
+    except (TypeError, ValueError):  # of arrays
+        return True
+
+
+def _wrong(name: str, message: str) -> Wrong:
+    return Wrong((*name.split("."),), "record", message, {})
 
 
 def _unknown(name: str) -> Wrong:

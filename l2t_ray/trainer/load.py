@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from l2t_ray.errors import InputError
-from l2t_ray.trainer.form import Form
+from l2t_ray.trainer.form import Form, differently_named
 from l2t_ray.trainer.spec import Spec
 
 PARAMETERS = ("settings", "seed", "context")
@@ -73,6 +73,9 @@ def form_of(spec: Spec, function: Train | None) -> Form:
         rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass or dict"
         reason = str(error).splitlines()[0]
         raise InputError(f"{rule}, got {reason}; correct the annotation") from error
+    if adapter is not None and (odd := differently_named(adapter)):
+        rule = f"{place}: {odd} in the settings of {name} must be read and written by one name"
+        raise InputError(f"{rule}, got a validation_alias of its own; write `alias=` instead")
     return Form(adapter, kind)
 
 

@@ -280,3 +280,59 @@ def test_a_search_of_settings_is_read_with_its_direction():
 def test_a_wrong_search_is_told_at_its_line(search, told):
     found = problems(HEAD + GRID + f"search: {search}\n")
     assert any(problem.startswith(("s.yaml:7: ", "s.yaml:5: ")) and told in problem for problem in found), found
+
+
+TYPES = """
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_serializer, field_validator
+
+class Read(BaseModel):
+    lr: float = Field(0.1, validation_alias="learning_rate")
+class Inner(BaseModel):
+    read: list[Read] = []
+class Choices(BaseModel):
+    lr: float = Field(0.1, validation_alias=AliasChoices("lr", "rate"))
+class Secretive(BaseModel):
+    token: SecretStr = SecretStr("abc")
+class Rounded(BaseModel):
+    lr: float = 0.1
+    @field_serializer("lr")
+    def _write(self, value): return round(value)
+class Same(BaseModel):
+    lr: float = Field(0.1, alias="rate")
+
+def _train(settings, seed, context): return {"error_percent": 1.0}
+def make(kind):
+    def train(settings: kind, seed, context): return {"error_percent": 1.0}
+    return train
+"""
+ONE = "grid:\n- settings: SETTINGS\n  seed: {from: 0, to: 2}\n"
+
+
+def typed(kind, settings="{}"):
+    Path("typed.py").write_text(f"{TYPES}\ntrain = make({kind})\n")
+    return HEAD.replace("mine.py", "typed.py") + ONE.replace("SETTINGS", settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "line", "told"),
+    [
+        ("Read", "{lr: 1}", 2, "lr in the settings of train must be read and written by one name"),
+        ("Read", "{learning_rate: 1}", 2, "write `alias=` instead"),
+        ("Inner", "{read: [{lr: 1}]}", 2, "must be read and written by one name"),
+        ("Choices", "{lr: 1}", 2, "must be read and written by one name"),
+        ("Secretive", "{}", 5, "settings.token must not be a secret, because settings are recorded"),
+        ("Secretive", "{token: x}", 5, "settings.token must not be a secret"),
+        ("Rounded", "{lr: 0.3}", 5, "settings.lr must be the same when its record is read again"),
+    ],
+)
+def test_settings_whose_record_would_be_others_are_refused(kind, settings, line, told):
+    (problem,) = problems(typed(kind, settings))
+    assert problem.startswith(f"s.yaml:{line}: ")
+    assert told in problem
+
+
+def test_an_alias_is_the_settings_name():
+    assert next(iter(read(typed("Same", "{rate: 1}")).runs.values())).settings == {"rate": 1.0}

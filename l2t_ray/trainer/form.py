@@ -13,6 +13,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, Val
 from l2t_ray.trainer.names import dotted, nested
 
 SECRET = "must not be a secret, because settings are recorded; the trainer must read it from the environment"
+UNSTEADY = "must have a default that is always the same, because it is part of the run's key; state it in the file"
 LOSSY = "must be the same when its record is read again; correct how the type reads or writes it"
 LISTS = (list, tuple, set, frozenset, Sequence, Collection)
 Path = tuple[int | str, ...]
@@ -91,6 +92,8 @@ class Form:
             strange = [name for name in settings if self.names and not any(_overlap(name, one) for one in self.names)]
             raise FormError([*map(_unknown, strange), *(w for w in found if w.kind != "extra_forbidden")]) from error
         whole = self._record(built)
+        if (second := self._record(self._build(settings))) != whole:
+            raise FormError([_wrong(name, UNSTEADY) for name in whole if second.get(name) != whole[name]])
         unknown = [name for name in settings if not any(name == one or one.startswith(f"{name}.") for one in whole)]
         taken = [name for name in unknown if settings[name] == {} or _is_below(name, whole)]
         if names := [name for name in unknown if name not in taken]:
@@ -104,7 +107,8 @@ class Form:
 
     def _record(self, built: Any) -> dict[str, Any]:
         assert self._adapter is not None
-        return dotted(self._adapter.dump_python(built, mode="json", by_alias=True))
+        record = self._adapter.dump_python(built, mode="json", by_alias=True)
+        return dotted(_ordered(record, self._adapter.dump_python(built, by_alias=True)))
 
     def _check_record(self, built: Any, whole: Mapping[str, Any]) -> None:
         """Refuses settings that are others when their record is read again, as the trainer reads it."""
@@ -136,9 +140,9 @@ def _differently_named(schema: Any) -> str | None:
     if not isinstance(schema, dict):
         return None
     for name, part in schema.items():
-        if isinstance(part, dict) and (read := part.get("validation_alias")) is not None:
-            if read != (part.get("serialization_alias") or name):
-                return str(name)
+        read = part.get("validation_alias") if isinstance(part, dict) else None
+        if read is not None and read != (part.get("serialization_alias") or name):
+            return str(name)
         if (
             name == "validation_alias"
             and "name" in schema
@@ -159,6 +163,17 @@ def _plain(value: Any) -> Any:
     return [*map(_plain, value)] if isinstance(value, list | tuple) else value
 
 
+def _ordered(record: Any, value: Any) -> Any:
+    """A record whose sets are sorted, as their order differs between processes; `value` has them as sets."""
+    if isinstance(record, dict) and isinstance(value, Mapping) and len(record) == len(value):
+        return {name: _ordered(part, inner) for (name, part), inner in zip(record.items(), value.values(), strict=True)}
+    if isinstance(record, list) and isinstance(value, set | frozenset):
+        return sorted(record, key=lambda part: json.dumps(part, sort_keys=True))
+    if isinstance(record, list) and isinstance(value, list | tuple) and len(record) == len(value):
+        return [_ordered(part, inner) for part, inner in zip(record, value, strict=True)]
+    return record
+
+
 def _has_secret(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(_has_secret, value.values()))
@@ -169,7 +184,8 @@ def _has_secret(value: Any) -> bool:
 
 def _is_same(one: Any, other: Any) -> bool:
     try:
-        return bool(one == other or one != one) or type(one).__eq__ is object.__eq__  # NaN; what cannot be compared
+        # NaN differs from itself, and what has no __eq__ from its copy
+        return bool(one == other or one != one) or type(one).__eq__ is object.__eq__  # noqa: PLR0124
     except (TypeError, ValueError):  # of arrays
         return True
 

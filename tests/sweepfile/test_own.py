@@ -300,6 +300,13 @@ class Rounded(BaseModel):
     lr: float = 0.1
     @field_serializer("lr")
     def _write(self, value): return round(value)
+@dataclass
+class Now:
+    at: float = field(default_factory=time.time)
+    n: int = 1
+class Sets(BaseModel):
+    tags: set[str] = {"a", "bb", "ccc", "dddd", "e"}
+    pairs: list[frozenset[int]] = [frozenset({3, 1})]
 class Same(BaseModel):
     lr: float = Field(0.1, alias="rate")
 
@@ -336,3 +343,18 @@ def test_settings_whose_record_would_be_others_are_refused(kind, settings, line,
 
 def test_an_alias_is_the_settings_name():
     assert next(iter(read(typed("Same", "{rate: 1}")).runs.values())).settings == {"rate": 1.0}
+
+
+def test_a_default_that_changes_is_refused_unless_the_file_states_the_value():
+    assert problems(typed("Now")) == (
+        "s.yaml:5: settings.at must have a default that is always the same, because it is part of the run's key; "
+        "state it in the file",
+    )
+    assert next(iter(read(typed("Now", "{at: 3}")).runs.values())).settings == {"at": 3.0, "n": 1}
+
+
+def test_a_set_is_recorded_in_order_so_that_every_process_has_the_same_key():
+    text = typed("Sets")
+    settings = next(iter(read(text).runs.values())).settings
+    assert settings == {"tags": ["a", "bb", "ccc", "dddd", "e"], "pairs": [[1, 3]]}
+    assert next(iter(read(typed("Sets", "{tags: [b, a, b]}")).runs.values())).settings["tags"] == ["a", "b"]

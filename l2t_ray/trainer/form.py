@@ -3,9 +3,12 @@
 import dataclasses
 import json
 import math
+import sysconfig
+import traceback
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
@@ -16,14 +19,14 @@ SECRET = "must not be a secret, because settings are recorded; the trainer must 
 UNSTEADY = "must have a default that is always the same, because it is part of the run's key; state it in the file"
 LOSSY = "must be the same when its record is read again; correct how the type reads or writes it"
 LISTS = (list, tuple, set, frozenset, Sequence, Collection)
-Path = tuple[int | str, ...]
+Steps = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
 class Wrong:
     """A law that the settings break."""
 
-    path: Path  # of the value within the nested settings
+    path: Steps  # of the value within the nested settings
     kind: str  # of pydantic's errors; "unknown" for a name that the type does not have
     message: str  # pydantic's
     context: Mapping[str, Any]  # numbers of the law
@@ -91,6 +94,8 @@ class Form:
             ]
             strange = [name for name in settings if self.names and not any(_overlap(name, one) for one in self.names)]
             raise FormError([*map(_unknown, strange), *(w for w in found if w.kind != "extra_forbidden")]) from error
+        except Exception as error:  # of the user's own checks; recorded in the message
+            raise FormError([Wrong((), "raised", told(error), {})]) from error
         whole = self._record(built)
         if (second := self._record(self._build(settings))) != whole:
             raise FormError([_wrong(name, UNSTEADY) for name in whole if second.get(name) != whole[name]])
@@ -192,6 +197,18 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _wrong(name: str, message: str) -> Wrong:
     return Wrong((*name.split("."),), "record", message, {})
+
+
+def told(error: BaseException) -> str:
+    """Returns an error with the place in the user's code that it comes from."""
+    libraries = ("importlib", "site-packages", "<string>", sysconfig.get_path("stdlib"))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(part in frame.filename for part in libraries)
+    ]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _unknown(name: str) -> Wrong:

@@ -307,6 +307,18 @@ class Now:
 class Sets(BaseModel):
     tags: set[str] = {"a", "bb", "ccc", "dddd", "e"}
     pairs: list[frozenset[int]] = [frozenset({3, 1})]
+class Keyed(BaseModel):
+    n: int = 1
+    @field_validator("n")
+    @classmethod
+    def _known(cls, n): return {1: 1}[n]
+@dataclass
+class Typed:
+    n: int = 1
+    def __post_init__(self):
+        if self.n == 14: raise TypeError("no 14")
+class Row(NamedTuple):
+    n: int = 1
 class Same(BaseModel):
     lr: float = Field(0.1, alias="rate")
 
@@ -358,3 +370,22 @@ def test_a_set_is_recorded_in_order_so_that_every_process_has_the_same_key():
     settings = next(iter(read(text).runs.values())).settings
     assert settings == {"tags": ["a", "bb", "ccc", "dddd", "e"], "pairs": [[1, 3]]}
     assert next(iter(read(typed("Sets", "{tags: [b, a, b]}")).runs.values())).settings["tags"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "line", "told"),
+    [
+        ("Keyed", "{n: 2}", 5, "settings must be taken by the trainer's type, got KeyError: 2 (typed.py:"),
+        ("Typed", "{n: 14}", 5, "settings must be taken by the trainer's type, got TypeError: no 14 (typed.py:"),
+        ("Row", "{n: 2}", 2, "must be annotated with a pydantic model, a dataclass, dict or nothing, got Row"),
+        ("list[int]", "{n: 2}", 2, "must be annotated with a pydantic model, a dataclass, dict or nothing, got list"),
+    ],
+)
+def test_a_type_that_raises_or_does_not_fit_is_told_in_one_line(kind, settings, line, told):
+    (problem,) = problems(typed(kind, settings))
+    assert problem.startswith(f"s.yaml:{line}: ")
+    assert told in problem
+    numbers = {"Keyed": "return {1: 1}[n]", "Typed": "raise TypeError"}
+    if kind in numbers:
+        at = next(n for n, text in enumerate(Path("typed.py").read_text().splitlines(), 1) if numbers[kind] in text)
+        assert f"typed.py:{at})" in problem

@@ -156,6 +156,10 @@ def test_a_multirun_of_hydra_is_read_from_its_folders(kind):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
+        (
+            ["a/b,0.1,0,20", "a/b,0.1,1,21", "a b,0.1,0,22", "a b,0.1,1,23"],
+            "runs.csv:4: a cell's runs must differ in their seed alone, got mine/-/a_b as at runs.csv:2 but with other",
+        ),
         (["a,0.1,0,20", "a,0.1,x,21"], 'runs.csv:3: seed must be a seed, a whole number >= 0, got "x"'),
         (["a,0.1,0,20", "a,0.1,1.5,21"], "runs.csv:3: seed must be a seed"),
         (["a,0.1,0,20", "a,0.1,1,n/a"], 'runs.csv:3: error_percent must be a number, got "n/a"'),

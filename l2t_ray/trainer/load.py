@@ -73,7 +73,7 @@ def form_of(spec: Spec, function: Train | None) -> Form:
         if isinstance(whole, type) and not (
             dataclasses.is_dataclass(whole) or typing.is_typeddict(whole) or issubclass(whole, BaseModel | Mapping)
         ):
-            raise TypeError(whole.__name__)
+            raise TypeError(whole.__name__)  # noqa: DOC501  it is caught below
         adapter = None if kind in {None, Any, dict, Mapping} else TypeAdapter(kind)
     except (PydanticUserError, NameError, TypeError) as error:
         rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass, dict or nothing"

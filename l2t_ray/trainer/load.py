@@ -69,11 +69,7 @@ def form_of(spec: Spec, function: Train | None) -> Form:
     first = next(iter(inspect.signature(function).parameters))
     try:
         kind = typing.get_type_hints(function, include_extras=True).get(first)
-        whole = typing.get_origin(kind) or kind
-        if isinstance(whole, type) and not (
-            dataclasses.is_dataclass(whole) or typing.is_typeddict(whole) or issubclass(whole, BaseModel | Mapping)
-        ):
-            raise TypeError(whole.__name__)  # noqa: DOC501  it is caught below
+        _check_kind(kind)
         adapter = None if kind in {None, Any, dict, Mapping} else TypeAdapter(kind)
     except (PydanticUserError, NameError, TypeError) as error:
         rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass, dict or nothing"
@@ -83,6 +79,14 @@ def form_of(spec: Spec, function: Train | None) -> Form:
         rule = f"{place}: {odd} in the settings of {name} must be read and written by one name"
         raise InputError(f"{rule}, got a validation_alias of its own; write `alias=` instead")
     return Form(adapter, kind)
+
+
+def _check_kind(kind: Any) -> None:
+    whole = typing.get_origin(kind) or kind
+    if isinstance(whole, type) and not (
+        dataclasses.is_dataclass(whole) or typing.is_typeddict(whole) or issubclass(whole, BaseModel | Mapping)
+    ):
+        raise TypeError(whole.__name__)
 
 
 def _digest(spec: Spec) -> str:

@@ -190,7 +190,7 @@ def _has_secret(value: Any) -> bool:
 def _is_same(one: Any, other: Any) -> bool:
     try:
         # NaN differs from itself, and what has no __eq__ from its copy
-        return bool(one == other or one != one) or type(one).__eq__ is object.__eq__  # noqa: PLR0124
+        return bool(one == other or one != one) or getattr(type(one), "__eq__", None) is object.__eq__  # noqa: PLR0124
     except (TypeError, ValueError):  # of arrays
         return True
 

@@ -1,6 +1,7 @@
 """Loads the function of a trainer, and the type that it annotates its settings with."""
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib
@@ -42,9 +43,15 @@ def load(spec: Spec, here: Mapping[str, str] | None = None) -> Train:
     module = _file(path, _digest(spec)) if spec.is_file else _named(place)
     found = getattr(module, name, None)
     if not callable(found):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        known = [
+            key
+            for key, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+        ]
         rule = f"{place}: must have a function {name}({', '.join(PARAMETERS)})"
-        raise InputError(f"{rule}, got functions {', '.join(known) or 'none'}; add it, or name it: {place}:FUNCTION")
+        closest = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {closest[0]}?" if closest else f"add it, or name it: {place}:FUNCTION"
+        raise InputError(f"{rule}, got functions {', '.join(known) or 'none'}; {remedy}")
     try:
         inspect.signature(found).bind(*PARAMETERS)
     except (TypeError, ValueError) as error:

@@ -136,7 +136,7 @@ def _refuse_single_seeds(runs: Iterable[OwnRun], asked: Asked) -> None:
 def _refuse_equal_names(runs: Mapping[str, OwnRun], cells: Mapping[str, str], places: Mapping[str, str]) -> None:
     """Refuses different settings whose cells have one name, as `a/b` and `a b` do; a report could not tell them."""
     first: dict[str, str] = {}
-    problems: dict[str, str] = {}
+    problems: dict[tuple[str, str], str] = {}
     for key, cell in cells.items():
         other = first.setdefault(cell, key)
         if runs[key].around_seed != runs[other].around_seed:

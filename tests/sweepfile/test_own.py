@@ -192,7 +192,7 @@ def test_the_command_line_names_settings_with_and_without_their_section():
         (HEAD + GRID + "execution: {pack: 4}\n", 7, "execution.pack must be auto or 1"),
         (HEAD.replace("mine.py", "other.py") + GRID, 2, "must be a file that can be read, from the working folder"),
         (HEAD.replace("mine.py", "mine.py:fit") + GRID, 2, "must have a function fit(settings, seed, context), got"),
-        (HEAD.replace("mine.py", "mine.py:trian") + GRID, 2, "got functions train, plain, few, odd; did you mean train"),
+        (HEAD.replace("mine.py", "mine.py:trian") + GRID, 2, "functions train, plain, few, odd; did you mean train"),
         (HEAD.replace("mine.py", "mine.py:few") + GRID, 2, "few must take (settings, seed, context), got few("),
         (HEAD.replace("mine.py", "mine.py:odd") + GRID, 2, "must be annotated with a pydantic model, a dataclass"),
         (HEAD.replace("mine.py", "no.module:train") + GRID, 2, "must be a module"),

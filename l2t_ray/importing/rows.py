@@ -1,5 +1,6 @@
 """A run as another tool has written it, with the place where it stands; and how its values are read."""
 
+import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from l2t_ray.errors import InputError
 from l2t_ray.trainer.names import dotted
 
+SHOWN = 8  # names in a message
 FAILED = frozenset({"crashed", "failed", "killed", "preempted"})  # W&B's words for a run that has not come to its end
 OPEN = frozenset({"running", "pending"})
 
@@ -78,17 +80,29 @@ def metric_of(row: Row, name: str) -> float:
     """Reads the metric of a row.
 
     Returns:
-        A number; NaN where the tool wrote none.
+        A number; NaN where the table's cell is empty.
 
     Raises:
-        InputError: if it is no number.
+        InputError: if it is absent, or no number.
     """
+    if name not in row.values:
+        results = [one for one in row.values if one not in (row.settings or ())]
+        raise InputError(
+            f"{row.place}: {name} must be among the results of a run that has ended; {_nearest(name, results)}"
+        )
     value = row.values.get(name)
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{row.place}: {name} must be a number, got {json.dumps(value)}; correct it")
     return float(value)
+
+
+def _nearest(name: str, results: list[str]) -> str:
+    listed = f"there are {', '.join(results[:SHOWN])}" if results else "there is none"
+    known = f"{name}."
+    close = [one for one in results if one.startswith(known)] or difflib.get_close_matches(name, results, 1)
+    return f"{listed}; did you mean {close[0]}?" if close else f"{listed}; export it too, or take the run out"
 
 
 def read_text(path: Path) -> str:

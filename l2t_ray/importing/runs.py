@@ -79,6 +79,7 @@ def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
     _refuse_single_seeds(runs.values(), asked)
     method, data = _parts(runs.values(), chosen, asked)
     cells = {key: _cell(run, data, asked.axis, method, name) for key, run in runs.items()}
+    _refuse_equal_names(runs, cells, places)
     factors = Factors(", ".join(data) or "sweep", asked.axis, ", ".join(method) or "sweep")
     return Imported(name, runs, cells, asked.metric, factors, results, places, tools_names)
 
@@ -130,6 +131,19 @@ def _refuse_single_seeds(runs: Iterable[OwnRun], asked: Asked) -> None:
         f"a setting must have several seeds, got {count(n_runs, 'run')} in {len(cells)} settings; these columns vary: "
         f"{listed}; name those that are settings (--settings), or results to leave out (--ignore)"
     )
+
+
+def _refuse_equal_names(runs: Mapping[str, OwnRun], cells: Mapping[str, str], places: Mapping[str, str]) -> None:
+    """Refuses different settings whose cells have one name, as `a/b` and `a b` do; a report could not tell them."""
+    first: dict[str, str] = {}
+    problems: dict[tuple[str, str], str] = {}
+    for key, cell in cells.items():
+        other = first.setdefault(cell, key)
+        if runs[key].around_seed != runs[other].around_seed:
+            rule = f"{places[key]}: a cell's runs must differ in their seed alone, got {cell} as at {places[other]}"
+            problems.setdefault(runs[key].around_seed, f"{rule} but with other settings; rename one")
+    if problems:
+        raise InputError(problems.values())
 
 
 def _parts(runs: Iterable[OwnRun], chosen: Sequence[str], asked: Asked) -> tuple[list[str], list[str]]:

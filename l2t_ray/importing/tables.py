@@ -111,7 +111,10 @@ def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     text = read_text(path)
     try:
         found = json.loads(text)
-    except ValueError:
+    except json.JSONDecodeError as error:
+        if text.lstrip().startswith("["):  # a list, and no lines of JSON
+            rule = f"{path}:{error.lineno}: must be a list in JSON"
+            raise InputError(f"{rule}, got {error.msg} at column {error.colno}; correct it, or export again") from error
         found = None
     if found is not None:
         items = found if isinstance(found, list) else [found]

@@ -58,7 +58,7 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
                 say(f"{len(ledger.spool)} results of an earlier launch are written to {ledger.shown_uri} first")
                 ledger.flush()
             ledger.settle()
-            entries = ledger.entries([safe_name(name) for name in searching.search.objectives])
+            entries = ledger.entries([safe_name(name) for name in (*searching.search.objectives, sweep.metric.name)])
             retry = arguments.retry_failed
             launched = searching.train(ledger, entries, options(arguments), progress_file, say, retry_failed=retry)
         if launched and launched.n_spooled:

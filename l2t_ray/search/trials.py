@@ -3,6 +3,7 @@
 A run whose key is in the ledger already, or that another trial is training, is not trained again.
 """
 
+import difflib
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -154,5 +155,7 @@ class Trials:
         for name in names:
             if name not in values:
                 known = ", ".join(n for n in values if self._search.own or n.startswith("validation_")) or "none"
-                raise InputError(f"search.objective must be what the runs log, got {name!r}; they log {known}")
+                rule = f"search.objective must be what the runs log, got {name!r}; they log {known}"
+                closest = difflib.get_close_matches(name, values, 1)
+                raise InputError(f"{rule}; did you mean {closest[0]}?" if closest else rule)
         return tuple(values[name] for name in names)

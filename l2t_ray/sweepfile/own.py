@@ -288,6 +288,11 @@ def _line(tree: Item, wrong: Wrong, form: Form) -> str:
     if wrong.kind == "unknown":
         inner = name.removeprefix(SETTINGS)
         return f"{target.place}: {inner!r} must be a setting of the trainer; {suggest(inner, form.names)}"
+    if wrong.kind == "raised":
+        rule = "settings must be taken by the trainer's type"
+        return f"{tree.place}: {rule}, got {wrong.message}; correct them, or its check"
+    if wrong.kind == "record":
+        return f"{target.place}: {name} {wrong.message}"
     context = wrong.context
     if "error" in context:  # the user's own law
         rule = f"must {str(context['error']).removeprefix('must ')}"

@@ -99,7 +99,7 @@ def run_command(
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last = next((line for line in reversed(output.text.splitlines()) if line.strip()), "it printed nothing")
         raise CommandError(f"the command {how}: {last.strip()[-LAST_CHARACTERS:]}")
-    return results(_content(folder / place, place), spec.metric, place), peak_bytes
+    return results(_content(folder / place, place, spec.metric), spec.metric, place), peak_bytes
 
 
 def _link(folder: Path, own: str) -> None:
@@ -146,8 +146,8 @@ def _read(stream: IO[bytes], output: Output) -> None:
     stream.close()
 
 
-def _content(file: Path, place: str) -> Any:
-    """The numbers of a file of results; what else it holds is left out."""
+def _content(file: Path, place: str, metric: str) -> Any:
+    """The metric and the numbers of a file of results; what else it holds is left out."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -158,4 +158,4 @@ def _content(file: Path, place: str) -> Any:
         raise ResultError(f"{place}: must be a JSON file of names and numbers, got {error}; correct it") from error
     if not isinstance(content, dict):
         return content
-    return {name: value for name, value in content.items() if type(value) in {int, float}}
+    return {name: value for name, value in content.items() if name == metric or type(value) in {int, float}}

@@ -3,24 +3,30 @@
 import dataclasses
 import json
 import math
+import sysconfig
+import traceback
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, ValidationError
 
 from l2t_ray.trainer.names import dotted, nested
 
+SECRET = "must not be a secret, because settings are recorded; the trainer must read it from the environment"
+UNSTEADY = "must have a default that is always the same, because it is part of the run's key; state it in the file"
+LOSSY = "must be the same when its record is read again; correct how the type reads or writes it"
 LISTS = (list, tuple, set, frozenset, Sequence, Collection)
-Path = tuple[int | str, ...]
+Steps = tuple[int | str, ...]
 
 
 @dataclass(frozen=True)
 class Wrong:
     """A law that the settings break."""
 
-    path: Path  # of the value within the nested settings
+    path: Steps  # of the value within the nested settings
     kind: str  # of pydantic's errors; "unknown" for a name that the type does not have
     message: str  # pydantic's
     context: Mapping[str, Any]  # numbers of the law
@@ -88,21 +94,121 @@ class Form:
             ]
             strange = [name for name in settings if self.names and not any(_overlap(name, one) for one in self.names)]
             raise FormError([*map(_unknown, strange), *(w for w in found if w.kind != "extra_forbidden")]) from error
-        whole = dotted(self._adapter.dump_python(built, mode="json", by_alias=True))
+        except Exception as error:  # of the user's own checks; recorded in the message
+            raise FormError([Wrong((), "raised", told(error), {})]) from error
+        whole = self._record(built)
+        if (second := self._record(self._build(settings))) != whole:
+            raise FormError([_wrong(name, UNSTEADY) for name in whole if second.get(name) != whole[name]])
         unknown = [name for name in settings if not any(name == one or one.startswith(f"{name}.") for one in whole)]
         taken = [name for name in unknown if settings[name] == {} or _is_below(name, whole)]
         if names := [name for name in unknown if name not in taken]:
             raise FormError([*map(_unknown, names)])
+        self._check_record(built, whole)
         return whole
 
     def build(self, settings: Mapping[str, Any]) -> Any:
         """Returns what the function is given: the annotated type, or a nested dictionary."""
         return nested(settings) if self._adapter is None else self._build(settings)
 
+    def _record(self, built: Any) -> dict[str, Any]:
+        assert self._adapter is not None
+        record = self._adapter.dump_python(built, mode="json", by_alias=True)
+        return dotted(_ordered(record, self._adapter.dump_python(built, by_alias=True)))
+
+    def _check_record(self, built: Any, whole: Mapping[str, Any]) -> None:
+        """Refuses settings that are others when their record is read again, as the trainer reads it."""
+        leaves = dotted(_plain(built))
+        if secret := [name for name, value in leaves.items() if _has_secret(value)]:
+            raise FormError([_wrong(name, SECRET) for name in secret])
+        try:
+            again = dotted(_plain(self._build(whole)))
+        except ValidationError as error:
+            names = [".".join(map(str, part["loc"])) for part in error.errors(include_url=False)]
+            raise FormError([_wrong(name, LOSSY) for name in names]) from error
+        if lost := [name for name in {**leaves, **again} if not _is_same(leaves.get(name), again.get(name))]:
+            raise FormError([_wrong(name, LOSSY) for name in lost])
+
     def _build(self, settings: Mapping[str, Any]) -> Any:
         assert self._adapter is not None
         # of JSON, so that a dataclass is built and a text is no number
         return self._adapter.validate_json(json.dumps(nested(settings)), strict=True)
+
+
+def differently_named(adapter: TypeAdapter[Any]) -> str | None:
+    """A field that is read by another name than it is recorded by; then a given setting would be left out."""
+    return _differently_named(adapter.core_schema)
+
+
+def _differently_named(schema: Any) -> str | None:
+    if isinstance(schema, list | tuple):
+        return next((found for part in schema if (found := _differently_named(part))), None)
+    if not isinstance(schema, dict):
+        return None
+    for name, part in schema.items():
+        read = part.get("validation_alias") if isinstance(part, dict) else None
+        if read is not None and read != (part.get("serialization_alias") or name):
+            return str(name)
+        if (
+            name == "validation_alias"
+            and "name" in schema
+            and part != (schema.get("serialization_alias") or schema["name"])
+        ):
+            return str(schema["name"])  # of a dataclass
+    return _differently_named([part for name, part in schema.items() if name not in {"metadata", "serialization"}])
+
+
+def _plain(value: Any) -> Any:
+    """An object of settings as nested dictionaries and lists, with the values that the trainer sees."""
+    if isinstance(value, BaseModel):
+        return {name: _plain(part) for name, part in value}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name, None)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    return [*map(_plain, value)] if isinstance(value, list | tuple) else value
+
+
+def _ordered(record: Any, value: Any) -> Any:
+    """A record whose sets are sorted, as their order differs between processes; `value` has them as sets."""
+    if isinstance(record, dict) and isinstance(value, Mapping) and len(record) == len(value):
+        return {name: _ordered(part, inner) for (name, part), inner in zip(record.items(), value.values(), strict=True)}
+    if isinstance(record, list) and isinstance(value, set | frozenset):
+        return sorted(record, key=lambda part: json.dumps(part, sort_keys=True))
+    if isinstance(record, list) and isinstance(value, list | tuple) and len(record) == len(value):
+        return [_ordered(part, inner) for part, inner in zip(record, value, strict=True)]
+    return record
+
+
+def _has_secret(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_secret, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(_has_secret, value))
+    return isinstance(value, SecretStr | SecretBytes | Secret)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    try:
+        # NaN differs from itself, and what has no __eq__ from its copy
+        return bool(one == other or one != one) or getattr(type(one), "__eq__", None) is object.__eq__  # noqa: PLR0124
+    except (TypeError, ValueError):  # of arrays
+        return True
+
+
+def _wrong(name: str, message: str) -> Wrong:
+    return Wrong((*name.split("."),), "record", message, {})
+
+
+def told(error: BaseException) -> str:
+    """Returns an error with the place in the user's code that it comes from."""
+    libraries = ("importlib", "site-packages", "<string>", sysconfig.get_path("stdlib"))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(part in frame.filename for part in libraries)
+    ]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}{where}"
 
 
 def _unknown(name: str) -> Wrong:

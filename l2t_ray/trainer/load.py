@@ -1,5 +1,7 @@
 """Loads the function of a trainer, and the type that it annotates its settings with."""
 
+import dataclasses
+import difflib
 import functools
 import hashlib
 import importlib
@@ -12,11 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from l2t_ray.errors import InputError
-from l2t_ray.trainer.form import Form
+from l2t_ray.trainer.form import Form, differently_named, told
 from l2t_ray.trainer.spec import Spec
 
 PARAMETERS = ("settings", "seed", "context")
@@ -41,9 +43,15 @@ def load(spec: Spec, here: Mapping[str, str] | None = None) -> Train:
     module = _file(path, _digest(spec)) if spec.is_file else _named(place)
     found = getattr(module, name, None)
     if not callable(found):
-        known = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        known = [
+            key
+            for key, value in vars(module).items()
+            if inspect.isfunction(value) and value.__module__ == module.__name__ and not key.startswith("_")
+        ]
         rule = f"{place}: must have a function {name}({', '.join(PARAMETERS)})"
-        raise InputError(f"{rule}, got functions {', '.join(known) or 'none'}; add it, or name it: {place}:FUNCTION")
+        closest = difflib.get_close_matches(name, known, 1)
+        remedy = f"did you mean {closest[0]}?" if closest else f"add it, or name it: {place}:FUNCTION"
+        raise InputError(f"{rule}, got functions {', '.join(known) or 'none'}; {remedy}")
     try:
         inspect.signature(found).bind(*PARAMETERS)
     except (TypeError, ValueError) as error:
@@ -68,12 +76,24 @@ def form_of(spec: Spec, function: Train | None) -> Form:
     first = next(iter(inspect.signature(function).parameters))
     try:
         kind = typing.get_type_hints(function, include_extras=True).get(first)
+        _check_kind(kind)
         adapter = None if kind in {None, Any, dict, Mapping} else TypeAdapter(kind)
     except (PydanticUserError, NameError, TypeError) as error:
-        rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass or dict"
+        rule = f"{place}: the settings of {name} must be annotated with a pydantic model, a dataclass, dict or nothing"
         reason = str(error).splitlines()[0]
         raise InputError(f"{rule}, got {reason}; correct the annotation") from error
+    if adapter is not None and (odd := differently_named(adapter)):
+        rule = f"{place}: {odd} in the settings of {name} must be read and written by one name"
+        raise InputError(f"{rule}, got a validation_alias of its own; write `alias=` instead")
     return Form(adapter, kind)
+
+
+def _check_kind(kind: Any) -> None:
+    whole = typing.get_origin(kind) or kind
+    if isinstance(whole, type) and not (
+        dataclasses.is_dataclass(whole) or typing.is_typeddict(whole) or issubclass(whole, BaseModel | Mapping)
+    ):
+        raise TypeError(whole.__name__)
 
 
 def _digest(spec: Spec) -> str:
@@ -96,7 +116,7 @@ def _file(path: str, digest: str) -> types.ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise InputError(f"{path}: must be a file that can be imported, got {_told(error)}; correct it") from error
+        raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
     return module
 
 
@@ -106,14 +126,4 @@ def _named(module: str) -> types.ModuleType:
     try:
         return importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise InputError(f"{module}: must be a module that can be imported, got {_told(error)}; correct it") from error
-
-
-def _told(error: BaseException) -> str:
-    frames = (
-        [frame for frame in inspect.getinnerframes(error.__traceback__) if "importlib" not in frame.filename]
-        if (error.__traceback__)
-        else []
-    )
-    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+        raise InputError(f"{module}: must be a module that can be imported, got {told(error)}; correct it") from error

@@ -156,6 +156,10 @@ def test_a_multirun_of_hydra_is_read_from_its_folders(kind):
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
+        (
+            ["a/b,0.1,0,20", "a/b,0.1,1,21", "a b,0.1,0,22", "a b,0.1,1,23"],
+            "runs.csv:4: a cell's runs must differ in their seed alone, got mine/-/a_b as at runs.csv:2 but with other",
+        ),
         (["a,0.1,0,20", "a,0.1,x,21"], 'runs.csv:3: seed must be a seed, a whole number >= 0, got "x"'),
         (["a,0.1,0,20", "a,0.1,1.5,21"], "runs.csv:3: seed must be a seed"),
         (["a,0.1,0,20", "a,0.1,1,n/a"], 'runs.csv:3: error_percent must be a number, got "n/a"'),
@@ -209,3 +213,45 @@ def test_a_results_column_is_left_out_by_name_and_an_axis_orders_the_cells():
     assert code == 0
     assert "24 runs in 4 cells" in out
     assert [cell["samples_per_class"] for cell in report()[1]["cells"]] == ["10", "10", "30", "30"]
+
+
+def wandb_runs(summary):
+    return [
+        {"state": "finished", "config": {"model": model, "seed": seed}, "summary": {"acc": {"max": 1.0 + seed}}}
+        if (model, seed) == ("vit", 3)
+        else {"state": "finished", "config": {"model": model, "seed": seed}, "summary": summary}
+        for model in ERRORS
+        for seed in SEEDS
+    ]
+
+
+def test_an_absent_metric_is_refused_and_a_metric_that_is_nan_has_diverged():
+    Path("runs.json").write_text(json.dumps(wandb_runs({"acc": 2.0})))
+    code, _, err = bring("--margin", "1", file="runs.json", metric="acc")
+    assert code == 2
+    assert "runs.json: run 10: acc must be among the results of a run that has ended; there are acc.max; " in err
+    assert "did you mean acc.max?" in err
+    runs = wandb_runs({"acc": 2.0})
+    runs[9]["summary"] = {"acc": math.nan}
+    Path("runs.json").write_text(json.dumps(runs))
+    code, _, err = bring("--margin", "1", file="runs.json", metric="acc")
+    assert code == 1
+    assert "runs.json: run 10: acc is nan in the export" in err
+
+
+def test_a_job_of_hydra_whose_results_lack_the_metric_is_refused():
+    for number in range(4):
+        job = Path("multirun", str(number))
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra/config.yaml").write_text(f"model: a\nseed: {number}\n")
+        (job / "results.json").write_text(json.dumps({"los" if number == 2 else "loss": 1.0}))
+    code, _, err = bring("--margin", "1", file="multirun", metric="loss")
+    assert code == 2
+    assert "multirun/2: loss must be among the results of a run that has ended; there are los; did you mean los?" in err
+
+
+def test_a_comma_that_is_missing_in_a_list_is_told_at_its_line():
+    Path("runs.json").write_text('[\n {"config": {"seed": 0} "summary": {}},\n {}\n]')
+    code, _, err = bring(file="runs.json")
+    assert code == 2
+    assert "runs.json:2: must be a list in JSON, got Expecting ',' delimiter at column 25; correct it" in err

@@ -69,3 +69,12 @@ def test_a_search_finds_the_better_end_and_writes_a_sweep_of_it(tmp_path, object
             means.setdefault(best.cells[entry.key], []).append(entry.metrics["error_percent"])
     assert sum(means["mine/-/left/tuned"]) < sum(means["mine/-/left"])
     assert sum(means["mine/-/right/tuned"]) < sum(means["mine/-/right"])
+
+
+def test_a_misspelt_objective_is_told_with_the_nearest_that_was_logged():
+    Path("s.yaml").write_text(FILE.format(objective="objective: held_ou\n  lower_is_better: false"))
+    code, _, err = launch("s.yaml")
+    assert code == 2, err
+    assert "search.objective must be what the runs log, got 'held_ou'; they log " in err
+    assert "error_percent" in err
+    assert "held_out; did you mean held_out?" in err.replace(", wall_s", "").replace(", peak_bytes", "")

@@ -192,6 +192,7 @@ def test_the_command_line_names_settings_with_and_without_their_section():
         (HEAD + GRID + "execution: {pack: 4}\n", 7, "execution.pack must be auto or 1"),
         (HEAD.replace("mine.py", "other.py") + GRID, 2, "must be a file that can be read, from the working folder"),
         (HEAD.replace("mine.py", "mine.py:fit") + GRID, 2, "must have a function fit(settings, seed, context), got"),
+        (HEAD.replace("mine.py", "mine.py:trian") + GRID, 2, "functions train, plain, few, odd; did you mean train"),
         (HEAD.replace("mine.py", "mine.py:few") + GRID, 2, "few must take (settings, seed, context), got few("),
         (HEAD.replace("mine.py", "mine.py:odd") + GRID, 2, "must be annotated with a pydantic model, a dataclass"),
         (HEAD.replace("mine.py", "no.module:train") + GRID, 2, "must be a module"),
@@ -280,3 +281,112 @@ def test_a_search_of_settings_is_read_with_its_direction():
 def test_a_wrong_search_is_told_at_its_line(search, told):
     found = problems(HEAD + GRID + f"search: {search}\n")
     assert any(problem.startswith(("s.yaml:7: ", "s.yaml:5: ")) and told in problem for problem in found), found
+
+
+TYPES = """
+import time
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_serializer, field_validator
+
+class Read(BaseModel):
+    lr: float = Field(0.1, validation_alias="learning_rate")
+class Inner(BaseModel):
+    read: list[Read] = []
+class Choices(BaseModel):
+    lr: float = Field(0.1, validation_alias=AliasChoices("lr", "rate"))
+class Secretive(BaseModel):
+    token: SecretStr = SecretStr("abc")
+class Rounded(BaseModel):
+    lr: float = 0.1
+    @field_serializer("lr")
+    def _write(self, value): return round(value)
+@dataclass
+class Now:
+    at: float = field(default_factory=time.time)
+    n: int = 1
+class Sets(BaseModel):
+    tags: set[str] = {"a", "bb", "ccc", "dddd", "e"}
+    pairs: list[frozenset[int]] = [frozenset({3, 1})]
+class Keyed(BaseModel):
+    n: int = 1
+    @field_validator("n")
+    @classmethod
+    def _known(cls, n): return {1: 1}[n]
+@dataclass
+class Typed:
+    n: int = 1
+    def __post_init__(self):
+        if self.n == 14: raise TypeError("no 14")
+class Row(NamedTuple):
+    n: int = 1
+class Same(BaseModel):
+    lr: float = Field(0.1, alias="rate")
+
+def _train(settings, seed, context): return {"error_percent": 1.0}
+def make(kind):
+    def train(settings: kind, seed, context): return {"error_percent": 1.0}
+    return train
+"""
+ONE = "grid:\n- settings: SETTINGS\n  seed: {from: 0, to: 2}\n"
+
+
+def typed(kind, settings="{}"):
+    Path("typed.py").write_text(f"{TYPES}\ntrain = make({kind})\n")
+    return HEAD.replace("mine.py", "typed.py") + ONE.replace("SETTINGS", settings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "line", "told"),
+    [
+        ("Read", "{lr: 1}", 2, "lr in the settings of train must be read and written by one name"),
+        ("Read", "{learning_rate: 1}", 2, "write `alias=` instead"),
+        ("Inner", "{read: [{lr: 1}]}", 2, "must be read and written by one name"),
+        ("Choices", "{lr: 1}", 2, "must be read and written by one name"),
+        ("Secretive", "{}", 5, "settings.token must not be a secret, because settings are recorded"),
+        ("Secretive", "{token: x}", 5, "settings.token must not be a secret"),
+        ("Rounded", "{lr: 0.3}", 5, "settings.lr must be the same when its record is read again"),
+    ],
+)
+def test_settings_whose_record_would_be_others_are_refused(kind, settings, line, told):
+    (problem,) = problems(typed(kind, settings))
+    assert problem.startswith(f"s.yaml:{line}: ")
+    assert told in problem
+
+
+def test_an_alias_is_the_settings_name():
+    assert next(iter(read(typed("Same", "{rate: 1}")).runs.values())).settings == {"rate": 1.0}
+
+
+def test_a_default_that_changes_is_refused_unless_the_file_states_the_value():
+    assert problems(typed("Now")) == (
+        "s.yaml:5: settings.at must have a default that is always the same, because it is part of the run's key; "
+        "state it in the file",
+    )
+    assert next(iter(read(typed("Now", "{at: 3}")).runs.values())).settings == {"at": 3.0, "n": 1}
+
+
+def test_a_set_is_recorded_in_order_so_that_every_process_has_the_same_key():
+    text = typed("Sets")
+    settings = next(iter(read(text).runs.values())).settings
+    assert settings == {"tags": ["a", "bb", "ccc", "dddd", "e"], "pairs": [[1, 3]]}
+    assert next(iter(read(typed("Sets", "{tags: [b, a, b]}")).runs.values())).settings["tags"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "line", "told"),
+    [
+        ("Keyed", "{n: 2}", 5, "settings must be taken by the trainer's type, got KeyError: 2 (typed.py:"),
+        ("Typed", "{n: 14}", 5, "settings must be taken by the trainer's type, got TypeError: no 14 (typed.py:"),
+        ("Row", "{n: 2}", 2, "must be annotated with a pydantic model, a dataclass, dict or nothing, got Row"),
+        ("list[int]", "{n: 2}", 2, "must be annotated with a pydantic model, a dataclass, dict or nothing, got list"),
+    ],
+)
+def test_a_type_that_raises_or_does_not_fit_is_told_in_one_line(kind, settings, line, told):
+    (problem,) = problems(typed(kind, settings))
+    assert problem.startswith(f"s.yaml:{line}: ")
+    assert told in problem
+    numbers = {"Keyed": "return {1: 1}[n]", "Typed": "raise TypeError"}
+    if kind in numbers:
+        at = next(n for n, text in enumerate(Path("typed.py").read_text().splitlines(), 1) if numbers[kind] in text)
+        assert f"typed.py:{at})" in problem

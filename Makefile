@@ -32,7 +32,7 @@ test: setup              ## the tests
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(PYTEST)
 
 test-all: setup          ## the tests with the slow ones
-	$(BIN)/python -m pytest -m 'not gpu'
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m 'not gpu' $(PYTEST)
 
 chaos: setup             ## kill trainings, nodes, launches and servers 50 times, and check the ledgers (half an hour)
 	$(BIN)/python -m tests.chaos.campaign $(CHAOS)

@@ -6,7 +6,7 @@ import math
 import sysconfig
 import traceback
 import typing
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,8 +101,15 @@ class Form:
             raise FormError([_wrong(name, UNSTEADY) for name in whole if second.get(name) != whole[name]])
         unknown = [name for name in settings if not any(name == one or one.startswith(f"{name}.") for one in whole)]
         taken = [name for name in unknown if settings[name] == {} or _is_below(name, whole)]
+        left_out = [
+            Wrong((*name.split("."), *path), "unknown", "must be a setting", {})
+            for name, value in settings.items()
+            for path in _left_out(value, whole.get(name))
+        ]
         if names := [name for name in unknown if name not in taken]:
             raise FormError([*map(_unknown, names)])
+        if left_out:
+            raise FormError(left_out)
         self._check_record(built, whole)
         return whole
 
@@ -112,8 +119,8 @@ class Form:
 
     def _record(self, built: Any) -> dict[str, Any]:
         assert self._adapter is not None
-        record = self._adapter.dump_python(built, mode="json", by_alias=True)
-        return dotted(_ordered(record, self._adapter.dump_python(built, by_alias=True)))
+        record = self._adapter.dump_python(built, mode="json", by_alias=True, round_trip=True)  # no computed fields
+        return dotted(_ordered(record, self._adapter.dump_python(built, by_alias=True, round_trip=True)))
 
     def _check_record(self, built: Any, whole: Mapping[str, Any]) -> None:
         """Refuses settings that are others when their record is read again, as the trainer reads it."""
@@ -213,6 +220,18 @@ def told(error: BaseException) -> str:
 
 def _unknown(name: str) -> Wrong:
     return Wrong((*name.split("."),), "unknown", "must be a setting", {})
+
+
+def _left_out(given: Any, record: Any) -> Iterator[Steps]:
+    """The names in a given value, such as a list of sections, that its record lacks."""
+    if isinstance(given, Mapping) and isinstance(record, Mapping):
+        yield from ((name,) for name in given if name not in record)
+        parts: list[tuple[int | str, Any, Any]] = [(n, part, record[n]) for n, part in given.items() if n in record]
+    elif isinstance(given, list) and isinstance(record, list) and len(given) == len(record):
+        parts = [(n, *pair) for n, pair in enumerate(zip(given, record, strict=True))]
+    else:
+        return
+    yield from ((step, *path) for step, part, kept in parts for path in _left_out(part, kept))
 
 
 def _overlap(name: str, other: str) -> bool:

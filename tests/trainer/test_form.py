@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, computed_field
 
 from l2t_ray.trainer.form import Form, FormError
 from l2t_ray.trainer.names import dotted, nested
@@ -94,3 +94,25 @@ def test_a_list_is_one_value_where_the_type_is_a_list():
     assert not Form(None).takes_list("layers")
     assert CLASSIC.is_float("optimizer.lr")
     assert not CLASSIC.is_float("n")
+
+
+class Sections(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    blocks: list[Model]
+    lr: float = 0.5
+
+    @computed_field
+    @property
+    def double(self) -> float:
+        return 2 * self.lr
+
+
+def test_an_unknown_name_in_a_list_of_sections_is_told():
+    form = Form(TypeAdapter(Sections), Sections)
+    assert wrong(form, {"blocks": [{"lr": 1.0}, {"lr": 2.0, "kin": "b"}]}) == {("blocks.1.kin", "unknown")}
+
+
+def test_a_computed_field_is_no_setting():
+    form = Form(TypeAdapter(Sections), Sections)
+    assert form.complete({"blocks": []}) == {"blocks": [], "lr": 0.5}
+    assert form.build({"blocks": [], "lr": 0.5}).double == 1.0

@@ -339,7 +339,9 @@ def test_a_launch_that_is_ended_while_it_trains_its_source_says_how_to_resume(fo
 def test_an_interrupted_launch_ends_cleanly_and_says_how_to_resume(folder, number):
     steps = write_stepped(folder, last=1, epochs=1000000)
     steps.allow(None)  # they do not stand still: an epoch has to end
+    before = signal.signal(number, signal.SIG_DFL)  # nohup has what it starts ignore SIGHUP
     process = start(folder)
+    signal.signal(number, before)
     wait_for_training(process, folder, steps, 30)
     process.send_signal(number)
     _, err = process.communicate(timeout=240)

@@ -1,5 +1,6 @@
 """Reads a sweep of a trainer of the user's own: `trainer:`, `metric:` and free-form `settings:`."""
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from l2t_ray.trainer.spec import GIVEN, Spec
 UNIT = "_percent"
 TAKEN = ("wall_s", "peak_bytes")  # metrics of every run
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
+MAPS = frozenset({"model_type", "model_attributes_type", "dataclass_type"})  # of pydantic's errors
 Leaves = dict[str, Item]
 
 
@@ -294,15 +296,27 @@ def _line(tree: Item, wrong: Wrong, form: Form) -> str:
     if wrong.kind == "record":
         return f"{target.place}: {name} {wrong.message}"
     context = wrong.context
+    expected = context.get("expected") or context.get("expected_tags")  # 'a', 'b' or 'c'
+    remedy = "correct it"
     if "error" in context:  # the user's own law
-        rule = f"must {str(context['error']).removeprefix('must ')}"
+        rule = str(context["error"])
+        rule = rule if rule.startswith("must ") else f"must be taken by the trainer's type: {rule}"
+    elif expected is not None:
+        known = [part.strip("' ") for part in re.split(", | or ", str(expected))]
+        rule = f"must be {known[0]}" if len(known) == 1 else f"must be one of {', '.join(known)}"
+        if isinstance(target.value, dict) and (tag := _tag(context)) in target.value:
+            target, name = target.value[tag], f"{name}.{tag}"
+        remedy = suggest(str(target.value), known)
+    elif wrong.kind in MAPS:
+        rule = "must be a map"
     elif wrong.kind in RULES:
         rule = f"must {RULES[wrong.kind].format(**context)}"
-    elif wrong.kind == "literal_error":
-        rule = f"must be one of {str(context['expected']).replace(chr(39), '')}"
     else:
         rule = wrong.message.removeprefix("Value error, ").replace("Input should", "must", 1)
-    remedy = "correct it"
-    if wrong.kind == "literal_error":
-        remedy = suggest(str(target.value), rule.removeprefix("must be one of ").replace(" or ", ", ").split(", "))
+        rule = rule.replace("a valid array", "a list").replace("an object", "a map")
     return f"{target.place}: {name} {rule}, got {shown(target)}; {remedy}"
+
+
+def _tag(context: Mapping[str, Any]) -> str:
+    """The setting by which a union of types is told apart."""
+    return str(context.get("discriminator", "")).strip("'")

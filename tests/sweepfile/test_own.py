@@ -286,8 +286,9 @@ def test_a_wrong_search_is_told_at_its_line(search, told):
 TYPES = """
 import time
 from dataclasses import dataclass, field
-from typing import NamedTuple
-from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_serializer, field_validator
+from enum import Enum
+from typing import Literal, NamedTuple
+from pydantic import AliasChoices, BaseModel, Field, SecretStr, field_serializer, field_validator, model_validator
 
 class Read(BaseModel):
     lr: float = Field(0.1, validation_alias="learning_rate")
@@ -320,6 +321,24 @@ class Typed:
         if self.n == 14: raise TypeError("no 14")
 class Row(NamedTuple):
     n: int = 1
+class Kind(Enum):
+    SMALL, LARGE = "small", "large"
+class Adam(BaseModel):
+    name: Literal["adam"] = "adam"
+    lr: float = 0.1
+class Sgd(Adam):
+    name: Literal["sgd"] = "sgd"
+class Closed(BaseModel):
+    kind: Kind = Kind.SMALL
+    only: Literal["a"] = "a"
+    opt: Adam | Sgd = Field(Adam(), discriminator="name")
+    tags: list[str] = []
+    section: Adam = Adam()
+    n: int = 1
+    @model_validator(mode="after")
+    def _unlucky(self):
+        if self.n == 13: raise ValueError("n must not be 13")
+        return self
 class Same(BaseModel):
     lr: float = Field(0.1, alias="rate")
 
@@ -329,6 +348,13 @@ def make(kind):
     return train
 """
 ONE = "grid:\n- settings: SETTINGS\n  seed: {from: 0, to: 2}\n"
+
+
+def told_once(text, line):
+    """The one problem of a sweep file, which must be of this line."""
+    (problem,) = problems(text)
+    assert problem.startswith(f"s.yaml:{line}: ")
+    return problem
 
 
 def typed(kind, settings="{}"):
@@ -349,9 +375,22 @@ def typed(kind, settings="{}"):
     ],
 )
 def test_settings_whose_record_would_be_others_are_refused(kind, settings, line, told):
-    (problem,) = problems(typed(kind, settings))
-    assert problem.startswith(f"s.yaml:{line}: ")
-    assert told in problem
+    assert told in told_once(typed(kind, settings), line)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("{kind: smal}", 'settings.kind must be one of small, large, got "smal"; did you mean small?'),
+        ("{only: b}", 'settings.only must be a, got "b"; known are a'),
+        ("{opt: {name: agd, lr: 1}}", 'settings.opt.name must be one of adam, sgd, got "agd"; did you mean sgd?'),
+        ("{tags: 3}", "settings.tags must be a list, got 3"),
+        ("{section: 3}", "settings.section must be a map, got 3"),
+        ("{n: 13}", "settings must be taken by the trainer's type: n must not be 13"),
+    ],
+)
+def test_a_value_of_an_enum_a_union_or_a_section_is_told_with_what_it_may_be(settings, told):
+    assert told in told_once(typed("Closed", settings), 5)
 
 
 def test_an_alias_is_the_settings_name():
@@ -383,8 +422,7 @@ def test_a_set_is_recorded_in_order_so_that_every_process_has_the_same_key():
     ],
 )
 def test_a_type_that_raises_or_does_not_fit_is_told_in_one_line(kind, settings, line, told):
-    (problem,) = problems(typed(kind, settings))
-    assert problem.startswith(f"s.yaml:{line}: ")
+    problem = told_once(typed(kind, settings), line)
     assert told in problem
     numbers = {"Keyed": "return {1: 1}[n]", "Typed": "raise TypeError"}
     if kind in numbers:

@@ -1,6 +1,6 @@
 """One convolution's batch norm and ReLU in the four passes of a chain; the letters are those of `l2t_ray.models.chain`.
 
-Each function is a piece that torch.compile may fuse.
+The decorated functions are pieces that torch.compile may fuse.
 """
 
 import functools
@@ -15,6 +15,17 @@ BN_MOMENTUM = 0.1
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 
 
+class Arriving(NamedTuple):
+    """What arrives at a layer's output in a backward pass: its parts are yet to be added, and may be overwritten."""
+
+    direct: tuple[Tensor, ...] = ()  # [B, O, H, W] each
+    pooled: tuple[Tensor, ...] = ()  # through the max-pool behind the layer, [B, O, H / 2, W / 2] each
+    indices: Tensor | None = None  # the max-pool's
+
+    def __bool__(self) -> bool:
+        return bool(self.direct or self.pooled)
+
+
 class Adjoint(NamedTuple):
     """What `backward` returns for a layer."""
 
@@ -22,7 +33,6 @@ class Adjoint(NamedTuple):
     at_weight: Tensor  # gradient at g, [O]
     at_bias: Tensor  # gradient at b, [O]
     overlap: Tensor  # mean(u gy), [O]
-    s: Tensor  # g rstd, [O]
     scaled: Tensor | None  # s a, where asked for
 
 
@@ -41,7 +51,6 @@ class AdjointTangent(NamedTuple):
     white: Tensor  # da, [B, O, H, W]
     at_weight: Tensor  # derivative of the gradient at g, [O]
     at_bias: Tensor  # derivative of the gradient at b, [O]
-    s: Tensor  # [O]
     ds: Tensor  # [O]
     scaled: Tensor | None  # s a, where asked for
     moved: Tensor | None  # s da + ds a, where asked for
@@ -50,47 +59,37 @@ class AdjointTangent(NamedTuple):
 @fused
 def forward(
     z: Tensor, g: Tensor, b: Tensor, mean: Tensor | None, variance: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns u, rstd and y of z [B, O, H, W]; updates running statistics [O] in place if they are given."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns u, rstd, s and y of z [B, O, H, W]; updates running statistics [O] in place if they are given."""
     u, _, rstd = torch.ops.aten.native_batch_norm(z, None, None, mean, variance, True, BN_MOMENTUM, EPSILON)
-    return u, rstd, torch.addcmul(channels(b), u, channels(g)).relu_()
+    return u, rstd, g * rstd, torch.addcmul(channels(b), u, channels(g)).relu_()
 
 
 @fused
-def backward(gy: Tensor, y: Tensor, u: Tensor, g: Tensor, rstd: Tensor, *, scales_maps: bool) -> Adjoint:
-    """Returns the adjoint of a layer from the gradient gy at its output, which it may overwrite."""
-    s = g * rstd
-    a, at_weight, at_bias = whiten(mask_(gy, y), u)
-    return Adjoint(a, at_weight, at_bias, at_weight / count(u), s, a * channels(s) if scales_maps else None)
+def backward(arriving: Arriving, y: Tensor, u: Tensor, s: Tensor, *, scales_maps: bool) -> Adjoint:
+    """Returns the adjoint of a layer from the gradient gy that arrives at its output y."""
+    a, at_weight, at_bias = whiten(mask_(gather(arriving, y), y), u)
+    return Adjoint(a, at_weight, at_bias, at_weight / count(u), a * channels(s) if scales_maps else None)
 
 
 @fused
 def tangent(
-    dz: Tensor,
-    more: Tensor | None,
-    u: Tensor,
-    y: Tensor,
-    g: Tensor,
-    dg: Tensor,
-    db: Tensor,
-    rstd: Tensor,
-    a: Tensor | None,
+    dz: tuple[Tensor, ...], u: Tensor, y: Tensor, s: Tensor, dg: Tensor, db: Tensor, a: Tensor | None
 ) -> Tangent:
-    """Returns the tangent of a layer from dz and `more`, which are added; a is `backward`'s, or None."""
-    if more is not None:
-        dz = dz.add_(more)
-    white, products, _ = whiten(dz, u)
-    overlap = None if a is None else channel_mean(a, dz)
-    dy = torch.addcmul(channels(db), white, channels(g * rstd)).addcmul_(u, channels(dg))
+    """Returns the tangent of a layer from dz, whose parts are added; a is `backward`'s, or None."""
+    moved = added(dz)
+    white, products, _ = whiten(moved, u)
+    overlap = None if a is None else channel_mean(a, moved)
+    dy = torch.addcmul(channels(db), white, channels(s)).addcmul_(u, channels(dg))
     return Tangent(mask_(dy, y), white, products / count(u), overlap)
 
 
 @fused
 def backward_tangent(
-    dgy: Tensor,
+    arriving: Arriving,
     y: Tensor,
     u: Tensor,
-    g: Tensor,
+    s: Tensor,
     dg: Tensor,
     rstd: Tensor,
     a: Tensor,
@@ -99,14 +98,14 @@ def backward_tangent(
     *,
     scales_maps: bool,
 ) -> AdjointTangent:
-    """Returns the derivative of a layer's adjoint from that of gy, which it may overwrite.
+    """Returns the derivative of a layer's adjoint from the one of gy, which arrives at its output.
 
     Args:
-        dgy: derivative of the gradient at the output, [B, O, H, W].
-        y: output.
+        arriving: derivative of the gradient at the output.
+        y: output, [B, O, H, W].
         u: whitened z.
-        g: weight, [O].
-        dg: its direction, [O].
+        s: [O].
+        dg: direction of the weight, [O].
         rstd: [O].
         a: `backward`'s.
         overlap: `backward`'s.
@@ -115,19 +114,51 @@ def backward_tangent(
     """
     assert along.overlap is not None
     mean_a_dz = along.overlap * rstd
-    s = g * rstd
     ds = (dg - s * along.stretch) * rstd
-    da, dgg, dgb = whiten(mask_(dgy, y), u)
+    da, dgg, dgb = whiten(mask_(gather(arriving, y), y), u)
     da = da.addcmul_(along.white, -channels(overlap * rstd)).addcmul_(u, -channels(mean_a_dz))
     scaled = a * channels(s) if scales_maps else None
     moved = (da * channels(s)).addcmul_(a, channels(ds)) if scales_maps else None
-    return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, s, ds, scaled, moved)
+    return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, ds, scaled, moved)
 
 
 @fused
-def combine(p: Tensor, s: Tensor, q: Tensor, t: Tensor) -> Tensor:
-    """Returns s p + t q of kernels p, q [O, I, k, k] and factors s, t [O]."""
+def scale_both(p: Tensor, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns s p and s q of kernels p and q [O, I, k, k] and a factor s [O]."""
+    return scale(p, s), scale(q, s)
+
+
+@fused
+def combine(p: Tensor, q: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Returns s p + t q of kernels p and q [O, I, k, k] and factors s and t [O]."""
     return scale(p, s) + scale(q, t)
+
+
+@fused
+def move_kernels(
+    p: tuple[Tensor, ...], q: Tensor, w: Tensor, dw: Tensor, s: Tensor, ds: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns s p + ds q, ds w + s dw, and s w, for kernels [O, I, k, k] and factors [O]; the parts of p are added."""
+    return scale(added(p), s) + scale(q, ds), scale(w, ds) + scale(dw, s), scale(w, s)
+
+
+def gather(arriving: Arriving, y: Tensor) -> Tensor:
+    """Returns what arrives at an output y [B, O, H, W] as one sum."""
+    if not arriving.pooled:
+        return added(arriving.direct)
+    pooled = added(arriving.pooled).contiguous(memory_format=torch.channels_last)
+    unpooled: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
+        pooled, y, [2, 2], [2, 2], [0, 0], [1, 1], False, arriving.indices
+    )
+    return added((unpooled, added(arriving.direct))) if arriving.direct else unpooled
+
+
+def added(parts: tuple[Tensor, ...]) -> Tensor:
+    """Returns a sum; where it is called, in the first part."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part if torch.compiler.is_compiling() else total.add_(part)
+    return total
 
 
 def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

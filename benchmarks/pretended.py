@@ -24,7 +24,7 @@ from l2t_ray.training import run_training
 from l2t_ray.training.run_training import RunTraining
 
 CARD = torch.device("cuda")
-WITH_SUMS = frozenset({"forward", "backward", "tangent", "backward_tangent", "_slope"})
+WITH_SUMS = frozenset({"forward", "backward", "tangent", "backward_tangent", "_slope", "_slope_tangent"})
 
 
 class OnCard(TorchDispatchMode):
@@ -69,7 +69,7 @@ def pretended_card() -> Iterator[torch.device]:
     kept = (augment._constants, layer.kept_standard)  # pretended tensors must not stay
     with (
         # the engine asks for a driver before it runs the meta-networks' few backward passes, which are torch's own
-        patch.object(torch.autograd, "grad", lambda outputs, inputs: [torch.zeros_like(x) for x in inputs]),
+        patch.object(torch.autograd, "grad", lambda outputs, inputs, at_outputs: [torch.zeros_like(x) for x in inputs]),
         # which images a run draws is decided before the training, from labels that are not there
         patch.object(run_training, "stratified_subset", _first),
         patch.object(place, "fits", lambda n_bytes, device: True),

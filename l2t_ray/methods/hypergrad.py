@@ -105,8 +105,10 @@ def distance_gradient(
     steps: list[_Step] = []
     for t in range(n_steps):
         values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
-        step = _Step(theta, values, Adjoints(), matching.differences(pairs, theta, values.features, batch.targets))
-        at_features, gradients = matching.backward(pairs, theta, values.features, step.differences, pixel_weights)
+        differences, at_features, gradients = matching.backward(
+            pairs, theta, values.features, batch.targets, pixel_weights
+        )
+        step = _Step(theta, values, Adjoints(), differences)
         kept = step.adjoints if t > 0 else None  # theta_0 needs no Hessian-vector product
         gradients |= network.backward(theta, values, at_features, adjoints=kept)
         theta, buffer = _ahead(theta, buffer, gradients, inner)
@@ -140,9 +142,9 @@ def distance_gradient(
         step = steps.pop()
         kept = step.adjoints if t > 0 else None
         tangents = network.tangent(step.theta, c, step.values, adjoints=kept, n_levels=pairs.n_levels)
-        moves = matching.tangent(pairs, step.theta, c, step.values.features, tangents.features)
-        for n, move in moves.items():
-            total[n] = total[n].addcmul_(step.differences[n], move) if n in total else step.differences[n] * move
+        moves, total = matching.tangent(
+            pairs, step.theta, c, step.values.features, tangents.features, step.differences, total
+        )
         if t == 0:
             break
         at_features, products = matching.backward_tangent(

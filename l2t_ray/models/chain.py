@@ -307,4 +307,6 @@ def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
 
 def _arriving(at_features: Tensor | None, behind: tuple[Tensor, ...], values: Values, level: int) -> Arriving:
     """Returns what arrives at a level's features: from a loss on them, and from behind the level's max-pool."""
-    return Arriving(() if at_features is None else (at_features,), behind, values.pool_indices[level] if behind else None)
+    return Arriving(
+        () if at_features is None else (at_features,), behind, values.pool_indices[level] if behind else None
+    )

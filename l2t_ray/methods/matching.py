@@ -85,16 +85,16 @@ def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequen
     Returns:
         targets[n] [B, C_n, H, W].
     """
-    return {n: _side_by_side(tuple(features[m] for m in matching.sources_of(n)), sizes[n]) for n in matching.levels}
-
-
-@fused
-def _side_by_side(parts: tuple[Tensor, ...], size: int) -> Tensor:
-    """Returns maps [B, C, h, w] resized to H = W = size, side by side on the channel axis."""
-    resized = [
-        part if part.shape[-1] == size else F.interpolate(part, size=(size, size), mode="bilinear") for part in parts
-    ]
-    return torch.cat(resized, dim=1).contiguous(memory_format=torch.channels_last)
+    targets = {}
+    for n in matching.levels:
+        parts = []
+        for m in matching.sources_of(n):
+            part = features[m]
+            if part.shape[-1] != sizes[n]:
+                part = F.interpolate(part, size=(sizes[n], sizes[n]), mode="bilinear")
+            parts.append(part)
+        targets[n] = torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last)
+    return targets
 
 
 def backward(

@@ -150,7 +150,7 @@ def phi_gradient(
         at_grid = torch.ops.aten.upsample_bilinear2d_backward(
             at_pixels, size, [*at_pixels.shape[:2], GRID, GRID], False
         )
-        both = _at_weights(at_grid, per_channel.detach(), grid.detach(), scale, size)
+        both = _at_weights(at_grid, per_channel.detach(), grid.detach(), scale, math.prod(size))
         found += zip((per_channel, grid), both, strict=True)
     given, gradients = zip(*((output, g) for output, g in found if output.requires_grad), strict=True)
     return dict(zip(phi, torch.autograd.grad(given, list(phi.values()), gradients), strict=True))
@@ -165,7 +165,7 @@ def _at_channels(at_pixels: Tensor, scale: Tensor) -> Tensor:
 
 @fused
 def _at_weights(
-    at_grid: Tensor, per_channel: Tensor, grid: Tensor, scale: Tensor, size: Sequence[int]
+    at_grid: Tensor, per_channel: Tensor, grid: Tensor, scale: Tensor, n_pixels: int
 ) -> tuple[Tensor, Tensor]:
     """Returns the gradients at lambda omega [B, C_n] and at gamma's grid, from the one at points of the grid.
 
@@ -174,9 +174,9 @@ def _at_weights(
         per_channel: lambda omega, [B, C_n].
         grid: gamma, [B, C_n, 3, 3].
         scale: factor of L_wfm inside the look-ahead, a scalar.
-        size: H and W of the target level.
+        n_pixels: of the target level's maps.
     """
-    scaled = at_grid * (scale * (2 / (len(at_grid) * math.prod(size))))
+    scaled = at_grid * (scale * (2 / (len(at_grid) * n_pixels)))
     return (grid * scaled).sum((2, 3)), per_channel[..., None, None] * scaled
 
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from l2t_ray.models import convolutions, layer
 from l2t_ray.models.convolutions import convolve, scales_maps
-from l2t_ray.models.layer import EPSILON, Arriving
+from l2t_ray.models.layer import EPSILON
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
@@ -112,36 +112,35 @@ class Chain:
             Gradients by name, without the layers that the loss does not reach.
         """
         gradients: dict[str, Tensor] = {}
-        behind: tuple[Tensor, ...] = ()
+        g_pool = None
         if logit_gradient is not None:
             assert values.pooled is not None
             gradients["fc.weight"] = logit_gradient.mT @ values.pooled
             gradients["fc.bias"] = logit_gradient.sum(0)
-            behind = (_spread(logit_gradient @ theta["fc.weight"], values),)
+            g_pool = _spread(logit_gradient @ theta["fc.weight"], values)
             if adjoints is not None:
                 adjoints.logits = logit_gradient
         index = len(values.inputs)
         for level in range(len(values.features) - 1, -1, -1):
-            arriving = _arriving(feature_gradients[level], behind, values, level)
+            gy = feature_gradients[level]
+            if g_pool is not None:
+                gy = layer.unpool((g_pool,), values.features[level], values.pool_indices[level], gy)
             for _ in self.levels[level]:
                 index -= 1
-                if not arriving:
+                if gy is None:
                     continue
                 w, x, u, y = theta[f"conv.{index}.weight"], *values.of(index)
                 s = values.scales[index]
-                adjoint = layer.backward(arriving, y, u, s, scales_maps=scales_maps(u, w))
+                adjoint = layer.backward(gy, y, u, s, scales_maps=scales_maps(u, w))
                 a = adjoint.white
-                kernel, raw, at_input = convolutions.gradients(
-                    a, s, adjoint.scaled, x, w, self.operands, at_input=index > 0
-                )
-                arriving = Arriving(at_input)
+                kernel, raw, gy = convolutions.gradients(a, s, adjoint.scaled, x, w, self.operands, at_input=index > 0)
                 gradients[f"conv.{index}.weight"] = kernel
                 gradients[f"bn.{index}.weight"] = adjoint.at_weight
                 gradients[f"bn.{index}.bias"] = adjoint.at_bias
                 if adjoints is not None:
                     adjoints.white[index], adjoints.kernel[index] = a, raw
                     adjoints.overlap[index] = adjoint.overlap
-            behind = arriving.direct
+            g_pool = gy
         return gradients
 
     def tangent(
@@ -222,7 +221,7 @@ class Chain:
             Products by name, without the layers that the loss does not reach.
         """
         products: dict[str, Tensor] = {}
-        behind: tuple[Tensor, ...] = ()
+        at_pool: tuple[Tensor, ...] = ()
         if logit_tangent is not None:
             assert adjoints.logits is not None
             assert values.pooled is not None
@@ -230,19 +229,22 @@ class Chain:
             products["fc.weight"] = logit_tangent.mT @ values.pooled + adjoints.logits.mT @ tangents.pooled
             products["fc.bias"] = logit_tangent.sum(0)
             at_pooled = logit_tangent @ theta["fc.weight"] + adjoints.logits @ direction["fc.weight"]
-            behind = (_spread(at_pooled, values),)
+            at_pool = (_spread(at_pooled, values),)
         index = len(values.inputs)
         for level in range(len(values.features) - 1, -1, -1):
-            arriving = _arriving(feature_tangents[level], behind, values, level)
+            given = feature_tangents[level]
+            dgy: tuple[Tensor, ...] = () if given is None else (given,)
+            if at_pool:
+                dgy = (layer.unpool(at_pool, values.features[level], values.pool_indices[level], given),)
             for _ in self.levels[level]:
                 index -= 1
-                if not arriving:
+                if not dgy:
                     continue
                 w, dw = theta[f"conv.{index}.weight"], direction[f"conv.{index}.weight"]
                 x, u, y = values.of(index)
                 a, s = adjoints.white[index], values.scales[index]
                 moved = layer.backward_tangent(
-                    arriving,
+                    dgy,
                     y,
                     u,
                     s,
@@ -254,11 +256,10 @@ class Chain:
                     scales_maps=scales_maps(u, w),
                 )
                 products[f"bn.{index}.weight"], products[f"bn.{index}.bias"] = moved.at_weight, moved.at_bias
-                products[f"conv.{index}.weight"], at_input = convolutions.gradient_tangents(
+                products[f"conv.{index}.weight"], dgy = convolutions.gradient_tangents(
                     a, s, moved, x, tangents.inputs[index], w, dw, adjoints.kernel[index], self.operands
                 )
-                arriving = Arriving(at_input)
-            behind = arriving.direct
+            at_pool = dgy
         return products
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
@@ -303,10 +304,3 @@ def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
     picked = dy.permute(0, 2, 3, 1).flatten(1, 2).gather(1, indices.permute(0, 2, 3, 1).flatten(1, 2))
     maps: Tensor = picked.unflatten(1, indices.shape[2:])
     return maps.permute(0, 3, 1, 2)
-
-
-def _arriving(at_features: Tensor | None, behind: tuple[Tensor, ...], values: Values, level: int) -> Arriving:
-    """Returns what arrives at a level's features: from a loss on them, and from behind the level's max-pool."""
-    return Arriving(
-        () if at_features is None else (at_features,), behind, values.pool_indices[level] if behind else None
-    )

@@ -72,7 +72,7 @@ def _is_deep(x: Tensor) -> bool:
 
 def gradients(
     a: Tensor, s: Tensor, scaled: Tensor | None, x: Tensor, w: Tensor, dtype: torch.dtype | None, *, at_input: bool
-) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Returns the gradients of a convolution of x by w from s a at its output.
 
     Args:
@@ -86,16 +86,16 @@ def gradients(
 
     Returns:
         At the kernel [O, I, k, k]; the same without s, or None where it was not formed (`gradient_tangents` takes
-        either); at the input [B, I, H, W], where it is asked for.
+        either); at the input [B, I, H, W], or None.
     """
     if scaled is not None:
         at_kernel = kernel_gradient(scaled, x, w, dtype)
-        return at_kernel, None, (convolve_transposed(scaled, x, w, dtype),) if at_input else ()
+        return at_kernel, None, convolve_transposed(scaled, x, w, dtype) if at_input else None
     raw = kernel_gradient(a, x, w, dtype)
     if not at_input:
-        return scale(raw, s), raw, ()
+        return scale(raw, s), raw, None
     at_kernel, scaled_kernel = scale_both(raw, w, s)
-    return at_kernel, raw, (convolve_transposed(a, x, scaled_kernel, dtype),)
+    return at_kernel, raw, convolve_transposed(a, x, scaled_kernel, dtype)
 
 
 def gradient_tangents(

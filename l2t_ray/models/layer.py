@@ -15,17 +15,6 @@ BN_MOMENTUM = 0.1
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's
 
 
-class Arriving(NamedTuple):
-    """What arrives at a layer's output in a backward pass: its parts are yet to be added, and may be overwritten."""
-
-    direct: tuple[Tensor, ...] = ()  # [B, O, H, W] each
-    pooled: tuple[Tensor, ...] = ()  # through the max-pool behind the layer, [B, O, H / 2, W / 2] each
-    indices: Tensor | None = None  # the max-pool's
-
-    def __bool__(self) -> bool:
-        return bool(self.direct or self.pooled)
-
-
 class Adjoint(NamedTuple):
     """What `backward` returns for a layer."""
 
@@ -66,9 +55,9 @@ def forward(
 
 
 @fused
-def backward(arriving: Arriving, y: Tensor, u: Tensor, s: Tensor, *, scales_maps: bool) -> Adjoint:
-    """Returns the adjoint of a layer from the gradient gy that arrives at its output y."""
-    a, at_weight, at_bias = whiten(mask_(gather(arriving, y), y), u)
+def backward(gy: Tensor, y: Tensor, u: Tensor, s: Tensor, *, scales_maps: bool) -> Adjoint:
+    """Returns the adjoint of a layer from the gradient gy at its output, which it may overwrite."""
+    a, at_weight, at_bias = whiten(mask_(gy, y), u)
     return Adjoint(a, at_weight, at_bias, at_weight / count(u), a * channels(s) if scales_maps else None)
 
 
@@ -86,7 +75,7 @@ def tangent(
 
 @fused
 def backward_tangent(
-    arriving: Arriving,
+    dgy: tuple[Tensor, ...],
     y: Tensor,
     u: Tensor,
     s: Tensor,
@@ -98,11 +87,11 @@ def backward_tangent(
     *,
     scales_maps: bool,
 ) -> AdjointTangent:
-    """Returns the derivative of a layer's adjoint from the one of gy, which arrives at its output.
+    """Returns the derivative of a layer's adjoint from that of gy, whose parts are added, and may be overwritten.
 
     Args:
-        arriving: derivative of the gradient at the output.
-        y: output, [B, O, H, W].
+        dgy: derivative of the gradient at the output, [B, O, H, W].
+        y: output.
         u: whitened z.
         s: [O].
         dg: direction of the weight, [O].
@@ -115,7 +104,7 @@ def backward_tangent(
     assert along.overlap is not None
     mean_a_dz = along.overlap * rstd
     ds = (dg - s * along.stretch) * rstd
-    da, dgg, dgb = whiten(mask_(gather(arriving, y), y), u)
+    da, dgg, dgb = whiten(mask_(added(dgy), y), u)
     da = da.addcmul_(along.white, -channels(overlap * rstd)).addcmul_(u, -channels(mean_a_dz))
     scaled = a * channels(s) if scales_maps else None
     moved = (da * channels(s)).addcmul_(a, channels(ds)) if scales_maps else None
@@ -142,15 +131,31 @@ def move_kernels(
     return scale(added(p), s) + scale(q, ds), scale(w, ds) + scale(dw, s), scale(w, s)
 
 
-def gather(arriving: Arriving, y: Tensor) -> Tensor:
-    """Returns what arrives at an output y [B, O, H, W] as one sum."""
-    if not arriving.pooled:
-        return added(arriving.direct)
-    pooled = added(arriving.pooled).contiguous(memory_format=torch.channels_last)
-    unpooled: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-        pooled, y, [2, 2], [2, 2], [0, 0], [1, 1], False, arriving.indices
-    )
-    return added((unpooled, added(arriving.direct))) if arriving.direct else unpooled
+@fused
+def unpool(pooled: tuple[Tensor, ...], y: Tensor, indices: Tensor, more: Tensor | None) -> Tensor:
+    """Passes a gradient back through a max-pool of 2 x 2.
+
+    Args:
+        pooled: parts of the gradient at its result [B, C, H / 2, W / 2], to be added.
+        y: its input, [B, C, H, W].
+        indices: those that it returned.
+        more: another gradient at y, or None.
+
+    Returns:
+        [B, C, H, W], with `more` added.
+    """
+    at_result = added(pooled).contiguous(memory_format=torch.channels_last)
+    height, width = y.shape[2:]
+    if torch.compiler.is_compiling() and height % 2 == width % 2 == 0:  # the library's would be three kernels
+        pixels = torch.arange(height * width, device=y.device).view(height // 2, 2, width // 2, 2, 1)
+        taken = indices.permute(0, 2, 3, 1)[:, :, None, :, None] == pixels
+        spread = torch.where(taken, at_result.permute(0, 2, 3, 1)[:, :, None, :, None], 0)
+        at_y = spread.reshape(len(y), height, width, -1).permute(0, 3, 1, 2)
+    else:
+        at_y = torch.ops.aten.max_pool2d_with_indices_backward(
+            at_result, y, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
+        )
+    return at_y if more is None else added((at_y, more))
 
 
 def added(parts: tuple[Tensor, ...]) -> Tensor:

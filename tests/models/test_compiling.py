@@ -24,7 +24,7 @@ def test_steps_of_compiled_pieces_equal_called_ones(inner):
     compiled, its_losses = trained(run("l2t_www", inner=inner), n_steps=2)
     assert compiling.is_compiling_allowed()
     assert len(compiling._process.compiled) > 8
-    assert torch.equal(losses, its_losses)
+    torch.testing.assert_close(losses, its_losses, rtol=1e-12, atol=0)  # resizing is rounded otherwise
     for ours, theirs in zip(compiled.tensors(), called.tensors(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13)
 

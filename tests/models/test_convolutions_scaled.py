@@ -37,7 +37,7 @@ def scaled(values):
 def test_gradients_are_autograds(size, scales_maps):
     values, _ = case(size)
     assert convolutions.scales_maps(values["a"], values["w"]) is scales_maps
-    at_kernel, raw, (at_input,) = convolutions.gradients(**values, scaled=scaled(values), dtype=None, at_input=True)
+    at_kernel, raw, at_input = convolutions.gradients(**values, scaled=scaled(values), dtype=None, at_input=True)
     expected = by_autograd(**values)
     assert (raw is None) is scales_maps
     torch.testing.assert_close(at_kernel, expected[0], rtol=1e-12, atol=1e-12)

@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from l2t_ray.models import convolutions, layer
 from l2t_ray.models.convolutions import convolve, scales_maps
-from l2t_ray.models.layer import EPSILON
 from l2t_ray.models.target import Adjoints, Tangents, Values
 
 Tensors = Mapping[str, Tensor]
@@ -274,14 +273,8 @@ class Chain:
         for level in self.levels:
             for _ in level:
                 x = convolve(x, theta[f"conv.{index}.weight"], self.operands)
-                x = F.batch_norm(
-                    x,
-                    statistics[f"mean.{index}"],
-                    statistics[f"var.{index}"],
-                    theta[f"bn.{index}.weight"],
-                    theta[f"bn.{index}.bias"],
-                    eps=EPSILON,
-                ).relu_()
+                g, b = theta[f"bn.{index}.weight"], theta[f"bn.{index}.bias"]
+                x = layer.rectified(x, g, b, statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 index += 1
             x = F.max_pool2d(x, 2)
         return torch.addmm(theta["fc.bias"], x.mean((2, 3)), theta["fc.weight"].mT)

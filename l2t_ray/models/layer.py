@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from l2t_ray.models.compiling import fused
 
@@ -109,6 +110,23 @@ def backward_tangent(
     scaled = a * channels(s) if scales_maps else None
     moved = (da * channels(s)).addcmul_(a, channels(ds)) if scales_maps else None
     return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, ds, scaled, moved)
+
+
+@fused
+def rectified(
+    z: Tensor,
+    g: Tensor,
+    b: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    more: Tensor | None = None,
+    epsilon: float = EPSILON,
+) -> Tensor:
+    """Returns relu(batch norm of z [B, O, H, W] + more) by running statistics [O]."""
+    y = F.batch_norm(z, mean, variance, g, b, eps=epsilon)
+    if more is not None:
+        y = y + more
+    return F.relu(y) if torch.compiler.is_compiling() else y.relu_()
 
 
 @fused

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from l2t_ray.methods import matching
 from l2t_ray.methods.matching import Matching
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 from l2t_ray.models.target import Adjoints, Network, Tensors, Values
 from l2t_ray.models.vector import Vector
 
@@ -171,12 +171,12 @@ def _ahead(theta: Vector, buffer: Tensor | None, gradients: Tensors, inner: Inne
     return theta.like(ahead), buffer
 
 
-@fused
+@pointwise
 def _down(theta: Tensor, gradient: Tensor, alpha: Tensor) -> Tensor:
     return torch.addcmul(theta, gradient, -alpha)
 
 
-@fused
+@pointwise
 def _momentum_down(
     theta: Tensor, gradient: Tensor, buffer: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -194,13 +194,13 @@ def _back(a: Tensor, c: Vector, products: Tensors, inner: Inner) -> tuple[Tensor
     return a, c.like(new)
 
 
-@fused
+@pointwise
 def _back_down(a: Tensor, product: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     a = a + product
     return a, a * -alpha
 
 
-@fused
+@pointwise
 def _momentum_back_down(
     a: Tensor, product: Tensor, c: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
 ) -> tuple[Tensor, Tensor]:

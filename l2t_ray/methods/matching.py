@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 from l2t_ray.models.convolutions import convolve, convolve_transposed, kernel_gradient
 from l2t_ray.models.layer import added
 
@@ -179,7 +179,7 @@ def _slope(projected: Tensor, target: Tensor, v: Tensor) -> tuple[Tensor, Tensor
     return e, slope, slope.sum((0, 2, 3))
 
 
-@fused
+@pointwise
 def _move(parts: tuple[Tensor, ...], e: Tensor, total: Tensor | None) -> tuple[Tensor, Tensor]:
     """Returns dE, whose parts are added, and E dE, added to a total."""
     de = added(parts)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray.methods.matching import Matching
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 
 GRID = 3  # h gives gamma on a 3 x 3 grid
 GAMMA_ONE = math.log(math.e - 1)  # its softplus is 1, so that l2t_www starts as l2t_ww
@@ -114,7 +114,7 @@ def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
     }
 
 
-@fused
+@pointwise
 def _pixel_weights(per_channel: Tensor, grid: Tensor | None, size: int) -> Tensor:
     """Returns V of a target level from lambda omega [B, C_n] and gamma's grid [B, C_n, 3, 3] (None: gamma = 1)."""
     v = per_channel[..., None, None] * (2 / (per_channel.shape[0] * size**2))

@@ -1,8 +1,8 @@
 """Pieces of the passes that torch.compile fuses: one to five kernels on a card each, in the place of one an operation.
 
-A piece is a function of tensors without autograd. Each is compiled for every size of its tensors: for sizes that are
-not fixed, the code generator joins no sum over maps with what follows it. To compile whole passes takes minutes.
-Compiled pieces are kept on the node's disk, where its other processes find them.
+A piece is a function of tensors without autograd. Those with sums over maps are compiled for every size: where sizes
+are not fixed, the code generator joins no sum with what follows it. To compile whole passes takes minutes. Compiled
+pieces are kept on the node's disk, where its other processes find them.
 """
 
 import functools
@@ -56,24 +56,33 @@ def is_compiling_allowed() -> bool:
 def fused(piece: Callable[P, R]) -> Callable[P, R]:
     """Makes a function a piece: compiled where that is allowed and works, else called.
 
-    Where the compiler fails, all pieces are called from then on, and the log says so once.
+    It is compiled for every size of its arguments; see `pointwise`. Where the compiler fails, all pieces are called
+    from then on, and the log says so once.
 
     Args:
-        piece: of tensors, numbers and None; it may change its arguments in place.
+        piece: of tensors, numbers, None, and tuples of these; it may change its arguments in place.
 
     Returns:
         A function of the same arguments.
     """
+    return _made(piece, dynamic=False)
 
+
+def pointwise(piece: Callable[P, R]) -> Callable[P, R]:
+    """Makes a function without sums over maps a piece that is compiled once for all sizes; see `fused`."""
+    return _made(piece, dynamic=True)
+
+
+def _made(piece: Callable[P, R], *, dynamic: bool) -> Callable[P, R]:
     @functools.wraps(piece)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if _process.backend is None:
             return piece(*args, **kwargs)
-        splits = _most_summed(args) > ONE_BLOCK
+        splits = not dynamic and most_summed(args) > ONE_BLOCK
         if (piece, splits) not in _process.compiled:
             options: dict[str, Any] = {"split_reductions": splits} if _process.backend == "inductor" else {}
             _process.compiled[piece, splits] = torch.compile(
-                piece, backend=_process.backend, dynamic=False, fullgraph=True, options=options or None
+                piece, backend=_process.backend, dynamic=dynamic, fullgraph=True, options=options or None
             )
         compiled: Callable[P, R] = _process.compiled[piece, splits]
         try:
@@ -87,7 +96,7 @@ def fused(piece: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
-def _most_summed(arguments: tuple[Any, ...]) -> int:
+def most_summed(arguments: tuple[Any, ...]) -> int:
     """Returns the numbers of a channel in the largest of the maps [B, C, H, W] among a piece's arguments."""
     maps = [x for x in tree_leaves(arguments) if isinstance(x, torch.Tensor) and x.dim() == MAPS]
     return max((x.numel() // x.shape[1] for x in maps), default=0)

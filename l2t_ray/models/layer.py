@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 
 BN_MOMENTUM = 0.1
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's
@@ -112,7 +112,7 @@ def backward_tangent(
     return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, ds, scaled, moved)
 
 
-@fused
+@pointwise
 def rectified(
     z: Tensor,
     g: Tensor,
@@ -135,7 +135,7 @@ def scale_both(p: Tensor, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return scale(p, s), scale(q, s)
 
 
-@fused
+@pointwise
 def combine(p: Tensor, q: Tensor, s: Tensor, t: Tensor) -> Tensor:
     """Returns s p + t q of kernels p and q [O, I, k, k] and factors s and t [O]."""
     return scale(p, s) + scale(q, t)
@@ -149,7 +149,7 @@ def move_kernels(
     return scale(added(p), s) + scale(q, ds), scale(w, ds) + scale(dw, s), scale(w, s)
 
 
-@fused
+@pointwise
 def unpool(pooled: tuple[Tensor, ...], y: Tensor, indices: Tensor, more: Tensor | None) -> Tensor:
     """Passes a gradient back through a max-pool of 2 x 2.
 

@@ -149,7 +149,7 @@ def move_kernels(
     return scale(added(p), s) + scale(q, ds), scale(w, ds) + scale(dw, s), scale(w, s)
 
 
-@pointwise
+@fused
 def unpool(pooled: tuple[Tensor, ...], y: Tensor, indices: Tensor, more: Tensor | None) -> Tensor:
     """Passes a gradient back through a max-pool of 2 x 2.
 

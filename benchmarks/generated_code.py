@@ -87,9 +87,9 @@ def written(graph: torch.fx.GraphModule, inputs: Any) -> str:
         CudaInterface.Worker: {"get_device_properties": staticmethod(lambda device=None: H100)},
         scheduler: {"has_triton": lambda *_: True},
         joint_graph: {"lazy_init": lambda *_: None},  # patterns of attention, which it tries on the card
+        driver: {"_active": _Driver()},
         GraphLowering: {"compile_to_module": write},
     }
-    driver.set_active(_Driver())
     with ExitStack() as stack:
         for owner, replaced in there.items():
             for name, replacement in replaced.items():
@@ -136,7 +136,7 @@ def kernels_of(pieces: Iterable[Piece]) -> Iterator[int]:
 @contextmanager
 def without_caches() -> Iterator[None]:
     """Has torch generate code anew, without what it would try on a card."""
-    settings = config.patch(force_disable_caches=True, fx_graph_cache=False, joint_graph_constant_folding=False)
+    settings = config.patch(fx_graph_cache=False, joint_graph_constant_folding=False)
     limits = torch._dynamo.config.patch(recompile_limit=MOST_VARIANTS, accumulated_recompile_limit=MOST_VARIANTS)
     with settings, limits:
         yield

@@ -80,20 +80,19 @@ def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tens
         n_images, n_channels = features[m].shape[:2]
         means = features[m].mean((2, 3))
         targets = matching.targets_of(m)
-        omega = means.new_full((len(targets), n_images, n_channels), 1 / n_channels)
         if f"what.{m}.weight" in phi:
             omega = (means @ phi[f"what.{m}.weight"].mT + phi[f"what.{m}.bias"][:, None]).softmax(-1)
+        else:
+            omega = means.new_full((len(targets), n_images, n_channels), 1 / n_channels)
         if f"where.{m}.weight" in phi:
             score = phi[f"where.{m}.weight"] @ means.mT + phi[f"where.{m}.bias"][:, None]
             omega = omega * F.relu6(score)[..., None]
-        for position, n in enumerate(targets):
-            channels[m, n] = omega[position]
+        channels |= {(m, n): part for n, part in zip(targets, omega.unbind(), strict=True)}
         if f"which.{m}.weight" in phi:
             flat = features[m].flatten(2).transpose(0, 1)  # [C, B, H W]
             scores = flat @ phi[f"which.{m}.weight"] + phi[f"which.{m}.bias"][:, None]
             by_target = F.softplus(scores).unflatten(-1, (len(targets), GRID, GRID)).transpose(0, 1)
-            for position, n in enumerate(targets):
-                grids[m, n] = by_target[:, :, position]  # [B, C, 3, 3]
+            grids |= {(m, n): part for n, part in zip(targets, by_target.unbind(2), strict=True)}  # [B, C, 3, 3]
     return Weights(_lay_side_by_side(matching, channels), _lay_side_by_side(matching, grids) if grids else None)
 
 

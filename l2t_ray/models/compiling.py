@@ -29,6 +29,7 @@ class _Process:
     """What this process compiles, and how."""
 
     backend: str | None = None  # of torch.compile; None: pieces are called
+    one_block: int = ONE_BLOCK
     # by piece, and by whether its sums are split
     compiled: dict[tuple[Callable[..., Any], bool], Callable[..., Any]] = field(default_factory=dict)
 
@@ -36,15 +37,16 @@ class _Process:
 _process = _Process()
 
 
-def allow_compiling(backend: str | None = "inductor") -> None:
+def allow_compiling(backend: str | None = "inductor", *, one_block: int = ONE_BLOCK) -> None:
     """Sets whether this process compiles the pieces.
 
     Args:
         backend: of torch.compile; None to call the pieces as they are.
+        one_block: numbers of a channel up to which one block of threads sums them.
     """
-    if backend != _process.backend:
+    if (backend, one_block) != (_process.backend, _process.one_block):
         _process.compiled.clear()
-    _process.backend = backend
+    _process.backend, _process.one_block = backend, one_block
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = MOST_VARIANTS
 
 
@@ -78,7 +80,7 @@ def _made(piece: Callable[P, R], *, dynamic: bool) -> Callable[P, R]:
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if _process.backend is None:
             return piece(*args, **kwargs)
-        splits = not dynamic and most_summed(args) > ONE_BLOCK
+        splits = not dynamic and most_summed(args) > _process.one_block
         if (piece, splits) not in _process.compiled:
             options: dict[str, Any] = {"split_reductions": splits} if _process.backend == "inductor" else {}
             _process.compiled[piece, splits] = torch.compile(

@@ -21,9 +21,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.bench_step import in_turn, matrix_rate, synchronize
-from benchmarks.pretended import kernels
+from benchmarks.pretended import full_step, pretended_card
 from benchmarks.steps import RIVALS, Case, Step, learner_of, make, operations
-from l2t_ray.models.compiling import allow_compiling, is_compiling_allowed
+from l2t_ray.models.compiling import ONE_BLOCK, allow_compiling, is_compiling_allowed
 from l2t_ray.training.cuda_graph import Replay
 
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")
@@ -41,11 +41,13 @@ class Way:
     graph: bool
     compiled: bool
     inner: str = "sgd"
+    one_block: int = ONE_BLOCK  # see `allow_compiling`
 
     def __str__(self) -> str:
         how = ("compiled, " if self.compiled else "") + ("replayed" if self.graph else "called")
         rule = "" if self.inner == "sgd" else f", {self.inner} rule"
-        return f"B = {self.batch}, {self.precision}, K = {self.pack}, {how}{rule}"
+        blocks = "" if self.one_block == ONE_BLOCK else f", one block to {self.one_block}"
+        return f"B = {self.batch}, {self.precision}, K = {self.pack}, {how}{rule}{blocks}"
 
 
 def ways() -> Iterator[Way]:
@@ -62,6 +64,9 @@ def ways() -> Iterator[Way]:
         yield Way(batch, "tf32", 1, graph=True, compiled=False, inner="published")
         for pack in (1, 8, 4, 2):
             yield Way(batch, "bf16", pack, graph=True, compiled=True)
+    for one_block in (0, 4 * ONE_BLOCK):
+        for batch in (50, 128):
+            yield Way(batch, "tf32", 1, graph=True, compiled=True, one_block=one_block)
 
 
 def steps_of(way: Way, device: torch.device) -> Step:
@@ -79,7 +84,7 @@ def steps_of(way: Way, device: torch.device) -> Step:
     replay = Replay([called(learner) for learner, _ in made], state, captured=way.graph and device.type == "cuda")
 
     def once() -> None:
-        allow_compiling("inductor" if way.compiled else None)
+        allow_compiling("inductor" if way.compiled else None, one_block=way.one_block)
         with torch.no_grad():
             replay([inputs for _, inputs in made], [True] * way.pack)
 
@@ -133,7 +138,9 @@ def main() -> None:
     if device.type == "cpu":
         print("no card: kernels of a step on a pretended one, B = 50 (an operation counts as one kernel)")
         for method in METHODS:
-            counts = {"method": method, **{str(way): kernels(method, 50, compiled=way) for way in (False, True)}}
+            with pretended_card():
+                found = {str(way): full_step(method, 50, compiled=way).n_kernels for way in (False, True)}
+            counts = {"method": method, **found}
             keep(counts)
             print(f"  {method:<10}{counts['False']:6} called or replayed{counts['True']:6} compiled", flush=True)
         print(f"written to {file}")

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from l2t_ray.methods import matching
 from l2t_ray.methods.matching import Matching
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 from l2t_ray.models.target import Adjoints, Network, Tensors, Values
 from l2t_ray.models.vector import Vector
 
@@ -105,8 +105,10 @@ def distance_gradient(
     steps: list[_Step] = []
     for t in range(n_steps):
         values = network.forward(theta, batch.images, n_levels=pairs.n_levels)
-        step = _Step(theta, values, Adjoints(), matching.differences(pairs, theta, values.features, batch.targets))
-        at_features, gradients = matching.backward(pairs, theta, values.features, step.differences, pixel_weights)
+        differences, at_features, gradients = matching.backward(
+            pairs, theta, values.features, batch.targets, pixel_weights
+        )
+        step = _Step(theta, values, Adjoints(), differences)
         kept = step.adjoints if t > 0 else None  # theta_0 needs no Hessian-vector product
         gradients |= network.backward(theta, values, at_features, adjoints=kept)
         theta, buffer = _ahead(theta, buffer, gradients, inner)
@@ -140,9 +142,9 @@ def distance_gradient(
         step = steps.pop()
         kept = step.adjoints if t > 0 else None
         tangents = network.tangent(step.theta, c, step.values, adjoints=kept, n_levels=pairs.n_levels)
-        moves = matching.tangent(pairs, step.theta, c, step.values.features, tangents.features)
-        for n, move in moves.items():
-            total[n] = total[n].addcmul_(step.differences[n], move) if n in total else step.differences[n] * move
+        moves, total = matching.tangent(
+            pairs, step.theta, c, step.values.features, tangents.features, step.differences, total
+        )
         if t == 0:
             break
         at_features, products = matching.backward_tangent(
@@ -169,12 +171,12 @@ def _ahead(theta: Vector, buffer: Tensor | None, gradients: Tensors, inner: Inne
     return theta.like(ahead), buffer
 
 
-@fused
+@pointwise
 def _down(theta: Tensor, gradient: Tensor, alpha: Tensor) -> Tensor:
     return torch.addcmul(theta, gradient, -alpha)
 
 
-@fused
+@pointwise
 def _momentum_down(
     theta: Tensor, gradient: Tensor, buffer: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -192,13 +194,13 @@ def _back(a: Tensor, c: Vector, products: Tensors, inner: Inner) -> tuple[Tensor
     return a, c.like(new)
 
 
-@fused
+@pointwise
 def _back_down(a: Tensor, product: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     a = a + product
     return a, a * -alpha
 
 
-@fused
+@pointwise
 def _momentum_back_down(
     a: Tensor, product: Tensor, c: Tensor, alpha: Tensor, momentum: Tensor, weight_decay: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 from l2t_ray.models.convolutions import convolve, convolve_transposed, kernel_gradient
+from l2t_ray.models.layer import added
 
 
 @dataclass(frozen=True)
@@ -96,38 +97,36 @@ def resize_sources(matching: Matching, features: Sequence[Tensor], sizes: Sequen
     return targets
 
 
-def differences(
-    matching: Matching, theta: Mapping[str, Tensor], features: Sequence[Tensor], targets: Mapping[int, Tensor]
-) -> dict[int, Tensor]:
-    """Returns E by target level, [B, C_n, H, W], from T^n(x) [B, T_n, H, W]."""
-    result = {}
-    for n in matching.levels:
-        projected = F.conv2d(features[n], theta[f"project.{n}.weight"], theta[f"project.{n}.bias"])
-        result[n] = projected.sub_(targets[n])
-    return result
-
-
 def backward(
     matching: Matching,
     theta: Mapping[str, Tensor],
     features: Sequence[Tensor],
-    differences: Mapping[int, Tensor],
+    targets: Mapping[int, Tensor],
     pixel_weights: Mapping[int, Tensor],
-) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-    """Returns the gradients of L_wfm at the features and at the projections.
+) -> tuple[dict[int, Tensor], list[Tensor | None], dict[str, Tensor]]:
+    """Returns E, and the gradients of L_wfm at the features and at the projections.
+
+    Args:
+        matching: the pairs.
+        theta: parameters.
+        features: T^n(x), [B, T_n, H, W].
+        targets: S by target level.
+        pixel_weights: V by target level.
 
     Returns:
-        By level the gradient at T^n(x) or None; by name the gradients at r_theta.
+        E by target level, [B, C_n, H, W]; by level the gradient at T^n(x) or None; by name the gradients at r_theta.
     """
+    differences = {}
     at_features: list[Tensor | None] = [None] * len(features)
     at_theta = {}
     for n in matching.levels:
         weight = theta[f"project.{n}.weight"]
-        slope, at_bias = _slope(pixel_weights[n], differences[n])
+        projected = F.conv2d(features[n], weight, theta[f"project.{n}.bias"])
+        differences[n], slope, at_bias = _slope(projected, targets[n], pixel_weights[n])
         at_features[n] = convolve_transposed(slope, features[n], weight)
         at_theta[f"project.{n}.weight"] = kernel_gradient(slope, features[n], weight)
         at_theta[f"project.{n}.bias"] = at_bias
-    return at_features, at_theta
+    return differences, at_features, at_theta
 
 
 def tangent(
@@ -136,13 +135,16 @@ def tangent(
     direction: Mapping[str, Tensor],
     features: Sequence[Tensor],
     feature_tangents: Sequence[Tensor],
-) -> dict[int, Tensor]:
-    """Returns dE by target level along a direction of theta; the derivative of D is 2 E dE."""
-    result = {}
+    differences: Mapping[int, Tensor],
+    total: Mapping[int, Tensor],
+) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    """Returns dE along a direction of theta, and E dE added to a total, both by target level; that of D is 2 E dE."""
+    moves, sums = {}, {}
     for n in matching.levels:
-        moved = F.conv2d(features[n], direction[f"project.{n}.weight"], direction[f"project.{n}.bias"])
-        result[n] = moved.add_(convolve(feature_tangents[n], theta[f"project.{n}.weight"]))
-    return result
+        first = F.conv2d(features[n], direction[f"project.{n}.weight"], direction[f"project.{n}.bias"])
+        second = convolve(feature_tangents[n], theta[f"project.{n}.weight"])
+        moves[n], sums[n] = _move((first, second), differences[n], total.get(n))
+    return moves, sums
 
 
 def backward_tangent(
@@ -155,13 +157,12 @@ def backward_tangent(
     difference_tangents: Mapping[int, Tensor],
     pixel_weights: Mapping[int, Tensor],
 ) -> tuple[list[Tensor | None], dict[str, Tensor]]:
-    """Returns the derivative of `backward`'s result along a direction of theta."""
+    """Returns the derivative of `backward`'s gradients along a direction of theta."""
     at_features: list[Tensor | None] = [None] * len(features)
     at_theta = {}
     for n in matching.levels:
         weight, dweight = theta[f"project.{n}.weight"], direction[f"project.{n}.weight"]
-        slope = pixel_weights[n] * differences[n]
-        dslope, at_bias = _slope(pixel_weights[n], difference_tangents[n])
+        slope, dslope, at_bias = _slope_tangent(differences[n], difference_tangents[n], pixel_weights[n])
         moved = convolve_transposed(dslope, features[n], weight)
         at_features[n] = moved.add_(convolve_transposed(slope, features[n], dweight))
         kernel = kernel_gradient(dslope, features[n], weight)
@@ -171,7 +172,24 @@ def backward_tangent(
 
 
 @fused
-def _slope(v: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns V E, and its channel sums [C_n]."""
+def _slope(projected: Tensor, target: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns E, V E, and the latter's channel sums [C_n]."""
+    e = projected - target if torch.compiler.is_compiling() else projected.sub_(target)
     slope = v * e
-    return slope, slope.sum((0, 2, 3))
+    return e, slope, slope.sum((0, 2, 3))
+
+
+@pointwise
+def _move(parts: tuple[Tensor, ...], e: Tensor, total: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Returns dE, whose parts are added, and E dE, added to a total."""
+    de = added(parts)
+    if total is None:
+        return de, e * de
+    return de, torch.addcmul(total, e, de) if torch.compiler.is_compiling() else total.addcmul_(e, de)
+
+
+@fused
+def _slope_tangent(e: Tensor, de: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns V E, V dE, and the latter's channel sums [C_n]."""
+    dslope = v * de
+    return v * e, dslope, dslope.sum((0, 2, 3))

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray.methods.matching import Matching
+from l2t_ray.models.compiling import fused, pointwise
 
 GRID = 3  # h gives gamma on a 3 x 3 grid
 GAMMA_ONE = math.log(math.e - 1)  # its softplus is 1, so that l2t_www starts as l2t_ww
@@ -79,20 +80,19 @@ def weigh(matching: Matching, phi: Mapping[str, Tensor], features: Sequence[Tens
         n_images, n_channels = features[m].shape[:2]
         means = features[m].mean((2, 3))
         targets = matching.targets_of(m)
-        omega = means.new_full((len(targets), n_images, n_channels), 1 / n_channels)
         if f"what.{m}.weight" in phi:
             omega = (means @ phi[f"what.{m}.weight"].mT + phi[f"what.{m}.bias"][:, None]).softmax(-1)
+        else:
+            omega = means.new_full((len(targets), n_images, n_channels), 1 / n_channels)
         if f"where.{m}.weight" in phi:
             score = phi[f"where.{m}.weight"] @ means.mT + phi[f"where.{m}.bias"][:, None]
             omega = omega * F.relu6(score)[..., None]
-        for position, n in enumerate(targets):
-            channels[m, n] = omega[position]
+        channels |= {(m, n): part for n, part in zip(targets, omega.unbind(), strict=True)}
         if f"which.{m}.weight" in phi:
             flat = features[m].flatten(2).transpose(0, 1)  # [C, B, H W]
             scores = flat @ phi[f"which.{m}.weight"] + phi[f"which.{m}.bias"][:, None]
             by_target = F.softplus(scores).unflatten(-1, (len(targets), GRID, GRID)).transpose(0, 1)
-            for position, n in enumerate(targets):
-                grids[m, n] = by_target[:, :, position]  # [B, C, 3, 3]
+            grids |= {(m, n): part for n, part in zip(targets, by_target.unbind(2), strict=True)}  # [B, C, 3, 3]
     return Weights(_lay_side_by_side(matching, channels), _lay_side_by_side(matching, grids) if grids else None)
 
 
@@ -106,17 +106,23 @@ def pixel_weights(weights: Weights, sizes: Sequence[int]) -> dict[int, Tensor]:
     Returns:
         [B, C_n, H, W] each, or [B, C_n, 1, 1] where gamma = 1.
     """
-    result = {}
-    for n, per_channel in weights.channels.items():
-        v = per_channel.detach()[..., None, None] * (2 / (per_channel.shape[0] * sizes[n] ** 2))
-        if weights.grids is not None:
-            grid = (v * weights.grids[n].detach()).contiguous(memory_format=torch.channels_last)
-            v = F.interpolate(grid, size=(sizes[n], sizes[n]), mode="bilinear")
-        result[n] = v
-    return result
+    grids = weights.grids or {}
+    return {
+        n: _pixel_weights(per_channel.detach(), grids[n].detach() if n in grids else None, sizes[n])
+        for n, per_channel in weights.channels.items()
+    }
 
 
-@torch.enable_grad()
+@pointwise
+def _pixel_weights(per_channel: Tensor, grid: Tensor | None, size: int) -> Tensor:
+    """Returns V of a target level from lambda omega [B, C_n] and gamma's grid [B, C_n, 3, 3] (None: gamma = 1)."""
+    v = per_channel[..., None, None] * (2 / (per_channel.shape[0] * size**2))
+    if grid is None:
+        return v
+    on_grid = (v * grid).contiguous(memory_format=torch.channels_last)
+    return F.interpolate(on_grid, size=(size, size), mode="bilinear")
+
+
 def phi_gradient(
     phi: Mapping[str, Tensor], weights: Weights, at_distances: Mapping[int, Tensor], scale: Tensor
 ) -> dict[str, Tensor]:
@@ -133,21 +139,44 @@ def phi_gradient(
     Returns:
         Gradients by name.
     """
-    terms = []
+    found: list[tuple[Tensor, Tensor]] = []  # what phi gave, and the gradient at it
     for n, per_channel in weights.channels.items():
-        n_images, n_pixels = per_channel.shape[0], at_distances[n].shape[2] * at_distances[n].shape[3]
-        at_pixels, factor = at_distances[n], 2 / (n_images * n_pixels)
+        at_pixels = at_distances[n]
         if weights.grids is None:
-            term = per_channel * at_pixels.sum((2, 3))
-        else:
-            shape = [*at_pixels.shape[:2], GRID, GRID]
-            size = list(at_pixels.shape[2:])
-            at_grid = torch.ops.aten.upsample_bilinear2d_backward(at_pixels, size, shape, False)
-            term = per_channel * (weights.grids[n] * at_grid).sum((2, 3))
-        terms.append(factor * term.sum())
-    surrogate = scale * torch.stack(terms).sum()
-    gradients = torch.autograd.grad(surrogate, list(phi.values()))
-    return dict(zip(phi, gradients, strict=True))
+            found.append((per_channel, _at_channels(at_pixels, scale)))
+            continue
+        grid, size = weights.grids[n], list(at_pixels.shape[2:])
+        at_grid = torch.ops.aten.upsample_bilinear2d_backward(
+            at_pixels, size, [*at_pixels.shape[:2], GRID, GRID], False
+        )
+        both = _at_weights(at_grid, per_channel.detach(), grid.detach(), scale, math.prod(size))
+        found += zip((per_channel, grid), both, strict=True)
+    given, gradients = zip(*((output, g) for output, g in found if output.requires_grad), strict=True)
+    return dict(zip(phi, torch.autograd.grad(given, list(phi.values()), gradients), strict=True))
+
+
+@fused
+def _at_channels(at_pixels: Tensor, scale: Tensor) -> Tensor:
+    """Returns the gradient at lambda omega [B, C_n] where gamma = 1, from the one at pixels [B, C_n, H, W]."""
+    n_images, _, height, width = at_pixels.shape
+    return at_pixels.sum((2, 3)) * (scale * (2 / (n_images * height * width)))
+
+
+@fused
+def _at_weights(
+    at_grid: Tensor, per_channel: Tensor, grid: Tensor, scale: Tensor, n_pixels: int
+) -> tuple[Tensor, Tensor]:
+    """Returns the gradients at lambda omega [B, C_n] and at gamma's grid, from the one at points of the grid.
+
+    Args:
+        at_grid: [B, C_n, 3, 3].
+        per_channel: lambda omega, [B, C_n].
+        grid: gamma, [B, C_n, 3, 3].
+        scale: factor of L_wfm inside the look-ahead, a scalar.
+        n_pixels: of the target level's maps.
+    """
+    scaled = at_grid * (scale * (2 / (len(at_grid) * n_pixels)))
+    return (grid * scaled).sum((2, 3)), per_channel[..., None, None] * scaled
 
 
 def _lay_side_by_side(matching: Matching, by_pair: Mapping[tuple[int, int], Tensor]) -> dict[int, Tensor]:

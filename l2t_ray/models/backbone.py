@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from l2t_ray.models import layer
 from l2t_ray.registry import IMAGE_SIZE, level_sizes
 
 
@@ -89,6 +90,16 @@ class BatchNorm(nn.BatchNorm2d):
         return y
 
 
+def rectified(norm: nn.Module, z: Tensor, more: Tensor | None = None) -> Tensor:
+    """Returns relu(norm(z) + more), [B, C, H, W]; in a frozen network's evaluation that is a piece."""
+    if type(norm) is BatchNorm and not norm.training and not torch.is_grad_enabled():
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is not None and variance is not None:
+            return layer.rectified(z, norm.weight, norm.bias, mean, variance, more, norm.eps)
+    y: Tensor = norm(z)
+    return F.relu(y if more is None else y + more)
+
+
 class Shortcut(nn.Conv2d):
     """A 1 x 1 convolution that takes every `step`-th pixel before it multiplies; the same as a stride.
 
@@ -121,8 +132,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the block's output [B, n_channels, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        residual: Tensor = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        return F.relu(residual + shortcut)
+        return rectified(self.bn2, self.conv2(rectified(self.bn1, self.conv1(x))), shortcut)
 
 
 def initialise(module: nn.Module, generator: torch.Generator) -> None:

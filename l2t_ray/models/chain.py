@@ -22,10 +22,7 @@ from torch.nn import functional as F
 
 from l2t_ray.models import convolutions, layer
 from l2t_ray.models.convolutions import convolve, scales_maps
-from l2t_ray.models.layer import EPSILON
 from l2t_ray.models.target import Adjoints, Tangents, Values
-
-_ONES = [1, 1]
 
 Tensors = Mapping[str, Tensor]
 
@@ -79,9 +76,10 @@ class Chain:
                 running = (
                     (None, None) if statistics is None else (statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 )
-                u, rstd, x = layer.forward(z, g, b, *running)
+                u, rstd, s, x = layer.forward(z, g, b, *running)
                 values.normal.append(u)
                 values.rstd.append(rstd)
+                values.scales.append(s)
                 values.outputs.append(x)
                 index += 1
             values.features.append(x)
@@ -123,18 +121,18 @@ class Chain:
                 adjoints.logits = logit_gradient
         index = len(values.inputs)
         for level in range(len(values.features) - 1, -1, -1):
-            gy = _join(feature_gradients[level], _unpool(g_pool, values, level))
+            gy = feature_gradients[level]
+            if g_pool is not None:
+                gy = layer.unpool((g_pool,), values.features[level], values.pool_indices[level], gy)
             for _ in self.levels[level]:
                 index -= 1
                 if gy is None:
                     continue
                 w, x, u, y = theta[f"conv.{index}.weight"], *values.of(index)
-                g, rstd = theta[f"bn.{index}.weight"], values.rstd[index]
-                adjoint = layer.backward(gy, y, u, g, rstd, scales_maps=scales_maps(u, w))
+                s = values.scales[index]
+                adjoint = layer.backward(gy, y, u, s, scales_maps=scales_maps(u, w))
                 a = adjoint.white
-                kernel, raw, gy = convolutions.gradients(
-                    a, adjoint.s, adjoint.scaled, x, w, self.operands, at_input=index > 0
-                )
+                kernel, raw, gy = convolutions.gradients(a, s, adjoint.scaled, x, w, self.operands, at_input=index > 0)
                 gradients[f"conv.{index}.weight"] = kernel
                 gradients[f"bn.{index}.weight"] = adjoint.at_weight
                 gradients[f"bn.{index}.bias"] = adjoint.at_bias
@@ -171,17 +169,15 @@ class Chain:
             for _ in self.levels[level]:
                 x, u, y = values.of(index)
                 dz = convolve(x, direction[f"conv.{index}.weight"], self.operands)
-                more = None if dx is None else convolve(dx, theta[f"conv.{index}.weight"], self.operands)
+                more = () if dx is None else (convolve(dx, theta[f"conv.{index}.weight"], self.operands),)
                 tangents.inputs.append(dx)
                 moved = layer.tangent(
-                    dz,
-                    more,
+                    (dz, *more),
                     u,
                     y,
-                    theta[f"bn.{index}.weight"],
+                    values.scales[index],
                     direction[f"bn.{index}.weight"],
                     direction[f"bn.{index}.bias"],
-                    values.rstd[index],
                     None if adjoints is None else adjoints.white.get(index),
                 )
                 dx = moved.output
@@ -224,29 +220,33 @@ class Chain:
             Products by name, without the layers that the loss does not reach.
         """
         products: dict[str, Tensor] = {}
-        dg_pool = None
+        at_pool: tuple[Tensor, ...] = ()
         if logit_tangent is not None:
             assert adjoints.logits is not None
             assert values.pooled is not None
             assert tangents.pooled is not None
             products["fc.weight"] = logit_tangent.mT @ values.pooled + adjoints.logits.mT @ tangents.pooled
             products["fc.bias"] = logit_tangent.sum(0)
-            dg_pool = _spread(logit_tangent @ theta["fc.weight"] + adjoints.logits @ direction["fc.weight"], values)
+            at_pooled = logit_tangent @ theta["fc.weight"] + adjoints.logits @ direction["fc.weight"]
+            at_pool = (_spread(at_pooled, values),)
         index = len(values.inputs)
         for level in range(len(values.features) - 1, -1, -1):
-            dgy = _join(feature_tangents[level], _unpool(dg_pool, values, level))
+            given = feature_tangents[level]
+            dgy: tuple[Tensor, ...] = () if given is None else (given,)
+            if at_pool:
+                dgy = (layer.unpool(at_pool, values.features[level], values.pool_indices[level], given),)
             for _ in self.levels[level]:
                 index -= 1
-                if dgy is None:
+                if not dgy:
                     continue
                 w, dw = theta[f"conv.{index}.weight"], direction[f"conv.{index}.weight"]
                 x, u, y = values.of(index)
-                a = adjoints.white[index]
+                a, s = adjoints.white[index], values.scales[index]
                 moved = layer.backward_tangent(
                     dgy,
                     y,
                     u,
-                    theta[f"bn.{index}.weight"],
+                    s,
                     direction[f"bn.{index}.weight"],
                     values.rstd[index],
                     a,
@@ -256,9 +256,9 @@ class Chain:
                 )
                 products[f"bn.{index}.weight"], products[f"bn.{index}.bias"] = moved.at_weight, moved.at_bias
                 products[f"conv.{index}.weight"], dgy = convolutions.gradient_tangents(
-                    a, moved, x, tangents.inputs[index], w, dw, adjoints.kernel[index], self.operands
+                    a, s, moved, x, tangents.inputs[index], w, dw, adjoints.kernel[index], self.operands
                 )
-            dg_pool = dgy
+            at_pool = dgy
         return products
 
     def predict(self, theta: Tensors, statistics: Tensors, x: Tensor) -> Tensor:
@@ -273,14 +273,8 @@ class Chain:
         for level in self.levels:
             for _ in level:
                 x = convolve(x, theta[f"conv.{index}.weight"], self.operands)
-                x = F.batch_norm(
-                    x,
-                    statistics[f"mean.{index}"],
-                    statistics[f"var.{index}"],
-                    theta[f"bn.{index}.weight"],
-                    theta[f"bn.{index}.bias"],
-                    eps=EPSILON,
-                ).relu_()
+                g, b = theta[f"bn.{index}.weight"], theta[f"bn.{index}.bias"]
+                x = layer.rectified(x, g, b, statistics[f"mean.{index}"], statistics[f"var.{index}"])
                 index += 1
             x = F.max_pool2d(x, 2)
         return torch.addmm(theta["fc.bias"], x.mean((2, 3)), theta["fc.weight"].mT)
@@ -303,19 +297,3 @@ def _pool(dy: Tensor, values: Values, level: int) -> Tensor:
     picked = dy.permute(0, 2, 3, 1).flatten(1, 2).gather(1, indices.permute(0, 2, 3, 1).flatten(1, 2))
     maps: Tensor = picked.unflatten(1, indices.shape[2:])
     return maps.permute(0, 3, 1, 2)
-
-
-def _unpool(g_pool: Tensor | None, values: Values, level: int) -> Tensor | None:
-    if g_pool is None:
-        return None
-    y, indices = values.features[level], values.pool_indices[level]
-    gy: Tensor = torch.ops.aten.max_pool2d_with_indices_backward(
-        g_pool.contiguous(memory_format=torch.channels_last), y, [2, 2], [2, 2], [0, 0], _ONES, False, indices
-    )
-    return gy
-
-
-def _join(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    if first is None or second is None:
-        return second if first is None else first
-    return second.add_(first)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from l2t_ray.models import small_convolutions
-from l2t_ray.models.layer import AdjointTangent, combine, scale
+from l2t_ray.models.layer import AdjointTangent, combine, move_kernels, scale, scale_both
 
 _ONES = [1, 1]
 _DEEP_PIXELS, _DEEP_CHANNELS = 64, 128  # see kernel_gradient
@@ -92,11 +92,15 @@ def gradients(
         at_kernel = kernel_gradient(scaled, x, w, dtype)
         return at_kernel, None, convolve_transposed(scaled, x, w, dtype) if at_input else None
     raw = kernel_gradient(a, x, w, dtype)
-    return scale(raw, s), raw, convolve_transposed(a, x, scale(w, s), dtype) if at_input else None
+    if not at_input:
+        return scale(raw, s), raw, None
+    at_kernel, scaled_kernel = scale_both(raw, w, s)
+    return at_kernel, raw, convolve_transposed(a, x, scaled_kernel, dtype)
 
 
 def gradient_tangents(
     a: Tensor,
+    s: Tensor,
     moved: AdjointTangent,
     x: Tensor,
     dx: Tensor | None,
@@ -104,12 +108,13 @@ def gradient_tangents(
     dw: Tensor,
     raw: Tensor | None,
     dtype: torch.dtype | None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Returns the derivatives of what `gradients` returns, where a, s, x and w move by da, ds, dx and dw.
 
     Args:
         a: as in `gradients`.
-        moved: da, s and ds, and the products of these with s and ds where `scales_maps`.
+        s: as in `gradients`.
+        moved: da and ds, and the products of a and da with s and ds where `scales_maps`.
         x: as in `gradients`.
         dx: as x, or None for images, which do not move and whose gradient is not needed.
         w: as in `gradients`.
@@ -118,23 +123,25 @@ def gradient_tangents(
         dtype: as in `gradients`.
 
     Returns:
-        At the kernel; at the input, or None for images.
+        At the kernel; at the input, in two parts that are yet to be added, and none for images.
     """
     if moved.scaled is not None and moved.moved is not None:
         if dx is None:
-            return kernel_gradient(moved.moved, x, w, dtype), None
+            return kernel_gradient(moved.moved, x, w, dtype), ()
         # one product over twice the images instead of two and their sum
         at_kernel = kernel_gradient(torch.cat([moved.moved, moved.scaled]), torch.cat([x, dx]), w, dtype)
         at_input = convolve_transposed(moved.scaled, x, dw, dtype)
-        return at_kernel, at_input.add_(convolve_transposed(moved.moved, x, w, dtype))
+        return at_kernel, (at_input, convolve_transposed(moved.moved, x, w, dtype))
     assert raw is not None
-    da, s, ds = moved.white, moved.s, moved.ds
+    da, ds = moved.white, moved.ds
     at_kernel = kernel_gradient(da, x, w, dtype)
     if dx is None:
-        return combine(at_kernel, s, raw, ds), None
-    at_kernel = at_kernel + kernel_gradient(a, dx, w, dtype)
-    at_input = convolve_transposed(a, x, combine(w, ds, dw, s), dtype)
-    return combine(at_kernel, s, raw, ds), at_input.add_(convolve_transposed(da, x, scale(w, s), dtype))
+        return combine(at_kernel, raw, s, ds), ()
+    of_kernel, moved_kernel, scaled_kernel = move_kernels(
+        (at_kernel, kernel_gradient(a, dx, w, dtype)), raw, w, dw, s, ds
+    )
+    at_input = convolve_transposed(a, x, moved_kernel, dtype)
+    return of_kernel, (at_input, convolve_transposed(da, x, scaled_kernel, dtype))
 
 
 def scales_maps(a: Tensor, w: Tensor) -> bool:

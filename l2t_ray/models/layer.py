@@ -1,6 +1,6 @@
 """One convolution's batch norm and ReLU in the four passes of a chain; the letters are those of `l2t_ray.models.chain`.
 
-Each function is a piece that torch.compile may fuse.
+The decorated functions are pieces that torch.compile may fuse.
 """
 
 import functools
@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import fused, pointwise
 
 BN_MOMENTUM = 0.1
 EPSILON = 1e-5  # torch.nn.BatchNorm2d's
@@ -22,7 +23,6 @@ class Adjoint(NamedTuple):
     at_weight: Tensor  # gradient at g, [O]
     at_bias: Tensor  # gradient at b, [O]
     overlap: Tensor  # mean(u gy), [O]
-    s: Tensor  # g rstd, [O]
     scaled: Tensor | None  # s a, where asked for
 
 
@@ -41,7 +41,6 @@ class AdjointTangent(NamedTuple):
     white: Tensor  # da, [B, O, H, W]
     at_weight: Tensor  # derivative of the gradient at g, [O]
     at_bias: Tensor  # derivative of the gradient at b, [O]
-    s: Tensor  # [O]
     ds: Tensor  # [O]
     scaled: Tensor | None  # s a, where asked for
     moved: Tensor | None  # s da + ds a, where asked for
@@ -50,47 +49,37 @@ class AdjointTangent(NamedTuple):
 @fused
 def forward(
     z: Tensor, g: Tensor, b: Tensor, mean: Tensor | None, variance: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns u, rstd and y of z [B, O, H, W]; updates running statistics [O] in place if they are given."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Returns u, rstd, s and y of z [B, O, H, W]; updates running statistics [O] in place if they are given."""
     u, _, rstd = torch.ops.aten.native_batch_norm(z, None, None, mean, variance, True, BN_MOMENTUM, EPSILON)
-    return u, rstd, torch.addcmul(channels(b), u, channels(g)).relu_()
+    return u, rstd, g * rstd, torch.addcmul(channels(b), u, channels(g)).relu_()
 
 
 @fused
-def backward(gy: Tensor, y: Tensor, u: Tensor, g: Tensor, rstd: Tensor, *, scales_maps: bool) -> Adjoint:
+def backward(gy: Tensor, y: Tensor, u: Tensor, s: Tensor, *, scales_maps: bool) -> Adjoint:
     """Returns the adjoint of a layer from the gradient gy at its output, which it may overwrite."""
-    s = g * rstd
     a, at_weight, at_bias = whiten(mask_(gy, y), u)
-    return Adjoint(a, at_weight, at_bias, at_weight / count(u), s, a * channels(s) if scales_maps else None)
+    return Adjoint(a, at_weight, at_bias, at_weight / count(u), a * channels(s) if scales_maps else None)
 
 
 @fused
 def tangent(
-    dz: Tensor,
-    more: Tensor | None,
-    u: Tensor,
-    y: Tensor,
-    g: Tensor,
-    dg: Tensor,
-    db: Tensor,
-    rstd: Tensor,
-    a: Tensor | None,
+    dz: tuple[Tensor, ...], u: Tensor, y: Tensor, s: Tensor, dg: Tensor, db: Tensor, a: Tensor | None
 ) -> Tangent:
-    """Returns the tangent of a layer from dz and `more`, which are added; a is `backward`'s, or None."""
-    if more is not None:
-        dz = dz.add_(more)
-    white, products, _ = whiten(dz, u)
-    overlap = None if a is None else channel_mean(a, dz)
-    dy = torch.addcmul(channels(db), white, channels(g * rstd)).addcmul_(u, channels(dg))
+    """Returns the tangent of a layer from dz, whose parts are added; a is `backward`'s, or None."""
+    moved = added(dz)
+    white, products, _ = whiten(moved, u)
+    overlap = None if a is None else channel_mean(a, moved)
+    dy = torch.addcmul(channels(db), white, channels(s)).addcmul_(u, channels(dg))
     return Tangent(mask_(dy, y), white, products / count(u), overlap)
 
 
 @fused
 def backward_tangent(
-    dgy: Tensor,
+    dgy: tuple[Tensor, ...],
     y: Tensor,
     u: Tensor,
-    g: Tensor,
+    s: Tensor,
     dg: Tensor,
     rstd: Tensor,
     a: Tensor,
@@ -99,14 +88,14 @@ def backward_tangent(
     *,
     scales_maps: bool,
 ) -> AdjointTangent:
-    """Returns the derivative of a layer's adjoint from that of gy, which it may overwrite.
+    """Returns the derivative of a layer's adjoint from that of gy, whose parts are added, and may be overwritten.
 
     Args:
         dgy: derivative of the gradient at the output, [B, O, H, W].
         y: output.
         u: whitened z.
-        g: weight, [O].
-        dg: its direction, [O].
+        s: [O].
+        dg: direction of the weight, [O].
         rstd: [O].
         a: `backward`'s.
         overlap: `backward`'s.
@@ -115,19 +104,84 @@ def backward_tangent(
     """
     assert along.overlap is not None
     mean_a_dz = along.overlap * rstd
-    s = g * rstd
     ds = (dg - s * along.stretch) * rstd
-    da, dgg, dgb = whiten(mask_(dgy, y), u)
+    da, dgg, dgb = whiten(mask_(added(dgy), y), u)
     da = da.addcmul_(along.white, -channels(overlap * rstd)).addcmul_(u, -channels(mean_a_dz))
     scaled = a * channels(s) if scales_maps else None
     moved = (da * channels(s)).addcmul_(a, channels(ds)) if scales_maps else None
-    return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, s, ds, scaled, moved)
+    return AdjointTangent(da, dgg + mean_a_dz * count(u), dgb, ds, scaled, moved)
+
+
+@pointwise
+def rectified(
+    z: Tensor,
+    g: Tensor,
+    b: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    more: Tensor | None = None,
+    epsilon: float = EPSILON,
+) -> Tensor:
+    """Returns relu(batch norm of z [B, O, H, W] + more) by running statistics [O]."""
+    y = F.batch_norm(z, mean, variance, g, b, eps=epsilon)
+    if more is not None:
+        y = y + more
+    return F.relu(y) if torch.compiler.is_compiling() else y.relu_()
 
 
 @fused
-def combine(p: Tensor, s: Tensor, q: Tensor, t: Tensor) -> Tensor:
-    """Returns s p + t q of kernels p, q [O, I, k, k] and factors s, t [O]."""
+def scale_both(p: Tensor, q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns s p and s q of kernels p and q [O, I, k, k] and a factor s [O]."""
+    return scale(p, s), scale(q, s)
+
+
+@pointwise
+def combine(p: Tensor, q: Tensor, s: Tensor, t: Tensor) -> Tensor:
+    """Returns s p + t q of kernels p and q [O, I, k, k] and factors s and t [O]."""
     return scale(p, s) + scale(q, t)
+
+
+@fused
+def move_kernels(
+    p: tuple[Tensor, ...], q: Tensor, w: Tensor, dw: Tensor, s: Tensor, ds: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns s p + ds q, ds w + s dw, and s w, for kernels [O, I, k, k] and factors [O]; the parts of p are added."""
+    return scale(added(p), s) + scale(q, ds), scale(w, ds) + scale(dw, s), scale(w, s)
+
+
+@fused
+def unpool(pooled: tuple[Tensor, ...], y: Tensor, indices: Tensor, more: Tensor | None) -> Tensor:
+    """Passes a gradient back through a max-pool of 2 x 2.
+
+    Args:
+        pooled: parts of the gradient at its result [B, C, H / 2, W / 2], to be added.
+        y: its input, [B, C, H, W].
+        indices: those that it returned.
+        more: another gradient at y, or None.
+
+    Returns:
+        [B, C, H, W], with `more` added.
+    """
+    at_result = added(pooled).contiguous(memory_format=torch.channels_last)
+    height, width = y.shape[2:]
+    if torch.compiler.is_compiling() and height % 2 == width % 2 == 0:  # the library's would be three kernels
+        pixels = torch.arange(height * width, device=y.device).view(height // 2, 2, width // 2, 2, 1)
+        taken = indices.permute(0, 2, 3, 1)[:, :, None, :, None] == pixels
+        spread = torch.where(taken, at_result.permute(0, 2, 3, 1)[:, :, None, :, None], 0)
+        at_y = spread.reshape(len(y), height, width, -1).permute(0, 3, 1, 2)
+    else:
+        at_y = torch.ops.aten.max_pool2d_with_indices_backward(
+            at_result, y, [2, 2], [2, 2], [0, 0], [1, 1], False, indices
+        )
+    return at_y if more is None else added((at_y, more))
+
+
+def added(parts: tuple[Tensor, ...]) -> Tensor:
+    """Returns a sum; where it is called, in the first part."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part if torch.compiler.is_compiling() else total.add_(part)
+    return total
 
 
 def whiten(q: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,9 +1,8 @@
 """CIFAR-style residual networks (He et al. 2016): three stages; a level is the output of a stage's last block."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from l2t_ray.models.backbone import Backbone, BasicBlock, BatchNorm, scaled
+from l2t_ray.models.backbone import Backbone, BasicBlock, BatchNorm, rectified, scaled
 
 STAGE_CHANNELS = (16, 32, 64)
 
@@ -39,7 +38,7 @@ class ResNet(Backbone):
 
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """Returns [B, C_m, H / 2^m, W / 2^m] for m = 0, 1, 2, for x [B, 3, H, W]."""
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = rectified(self.bn1, self.conv1(x))
         outputs = []
         for stage in self.stages[:n_levels]:
             x = stage(x)

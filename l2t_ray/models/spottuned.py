@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from l2t_ray.models.backbone import rectified
 from l2t_ray.models.resnet import ResNet
 
 POLICY_DEPTH = 8  # one block a stage, as in the authors' code
@@ -33,7 +33,7 @@ class SpotTuned(ResNet):
     def features(self, x: Tensor, n_levels: int | None = None, draws: Tensor | None = None) -> list[Tensor]:
         """Returns a ResNet's features; draws [B, 2 n_blocks] are uniform within [0, 1), None in evaluation."""
         gates = straight_through(self.policy(x).unflatten(1, (self.n_blocks, 2)), draws, self.temperature)
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = rectified(self.bn1, self.conv1(x))
         outputs, block = [], 0
         for ours, theirs in zip(self.blocks[:n_levels], self.source[0].blocks, strict=False):
             for tuned, frozen in zip(ours, theirs, strict=True):

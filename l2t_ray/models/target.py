@@ -18,6 +18,7 @@ class Values:
     inputs: list[Tensor] = field(default_factory=list)
     normal: list[Tensor] = field(default_factory=list)
     rstd: list[Tensor] = field(default_factory=list)
+    scales: list[Tensor] = field(default_factory=list)  # s = g rstd
     outputs: list[Tensor] = field(default_factory=list)
     pool_indices: list[Tensor] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)

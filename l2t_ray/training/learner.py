@@ -266,8 +266,9 @@ class Learner:
         gradients: dict[str, Tensor] = {}
         if batch is not None and self.pairs is not None:
             scaled = {n: v * self.beta for n, v in batch.pixel_weights.items()}
-            distances = matching.differences(self.pairs, self.theta, values.features, batch.targets)
-            at_features, gradients = matching.backward(self.pairs, self.theta, values.features, distances, scaled)
+            _, at_features, gradients = matching.backward(
+                self.pairs, self.theta, values.features, batch.targets, scaled
+            )
         elif has_own_loss(self.method):
             extra, seen = (
                 {name: self.theta[name] for name in self.extra_names},

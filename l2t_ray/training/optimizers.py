@@ -2,13 +2,13 @@
 
 from torch import Tensor
 
-from l2t_ray.models.compiling import fused
+from l2t_ray.models.compiling import pointwise
 
 ADAM_BETAS = (0.9, 0.999)
 ADAM_EPSILON = 1e-8
 
 
-@fused
+@pointwise
 def sgd_(theta: Tensor, buffer: Tensor, gradient: Tensor, lr: Tensor, momentum: Tensor, weight_decay: Tensor) -> None:
     """One step of SGD with momentum and weight decay, in place.
 
@@ -24,7 +24,7 @@ def sgd_(theta: Tensor, buffer: Tensor, gradient: Tensor, lr: Tensor, momentum: 
     theta.addcmul_(buffer, -lr)
 
 
-@fused
+@pointwise
 def adam_(
     phi: Tensor, first: Tensor, second: Tensor, gradient: Tensor, step: Tensor, lr: Tensor, weight_decay: Tensor
 ) -> None:

@@ -122,8 +122,7 @@ def test_gradients_of_both_losses_equal_autograd():
     batch = case.batch(meta.weigh(case.pairs, case.phi, case.source))
     values = CHAIN.forward(case.theta, batch.images)
     scaled = {n: BETA * v for n, v in batch.pixel_weights.items()}
-    differences = matching.differences(case.pairs, case.theta, values.features, batch.targets)
-    at_features, gradients = matching.backward(case.pairs, case.theta, values.features, differences, scaled)
+    _, at_features, gradients = matching.backward(case.pairs, case.theta, values.features, batch.targets, scaled)
     at_logits = hypergrad.logit_gradient(values.logits, batch.labels)
     gradients |= CHAIN.backward(case.theta, values, at_features, at_logits)
     assert distance(gradients, expected) < 1e-12

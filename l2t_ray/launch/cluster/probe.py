@@ -21,7 +21,7 @@ from l2t_ray.launch.worker.job import Work, encode
 LEAST_WORK_S = 120.0  # of a shape's runs on all devices; shorter work is not measured
 SHARE = 0.03  # at most, of that work, is spent on measuring
 BUDGET_S = (10.0, 60.0)  # at least and at most, for a shape
-COMPILE_S = 30.0  # compiling takes so long where the node has not done it before: it must be worth it
+COMPILE_S = 55.0  # compiling takes about so long where the node has not done it before: it must be worth it
 PACE_S = 3.0
 MOST_PACK, MOST_PROCESSES = 64, 8
 START_S = 180.0  # for a process to load everything

@@ -47,7 +47,7 @@ def write_report(
     Args:
         evidence: of `gather`.
         folder: created if it is missing.
-        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `mlflow ui` listens.
+        mlflow_url: where MLflow's pages are; by default the ledger's server, or where `l2t ui` listens.
         out: the folder as the command line named it, for the page's command that writes the report again.
         figures: of `draw_all`, if they are already in the folder's `figures`; by default they are drawn now.
 

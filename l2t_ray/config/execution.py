@@ -32,7 +32,10 @@ class Execution(Frozen):
     data_dir: str = Field("data", description="folder of the data sets", min_length=1)
     download: bool = Field(True, description="fetch data sets that are not there")
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
-    hang_s: Positive = Field(300, description="an epoch may take these seconds and 30 times its expected time")
+    hang_s: Positive = Field(
+        300,
+        description="an epoch may take these seconds and 30 times its expected time; the backend `inline` ends none",
+    )
     slurm: dict[str, str | int | bool] = Field(
         {}, description="with `--backend slurm`: options of sbatch by their names (`{partition: gpu, time: 240}`)"
     )

@@ -175,8 +175,8 @@ def _at_weights(
         scale: factor of L_wfm inside the look-ahead, a scalar.
         n_pixels: of the target level's maps.
     """
-    scaled = at_grid * (scale * (2 / (len(at_grid) * n_pixels)))
-    return (grid * scaled).sum((2, 3)), per_channel[..., None, None] * scaled
+    factor = scale * (2 / (len(at_grid) * n_pixels))
+    return (grid * at_grid).sum((2, 3)) * factor, (per_channel * factor)[..., None, None] * at_grid
 
 
 def _lay_side_by_side(matching: Matching, by_pair: Mapping[tuple[int, int], Tensor]) -> dict[int, Tensor]:

@@ -19,8 +19,8 @@ R = TypeVar("R")
 MAPS = 4  # dimensions of [B, C, H, W]
 MOST_VARIANTS = 512  # of a piece: by sizes, by which arguments are None, by memory formats; beyond, torch gives up
 # Numbers of a channel up to which its sum is left to one block of threads: a piece is then one kernel. Larger maps are
-# summed by many blocks, in two to four further kernels. Chosen by what each reads; not measured on a card.
-ONE_BLOCK = 8192
+# summed by many blocks, in two to four further kernels. Estimated from the bytes that each reads; not measured.
+ONE_BLOCK = 4096
 logger = logging.getLogger(__name__)
 
 

@@ -107,7 +107,9 @@ def _speeds(prober: Any, group: Group, most: int, budget_s: float, *, may_compil
             break
         speeds.append(Speed(**found))
         if pack == 1 and may_compile and budget_s >= COMPILE_S and time.monotonic() < end:
+            begun = time.monotonic()
             compiled = ray.get(prober.speed.remote(pack, budget_s, compiled=True))
+            end += time.monotonic() - begun  # a node compiles once; it must not cost the packs their measurement
             if compiled is not None and WORTH * compiled["epoch_s"] < speeds[0].epoch_s:
                 speeds, how = [Speed(**compiled)], {"compiled": True}
         faster = len(speeds) < 2 or _per_run(speeds[-2]) >= WORTH * _per_run(speeds[-1])

@@ -231,7 +231,7 @@ def test_a_shape_is_measured_once_with_packs_and_processes(work, pretended_card,
     assert probe(first, counts, first.figures, work, said.append) == 1
     assert said[0].startswith("measuring digits, 4 images a class, scratch on cpu, for about 20 s")
     figure = Figures(tmp_path / "f.json").get(speed_shape(runs[0]), "cpu")
-    assert [speed.pack for speed in figure.speeds][:2] == [1, 2]  # although compiling took longer than that
+    assert [speed.pack for speed in figure.speeds][:2] == [1, 2]
     assert len({speed.compiled for speed in figure.speeds}) == 1  # all packs the way in which one run is faster
     assert first.share(shape(runs[0]), card).compiled is figure.speeds[0].compiled
     assert figure.crowds[0].processes == 2

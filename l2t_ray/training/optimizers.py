@@ -24,7 +24,6 @@ def sgd_(theta: Tensor, buffer: Tensor, gradient: Tensor, lr: Tensor, momentum: 
     theta.addcmul_(buffer, -lr)
 
 
-@pointwise
 def adam_(
     phi: Tensor, first: Tensor, second: Tensor, gradient: Tensor, step: Tensor, lr: Tensor, weight_decay: Tensor
 ) -> None:
@@ -39,7 +38,14 @@ def adam_(
         lr: a scalar.
         weight_decay: a scalar.
     """
-    step.add_(1)
+    step.add_(1)  # outside of the piece: compiled by torch 2.11, a change of a float64 scalar on a CPU is lost
+    _adam_(phi, first, second, gradient, step, lr, weight_decay)
+
+
+@pointwise
+def _adam_(
+    phi: Tensor, first: Tensor, second: Tensor, gradient: Tensor, step: Tensor, lr: Tensor, weight_decay: Tensor
+) -> None:
     decayed = gradient + weight_decay * phi
     first.lerp_(decayed, 1 - ADAM_BETAS[0])
     second.mul_(ADAM_BETAS[1]).addcmul_(decayed, decayed, value=1 - ADAM_BETAS[1])

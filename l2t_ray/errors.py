@@ -10,6 +10,7 @@ import shutil
 import sys
 import textwrap
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +20,7 @@ from typing import Any, TextIO
 MAX_LISTED = 50  # names in a message
 TRACEBACK = "L2T_TRACEBACK"  # an environment variable: shows where in the code a disk or file failed
 STDOUT, STDERR = "stdout", "stderr"
+_UNFIT = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories: control characters, surrogates, ends of lines, paragraphs
 HARMLESS = ("ImportWarning", "ResourceWarning", "BytesWarning", "EncodingWarning")  # no library that we use gives these
 PLAIN = {  # for a terminal that takes ASCII alone
     "\N{PLUS-MINUS SIGN}": "+-", "\N{EN DASH}": "-", "\N{EM DASH}": "-", "\N{MINUS SIGN}": "-",
@@ -51,10 +53,12 @@ class InputError(ValueError):
 
     Attributes:
         problems: one line each: place, rule, value, remedy (`sweeps/x.yaml:14: beta must be >= 0, got -1; correct it`).
+            Line ends and other control characters of the user's names are escapes.
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        lines = (problems,) if isinstance(problems, str) else problems
+        self.problems = tuple(printable(line) for line in lines)
         super().__init__("\n".join(self.problems))
 
 
@@ -232,6 +236,16 @@ def disk_problem(error: OSError) -> str:
     except OSError:
         return f"the working folder: must stay while a command runs, got {got!r}; launch again in one that does"
     return f"{os.fsdecode(place) if place else here}: {rule}, got {got!r}; {remedy} and launch again: nothing is lost"
+
+
+def printable(text: str) -> str:
+    """Returns a text with control characters, line ends, and bytes that are no UTF-8, as escapes."""
+    return "".join(_escape(letter) if unicodedata.category(letter) in _UNFIT else letter for letter in text)
+
+
+def _escape(letter: str) -> str:
+    byte = ord(letter) - 0xDC00  # of a name on the disk: Python's surrogateescape
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else letter.encode("unicode_escape").decode()
 
 
 def mask(text: str) -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from l2t_ray.data.kinds import identify, read_head
-from l2t_ray.data.names import composed, is_fit, printable, twin
-from l2t_ray.errors import InputError
+from l2t_ray.data.names import composed, is_fit, twin
+from l2t_ray.errors import InputError, printable
 
 MAX_DEPTH = 6  # of folders: a link to a folder above would never end
 MAX_FILE_BYTES = 1 << 26
@@ -93,7 +93,7 @@ class Archive:
         except BROKEN as error:
             is_method = isinstance(error, NotImplementedError)  # of compression, newer than Python's
             remedy = "pack it again with another program" if is_method else "fetch it again"
-            raise InputError(f"{self.path}: {printable(name)} cannot be read: {error}; {remedy}") from error
+            raise InputError(f"{self.path}: {name} cannot be read: {error}; {remedy}") from error
 
     def stored(self) -> list[str]:
         """Returns the names in the order that is fastest to read."""
@@ -108,7 +108,7 @@ class Archive:
         tops = sorted({name.partition("/")[0] for name in self._folders})
         prefixes = [prefix for prefix in ("", *(f"{top}/" for top in tops)) if prefix + self.marker in every]
         if not prefixes or (prefixes[0] and len(prefixes) > 1):
-            there = ", ".join(map(printable, sorted({name.partition("/")[0] for name in every})[:8])) or "nothing"
+            there = ", ".join(sorted({name.partition("/")[0] for name in every})[:8]) or "nothing"
             if not every and self.path.is_file() and not read_head(self.path).strip(b"\0"):
                 there = "a file of zeros; fetch it again"
             raise InputError(f"{self.path}: must hold {self.marker}, at the top or in one top folder, got {there}")
@@ -118,7 +118,7 @@ class Archive:
         self.folders = frozenset(name.removeprefix(self._prefix) for name in inside)
         rule = "a folder's name must be UTF-8 without control characters"
         unfit = sorted(name for name in self.folders if name.split("/")[0] in SPLITS and not is_fit(name))
-        refuse(self.path, [f"{rule}, got '{printable(name)}'; rename it" for name in unfit])
+        refuse(self.path, [f"{rule}, got '{name}'; rename it" for name in unfit])
 
     def _add(self, name: str, kind: str, n_bytes: int, read: Callable[[], bytes]) -> None:
         parts = name.split("/")

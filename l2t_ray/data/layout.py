@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from l2t_ray.data.archive import SPLITS, Archive, refuse
-from l2t_ray.data.names import printable
 from l2t_ray.data.table import Table, is_table
 
 Files = dict[str, dict[str, str]]  # split -> name -> class
@@ -44,7 +43,7 @@ def files_by_split(archive: Archive | Table, test_fraction: float | None) -> tup
     for split in SPLITS:
         names = [name for name in archive.names if name.startswith(f"{split}/")]
         rule = f"images must be in {split}/<class>/"
-        misplaced += [f"{rule}, got '{printable(name)}'; move it" for name in names if name.count("/") != 2]
+        misplaced += [f"{rule}, got '{name}'; move it" for name in names if name.count("/") != 2]
         found[split] = {name: name.split("/")[1] for name in names}
     if not found["train"]:
         misplaced.append("train/<class>/ must hold images, there are none; add them")

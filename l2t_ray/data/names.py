@@ -3,7 +3,7 @@
 import unicodedata
 from pathlib import Path
 
-_UNFIT = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories: control characters, surrogates, ends of lines, paragraphs
+from l2t_ray.errors import printable
 
 
 def composed(name: str) -> str:
@@ -11,19 +11,9 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def printable(name: str) -> str:
-    """Returns a name with control characters, and bytes that are no UTF-8, as escapes."""
-    return "".join(_escape(character) if unicodedata.category(character) in _UNFIT else character for character in name)
-
-
-def _escape(character: str) -> str:
-    byte = ord(character) - 0xDC00  # of a name on the disk: Python's surrogateescape
-    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else character.encode("unicode_escape").decode()
-
-
 def is_fit(name: str) -> bool:
     """Whether a name can be printed and kept: no control characters, line ends, or bytes that are no UTF-8."""
-    return not any(unicodedata.category(character) in _UNFIT for character in name)
+    return printable(name) == name
 
 
 def twin(path: Path) -> Path | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from l2t_ray.data.archive import MAX_FILE_BYTES, MAX_FILES, SPLITS, check_exists, refuse
-from l2t_ray.data.names import composed, is_fit, printable
-from l2t_ray.errors import InputError
+from l2t_ray.data.names import composed, is_fit
+from l2t_ray.errors import InputError, printable
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".parquet")
@@ -149,7 +149,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 def _check_columns(path: Path, header: list[str]) -> None:
     if missing := [name for name in COLUMNS[:2] if name not in header]:
-        there = ", ".join(map(printable, header[:8])) or "none"
+        there = ", ".join(header[:8]) or "none"
         rule = f"must have the columns {', '.join(COLUMNS)}"
         raise InputError(f"{path}: {rule}, got {there}; add {' and '.join(missing)}")
 

@@ -14,7 +14,7 @@ from l2t_ray.config import OPTIONAL_SECTIONS, Source, like_default
 from l2t_ray.data.digests import Contents, Digests
 from l2t_ray.data.layout import n_trained, split_problems
 from l2t_ray.data.names import twin
-from l2t_ray.errors import InputError, suggest
+from l2t_ray.errors import InputError, disk_problem, suggest
 from l2t_ray.hubs import hub_of
 from l2t_ray.published import official_weights, weights_at, weights_file
 from l2t_ray.registry import BF16_TARGETS, missing_level
@@ -107,6 +107,12 @@ class Checks:
         yield from self._check_pins(block, "target")
 
     def _check_file(self, block: Block, section: str, weights: Choice, training: list[Choice]) -> Iterator[str]:
+        try:
+            yield from self._look_at_file(block, section, weights, training)
+        except OSError as error:
+            yield f"{weights.item.place}: {section}.weights: {disk_problem(error)}"
+
+    def _look_at_file(self, block: Block, section: str, weights: Choice, training: list[Choice]) -> Iterator[str]:
         """Notes the digest of a file of weights, for every architecture that may read it."""
         setting, place = f"{section}.weights", weights.item.place
         for arch in dict.fromkeys(choice.value for choice in network_values(block, section, "arch", weights.item)):
@@ -134,16 +140,11 @@ class Checks:
                     remedy = "correct the path"
                 yield f"{place}: {rule}, got {weights.value!r}; {remedy}"
             else:
-                try:
-                    found = self.digests.of_weights(Path(file)).sha256
-                except OSError as error:
-                    rule = f"{setting} must be a file that can be read, got {error.strerror!r}"
-                    yield f"{place}: {rule}; check its permissions"
-                else:
-                    self.weights[file] = digits or found  # published ones are known by the published digits
-                    if item and item.client != "huggingface_hub" and not found.startswith(digits):
-                        rule = f"{file} must be {item.what}, {item.digest}, got {found}"
-                        yield f"{place}: {rule}; remove it, and the next launch fetches it"
+                found = self.digests.of_weights(Path(file)).sha256
+                self.weights[file] = digits or found  # published ones are known by the published digits
+                if item and item.client != "huggingface_hub" and not found.startswith(digits):
+                    rule = f"{file} must be {item.what}, {item.digest}, got {found}"
+                    yield f"{place}: {rule}; remove it, and the next launch fetches it"
 
     def _check_pins(self, block: Block, section: str) -> Iterator[str]:
         for pinned in block.values(f"{section}.sha256"):
@@ -273,7 +274,7 @@ class Checks:
                     return
                 self.images[path.value] = self.digests.of_images(Path(path.value))
             except (InputError, OSError) as error:
-                for problem in getattr(error, "problems", [str(error)]):
+                for problem in error.problems if isinstance(error, InputError) else [disk_problem(error)]:
                     reason = " ".join(problem.removeprefix(f"{path.value}: ").split())
                     rule = f"data.path must be a folder or a tar of {name.value}, {path.value!r}"
                     yield f"{path.item.place}: {rule} {reason}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from l2t_ray import registry
 from l2t_ray.config import Execution, Run, reads_source
 from l2t_ray.data.digests import Digests
-from l2t_ray.errors import InputError, suggest
+from l2t_ray.errors import InputError, disk_problem, suggest
 from l2t_ray.run import ACCURACY, AnyRun, Metric
 from l2t_ray.sweepfile.arguments import override, select
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
@@ -181,6 +181,12 @@ def _read_execution(item: Item | None, problems: list[str]) -> Execution:
                 storage(values["storage"])
             except InputError as error:
                 problems.extend(f"{item.value['storage'].place}: {problem}" for problem in error.problems)
+        if "data_dir" in values:
+            try:
+                Path(values["data_dir"]).exists()
+            except OSError as error:
+                problems.append(f"{item.value['data_dir'].place}: execution.data_dir: {disk_problem(error)}")
+                del values["data_dir"]
     return Execution(**values)
 
 

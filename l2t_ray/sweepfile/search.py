@@ -195,6 +195,8 @@ def read_search(
 def read_search_seeds(item: Item, problems: list[str]) -> tuple[int, ...]:
     """Returns the seeds of every trial, each once; none where it adds to the problems."""
     children = item.value if isinstance(item.value, list) else [item]
+    if not children:
+        problems.append(f"{item.place}: search.seeds must have at least one value, got []; add one")
     ranges = [seeds for child in children for seeds in read_seeds(RUN["seed"], child, problems)]
     if (n_seeds := sum(map(len, ranges))) > MAX_RUNS:
         problems.append(f"{item.place}: search.seeds must be at most {MAX_RUNS:,}, got {n_seeds:,}; shorten the range")
@@ -230,7 +232,7 @@ def _check_grid(
     for block in blocks:
         for name in [name for name in space if name in block.listed]:
             rule = f"{name} must be one value where a search chooses it"
-            yield f"{block.values(name)[0].item.place}: {rule}, got a list; remove the list"
+            yield from (f"{c.item.place}: {rule}, got a list; remove the list" for c in block.values(name)[:1])
         for choice in block.values("data.validation_per_class"):
             rule = "data.validation_per_class must not stand beside `search:`: the final runs see the test set"
             yield f"{choice.item.place}: {rule}, got {choice.value}; write it below `search:`"

@@ -13,6 +13,7 @@ A trainer is known by the content of its file, of a command's by every file of t
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shlex
 import sys
@@ -99,7 +100,7 @@ class Spec(Frozen):
     def paths(self) -> Iterable[str]:
         """The files that count, each once: the function's, or those that the command names; then `files:`."""
         if self.command is not None:
-            named = [word for word in self.words if Path(word).is_file()]
+            named = [word for word in self.words if os.path.isfile(word)]  # noqa: PTH113  pathlib's raises where a word is too long for a name
         else:
             named = [self.place[0] if self.is_file else _origin(self.place[0])]
         return dict.fromkeys([*named, *self.files])

@@ -8,8 +8,7 @@ import pytest
 
 from l2t_ray.data import load_data
 from l2t_ray.data.digests import Digests
-from l2t_ray.data.names import printable
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, printable
 from tests.support.image_files import animals, folder_settings, png, write_folder, write_tar, write_zip
 
 NFC = "café"

@@ -30,6 +30,44 @@ grid:
   variant: other
 execution: {gpu_share: 0.25, pack: 2, retries: 1, storage: kept, data_dir: data, hang_s: 10, mps: "off"}
 """
+SEARCHED = f"""{WHOLE.replace("[0.1, 0.5]", "0.1")}
+search:
+  space: {{training.lr: {{low: 0.01, high: 0.1}}, transfer.beta: [0.1, 0.5]}}
+  seeds: {{from: 100, to: 101}}
+  trials: 3
+  validation_per_class: 5
+"""
+DESIGNED = f"""{WHOLE.replace("to: 2", "to: 5")}
+design: {{looks: [5, 6], alpha: 0.05, futility: 0.1, compare: [ufm, scratch]}}
+"""
+OWN = """\
+sweep: own
+trainer: mine.py
+metric: {name: acc_percent, lower_is_better: false, margin: 0.5}
+method: model
+axis: n
+run: {settings: {lr: 0.1}}
+grid:
+- settings: {model: [a, b], n: [1, 2]}
+  seed: {from: 0, to: 2}
+execution: {retries: 1, storage: kept}
+search: {space: {lr: {low: 1, high: 10, log: true}, layers: [1, 2]}, seeds: [100], trials: 3, objective: acc_percent}
+"""
+TRAINER = """\
+from dataclasses import dataclass
+
+
+@dataclass
+class Settings:
+    model: str
+    lr: float = 0.1
+    n: int = 10
+    layers: int = 0
+
+
+def train(settings: Settings, seed, context):
+    return {"acc_percent": 1.0}
+"""
 VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -44,6 +82,9 @@ VALUES = st.one_of(
         "ftp://host/x",
         "net.pt",
         "nul\0",
+        "two\nlines",
+        "two\u2028lines",
+        "long" * 100,
         "é",
     ]),
     st.just([]),
@@ -57,6 +98,7 @@ VALUES = st.one_of(
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("net.pt").write_bytes(b"weights")
+    Path("mine.py").write_text(TRAINER)
     return tmp_path
 
 
@@ -73,8 +115,8 @@ def places(value, path=()):
 
 @st.composite
 def documents(draw):
-    """The whole file's document with one to three values replaced, removed, renamed or repeated."""
-    document = yaml.safe_load(WHOLE)
+    """A file's document with one to three values replaced, removed, renamed or repeated."""
+    document = yaml.safe_load(draw(st.sampled_from([WHOLE, SEARCHED, DESIGNED, OWN])))
     for _ in range(draw(st.integers(1, 3))):
         path = draw(st.sampled_from([found for found in places(document) if found]))
         parent = document
@@ -120,8 +162,9 @@ def test_a_file_with_damaged_bytes_is_planned_or_refused(folder, tried, content)
     check(folder, content, tried, "sweep files, by byte")
 
 
-def test_the_whole_file_is_planned(folder):
-    Path("whole.yaml").write_text(WHOLE)
+@pytest.mark.parametrize("text", [WHOLE, SEARCHED, DESIGNED, OWN], ids=["whole", "searched", "designed", "own"])
+def test_the_whole_file_is_planned(text):
+    Path("whole.yaml").write_text(text)
     code, out, _ = command(sweep.main, "whole.yaml", "--plan", "--json")
     assert code == 0
-    assert '"sweep": "whole"' in out
+    assert f'"sweep": "{yaml.safe_load(text)["sweep"]}"' in out

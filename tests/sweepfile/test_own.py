@@ -255,6 +255,11 @@ def test_a_command_is_known_by_the_files_that_it_names():
     assert not read(COMMAND + GRID).runs.keys() & before
 
 
+def test_a_command_may_have_a_word_that_is_longer_than_a_file_name():
+    program = f"import sys; {'x = 1; ' * 100}"
+    assert len(read(COMMAND.replace("mine.py", f"-c '{program}'") + GRID).runs) == 6
+
+
 def test_a_search_of_settings_is_read_with_its_direction():
     text = HEAD + GRID + "search: {space: {lr: {low: 1, high: 10}}, seeds: [100], trials: 3}\n"
     search = read(text).search

@@ -215,6 +215,25 @@ def test_what_is_no_readable_yaml_is_refused(content, told):
         read_sweep(Path("sweep.yaml"))
 
 
+@pytest.mark.parametrize("end", [r"\n", r"\N", r"\L"])
+def test_a_problem_is_one_line_where_a_name_has_two(end):
+    text = f'sweep: s\ngrid:\n- {DIGITS}\nrun: {{data: {{classes: ["a{end}b", "1"]}}}}'
+    told = problems(text.replace("samples_per_class: 5", "samples_per_class: {'1': 3}"))
+    assert any("got none of a" in problem for problem in told)
+    assert all(problem.splitlines() == [problem] for problem in told)
+
+
+def test_a_name_longer_than_a_disk_takes_is_told_at_its_line():
+    long = "a" * 300
+    for section in ("source", "target"):
+        told = problems(grid(changed(**{"source": "{weights: net.pt}", section: f"{{weights: {long}}}"})))
+        assert f"sweep.yaml:3: {section}.weights: {long}: the name must be shorter, got 'File name too long'" in told[0]
+    (told,) = problems(grid(changed(data=f"{{name: image_folder, samples_per_class: 5, path: {long}}}")))
+    assert "the name must be shorter" in told
+    (told,) = problems(grid(changed()) + f"\nexecution: {{data_dir: {long}}}\n")
+    assert told.startswith(f"sweep.yaml:4: execution.data_dir: {long}: the name must be shorter")
+
+
 @pytest.mark.parametrize("escape", ["\\0", "\\e", "\\uD800"])
 def test_a_text_that_is_in_no_path_is_refused_wherever_it_stands(escape):
     wherever = (f'execution: {{storage: "a{escape}"}}', f'"exe{escape}cution": {{}}', f'methods: ["a{escape}.py"]')

@@ -104,6 +104,8 @@ def told(old, new):
         ("from: 100, to: 102", "from: 29, to: 31", "s.yaml:12: search.seeds must differ from the grid's, whose runs"),
         ("  validation_per_class: 20", "", "s.yaml:6: search.validation_per_class must be given"),
         ("trials: 4", "trials: 20000000", "s.yaml:11: a search must have at most 1,000,000 runs, studies x"),
+        ("{from: 100, to: 102}", "[]", "s.yaml:12: search.seeds must have at least one value, got []; add one"),
+        ("{from: 0, to: 29}", "0\n    training: {lr: [a, b]}", "s.yaml:6: training.lr must be a number, got "),
         ("to: 102", "to: 2000000000", "s.yaml:12: search.seeds must be at most 1,000,000, got 1,999,999,901; shorten"),
         ("[[0, 0], [2, 4]]]", "[[9, 9]]]", "s.yaml:10: transfer.pairs must name source levels 0 to 2 of resnet32 and"),
         ("lr: {low: 0.001, high: 0.3, log: true}", "target.arch: [vgg9, resnet20]", "0 to 2 of resnet20, got [2, 4]"),

@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Does what the arguments ask for; returns the exit code."""
     from analysis.figures.accuracy import draw_accuracy
     from analysis.figures.style import file_name, writing
-    from analysis.report.answer import answer
+    from analysis.report.answer import answer, nothing_missing
     from analysis.report.evidence import Question, gather
     from analysis.report.numbers import missing_json, summary_json
     from analysis.report.page import FIGURES, write_report
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif missing:
             print_table(missing, sys.stdout)
         else:
-            print("every wanted run has a result")
+            print(nothing_missing(evidence))
         return code
     failed: OSError | None = None
     if arguments.out:

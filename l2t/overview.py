@@ -7,7 +7,7 @@ from typing import TextIO
 
 from analysis.results.wanted import read_manifests
 from l2t.shipped import sweep_files
-from l2t_ray.errors import say, wrapped
+from l2t_ray.errors import InputError, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.summary import print_rows
 from l2t_ray.ledger.address import database_file, tracking_uri
@@ -25,12 +25,15 @@ class Known:
     n_finished: int
     n_failed: int
     holder: str | None  # the process that launches it now
+    is_damaged: bool  # whether its manifest cannot be read
 
     @property
     def state(self) -> str:
         """In words."""
         if self.holder:
             return f"running ({self.holder})"
+        if self.is_damaged:
+            return "manifest lost or damaged"
         if self.n_wanted is None:
             return "never launched"
         if self.n_finished == self.n_wanted:
@@ -45,21 +48,28 @@ def known_sweeps() -> list[Known]:
         files[name].append(path)
     entries: list[Entry] = []
     wanted: dict[str, set[str]] = {}
+    damaged: set[str] = set()
     database = database_file(tracking_uri())
     if database is None or database.is_file():
         reader, _ = open_ledger()
         entries = reader.entries()
         names = {entry.experiment for entry in entries if entry.kind in {"manifest", "run"}}
-        manifests, notices = read_manifests(names, entries, reader)
-        say(*notices)
-        wanted = {name: {run["key"] for run in found["runs"]} for name, found in manifests.items()}
+        for name in sorted(names):
+            try:
+                manifests = read_manifests([name], entries, reader)
+            except InputError as error:
+                say(*error.problems)
+                damaged.add(name)
+            else:
+                wanted |= {sweep: {run["key"] for run in found["runs"]} for sweep, found in manifests.items()}
     found = []
-    for name in sorted({*files, *wanted}):
+    for name in sorted({*files, *wanted, *damaged}):
         keys = wanted.get(name, set())
         n_lost = len(failures(entries, keys))
         n_wanted = len(keys) if name in wanted else None
         holder = Lock(HOME / name / "lock").holder()
-        found.append(Known(name, tuple(files[name]), n_wanted, len(finished(entries, keys)), n_lost, holder))
+        n_finished = len(finished(entries, keys))
+        found.append(Known(name, tuple(files[name]), n_wanted, n_finished, n_lost, holder, name in damaged))
     return found
 
 

@@ -209,9 +209,16 @@ def _why_untested(comparisons: Sequence[Comparison]) -> str:
     return "no cell has five seeds of both methods"
 
 
+def nothing_missing(evidence: Evidence) -> str:
+    """Returns the clause for a report without gaps."""
+    if not evidence.results.is_listed:
+        return "every run in the ledger has a result"
+    return "every run that the design asked for has a result" if evidence.spared else "every wanted run has a result"
+
+
 def _rest(evidence: Evidence) -> str:
     n_missing, reproductions = len(evidence.gaps), evidence.reproductions
-    missing = "every run that the design asked for has a result" if evidence.spared else "every wanted run has a result"
+    missing = nothing_missing(evidence)
     if n_missing:
         one = n_missing == 1
         missing = (

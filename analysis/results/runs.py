@@ -57,6 +57,7 @@ class Results:
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
     metric: str = METRIC  # by which runs are compared
     declared: Declared | None = None  # what the sweep files say of that metric, where the trainer is the user's own
+    is_listed: bool = True  # whether manifests tell what is missing; else the runs in the ledger are those that exist
     restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
 
     def histories(
@@ -80,12 +81,12 @@ def read_results(
             test accuracy (analysis/results/metrics.py); by default what the sweep files say, else test accuracy.
 
     Raises:
-        InputError: if there is no such ledger, sweep or metric, or no run at all.
+        InputError: if there is no such ledger, sweep or metric, no run at all, or a manifest is lost or damaged.
     """
     reader, shown = open_ledger(uri, folder)
     entries = reader.entries()
     chosen = _choose(sweeps, entries, shown)
-    manifests, notices = read_manifests(chosen, entries, reader)
+    manifests, notices = read_manifests(chosen, entries, reader), list[str]()
     declared = _declared(metric, manifests)
     metric = safe_name(metric or (declared.name if declared else METRIC))
     by_key: dict[str, list[Entry]] = defaultdict(list)
@@ -162,6 +163,7 @@ def read_results(
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
         metric=metric,
         declared=declared,
+        is_listed=len(manifests) == len(chosen),
         restricted=restricted,
     )
 
@@ -287,7 +289,7 @@ def _shown(name: str, value: str, values: Iterable[str]) -> str:
     if name != "versions":
         return value[:12] + ("-dirty" if value.endswith("-dirty") else "")
     try:  # show only the versions that differ
-        tables = {text: json.loads(text) for text in values if text}
+        tables = {text: {key: str(found) for key, found in json.loads(text).items()} for text in values if text}
         differing = {
             key for table in tables.values() for key in table if len({t.get(key) for t in tables.values()}) > 1
         }

@@ -1,5 +1,6 @@
 """The runs that should exist: from the manifest that a launch leaves in the ledger, else from the ledger's runs."""
 
+import hashlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -8,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from l2t_ray.errors import InputError
-from l2t_ray.ledger.entries import Details, Entry
+from l2t_ray.ledger.entries import Details, Entry, artifact_place
 from l2t_ray.ledger.reader import Reader
 
 MOST_SHOWN = 40  # characters of a setting in a sentence
@@ -68,26 +69,39 @@ def is_number(label: str) -> bool:
     return re.fullmatch(r"\d+(\.\d+)?(e[+-]?\d+)?", label) is not None
 
 
-def read_manifests(
-    sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Each sweep's newest manifest by sweep, and a notice for each that cannot be read; entries come oldest first."""
-    manifests: dict[str, dict[str, Any]] = {}
-    notices: list[str] = []
+def read_manifests(sweeps: Iterable[str], entries: Iterable[Entry], reader: Reader) -> dict[str, dict[str, Any]]:
+    """Returns each sweep's newest manifest, by sweep; none for a sweep that has none.
+
+    Args:
+        sweeps: names.
+        entries: the ledger's, oldest first.
+        reader: of the ledger.
+
+    Raises:
+        InputError: for a manifest that is lost or damaged: without it a report lacks the declared design, the metric's
+            direction, and what is missing.
+    """
     wanted = set(sweeps)
-    for entry in entries:
-        if entry.kind != "manifest" or entry.experiment not in wanted:
-            continue
-        content = reader.artifact(entry, "manifest.json")
-        try:
-            manifest = json.loads(content or b"")
+    newest = {entry.experiment: entry for entry in entries if entry.kind == "manifest" and entry.experiment in wanted}
+    details = reader.details([entry.run_id for entry in newest.values()])
+    return {sweep: _read_manifest(entry, details[entry.run_id].tags, reader) for sweep, entry in newest.items()}
+
+
+def _read_manifest(entry: Entry, tags: Mapping[str, str], reader: Reader) -> dict[str, Any]:
+    content = reader.artifact(entry, "manifest.json")
+    digest = hashlib.sha256(content or b"").hexdigest()
+    try:
+        if tags.get("manifest_sha", digest) == digest:
+            manifest: dict[str, Any] = json.loads(content or b"")
             for run in manifest["runs"]:
                 run["key"], run["cell"], int(run["seed"])
-        except (ValueError, KeyError, TypeError) as error:
-            notices.append(f"{entry.experiment}: manifest.json of run {entry.run_id} cannot be read ({error!r})")
-            continue
-        manifests[entry.experiment] = manifest
-    return manifests, notices
+            return manifest
+    except (ValueError, KeyError, TypeError):
+        pass
+    place, got = artifact_place(entry, "manifest.json"), "no file" if content is None else "a damaged one"
+    rule = f"{place} must be the list of runs that a launch wrote, got {got}"
+    remedy = "copy it from a backup, or launch the sweep again, which writes it anew"
+    raise InputError(f"{entry.experiment}: {rule}; {remedy}")
 
 
 def from_manifest(sweep: str, run: dict[str, Any], factors: Factors = TRANSFER) -> Wanted:

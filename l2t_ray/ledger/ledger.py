@@ -27,6 +27,7 @@ from l2t_ray.ledger.entries import METRICS, Entry, oldest_first
 from l2t_ray.ledger.lease import Lease
 from l2t_ray.ledger.limits import NAME_CHARACTERS, PARAM_CHARACTERS, WHOLE, cut, cut_tag, safe_name, whole_texts
 from l2t_ray.ledger.manifest import manifest
+from l2t_ray.ledger.reader import open_ledger
 from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
 from l2t_ray.ledger.sql import deleted_experiment, select_entries
@@ -220,6 +221,14 @@ class Ledger:
             on_written(record.key)
         return len(self.spool)
 
+    def _holds(self, entry: Entry, content: str) -> bool:
+        reader, _ = open_ledger(self.uri)
+        with reaching(self.uri):
+            try:
+                return reader.artifact(entry, "manifest.json") == content.encode()
+            except InputError:  # written through a server, which alone can read it
+                return True
+
     def write_manifest(self, sweep: Any, entries: Iterable[Entry]) -> None:
         """Lists a sweep's runs in the experiment's manifest run, so that a report knows which are missing.
 
@@ -232,7 +241,7 @@ class Ledger:
         run_id = ""
         for entry in entries:
             if entry.tags.get("kind") == "manifest" and entry.experiment == self.sweep:
-                if entry.tags.get("manifest_sha") == digest:
+                if entry.tags.get("manifest_sha") == digest and self._holds(entry, content):
                     return
                 run_id = entry.run_id
         self.open()

@@ -193,3 +193,13 @@ def test_attaching_without_a_folder_or_to_a_sweep_that_was_never_launched_is_ref
     assert main(["bare", "--out", "here", "--attach"]) == 2
     assert "--attach: bare must have been launched into this ledger" in capsys.readouterr().err
     assert Path("here/index.html").exists()
+
+
+def test_without_a_manifest_nothing_is_said_of_runs_that_never_started(mlflows, capsys):
+    fill(mlflows, "bare", [Logged(method="scratch", seed=seed) for seed in range(3)], manifest=False)
+    assert main(["bare", "--missing"]) == 0
+    assert capsys.readouterr().out == "every run in the ledger has a result\n"
+    assert main(["bare"]) == 0
+    out = capsys.readouterr().out
+    assert "very run in the ledger has a result." in out
+    assert "bare: the ledger has no manifest, so runs that never started are not counted" in out

@@ -97,6 +97,12 @@ def test_the_sweeps_at_hand_are_listed_with_their_state(database, folder):
     assert rows["new"] == "new sweeps/new.yaml never launched"
     assert rows["old"] == "old 1/1 done"
     assert "source.yaml" not in out
+    (manifest,) = database.parent.glob("mlartifacts/old/*/artifacts/manifest.json")
+    manifest.unlink()
+    code, out, told = call(command.main)
+    assert code == 0
+    assert "manifest lost or damaged" in out
+    assert told.startswith(f"old: {manifest} must be the list of runs that a launch wrote, got no file; ")
 
 
 def test_init_copies_the_shipped_files_and_keeps_what_is_there(folder):

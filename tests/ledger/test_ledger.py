@@ -354,6 +354,18 @@ def test_looking_creates_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_manifest_that_is_damaged_is_written_anew(ledger):
+    run = make_run(0)
+    wanted = SimpleNamespace(name=ledger.sweep, runs={run.key: run}, cells={run.key: "digits/10/described"})
+    ledger.write_manifest(wanted, ledger.entries())
+    (path,) = ledger.folder.glob(f"mlartifacts/{ledger.sweep}/*/artifacts/manifest.json")
+    content = path.read_bytes()
+    for damage in (lambda: path.write_bytes(content[:40]), path.unlink):
+        damage()
+        ledger.write_manifest(wanted, ledger.entries())
+        assert path.read_bytes() == content
+
+
 def test_a_deleted_experiment_is_told_with_its_remedy(ledger):
     client = MlflowClient(ledger.uri)
     client.delete_experiment(client.get_experiment_by_name(ledger.sweep).experiment_id)

@@ -1,8 +1,10 @@
 """Reading a ledger's finished runs into one table, and the notices about whatever is wrong or missing."""
 
 import contextlib
+import hashlib
 import json
 import math
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -175,12 +177,34 @@ def test_without_a_manifest_the_stored_runs_count_and_a_notice_says_so(database)
     assert results.notices == ("small: the ledger has no manifest, so runs that never started are not counted",)
 
 
-def test_a_torn_manifest_is_noted(database):
+def test_a_manifest_that_is_lost_or_damaged_is_refused(database):
     fill(database, "small", grid())
     (path,) = database.parent.glob("mlartifacts/small/*/artifacts/manifest.json")
-    path.write_text(path.read_text()[:40])
-    notices = read_results().notices
-    assert "cannot be read" in notices[0]
+    content = path.read_text()
+    told = f"small: {path} must be the list of runs that a launch wrote, got"
+    path.write_text(content[:40])
+    with pytest.raises(InputError, match=re.escape(f"{told} a damaged one; ")):
+        read_results()
+    path.unlink()
+    with pytest.raises(InputError, match=re.escape(f"{told} no file; ")):
+        read_results()
+    path.write_text(content)
+    run_id, sha256 = path.parts[-3], hashlib.sha256(content.encode()).hexdigest()
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("INSERT INTO tags VALUES ('l2t.manifest_sha', ?, ?)", (sha256, run_id))
+        connection.commit()
+    assert len(read_results().runs) == 12
+    path.write_text(content.replace('"seed": 1', '"seed": 3', 1))  # can be read, and is not what the launch wrote
+    with pytest.raises(InputError, match="got a damaged one"):
+        read_results()
+
+
+def test_a_tag_that_somebody_edited_in_mlflow_is_shown_as_it_is(database):
+    fill(database, "small", grid())
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE tags SET value = '{\"torch\": [1]}' WHERE key = 'l2t.versions' AND rowid % 2")
+        connection.commit()
+    assert any("torch [1]" in notice for notice in read_results().notices)
 
 
 def test_a_ledger_moved_with_its_artifacts_is_read(database, tmp_path):

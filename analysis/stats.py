@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from l2t_ray.errors import InputError, wrapped
+from l2t_ray.errors import InputError, printable, wrapped
 from l2t_ray.ledger.address import pages
-from l2t_ray.usage import Parser, command
+from l2t_ray.usage import Parser, command, local
 
 ABOUT = "Print tables and tests of finished runs, draw figures, write a report."
 FORM = "[SWEEP ...] [options]"
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         with writing(arguments.formats):
             figures = draw_all(evidence, folder)
         page = write_report(
-            evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=str(arguments.out), figures=figures
+            evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=printable(str(arguments.out)), figures=figures
         )
         drawings, closing = figures["accuracy"], [f"report: {page}"]
         if arguments.attach:
@@ -121,7 +121,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     asked = parser.add_mutually_exclusive_group()
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="name of a sweep; by default every sweep")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write the whole report into this folder")
+    parser.add_argument("--out", type=local, metavar="DIR", help="write the whole report into this folder")
     parser.add_argument("--attach", action="store_true", help="with --out: copy the page into MLflow, too")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     asked.add_argument("--baseline", metavar="B", help="compare every method with B; by default with scratch")
@@ -137,7 +137,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--missing", action="store_true", help="list only the runs without a result")
     parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")
-    parser.add_argument("--mlflow-url", metavar="URL", help="of MLflow's pages, for the report's links")
+    parser.add_argument("--mlflow-url", type=_url, metavar="URL", help="of MLflow's pages, for the report's links")
     parser.set_defaults(run=checked)
 
 
@@ -146,6 +146,12 @@ def _formats(text: str) -> tuple[str, ...]:
     if unknown := [kind for kind in kinds if kind not in {"svg", "pdf", "png"}]:
         raise argparse.ArgumentTypeError(f"must be a list of svg, pdf and png, got {', '.join(unknown)!r}")
     return kinds
+
+
+def _url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError(f"must be an address such as http://127.0.0.1:5000, got {text!r}")
+    return text
 
 
 def _positive(text: str) -> float:

@@ -16,7 +16,7 @@ from analysis import stats
 from l2t_ray import pretrain, sweep
 from l2t_ray.errors import exit_code
 from l2t_ray.importing import command as importing
-from l2t_ray.usage import Parser, parsed
+from l2t_ray.usage import Parser, local, parsed
 
 ABOUT = "Find out whether one transfer-learning method beats another on small data."
 SHELLS = ("bash", "zsh", "fish")
@@ -87,7 +87,7 @@ def _overview(arguments: argparse.Namespace) -> int:
 
 
 def _init(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("sweeps"), help="by default ./sweeps")
+    parser.add_argument("folder", type=local, nargs="?", default=Path("sweeps"), help="by default ./sweeps")
 
     def run(arguments: argparse.Namespace) -> int:
         from l2t.shipped import copy_sweeps
@@ -123,7 +123,7 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="RUN", help="its key, or MLflow's id of it")
-    parser.add_argument("--out", type=Path, default=Path("network.pt2"), metavar="FILE", help="by default network.pt2")
+    parser.add_argument("--out", type=local, default=Path("network.pt2"), metavar="FILE", help="by default network.pt2")
     parser.add_argument("--tracking-uri", metavar="URI", help="of the ledger; else MLFLOW_TRACKING_URI or mlflow.db")
 
     def run(arguments: argparse.Namespace) -> int:

@@ -11,10 +11,9 @@ checkpoints too. stdout is the result, stderr the progress. Exit codes: 0 every 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from l2t_ray.errors import InputError
-from l2t_ray.usage import Parser, command
+from l2t_ray.usage import Parser, command, local
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +56,7 @@ def _count(text: str) -> int:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to a parser."""
-    parser.add_argument("file", type=Path, help="the sweep file (YAML)")
+    parser.add_argument("file", type=local, help="the sweep file (YAML)")
     parser.add_argument("--pack", type=_count, default=1, metavar="K", help="runs trained together; 1 by default")
     parser.add_argument(
         "--part", type=_part, default=(1, 1), metavar="I/N", help="the I-th of N parts, for N processes"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
-from l2t_ray.usage import Parser, command
+from l2t_ray.usage import Parser, command, local
 
 if TYPE_CHECKING:
     from l2t_ray.ledger.ledger import Ledger
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to a parser."""
-    parser.add_argument("file", type=Path, help="YAML: out, data, source, training, augment, seed")
+    parser.add_argument("file", type=local, help="YAML: out, data, source, training, augment, seed")
     parser.add_argument("--set", action="append", default=[], metavar="K=V", help="override a setting (repeatable)")
-    parser.add_argument("--data-dir", type=Path, default=Path("data"), metavar="DIR", help="folder of the data sets")
+    parser.add_argument("--data-dir", type=local, default=Path("data"), metavar="DIR", help="folder of the data sets")
     parser.add_argument("--no-download", action="store_true", help="fail where a data set is not there")
     parser.add_argument("--force", action="store_true", help="train anew, whatever is there")
     parser.set_defaults(run=_run)

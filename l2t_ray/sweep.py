@@ -8,11 +8,10 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from l2t_ray.errors import say
-from l2t_ray.usage import Parser, command
+from l2t_ray.usage import Parser, command, local
 
 FORM = "FILE [options]"
 RUN, PLAN, STATUS, CHECK = "run", "plan", "status", "check"  # the forms of `l2t`
@@ -48,7 +47,7 @@ def configure(parser: argparse.ArgumentParser, form: str = "") -> None:
             parser.error("--fleet stands with --plan: a launch takes the devices that there are")
         return _run(arguments)
 
-    parser.add_argument("file", type=Path, help="the sweep file (YAML)")
+    parser.add_argument("file", type=local, help="the sweep file (YAML)")
     for name, forms, more in _OPTIONS:
         if not form or form in forms:
             parser.add_argument(name, **more)

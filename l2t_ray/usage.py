@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from l2t_ray.errors import exit_code, suggest
@@ -26,6 +27,11 @@ class Parser(argparse.ArgumentParser):
         self._optionals.title = "arguments"
         self._positionals = self._optionals  # one list instead of two
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if "" in arg_strings and action.nargs != argparse.PARSER:
+            raise argparse.ArgumentError(action, "must not be empty; is a variable of the shell not set?")
+        return super()._get_values(action, arg_strings)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             remedy = suggest(str(value), map(str, action.choices))
@@ -39,6 +45,17 @@ class _Lines(argparse.RawDescriptionHelpFormatter):
         if isinstance(action, argparse._SubParsersAction):
             return "".join(self._format_action(part) for part in action._get_subactions())
         return super()._format_action(action)
+
+
+def local(text: str) -> Path:
+    """Returns a path from an argument; the `type` of those that are files or folders.
+
+    Raises:
+        argparse.ArgumentTypeError: for an address, of which `Path` would make a folder `s3:` here.
+    """
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"must be on this machine, got {text!r}")
+    return Path(text)
 
 
 def command(

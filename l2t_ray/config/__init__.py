@@ -20,6 +20,7 @@ from l2t_ray.config.sections import (
     Count,
     Data,
     Frozen,
+    LocalPath,
     Positive,
     Record,
     Source,
@@ -31,6 +32,6 @@ from l2t_ray.config.sections import (
 
 __all__ = [
     "LABEL", "LOCATIONS", "OPTIONAL_SECTIONS", "PREDICTIONS", "TARGET", "Augment", "Count", "Data", "Execution",
-    "Frozen", "Positive", "Record", "Run", "Source", "Target", "Trace", "Training", "Transfer", "drop_later", "flat",
-    "like_default", "pack_shape", "reads_source", "weights_files",
+    "Frozen", "LocalPath", "Positive", "Record", "Run", "Source", "Target", "Trace", "Training", "Transfer",
+    "drop_later", "flat", "like_default", "pack_shape", "reads_source", "weights_files",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config.sections import Count, Frozen, NonNegative, Positive
+from l2t_ray.config.sections import Count, Frozen, LocalPath, NonNegative, Positive
 
 
 def _unit_fraction(share: float) -> float:
@@ -29,7 +29,7 @@ class Execution(Frozen):
     storage: str = Field(
         ".l2t", description="folder of checkpoints, or s3:// or gs://; all machines must see it", min_length=1
     )
-    data_dir: str = Field("data", description="folder of the data sets", min_length=1)
+    data_dir: LocalPath = Field("data", description="folder of the data sets")
     download: bool = Field(True, description="fetch data sets that are not there")
     checkpoint_s: NonNegative = Field(60, description="seconds between checkpoints, at the least")
     hang_s: Positive = Field(

@@ -19,6 +19,13 @@ def _plain_count(counts: dict[str, int]) -> dict[str, int] | int:
     return counts["*"] if set(counts) == {"*"} else counts  # {"*": 5} and 5 are one setting, so one key
 
 
+def _on_this_machine(path: str) -> str:
+    if "://" in path:
+        raise ValueError("must be on this machine")
+    return path
+
+
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_on_this_machine)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]

@@ -9,11 +9,10 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.errors import InputError, count, say
-from l2t_ray.usage import Parser, command
+from l2t_ray.usage import Parser, command, local
 
 if TYPE_CHECKING:
     from l2t_ray.importing.runs import Imported
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to a parser."""
-    parser.add_argument("file", type=Path, help="CSV table, W&B's export (CSV, JSON), or Hydra's multirun folder")
+    parser.add_argument("file", type=local, help="CSV table, W&B's export (CSV, JSON), or Hydra's multirun folder")
     parser.add_argument("--sweep", required=True, metavar="NAME", help="the name of the sweep in the ledger")
     parser.add_argument("--metric", required=True, metavar="NAME", help="the result by which runs are compared")
     parser.add_argument("--lower-is-better", action="store_true", help="of that metric; else higher is better")

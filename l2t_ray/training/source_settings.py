@@ -8,7 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, drop_later, flat
+from l2t_ray.config import (
+    LOCATIONS,
+    Augment,
+    Count,
+    Data,
+    Frozen,
+    LocalPath,
+    Positive,
+    Source,
+    Training,
+    drop_later,
+    flat,
+)  # fmt: skip
 from l2t_ray.run import KEY_DIGITS
 
 
@@ -52,7 +64,7 @@ class SourceTraining(Training):
 class Pretraining(Frozen):
     """One training of a source network."""
 
-    out: Annotated[str, Field(min_length=1), AfterValidator(_weights_file)] = Field(
+    out: Annotated[LocalPath, AfterValidator(_weights_file)] = Field(
         description="file of weights to write, from the working folder"
     )
     data: SourceData

@@ -1,6 +1,8 @@
 """The command line `python -m analysis.stats`."""
 
+import contextlib
 import errno
+import io
 import json
 import re
 import shutil
@@ -109,6 +111,9 @@ def test_bad_input_is_refused_and_exits_with_2(sweep, capsys, arguments, message
         (["--margin", "abc"], "--margin: must be > 0, got abc"),
         (["--margin", "nan"], "--margin: must be > 0, got nan"),
         (["--alpha", "1"], "--alpha: must be between 0 and 1, got 1"),
+        (["--out", ""], "--out: must not be empty; is a variable of the shell not set?"),
+        (["--out", "s3://bucket/report"], "--out: must be on this machine, got 's3://bucket/report'"),
+        (["--mlflow-url", "localhost"], "--mlflow-url: must be an address such as http://127.0.0.1:5000, got"),
     ],
 )
 def test_an_option_that_is_no_number_or_out_of_range_is_refused(capsys, arguments, message):
@@ -183,6 +188,13 @@ def test_an_attached_report_is_the_page_in_mlflow_and_the_sweeps_page_links_to_i
     assert kept.read_bytes() == Path("here/index.html").read_bytes()
     link = f"[Report](#/experiments/{experiment.experiment_id}/runs/{manifest.info.run_id}/artifacts/report.html)."
     assert experiment.tags["mlflow.note.content"].startswith(link)
+
+
+def test_a_report_into_a_folder_whose_name_is_no_utf_8_is_written(sweep, tmp_path):
+    folder = tmp_path / "caf\udce9"  # as Latin-1 has it
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["--out", str(folder)]) == 1
+    assert r"caf\xe9" in (folder / "index.html").read_text()
 
 
 def test_attaching_without_a_folder_or_to_a_sweep_that_was_never_launched_is_refused(mlflows, capsys):

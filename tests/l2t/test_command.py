@@ -78,6 +78,15 @@ def test_an_unknown_command_is_refused():
         assert done.stderr.splitlines()[-1] == f"l2t: error: argument COMMAND: invalid choice: {word!r}; {remedy}"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_empty_word_is_no_argument(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command.main([name, ""])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert "must not be empty; is a variable of the shell not set?" in told or "unrecognized arguments" in told
+
+
 def test_an_empty_folder_is_told_where_to_begin(folder):
     assert "l2t quickstart" in call(command.main)[1]
 

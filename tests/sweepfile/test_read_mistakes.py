@@ -232,6 +232,8 @@ def test_a_name_longer_than_a_disk_takes_is_told_at_its_line():
     assert "the name must be shorter" in told
     (told,) = problems(grid(changed()) + f"\nexecution: {{data_dir: {long}}}\n")
     assert told.startswith(f"sweep.yaml:4: execution.data_dir: {long}: the name must be shorter")
+    (told,) = problems(grid(changed()) + "\nexecution: {data_dir: s3://bucket}\n")
+    assert told.startswith('sweep.yaml:4: execution.data_dir must be on this machine, got "s3://bucket"; ')
 
 
 @pytest.mark.parametrize("escape", ["\\0", "\\e", "\\uD800"])

@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,14 @@ class Block:
                 parts.append(f"{short(name)}={_shown(name, chosen[name].value)}")
         cell = [label, _samples(chosen["data.samples_per_class"].value), method.name]
         return "/".join([*cell, ",".join(parts)] if parts else cell)
+
+
+def check_size(path: Path, blocks: Iterable[Block]) -> list[str]:
+    """Returns the problem of a file that wants more runs than memory holds, before they are written out."""
+    n_runs = sum(block.n_runs for block in blocks)
+    if n_runs <= MAX_RUNS:
+        return []
+    return [f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists"]
 
 
 def flatten(item: Item, problems: list[str], *, is_block: bool) -> Leaves:

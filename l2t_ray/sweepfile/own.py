@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.run import Metric
-from l2t_ray.sweepfile.blocks import Block, Choice, read_seeds
+from l2t_ray.sweepfile.blocks import Block, Choice, check_size, read_seeds
 from l2t_ray.sweepfile.cells import Cell, join
 from l2t_ray.sweepfile.own_names import SETTINGS, Asked, Expanded, Factors, Names
 from l2t_ray.sweepfile.settings import BROKEN, LABEL, RULES, RUN, MetricBlock, read_map, settings_of, shown
@@ -64,6 +64,9 @@ def read_own(path: Path, parts: Mapping[str, Item], problems: list[str]) -> Own 
     if spec is None or form is None:
         return None
     blocks = _read_blocks(path, parts, form, problems)
+    if too_many := check_size(path, blocks):
+        problems += too_many
+        return None
     if spec.command is not None:
         problems += _check_command(spec, parts["trainer"], blocks)
     identity, files = spec.identity(), {Path(place).name: sha256 for place, sha256 in spec.digests.items()}

@@ -12,7 +12,7 @@ from l2t_ray.data.digests import Digests
 from l2t_ray.errors import InputError, disk_problem, suggest
 from l2t_ray.run import ACCURACY, AnyRun, Metric
 from l2t_ray.sweepfile.arguments import override, select
-from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Leaves, flatten, read_block
+from l2t_ray.sweepfile.blocks import Block, Leaves, check_size, flatten, read_block
 from l2t_ray.sweepfile.cells import read_cells
 from l2t_ray.sweepfile.checks import Checks
 from l2t_ray.sweepfile.settings import BROKEN, EXECUTION, METHODS, NAME, RUN, SECTIONS, read_map, shown
@@ -98,10 +98,8 @@ def read_sweep(path: Path, *, overrides: Sequence[str] = (), where: Sequence[str
         blocks = _read_blocks(path, parts, checks, problems)
         checks.digests.save()
     notes = checks.notes()
-    n_runs = sum(block.n_runs for block in blocks)
-    if n_runs > MAX_RUNS:
-        problems.append(f"{path}: must have at most {MAX_RUNS:,} runs, got {n_runs:,}; shorten the longest lists")
-        raise InputError(_in_order(problems))
+    if too_many := check_size(path, blocks):
+        raise InputError(_in_order([*problems, *too_many]))
     cells = read_cells(blocks, checks, problems) if not is_own else own.cells if own else []
     looks = None
     if "design" in parts and (cells or not is_own):

@@ -260,6 +260,12 @@ def test_a_command_may_have_a_word_that_is_longer_than_a_file_name():
     assert len(read(COMMAND.replace("mine.py", f"-c '{program}'") + GRID).runs) == 6
 
 
+def test_more_runs_than_memory_holds_are_refused_before_they_are_written_out():
+    assert problems(HEAD + GRID.replace("to: 2", "to: 900000000")) == (
+        "s.yaml: must have at most 1,000,000 runs, got 1,800,000,002; shorten the longest lists",
+    )
+
+
 def test_a_search_of_settings_is_read_with_its_direction():
     text = HEAD + GRID + "search: {space: {lr: {low: 1, high: 10}}, seeds: [100], trials: 3}\n"
     search = read(text).search

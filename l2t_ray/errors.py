@@ -101,7 +101,10 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def _refuse_modes() -> None:
-    """Refuses modes of Python in which libraries break, with messages that lead elsewhere."""
+    """Refuses modes of Python, and a date, with which libraries break, with messages that lead elsewhere."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    if epoch is not None and not (epoch.isascii() and epoch.isdigit()):
+        raise InputError(f"SOURCE_DATE_EPOCH: must be seconds since 1970, got {epoch!r}; unset it")
     if sys.flags.optimize > 1:
         raise InputError("PYTHONOPTIMIZE (or -OO): must be below 2, because Ray reads its docstrings, got 2; unset it")
     for option in sys.warnoptions:

@@ -56,6 +56,15 @@ def test_an_error_without_a_file_is_told_too(error, capsys):
     assert (str(error.strerror or error) or "TimeoutError") in line
 
 
+@pytest.mark.parametrize("epoch", ["", "yesterday", "1e9", "-1"])
+def test_a_date_with_which_numpy_breaks_is_refused(epoch, monkeypatch, capsys):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
+    assert exit_code(lambda: 0) == 2
+    assert capsys.readouterr().err == f"SOURCE_DATE_EPOCH: must be seconds since 1970, got {epoch!r}; unset it\n"
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "315532800")
+    assert exit_code(lambda: 0) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("PYTHONOPTIMIZE", "2"), ("PYTHONWARNINGS", "error"), ("PYTHONWARNINGS", "default,e::UserWarning")],

@@ -53,7 +53,7 @@ class InputError(ValueError):
 
     Attributes:
         problems: one line each: place, rule, value, remedy (`sweeps/x.yaml:14: beta must be >= 0, got -1; correct it`).
-            Line ends and other control characters of the user's names are escapes.
+            Control characters and line ends are escaped.
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
@@ -101,7 +101,7 @@ def exit_code(command: Callable[[], int]) -> int:
 
 
 def _refuse_modes() -> None:
-    """Refuses modes of Python, and a date, with which libraries break, with messages that lead elsewhere."""
+    """Refuses modes of Python and a SOURCE_DATE_EPOCH in which libraries break, with messages that lead elsewhere."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     if epoch is not None and not (epoch.isascii() and epoch.isdigit()):
         raise InputError(f"SOURCE_DATE_EPOCH: must be seconds since 1970, got {epoch!r}; unset it")

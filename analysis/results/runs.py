@@ -57,7 +57,7 @@ class Results:
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
     metric: str = METRIC  # by which runs are compared
     declared: Declared | None = None  # what the sweep files say of that metric, where the trainer is the user's own
-    is_listed: bool = True  # whether manifests tell what is missing; else the runs in the ledger are those that exist
+    is_listed: bool = True  # whether every sweep has a manifest; without one, runs that never started are unknown
     restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
 
     def histories(

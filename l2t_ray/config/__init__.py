@@ -20,7 +20,6 @@ from l2t_ray.config.sections import (
     Count,
     Data,
     Frozen,
-    LocalPath,
     Positive,
     Record,
     Source,
@@ -32,6 +31,6 @@ from l2t_ray.config.sections import (
 
 __all__ = [
     "LABEL", "LOCATIONS", "OPTIONAL_SECTIONS", "PREDICTIONS", "TARGET", "Augment", "Count", "Data", "Execution",
-    "Frozen", "LocalPath", "Positive", "Record", "Run", "Source", "Target", "Trace", "Training", "Transfer",
-    "drop_later", "flat", "like_default", "pack_shape", "reads_source", "weights_files",
+    "Frozen", "Positive", "Record", "Run", "Source", "Target", "Trace", "Training", "Transfer", "drop_later", "flat",
+    "like_default", "pack_shape", "reads_source", "weights_files",
 ]  # fmt: skip

@@ -73,7 +73,7 @@ class Block:
 
 
 def check_size(path: Path, blocks: Iterable[Block]) -> list[str]:
-    """Returns the problem of a file that wants more runs than memory holds, before they are written out."""
+    """Returns a problem if the blocks make more than MAX_RUNS runs; ask before they are made, which takes memory."""
     n_runs = sum(block.n_runs for block in blocks)
     if n_runs <= MAX_RUNS:
         return []

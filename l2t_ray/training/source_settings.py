@@ -8,19 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from l2t_ray.config import (
-    LOCATIONS,
-    Augment,
-    Count,
-    Data,
-    Frozen,
-    LocalPath,
-    Positive,
-    Source,
-    Training,
-    drop_later,
-    flat,
-)  # fmt: skip
+from l2t_ray.config import LOCATIONS, Augment, Count, Data, Frozen, Positive, Source, Training, drop_later, flat
+from l2t_ray.config.sections import LocalPath
 from l2t_ray.run import KEY_DIGITS
 
 

@@ -201,15 +201,23 @@ def test_bash_completes_commands_and_flags(tmp_path):
     assert "--price-per-hour" in completed("l2t plan --pr")
 
 
-def test_the_doctor_says_a_line_for_each_thing(folder):
+@pytest.fixture
+def roomy(folder, monkeypatch):
+    """An empty working folder on a machine that has room enough, whatever is free on the one that runs the test."""
+    monkeypatch.setattr(doctor, "LEAST_DISK_GIB", 0)
+    monkeypatch.setattr(doctor, "LEAST_MEMORY_GIB", 0)
+    return folder
+
+
+def test_the_doctor_says_a_line_for_each_thing(roomy):
     code, out, _ = call(command.main, "doctor")
     names = {line.split()[1] for line in out.splitlines()}
-    assert code == 0
+    assert code == 0, out
     assert {"python", "torch", "devices", "memory", "ray", "folder", "ledger", "disk", "data", "weights"} <= names
     assert all(line.split()[0] in {"ok", "note", "WRONG"} for line in out.splitlines())
 
 
-def test_the_doctor_names_what_is_wrong_and_the_remedy(folder, monkeypatch):
+def test_the_doctor_names_what_is_wrong_and_the_remedy(roomy, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     code, out, _ = call(command.main, "doctor")
     (line,) = [line for line in out.splitlines() if line.startswith("WRONG")]
@@ -218,12 +226,22 @@ def test_the_doctor_names_what_is_wrong_and_the_remedy(folder, monkeypatch):
     assert "start the server" in line
 
 
-def test_the_doctor_warns_of_a_file_named_like_our_packages(folder):
-    (folder / "analysis.py").touch()
-    (folder / "l2t").mkdir()  # without __init__.py it hides nothing
+@pytest.mark.parametrize(("limit", "name"), [("LEAST_DISK_GIB", "disk"), ("LEAST_MEMORY_GIB", "memory")])
+def test_the_doctor_says_that_there_is_too_little_room(roomy, monkeypatch, limit, name):
+    monkeypatch.setattr(doctor, limit, 10**9)
+    code, out, _ = call(command.main, "doctor")
+    (line,) = [line for line in out.splitlines() if line.startswith("WRONG")]
+    assert code == 1
+    assert line.split()[1] == name
+    assert re.search(r"\d GiB free.*; free some: .* 1000000000 GiB$", line)
+
+
+def test_the_doctor_warns_of_a_file_named_like_our_packages(roomy):
+    (roomy / "analysis.py").touch()
+    (roomy / "l2t").mkdir()  # without __init__.py it hides nothing
     code, out, _ = call(command.main, "doctor")
     (line,) = [line for line in out.splitlines() if line.split()[1] == "names"]
-    assert code == 0
+    assert code == 0, out
     assert line.startswith("note ")
     assert "analysis.py hides our package analysis" in line
     assert line.endswith("; rename it")

@@ -11,7 +11,8 @@ from typing import TextIO
 
 from l2t_ray.errors import InputError, LedgerUnavailableError, count
 from l2t_ray.files import HOME, Lock
-from l2t_ray.launch.placement.devices import GIB, cores, libraries, local_fleet, memory_bytes
+from l2t_ray.launch.placement.devices import GIB, libraries, local_fleet
+from l2t_ray.launch.placement.limits import cores, memory_bytes
 from l2t_ray.launch.worker.mps import CONTROL, PIPE
 from l2t_ray.ledger.address import database_file, tracking_uri
 from l2t_ray.ledger.reader import open_ledger

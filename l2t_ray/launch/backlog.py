@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from l2t_ray.errors import count, duration
 from l2t_ray.files import HOME
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.devices import Group, cores
+from l2t_ray.launch.placement.devices import Group
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.launch.placement.measurements import Figures
 from l2t_ray.launch.placement.packing import habits, times
 from l2t_ray.launch.placement.plan import Plan, make_plan

@@ -21,7 +21,7 @@ from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.cluster.usage import Usage
 from l2t_ray.launch.options import INLINE, Options, Request, work_of
-from l2t_ray.launch.placement.devices import cores
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.launch.placement.packing import shape
 from l2t_ray.launch.worker.job import Work, encode
 from l2t_ray.launch.worker.train import StoppedError, describe, trace, train_pack

@@ -18,7 +18,7 @@ from l2t_ray.launch.cluster.nodes import on_every_node
 from l2t_ray.launch.cluster.tuner import Feed, Launched, launch
 from l2t_ray.launch.options import INLINE, RAY, SLURM, Options, Request, work_of
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.devices import cores
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.worker.files import listed, serving
 from l2t_ray.launch.worker.job import whole

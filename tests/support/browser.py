@@ -87,6 +87,8 @@ def chromium(profile, width: int, height: int = 900):
         session = browser.ask("/session", capabilities={"alwaysMatch": wanted})["sessionId"]
         browser.address += f"/session/{session}"
         try:
+            browser.open("about:blank")  # some versions begin with a page of their own
+            browser.requests()
             yield browser
         finally:
             urllib.request.urlopen(urllib.request.Request(browser.address, method="DELETE"), timeout=MOST_S).close()

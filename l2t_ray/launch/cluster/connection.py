@@ -117,7 +117,7 @@ def _look() -> tuple[str, int]:
     """Runs in a worker: returns its device's name and the device's memory in bytes."""
     import torch
 
-    from l2t_ray.launch.placement.devices import memory_bytes
+    from l2t_ray.launch.placement.limits import memory_bytes
     from l2t_ray.training.device import device_name
 
     if torch.cuda.is_available():

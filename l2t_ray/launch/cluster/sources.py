@@ -15,7 +15,7 @@ from l2t_ray.config import Execution
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.files import write_atomic
 from l2t_ray.launch.cluster.connection import cluster
-from l2t_ray.launch.placement.devices import cores
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.sweepfile.source_file import read_pretraining
 
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
 """The devices of this machine, of a Ray cluster, or of a fleet named on the command line (`--fleet h200:8,cpu:64`)."""
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from l2t_ray.errors import InputError
+from l2t_ray.launch.placement.limits import cores, memory_bytes
 from l2t_ray.training.device import has_nvidia_driver
 
 GIB = 2**30
@@ -41,31 +40,6 @@ class Group:
 
     def __str__(self) -> str:
         return f"{self.n_devices} x {self.device}" if self.is_gpu else f"{self.cores * self.n_devices:g} CPU cores"
-
-
-def cores() -> int:
-    """The CPU cores that this process may use, at least 1: its affinity, limited by its control group."""
-    n_cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        n_cores = min(n_cores, int(quota) // int(period))
-    except (OSError, ValueError):  # no control group, or "max"
-        pass
-    return max(1, n_cores)
-
-
-def memory_bytes() -> int:
-    """Bytes of memory free for trainings on this machine, within its control group."""
-    import psutil
-
-    free = int(psutil.virtual_memory().available)
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = int((folder / "memory.max").read_text())
-        free = min(free, limit - int((folder / "memory.current").read_text()))
-    except (OSError, ValueError):  # no control group, or "max"
-        pass
-    return max(0, free)
 
 
 def n_cards() -> int:

@@ -1,8 +1,4 @@
-"""Runs a trainer that is a command: in a folder of its own, in a process group that ends with this process.
-
-The folder has a link to everything in the working folder, so that a script finds its files there, and what it writes
-is its own.
-"""
+"""Runs a trainer that is a command, in a folder of its own; all that it has started ends with it or this process."""
 
 import contextlib
 import json
@@ -13,19 +9,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from l2t_ray.trainer.folder import RunFolder
 from l2t_ray.trainer.outcome import ResultError, results
 from l2t_ray.trainer.output import Output
 from l2t_ray.trainer.spec import Spec, filled
 
 LOOK_S = (0.002, 0.05)  # between two looks at the process, at first and at last
 DRAIN_S = 5.0  # for the rest of its output
-NOT_LINKED = (".l2t", "mlruns", "mlartifacts")
 LAST_CHARACTERS = 300
-GUARD = 'read _; kill -s KILL -- "-$1"'  # its standard input ends with this process
+MARK = "L2T_RUN_FOLDER"  # in the environment of all that a run starts
+GUARD = """read _  # its standard input ends with this process
+kill -s KILL -- "-$1"
+for file in /proc/[0-9]*/environ; do
+    grep -qszxF -- "$2" "$file" && pid=${file%/environ} && kill -s KILL "${pid#/proc/}"
+done"""
 CHUNK_BYTES = 1 << 16
 
 
@@ -66,10 +67,10 @@ def run_command(
         ResultError: if its file of results is missing or wrong.
     """
     assert spec.result is not None
-    words, place = [filled(word, values) for word in spec.words], filled(spec.result, values)
-    _link(folder, Path(place).parts[0])
+    words, place = [_reachable(filled(word, values)) for word in spec.words], filled(spec.result, values)
+    around = RunFolder(folder, Path(place).parts[0], spec.digests)
     (folder / place).parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PATH": search_path(), "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "PATH": search_path(), "OMP_NUM_THREADS": str(threads), MARK: str(folder)}
     program = shutil.which(words[0], path=environment["PATH"]) or words[0]
     process = subprocess.Popen(
         [program, *words[1:]],
@@ -83,12 +84,13 @@ def run_command(
     assert process.stdout is not None
     reader = threading.Thread(target=_read, args=(process.stdout, output), daemon=True)
     reader.start()
-    with _guarded(process.pid):
+    with _guarded(process.pid, folder):
         try:
             code, peak_bytes = _wait(process.pid, is_stopped)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)  # also what it has left in the background
+            _end_marked(folder)
     process.returncode = 0 if code is None else code
     reader.join(DRAIN_S)
     if code is None:
@@ -99,22 +101,21 @@ def run_command(
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last = next((line for line in reversed(output.text.splitlines()) if line.strip()), "it printed nothing")
         raise CommandError(f"the command {how}: {last.strip()[-LAST_CHARACTERS:]}")
-    return results(_content(folder / place, place, spec.metric), spec.metric, place), peak_bytes
+    around.check()
+    return results(_content(folder / place, place, spec.metric, around.names), spec.metric, place), peak_bytes
 
 
-def _link(folder: Path, own: str) -> None:
-    """Links the working folder's entries, but not those that runs write."""
-    for entry in os.scandir():
-        if entry.name not in {*NOT_LINKED, own} and not entry.name.startswith("mlflow.db"):
-            (folder / entry.name).symlink_to(Path(entry.path).resolve())
+def _reachable(word: str) -> str:
+    """A path above the working folder as a whole one, because the command runs elsewhere."""
+    return os.path.abspath(word) if word.startswith("..") and os.path.lexists(word) else word  # noqa: PTH100  links stay
 
 
 @contextlib.contextmanager
-def _guarded(group: int) -> Iterator[None]:
-    """Has a process group killed when this process dies in the block, however it dies."""
+def _guarded(group: int, folder: Path) -> Iterator[None]:
+    """Has a process group, and all that a run has started, killed when this process dies in the block, however."""
     guard = subprocess.Popen(
-        ["/bin/sh", "-c", GUARD, "guard", str(group)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        ["/bin/sh", "-c", GUARD, "guard", str(group), f"{MARK}={folder}"], stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:
         yield
@@ -123,6 +124,20 @@ def _guarded(group: int) -> Iterator[None]:
         guard.wait()
         assert guard.stdin is not None
         guard.stdin.close()
+
+
+def _end_marked(folder: Path) -> None:
+    """Kills what a run has started in process groups of its own, as torchrun does."""
+    import psutil
+
+    found = True
+    while found:  # one may have started another while we looked
+        found = False
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.environ().get(MARK) == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    process.kill()
+                    found = True
 
 
 def _wait(pid: int, is_stopped: Callable[[], bool]) -> tuple[int | None, int]:
@@ -146,16 +161,17 @@ def _read(stream: IO[bytes], output: Output) -> None:
     stream.close()
 
 
-def _content(file: Path, place: str, metric: str) -> Any:
-    """The metric and the numbers of a file of results; what else it holds is left out."""
+def _content(file: Path, place: str, metric: str, not_its: Collection[str] = ()) -> Any:
+    """The metric and the numbers of a file of results, without what else it holds; `not_its`: names that are not its."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
-        there = ", ".join(sorted(path.name for path in file.parent.iterdir() if not path.is_symlink())[:8]) or "nothing"
+        there = file.parent.iterdir() if file.parent.is_dir() else []
+        names = ", ".join(sorted(path.name for path in there if path.name not in not_its)[:8]) or "nothing"
         rule = f"{place}: must be written by the command, in the folder where it runs"
-        raise ResultError(f"{rule}, got {there}; correct `result:`") from None
-    except (OSError, ValueError) as error:
+        raise ResultError(f"{rule}, got {names}; correct `result:`") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultError(f"{place}: must be a JSON file of names and numbers, got {error}; correct it") from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or metric not in content:
         return content
     return {name: value for name, value in content.items() if name == metric or type(value) in {int, float}}

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import types
 import typing
@@ -22,11 +23,13 @@ from l2t_ray.trainer.form import Form, differently_named, told
 from l2t_ray.trainer.spec import Spec
 
 PARAMETERS = ("settings", "seed", "context")
+OURS = {"__main__", "analysis", "l2t", "l2t_ray"}
+LIBRARIES = {"site-packages", "dist-packages"}
 Train = Callable[[Any, int, Any], Any]
 
 
 def load(spec: Spec, here: Mapping[str, str] | None = None) -> Train:
-    """Returns the function of a trainer, imported once a process and content.
+    """Returns the function of a trainer, imported once until `forget` is called.
 
     Args:
         spec: with a function.
@@ -98,6 +101,28 @@ def _check_kind(kind: Any) -> None:
 
 def _digest(spec: Spec) -> str:
     return spec.digests.get(spec.place[0], "")
+
+
+def forget(spec: Spec, here: Mapping[str, str]) -> None:
+    """Has the trainer's file, and modules beside it or in the working folder, imported anew: their state is a run's.
+
+    Args:
+        spec: with a function.
+        here: path to its place on this machine.
+    """
+    place = spec.place[0]
+    if spec.is_file:
+        file = str(Path(here.get(place, place)).resolve())
+    else:
+        file = str(getattr(sys.modules.get(place.partition(".")[0]), "__file__", None) or Path.cwd() / "module")
+    folders = (f"{Path.cwd()}{os.sep}", f"{Path(file).parent}{os.sep}")
+    for name, module in [*sys.modules.items()]:
+        found = getattr(module, "__dict__", {}).get("__file__")
+        if not isinstance(found, str) or not found.endswith(".py") or not found.startswith(folders):
+            continue
+        if name.partition(".")[0] not in OURS and not LIBRARIES.intersection(Path(found).parts):
+            del sys.modules[name]
+    _file.cache_clear()
 
 
 @functools.cache

@@ -4,7 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-TAKEN = ("wall_s", "peak_bytes")  # metrics that every run has
+TAKEN = (  # what every run has: two metrics, and what tells a report which run it is (analysis/results/runs.py)
+    "wall_s", "peak_bytes", "sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed",
+    "key", "run_id", "experiment_id", "git", "versions", "data_sha",
+)  # fmt: skip
 NAMES = 8  # shown in a message
 
 
@@ -28,7 +31,7 @@ def number(name: str, value: Any, place: str) -> float:
     if not isinstance(value, bool | str | bytes):
         try:
             return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise ResultError(f"{place}: {name} must be a number, got {_shown(value)}; return a float")
 

@@ -1,29 +1,26 @@
 """What a trainer prints: its beginning and its end are kept, whatever its length."""
 
+import codecs
 import contextlib
 import io
 import sys
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 HEAD_CHARACTERS, TAIL_CHARACTERS = 32_000, 96_000
 NAME = "output.txt"
 
 
-class Output(io.TextIOBase):
-    """A text stream in bounded memory."""
+class Output:
+    """Text in bounded memory."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._head, self._n_head = io.StringIO(), 0
         self._tail: deque[str] = deque()
         self._n_tail = self._n_dropped = 0
 
-    def writable(self) -> bool:
-        """As every stream for output."""
-        return True
-
-    def write(self, text: str) -> int:
+    def write(self, text: str) -> None:
         """Keeps a text, or the last part of it."""
         rest = text
         if self._n_head < HEAD_CHARACTERS:
@@ -38,7 +35,6 @@ class Output(io.TextIOBase):
             while self._n_tail - len(self._tail[0]) >= TAIL_CHARACTERS:
                 dropped = len(self._tail.popleft())
                 self._n_tail, self._n_dropped = self._n_tail - dropped, self._n_dropped + dropped
-        return len(text)
 
     @property
     def text(self) -> str:
@@ -50,7 +46,8 @@ class Output(io.TextIOBase):
     def captured(self) -> Iterator[None]:
         """Takes what this process prints in the block, on stdout and stderr."""
         self._streams = (sys.stdout, sys.stderr)
-        with contextlib.redirect_stdout(self), contextlib.redirect_stderr(self):
+        stream = io.TextIOWrapper(_Bytes(self), "utf-8", "backslashreplace", write_through=True)  # type: ignore[type-var]
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
             yield
 
     @contextlib.contextmanager
@@ -59,3 +56,23 @@ class Output(io.TextIOBase):
         out, err = self._streams
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
+
+
+class _Bytes(io.BufferedIOBase):
+    """What stands behind a stream, for programs that write bytes or ask for its file: that is the process' own."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__()
+        self._output, self._decoder = output, codecs.getincrementaldecoder("utf-8")("replace")
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._output.write(self._decoder.decode(content := bytes(content)))
+        return len(content)
+
+    def fileno(self) -> int:
+        if sys.__stdout__ is None:
+            raise io.UnsupportedOperation("fileno")
+        return sys.__stdout__.fileno()

@@ -5,19 +5,20 @@
     trainer: {function: my_train.py, version: 2}
     trainer: {command: "python train.py --lr {lr} --seed {seed}", result: results.json}
 
-A trainer is known by the content of its file, of a command's by every file of the working folder that it names; a
-`version:` takes the place of the content, for edits that do not count. Files that these import do not count, unless
-`files:` lists them.
+A trainer is known by the content of its file, of a command's by every file of the working folder that it names, also
+as a module (`python -m train`); a `version:` takes the place of the content, for edits that do not count. Files that
+these import do not count, unless `files:` lists them.
 """
 
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -30,6 +31,8 @@ from l2t_ray.files import compute_sha256
 FUNCTION = "train"
 PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 GIVEN = ("seed", "device", "threads")  # placeholders that are no settings
+OPERATOR = re.compile(r"\|\|?|&&?|;|.*;|[&\d]?>.*|\d?<.*")  # a word that only a shell understands
+SCRIPTS = (".py", ".sh", ".R", ".jl")
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -68,6 +71,8 @@ class Spec(Frozen):
     def name(self) -> str:
         """The trainer's name in tables, where nothing else tells cells apart."""
         if self.command is not None:
+            if modules := [*self._modules()]:
+                return modules[0].rpartition(".")[2]
             scripts = [word for word in self.words if Path(word).suffix]
             return Path((scripts or self.words)[0]).stem
         place, name = self.place
@@ -97,20 +102,40 @@ class Spec(Frozen):
         text = digests[0] if len(digests) == 1 else hashlib.sha256(json.dumps(digests).encode()).hexdigest()
         return {**head, "sha256": text}
 
-    def paths(self) -> Iterable[str]:
+    def paths(self) -> Collection[str]:
         """The files that count, each once: the function's, or those that the command names; then `files:`."""
         if self.command is not None:
-            named = [word for word in self.words if os.path.isfile(word)]  # noqa: PTH113  pathlib's raises where a word is too long for a name
+            modules = [name.replace(".", "/") for name in self._modules()]
+            asked = [*self.words, *(f"{path}{end}" for path in modules for end in (".py", "/__main__.py"))]
+            named = [word for word in asked if os.path.isfile(word)]  # noqa: PTH113  pathlib's raises where a word is too long for a name
         else:
             named = [self.place[0] if self.is_file else _origin(self.place[0])]
         return dict.fromkeys([*named, *self.files])
+
+    def _modules(self) -> Iterable[str]:
+        """The modules that the command runs: of `python -m train`, train."""
+        return [name for flag, name in itertools.pairwise(self.words) if flag == "-m"]
+
+    def _check_command(self) -> None:
+        operators = [word for word in shlex.split(self.command or "", posix=False) if OPERATOR.fullmatch(word)]
+        if operators:
+            rule = "the command must be words alone, as no shell reads it"
+            raise InputError(f"{rule}, got {operators[0]}; write a script, or quote the word")
+        is_code = Path(self.words[0]).name.startswith("python") and "-c" in self.words if self.words else True
+        if self.version is None and not is_code and not self.paths():
+            rule = "the command must name a file of its code, or edited code would count as trained"
+            lost = next((word for word in self.words if word.endswith(SCRIPTS)), "")
+            got = f"{lost}, which is not there; correct the path" if lost else "none in the working folder"
+            raise InputError(f"{rule}, got {got}; or add `files: [FILE]` or `version: 1`")
 
     def with_digests(self) -> Self:
         """Returns the trainer with the digests of its files.
 
         Raises:
-            InputError: if one of them cannot be read.
+            InputError: if one of them cannot be read, or a command has none or needs a shell.
         """
+        if self.command is not None:
+            self._check_command()
         found = {}
         for path in self.paths():
             try:

@@ -15,7 +15,7 @@ from l2t_ray.trainer.outcome import ResultError, results
         ({"rmse": None}, "results.json: rmse must be a number, got None"),
         ({"rmse": True}, "results.json: rmse must be a number, got True"),
         ({"rmse": {"test": 0.5}}, "results.json: rmse must be a number, got {'test': 0.5}"),
-        ({"test": {"rmse": 0.5}, "mae": 1}, "must have 'rmse', which counts, got mae"),
+        ({"test": {"rmse": 0.5}, "mae": 1}, "must have 'rmse', which counts, got test, mae"),
     ],
 )
 def test_a_metric_that_is_no_number_is_told_as_it_is(tmp_path, written, told):

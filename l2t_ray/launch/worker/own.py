@@ -1,10 +1,10 @@
 """The user's own trainer in a worker: calls its function, or runs its command, with what the run asks for.
 
-What it prints, where it moves to and what it forks stays its own: the next run in this process begins as this one did.
+What it prints, sets in the environment or keeps in its modules, where it moves to and what it forks stays its own: the
+next run in this process begins as this one did.
 """
 
 import base64
-import functools
 import logging
 import os
 import random
@@ -22,8 +22,7 @@ from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.trainer import Checked, Stop, StoppedError, Watch
 from l2t_ray.trainer.command import run_command
 from l2t_ray.trainer.context import Context
-from l2t_ray.trainer.form import Form
-from l2t_ray.trainer.load import Train, form_of, load
+from l2t_ray.trainer.load import forget, form_of, load
 from l2t_ray.trainer.outcome import ResultError, divergence, results
 from l2t_ray.trainer.output import NAME, Output
 from l2t_ray.trainer.run import OwnRun
@@ -63,6 +62,7 @@ class Own:
 
     def _train(self, run: OwnRun, here: dict[str, str], watch: Watch, stop: Stop) -> dict[str, Any]:
         work, output, begun, process = self._work, Output(), time.perf_counter(), os.getpid()
+        environment = dict(os.environ)
         store, folder = work.checkpoint(run.key), Path(tempfile.mkdtemp(prefix="l2t-run-"))
         total = run.settings.get("epochs")
         watch(0, total if isinstance(total, int) else 0)
@@ -111,6 +111,7 @@ class Own:
                 os._exit(0)
             if Path(work.folder).is_dir():
                 os.chdir(work.folder)
+            _restore(environment)
             shutil.rmtree(folder, ignore_errors=True)
         reason = divergence(found, self.spec.metric)
         printed = {NAME: base64.b64encode(output.text.encode(errors="replace")).decode()} if output.text else {}
@@ -134,7 +135,9 @@ class Own:
                 raise StoppedError
             return done
         with output.captured():
-            function, form = _loaded(self._work.trainer, tuple(here.items()))
+            forget(self.spec, here)
+            function = load(self.spec, here)
+            form = form_of(self.spec, function)
             limit_memory(self._work.fraction)
             seed_all(run.seed, context.threads)
             try:
@@ -148,11 +151,13 @@ class Own:
         return results(returned, self.spec.metric, self.spec.name), _peak_bytes()
 
 
-@functools.lru_cache(maxsize=1)
-def _loaded(spec: str, here: tuple[tuple[str, str], ...]) -> tuple[Train, Form]:
-    known = Spec.model_validate_json(spec)
-    function = load(known, dict(here))
-    return function, form_of(known, function)
+def _restore(environment: dict[str, str]) -> None:
+    """Undoes what a run has changed in the environment, and nothing else, since other threads may read it."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def seed_all(seed: int, threads: int) -> None:

@@ -137,6 +137,40 @@ return {"error": draw}
         child.wait(10)  # the forks have ended, and trained nothing more
 
 
+def test_a_trainers_modules_and_environment_are_as_new_for_each_run():
+    Path("helper.py").write_text("CALLS = []\n")
+    work, runs = prepared("""
+import helper
+helper.CALLS.append(seed)
+STATE.append(seed)
+found = {"error": len(helper.CALLS), "here": len(STATE), "set": float("LEFT" in os.environ)}
+os.environ["LEFT"] = "1"
+return found
+""")
+    Path("mine.py").write_text("STATE = []\n" + Path("mine.py").read_text())
+    work, runs = of_sweep("mine.py")
+    found, _ = train(work, runs)
+    results = [{name: points[0][1] for name, points in outcome["metrics"].items()} for outcome in found]
+    assert results == [{"error": 1.0, "here": 1.0, "set": 0.0}] * 3
+    assert "LEFT" not in os.environ
+
+
+def test_a_trainer_may_use_the_stream_that_it_prints_to():
+    work, runs = prepared("""
+import faulthandler, logging, subprocess, sys
+sys.stdout.reconfigure(line_buffering=True)
+sys.stdout.buffer.write("bytes ✓ ".encode())
+sys.stdout.buffer.flush()
+sys.stderr.write(f"{sys.stdout.encoding} {sys.stdout.isatty()}\\n")
+faulthandler.enable()
+faulthandler.disable()
+subprocess.run(["true"], stdout=sys.stdout, check=True)
+return {"error": float(sys.stdout.fileno() >= 0)}
+""")
+    (found,), _ = train(work, runs[:1])
+    assert base64.b64decode(found["artifacts"]["output.txt"]).decode() == "bytes ✓ utf-8 False\n"
+
+
 def test_a_run_goes_on_from_its_checkpoint_with_what_it_had_logged():
     work, runs = prepared("""
 state = context.restore()
@@ -228,6 +262,65 @@ def test_a_command_gets_its_words_and_its_numbers_are_the_results():
     assert sorted(path.name for path in Path().iterdir()) == ["mine.yaml", "results.json", "script.py"]
 
 
+def test_a_command_replaces_files_of_its_own_and_reads_yours(monkeypatch):
+    Path("out").mkdir()
+    Path("data/deep").mkdir(parents=True)
+    for name, content in {"best.json": "{}", "out/best.json": "{}", "data/deep/x.txt": "7"}.items():
+        Path(name).write_text(content)
+    Path("large.bin").write_bytes(bytes(2 << 20))
+    work, runs = command("""
+for name in ("best.json", "out/best.json", "new.json", "out/new.json"):
+    json.dump({"error": int(sys.argv[2])}, open(name, "w"))
+os.replace("out/new.json", "large.bin")
+n = int(open("data/deep/x.txt").read()) + os.path.samefile("script.py", os.environ["MINE"])
+json.dump({"error": json.load(open("out/best.json"))["error"], "n": n}, open("results.json", "w"))
+""")
+    monkeypatch.setenv("MINE", str(Path("script.py").resolve()))
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file() and ".l2t" not in path.parts}
+    found, _ = train(work, runs)
+    assert [outcome["metrics"] for outcome in found] == [
+        {"error": [(1, float(seed))], "n": [(1, 8.0)]} for seed in range(3)
+    ]
+    assert before == {path: path.read_bytes() for path in before}
+    assert not Path("new.json").exists()
+    assert not Path("out/new.json").exists()
+
+
+def test_a_command_that_changes_a_large_file_of_yours_is_refused():
+    Path("out").mkdir()
+    Path("out/best.pt").write_bytes(bytes(2 << 20))
+    work, runs = command("open('out/best.pt', 'r+b').write(b'1'); json.dump({'error': 1}, open('results.json', 'w'))")
+    with pytest.raises(ResultError, match=r"out/best\.pt: must not change while runs train.*write to a new name"):
+        train(work, runs[:1])
+
+
+def test_a_large_file_that_another_program_goes_on_writing_is_no_reason_to_refuse():
+    Path("other.log").write_bytes(bytes(2 << 20))
+    work, runs = command("open('other.log', 'ab').write(b'1'); json.dump({'error': 1}, open('results.json', 'w'))")
+    assert train(work, runs[:1])[0][0]["status"] == "finished"
+
+
+def test_folders_of_many_files_are_links(monkeypatch):
+    monkeypatch.setattr("l2t_ray.trainer.folder.MOST_IN_A_FOLDER", 3)
+    monkeypatch.setattr("l2t_ray.trainer.folder.MOST_ENTRIES", 8)
+    for name in ("few/1", "few/2", "many/1", "many/2", "many/3", "many/4", "z/deep/deeper/1", "z/deep/2", "z/deep/3"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    work, runs = command(
+        "links = [os.path.islink(name) for name in ('few', 'many', 'z', 'z/deep/deeper')]\n"
+        "json.dump({'error': sum(2**i for i, link in enumerate(links) if link)}, open('results.json', 'w'))"
+    )
+    assert train(work, runs[:1])[0][0]["metrics"]["error"] == [(1, 2.0 + 8.0)]
+
+
+def test_a_command_finds_its_script_in_a_folder_above(tmp_path, monkeypatch):
+    work, runs = command("json.dump({'error': float(os.path.exists(sys.argv[3]))}, open('results.json', 'w'))")
+    Path("inner").mkdir()
+    monkeypatch.chdir("inner")
+    work, runs = of_sweep('{command: "python ../script.py {n} {seed} ../mine.yaml", result: results.json}', "{n: 1}")
+    assert [outcome["metrics"]["error"] for outcome in train(work, runs)[0]] == [[(1, 1.0)]] * 3
+
+
 def test_a_commands_results_may_lie_in_a_folder_with_settings_in_its_name():
     body = "json.dump({'error': 1.0}, open(f'out/{sys.argv[2]}/r.json', 'w'))"
     work, runs = command(body, result='"out/{seed}/r.json"')
@@ -255,16 +348,28 @@ def test_what_goes_wrong_with_a_command_is_one_clear_line(body, kind, told):
     assert told in describe(error.value)
 
 
-def test_a_command_that_is_stopped_ends_with_all_that_it_has_started():
-    work, runs = command("import subprocess, time\nsubprocess.Popen(['sleep', '987']); time.sleep(987)")
+SLEEP = "import subprocess, time; subprocess.Popen(['sleep', '987'], start_new_session={})\n"
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_what_a_command_leaves_behind_ends_with_it(away):
+    work, runs = command(SLEEP.format(away) + "json.dump({'error': 1}, open('results.json', 'w'))")
+    assert train(work, runs[:1])[0][0]["status"] == "finished"
+    assert not sleepers()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_command_that_is_stopped_ends_with_all_that_it_has_started(away):
+    work, runs = command(SLEEP.format(away) + "time.sleep(987)")
     began = time.monotonic()
     with pytest.raises(StoppedError):
         train(work, runs[:1], lambda: time.monotonic() > began + 1)
     assert not sleepers()
 
 
-def test_a_command_ends_with_a_worker_that_is_killed():
-    work, runs = command("import subprocess, time\nsubprocess.Popen(['sleep', '987']); time.sleep(987)")
+@pytest.mark.parametrize("away", [False, True])
+def test_a_command_ends_with_a_worker_that_is_killed(away):
+    work, runs = command(SLEEP.format(away) + "time.sleep(987)")
     Path("work.json").write_text(work.to_json())
     Path("pack.json").write_text(encode(runs[:1]))
     code = (

@@ -162,7 +162,7 @@ def _read(stream: IO[bytes], output: Output) -> None:
 
 
 def _content(file: Path, place: str, metric: str, not_its: Collection[str] = ()) -> Any:
-    """The metric and the numbers of a file of results, without what else it holds; `not_its`: names that are not its."""
+    """The metric and the numbers of a file of results, and nothing else; `not_its`: names that the run has not made."""
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:

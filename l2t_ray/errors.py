@@ -65,6 +65,14 @@ class InputError(ValueError):
 class LedgerUnavailableError(ConnectionError):
     """The tracking server or database does not answer; results stay in the spool until it does."""
 
+    advice = "nothing is lost; launch again when it answers"
+
+
+class LedgerDamagedError(LedgerUnavailableError):
+    """The database's file is damaged; results stay in the spool until it is replaced."""
+
+    advice = "results that wait in .l2t are written to it by the next launch"
+
 
 def exit_code(command: Callable[[], int]) -> int:
     """Runs a command and turns its exceptions into a message on stderr and an exit code.
@@ -87,7 +95,7 @@ def exit_code(command: Callable[[], int]) -> int:
         except InputError as error:
             say(*error.problems)
         except LedgerUnavailableError as error:
-            say(str(error), "nothing is lost; launch again when it answers")
+            say(str(error), error.advice)
         except KeyboardInterrupt:
             say("interrupted; launch again to go on")
             return 1

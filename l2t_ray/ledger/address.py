@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, mask
+from l2t_ray.errors import InputError, LedgerDamagedError, LedgerUnavailableError, mask
 
 SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVER_SCHEMES = ("http://", "https://")
+DAMAGED = ("malformed", "not a database", "disk image")  # SQLite's words
 
 
 def tracking_uri(uri: str | None = None, folder: Path = Path()) -> str:
@@ -74,10 +75,14 @@ def runs_page(address: str, experiment_id: str) -> str:
 def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
     """Returns the error to raise where MLflow, its database or the network fails; its message holds no secrets."""
     first_line = (str(error).splitlines() or [""])[0]
-    return LedgerUnavailableError(
-        f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; "
-        "start the server or free the database, or set MLFLOW_TRACKING_URI to another"
-    )
+    kind: type[LedgerUnavailableError] = LedgerUnavailableError
+    if database_file(uri) is None:
+        remedy = "start the server, or set MLFLOW_TRACKING_URI to another ledger"
+    elif any(words in str(error) for words in DAMAGED):
+        remedy, kind = "the file is damaged: put back a copy, or set MLFLOW_TRACKING_URI to another", LedgerDamagedError
+    else:
+        remedy = "free the database, or set MLFLOW_TRACKING_URI to another ledger"
+    return kind(f"{mask(uri)}: the ledger must answer, got {type(error).__name__}: {mask(first_line)}; {remedy}")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,16 @@
 """Where the ledger is, and that no password is shown."""
 
+import contextlib
 import shlex
+import sqlite3
 
 import pytest
 
+from analysis import stats
 from l2t_ray.errors import InputError, mask
 from l2t_ray.ledger.address import pages, tracking_uri
+from tests.support.launches import call
+from tests.support.ledgers import Logged, fill
 
 
 def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):
@@ -55,3 +60,23 @@ def test_the_pages_of_one_sweep_are_its_table_and_those_of_several_the_list():
     server = "http://u:p@host:5000"
     assert pages(server, ["b"], ids) == "http://***@host:5000/#/experiments/8/runs?viewStateShareKey=l2t"
     assert pages(server, ["b", "a"], ids) == pages(server, ["c"], ids) == "http://***@host:5000"
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda content: b"no database at all, but a text", "file is not a database"),
+        (lambda content: content[:4096] + bytes(len(content) // 2), "malformed"),
+    ],
+)
+def test_a_damaged_database_is_told_as_such(database, damage, told):
+    fill(database, "small", [Logged(method="ufm", seed=0)])
+    with contextlib.closing(sqlite3.connect(database)) as ledger:
+        ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.write_bytes(damage(database.read_bytes()))
+    code, _, err = call(stats.main, "small")
+    assert code == 2
+    first, second = err.splitlines()
+    assert told in first
+    assert first.endswith("the file is damaged: put back a copy, or set MLFLOW_TRACKING_URI to another")
+    assert second == "results that wait in .l2t are written to it by the next launch"

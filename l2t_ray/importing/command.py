@@ -5,10 +5,12 @@ row, a column or the ledger is wrong, and nothing was written.
 """
 
 import argparse
+import json
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from l2t_ray.errors import InputError, count, say
@@ -16,6 +18,8 @@ from l2t_ray.usage import Parser, command, local
 
 if TYPE_CHECKING:
     from l2t_ray.importing.runs import Imported
+    from l2t_ray.ledger.entries import Entry
+    from l2t_ray.ledger.ledger import Ledger
 
 ABOUT = "Read runs of W&B, Hydra or a CSV table into the ledger; `l2t report` then judges them."
 FORM = "FILE --sweep NAME --metric NAME [options]"
@@ -59,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         InputError: with a line for every problem, before anything is written.
     """
     from l2t_ray.importing.hydra import read_multirun
+    from l2t_ray.importing.objects import SUFFIXES, read_json
     from l2t_ray.importing.runs import Asked, make_runs
-    from l2t_ray.importing.tables import JSON_SUFFIXES, read_csv, read_json
+    from l2t_ray.importing.tables import read_csv
     from l2t_ray.run import Metric
 
     file, name, metric = arguments.file, arguments.sweep, arguments.metric
@@ -72,10 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     if file.is_dir():
         rows = read_multirun(file, arguments.result)
     else:
-        rows = read_json(file) if file.suffix in JSON_SUFFIXES else read_csv(file)
+        rows = read_json(file) if file.suffix in SUFFIXES else read_csv(file, metric)
     counted = Metric(metric, arguments.lower_is_better, 1.0 if arguments.margin is None else arguments.margin)
     parts = (tuple(arguments.method), arguments.axis, tuple(arguments.settings), tuple(arguments.ignore))
     found = make_runs(name, rows, Asked(counted, arguments.seed, *parts))
+    say(*found.notes)
     return write(found)
 
 
@@ -94,15 +100,18 @@ def write(found: "Imported") -> int:
 
     ledger, metric = Ledger(found.name), safe_name(found.metric.name)
     ledger.check()
-    with Lock(HOME / found.name / "lock"), ledger.writing():
-        entries = [
-            entry for entry in ledger.entries([metric]) if entry.experiment == found.name and entry.kind == "run"
-        ]
+    rule, remedy = "another import or launch of this sweep runs", "import again then"
+    with Lock(HOME / found.name / "lock", rule, remedy), ledger.writing():
+        of_sweep = [entry for entry in ledger.entries([metric]) if entry.experiment == found.name]
+        entries = [entry for entry in of_sweep if entry.kind == "run"]
         if trained := [entry for entry in entries if entry.tags.get("device") != DEVICE]:
             rule = f"--sweep {found.name}: must not have trained runs, got {len(trained)}"
             raise InputError(f"{rule}; import under another name")
         done = {entry.key: entry.metrics.get(metric) for entry in entries if entry.status == "FINISHED"}
         known = {**{entry.key: entry.tags.get("outcome") for entry in entries}, **dict.fromkeys(done, "finished")}
+        if any(done[key] is None for key in done.keys() & found.results.keys()):
+            rule = f"--metric must be {_metric_before(ledger, of_sweep)}, as {found.name} was imported before"
+            raise InputError(f"{rule}, got {found.metric.name}; import this metric under another --sweep name")
         _refuse_changes(found, done)
         new = [key for key, ended in found.results.items() if known.get(key) not in {ended.status, "finished"}]
         for key in new:
@@ -111,6 +120,18 @@ def write(found: "Imported") -> int:
         n_left = ledger.flush()
         ledger.write_manifest(found, ledger.entries())
     return _tell(found, n_new=len(new), n_gone=len({entry.key for entry in entries} - {*found.runs}), n_left=n_left)
+
+
+def _metric_before(ledger: "Ledger", entries: Iterable["Entry"]) -> str:
+    """The metric with which runs were imported before, as the sweep's manifest names it."""
+    from l2t_ray.ledger.reader import open_ledger
+
+    reader, _ = open_ledger(ledger.uri)
+    with suppress(ValueError, KeyError):  # damaged, or a file that cannot be reached
+        for entry in entries:
+            if entry.kind == "manifest" and (content := reader.artifact(entry, "manifest.json")):
+                return str(json.loads(content)["metric"]["name"])
+    return "another"
 
 
 def _refuse_changes(found: "Imported", done: Mapping[str, float | None]) -> None:

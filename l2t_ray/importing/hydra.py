@@ -10,9 +10,27 @@ from typing import Any
 import yaml
 
 from l2t_ray.errors import InputError
-from l2t_ray.importing.rows import Row, flat, read_text, value_of
+from l2t_ray.importing.rows import Row, Unquoted, flat, read_text, value_of
 
 CONFIG = Path(".hydra", "config.yaml")
+TIMESTAMP = "tag:yaml.org,2002:timestamp"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads settings as Hydra does: what stands in quotes is text, `1e-1` is a number, a date is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  PyYAML's own form
+        letter: [(tag, form) for tag, form in found if tag != TIMESTAMP]
+        for letter, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    return Unquoted(text) if node.style is None else text
+
+
+_Loader.add_constructor("tag:yaml.org,2002:str", _text)
 
 
 def read_multirun(folder: Path, result: str) -> list[Row]:
@@ -35,7 +53,7 @@ def read_multirun(folder: Path, result: str) -> list[Row]:
     for config in configs:
         job = config.parent.parent
         try:
-            settings = yaml.safe_load(read_text(config)) or {}
+            settings = _Loader(read_text(config)).get_single_data() or {}
             if not isinstance(settings, dict):
                 raise InputError(f"{config}: must be a map of settings, got {settings!r:.40}")
             file = job / result
@@ -43,9 +61,8 @@ def read_multirun(folder: Path, result: str) -> list[Row]:
         except (InputError, yaml.YAMLError) as error:
             problems += error.problems if isinstance(error, InputError) else [f"{config}: must be YAML, got {error}"]
             continue
-        chosen = flat(settings)
         state = "finished" if results is not None else "failed"
-        rows.append(Row(str(job), {**(results or {}), **chosen}, state, job.name, frozenset(chosen)))
+        rows.append(Row(str(job), flat(settings), state, job.name, results or {}))
     if problems:
         raise InputError(problems)
     if all(row.state == "failed" for row in rows):

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from l2t_ray.errors import InputError, count, suggest
-from l2t_ray.importing.rows import FAILED, OPEN, Row, metric_of, seed_of
+from l2t_ray.importing.rows import FAILED, OPEN, Row, is_wandbs, metric_of, seed_of
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import brief
 from l2t_ray.sweepfile.own_names import Factors, label
+from l2t_ray.trainer.outcome import TAKEN
 from l2t_ray.trainer.run import NO_AXIS, OwnRun
 
 SHOWN = 8  # names in a message
@@ -40,6 +41,7 @@ class Imported:
     results: Mapping[str, Ended]  # by key; runs that had not ended are absent
     places: Mapping[str, str]  # key to where the run stands
     tools_names: Mapping[str, str]  # key to its name in the other tool
+    notes: Sequence[str] = ()  # what the user has to know of the columns
 
 
 def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
@@ -60,9 +62,12 @@ def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
     results: dict[str, Ended] = {}
     places: dict[str, str] = {}
     tools_names: dict[str, str] = {}
+    first: dict[str, Row] = {}
+    dividing = _dividing(rows, asked, chosen)
+    known = {setting for row in rows for setting in row.values}
     for row in rows:
         try:
-            settings = {setting: row.values.get(setting) for setting in chosen}
+            settings = {name: row.values.get(name) if name in known else row.get(name) for name in chosen}
             run = OwnRun(trainer={"name": name}, settings=settings, seed=seed_of(row, asked.seed))
             ended = _ended(run.key, row, asked.metric.name)
         except InputError as error:
@@ -70,7 +75,10 @@ def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
             continue
         if run.key in runs:
             rule = f"{row.place}: a setting must have each seed once, got seed {run.seed} as in {places[run.key]}"
-            problems.append(f"{rule}; remove one, or name what tells them apart: --settings")
+            spare = [one for one in dividing if first[run.key].spare.get(one) != row.spare.get(one)]
+            told = f"they differ in {', '.join(spare)}, left out: add --method {spare[0]}" if spare else ""
+            problems.append(f"{rule}; {told or 'remove one, or name what tells them apart: --settings'}")
+        first.setdefault(run.key, row)
         runs[run.key], places[run.key], tools_names[run.key] = run, row.place, row.name
         if ended:
             results[run.key] = ended
@@ -81,13 +89,25 @@ def make_runs(name: str, rows: Sequence[Row], asked: Asked) -> Imported:
     cells = {key: _cell(run, data, asked.axis, method, name) for key, run in runs.items()}
     _refuse_equal_names(runs, cells, places)
     factors = Factors(", ".join(data) or "sweep", asked.axis, ", ".join(method) or "sweep")
-    return Imported(name, runs, cells, asked.metric, factors, results, places, tools_names)
+    notes = _notes(_left_out(rows, asked, chosen))
+    if dividing and len({run.around_seed for run in runs.values()}) == 1:
+        rule = f"all runs have the same settings; they differ in {', '.join(dividing)}, left out"
+        notes.append(f"{rule}: add --method {dividing[0]} to compare by it")
+    return Imported(name, runs, cells, asked.metric, factors, results, places, tools_names, notes)
 
 
 def _settings(rows: Sequence[Row], asked: Asked) -> list[str]:
     """The columns that tell runs apart, in the export's order."""
-    columns = [*dict.fromkeys(name for row in rows for name in row.values)]
+    known = [*dict.fromkeys(name for row in rows for name in row.values)]
+    columns = [*dict.fromkeys([*known, *(name for row in rows for name in row.ended_with if name)])]
+    metric = asked.metric.name
     problems = []
+    if metric in TAKEN:
+        problems.append(f"--metric must not be called {metric}, which every run has; rename that column")
+    elif metric in columns and not any(metric in row.ended_with for row in rows):
+        results = [*dict.fromkeys(name for row in rows for name in row.ended_with if name not in row.spare)]
+        rule = f"--metric must name a result of the export, got {metric!r}, a setting"
+        problems.append(f"{rule}; {suggest(metric, results)}")
     wanted = {"--metric": [asked.metric.name], "--seed": [asked.seed], "--method": asked.method}
     wanted |= {"--axis": [asked.axis] if asked.axis else [], "--settings": asked.settings, "--ignore": asked.ignore}
     for flag, names in wanted.items():
@@ -96,11 +116,40 @@ def _settings(rows: Sequence[Row], asked: Asked) -> list[str]:
                 problems.append(f"{flag} must name a column of the export, got {name!r}; {suggest(name, columns)}")
     if problems:
         raise InputError(problems)
-    apart = {asked.metric.name, asked.seed, *asked.ignore}
+    named = [*asked.settings, *asked.method, *([asked.axis] if asked.axis else [])]
     if asked.settings:
-        return [*dict.fromkeys([*asked.settings, *asked.method, *([asked.axis] if asked.axis else [])])]
-    known = frozenset().union(*(row.settings for row in rows if row.settings is not None))
-    return [name for name in columns if name not in apart and (not known or name in known)]
+        return [*dict.fromkeys(named)]
+    apart = {asked.seed, *asked.ignore, *(() if _is_setting_too(rows, metric) else (metric,))}
+    return [*dict.fromkeys([*(name for name in known if name not in apart), *named])]
+
+
+def _is_setting_too(rows: Sequence[Row], metric: str) -> bool:
+    """Whether a setting has the metric's name and is no copy of it, as `loss: mse`."""
+    return any(
+        metric in row.values
+        and metric in (row.results or {})
+        and repr(row.values[metric]) != repr((row.results or {})[metric])
+        for row in rows
+    )
+
+
+def _left_out(rows: Sequence[Row], asked: Asked, chosen: Sequence[str]) -> list[str]:
+    """What the other tool keeps for itself and nobody has named."""
+    named = {*chosen, asked.metric.name, asked.seed, *asked.ignore}
+    return [*dict.fromkeys(name for row in rows for name in row.spare if name not in named)]
+
+
+def _dividing(rows: Sequence[Row], asked: Asked, chosen: Sequence[str]) -> list[str]:
+    """Columns among those left out that may be a setting: several values, each for two runs or more on average."""
+    found = {name: {repr(row.spare.get(name)) for row in rows} for name in _left_out(rows, asked, chosen)}
+    return [name for name, values in found.items() if 1 < len(values) <= len(rows) / 2 and name != "State"]
+
+
+def _notes(names: Sequence[str]) -> list[str]:
+    """The line of what is left out; none where nothing is."""
+    shown = dict.fromkeys(name.partition(".")[0] if is_wandbs(name) else name for name in names)
+    listed = ", ".join(name or "the first (it numbers the rows)" for name in shown)
+    return [f"columns left out: {listed}; name one that counts: --method, --settings or --metric NAME"] if shown else []
 
 
 def _ended(key: str, row: Row, metric: str) -> Ended | None:

@@ -10,6 +10,7 @@ from scipy.stats import mannwhitneyu
 
 from analysis import stats
 from l2t.command import main
+from l2t_ray.files import HOME, Lock
 from l2t_ray.ledger.client import connect
 from tests.support.launches import call
 
@@ -160,9 +161,19 @@ def test_a_multirun_of_hydra_is_read_from_its_folders(kind):
             ["a/b,0.1,0,20", "a/b,0.1,1,21", "a b,0.1,0,22", "a b,0.1,1,23"],
             "runs.csv:4: a cell's runs must differ in their seed alone, got mine/-/a_b as at runs.csv:2 but with other",
         ),
-        (["a,0.1,0,20", "a,0.1,x,21"], 'runs.csv:3: seed must be a seed, a whole number >= 0, got "x"'),
+        (
+            ["a,0.1,0,20", "a,0.1,x,21"],
+            'runs.csv:3: seed must be a seed, a whole number >= 0 and below 2147483648, got "x"',
+        ),
         (["a,0.1,0,20", "a,0.1,1.5,21"], "runs.csv:3: seed must be a seed"),
         (["a,0.1,0,20", "a,0.1,1,n/a"], 'runs.csv:3: error_percent must be a number, got "n/a"'),
+        (
+            ["a,0.1,0,20", "a,0.1,1,NA"],
+            'got "NA"; correct it; leave it empty, or write nan, for a run without a result',
+        ),
+        (["a,0.1,0,20", "a,0.1,1,80%"], 'error_percent must be a number, got "80%"; write it without %'),
+        (["a,0.1,0,20", 'a,0.1,1,"80,5"'], 'got "80,5"; write a decimal point, and nothing between thousands'),
+        (["a,0.1,3735928559,20"], "below 2147483648, got 3735928559; number the seeds anew"),
         (["a,0.1,0,20", "a,0.1,1"], "runs.csv:3: must have 4 values, as the heading, got 3"),
         (["a,0.1,0,20", '"a,0.1,1,21'], "runs.csv:3: must be a line of CSV"),
         (["a,0.1,0,20", "a,0.1,0,21"], "runs.csv:3: a setting must have each seed once, got seed 0 as in runs.csv:2"),
@@ -188,6 +199,8 @@ def test_what_is_not_clear_is_refused_with_its_line_and_nothing_is_written(rows,
     [
         (["--metric", "eror_percent"], "did you mean error_percent?"),
         (["--metric", "lr"], "--margin must be given for lr"),
+        (["--metric", "wall_s", "--margin", "1"], "--metric must not be called wall_s, which every run has; rename"),
+        (["--metric", "seed", "--margin", "1", "--seed", "lr"], "--metric must not be called seed, which every run"),
         (["--seed", "sed"], "--seed must name a column of the export, got 'sed'; did you mean seed?"),
         (["--sweep", "a b"], "--sweep must be letters, digits"),
         (["--axis", "size"], "--axis must name a column"),
@@ -255,3 +268,302 @@ def test_a_comma_that_is_missing_in_a_list_is_told_at_its_line():
     code, _, err = bring(file="runs.json")
     assert code == 2
     assert "runs.json:2: must be a list in JSON, got Expecting ',' delimiter at column 25; correct it" in err
+
+
+def imported_settings(name):
+    """A setting of every run in the ledger, as MLflow's text."""
+    client = connect(f"sqlite:///{Path('mlflow.db').resolve()}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "mine"]
+    runs = client.search_runs([experiment.experiment_id], "tags.`l2t.kind` = 'run'")
+    return {run.data.params[f"settings.{name}"] for run in runs}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("12e4567", "34e8901"),  # short hashes of git: both overflow
+        ("0e12345", "0e67890"),
+        ("1e-400", "2e-400"),
+        ("007", "7"),
+        ("012345678901234567890", "012345678901234567891"),
+        ("12345678901234567890", "12345678901234567891"),
+        ("+12345678901234567890", "+12345678901234567891"),
+        ('"""01"""', "1"),  # JSON's text in a cell
+    ],
+)
+def test_texts_that_look_like_one_number_are_different_settings(one, other):
+    write_csv([f"{text},0.1,{seed},{20 + seed}" for text in (one, other) for seed in SEEDS])
+    assert "12 runs in 2 cells" in bring()[1]
+
+
+def test_numbers_are_the_settings_that_they_were():
+    from l2t_ray.importing.rows import value_of
+
+    texts = [
+        "0.10",
+        "1e-1",
+        ".5",
+        "7.",
+        "+7",
+        "1e3",
+        "-0.0",
+        "0.0e+00",
+        "1e-005",
+        "inf",
+        "-Infinity",
+        "1_0",
+        "true",
+        "a",
+    ]
+    values = [0.1, 0.1, 0.5, 7, 7, 1000, 0, 0, 1e-5, math.inf, -math.inf, "1_0", True, "a"]
+    assert [value_of(text) for text in texts] == values
+    assert [type(value_of(text)) for text in texts] == [type(value) for value in values]
+    assert value_of('["01", 1.0]') == ["01", 1]
+
+
+def test_seeds_and_results_are_numbers_however_they_are_written():
+    write_csv([f"{model},0.1,00{seed},0{errors[seed]}" for model, errors in ERRORS.items() for seed in SEEDS])
+    assert bring()[0] == 0
+    values = report()[1]["cells"][0]["values"]
+    assert [values[str(seed)] for seed in SEEDS] == [*ERRORS["resnet"]]
+
+
+def write_wandb(config, summary=lambda model, seed: {"error_percent": ERRORS[model][seed]}, **more):
+    runs = [
+        {"state": "finished", "config": {"seed": seed, **config(model)}, "summary": summary(model, seed), **more}
+        for model in ERRORS
+        for seed in SEEDS
+    ]
+    Path("runs.json").write_text(json.dumps(runs))
+
+
+def test_a_quoted_number_in_json_is_a_text():
+    write_wandb(lambda model: {"tag": "01" if model == "vit" else "1"})
+    assert "12 runs in 2 cells" in bring(file="runs.json")[1]
+    write_wandb(lambda model: {"tag": "1" if model == "vit" else 1})
+    assert "12 runs in 2 cells" in bring("--sweep", "other", file="runs.json")[1]
+
+
+def write_jobs(settings, results):
+    for number, (model, seed) in enumerate((model, seed) for model in ERRORS for seed in SEEDS):
+        job = Path("multirun", str(number))
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra/config.yaml").write_text(f"{settings(model)}\nseed: {seed}\n")
+        (job / "results.json").write_text(json.dumps(results(model, seed)))
+
+
+def test_what_stands_in_quotes_in_hydras_settings_is_a_text_and_dates_are_texts():
+    write_jobs(
+        lambda model: f"rate: {'1e3' if model == 'vit' else repr('1e3')}\nday: 2026-01-01",
+        lambda model, seed: {"error_percent": str(ERRORS[model][seed])},
+    )
+    assert "12 runs in 2 cells" in bring(file="multirun")[1]
+    assert imported_settings("rate") == {"1000", "1e3"}
+
+
+def test_the_metric_is_the_result_and_not_the_setting_of_its_name():
+    write_wandb(lambda model: {"model": model, "error_percent": 0})
+    assert bring(file="runs.json")[0] == 0
+    assert [*report()[1]["cells"][0]["values"].values()] == [*ERRORS["resnet"]]
+    assert imported_settings("error_percent") == {"0"}
+
+
+def test_a_metric_of_hydra_is_the_result_and_other_names_stay_the_settings():
+    write_jobs(
+        lambda model: f"loss_percent: {model}\nsize: 5",
+        lambda model, seed: {"loss_percent": ERRORS[model][seed], "size": seed, "seed": 99},
+    )
+    assert bring(file="multirun", metric="loss_percent")[0] == 0
+    found = report()[1]["cells"]
+    assert [cell["method"] for cell in found] == ["resnet", "vit"]
+    assert [*found[1]["values"].values()] == [*ERRORS["vit"]]
+    assert imported_settings("size") == {"5"}
+
+
+def test_a_copy_of_the_metric_among_the_settings_is_no_setting():
+    write_wandb(lambda model: {"model": model})
+    runs = json.loads(Path("runs.json").read_text())
+    Path("runs.json").write_text(json.dumps([{**one, "config": one["config"] | one["summary"]} for one in runs]))
+    assert "12 runs in 2 cells" in bring(file="runs.json")[1]
+
+
+def test_a_setting_is_no_metric():
+    write_wandb(lambda model: {"model": model, "lr_percent": 1})
+    code, _, err = bring(file="runs.json", metric="lr_percent")
+    assert code == 2
+    assert "--metric must name a result of the export, got 'lr_percent', a setting; " in err
+
+
+def test_a_column_that_begins_with_an_underscore_is_a_setting_outside_of_wandbs_tables():
+    write_csv(heading="_model,_step,seed,error_percent")
+    code, out, err = bring()
+    assert code == 0
+    assert "12 runs in 2 cells" in out
+    assert "left out" not in err
+    assert imported_settings("_model") == {*ERRORS}
+
+
+def test_what_is_left_out_of_wandbs_table_is_told_in_one_line_and_other_underscores_stay():
+    rows = [f"run-{n},finished,{n},{line},{n}" for n, line in enumerate(lines())]
+    write_csv(rows, heading="Name,State,Runtime,_model,lr,seed,error_percent,_step")
+    code, out, err = bring()
+    assert code == 0
+    assert "12 runs in 2 cells" in out
+    assert "columns left out: Name, State, Runtime, _step; name one that counts: --method" in err
+
+
+def write_groups(seeds=SEEDS):
+    rows = [
+        f"run-{n},finished,{60 + n},{model},0.1,{seed},{ERRORS[model][n % 6]}"
+        for n, (model, seed) in enumerate((model, seed) for model in ERRORS for seed in seeds)
+    ]
+    write_csv(rows, heading="Name,State,Runtime,Group,lr,seed,error_percent")
+
+
+def test_wandbs_own_columns_count_where_they_are_named():
+    write_groups()
+    code, _, err = bring()
+    assert code == 2
+    assert "got seed 0 as in runs.csv:2; they differ in Group, left out: add --method Group" in err
+    code, out, err = bring("--method", "Group")
+    assert code == 0
+    assert "12 runs in 2 cells" in out
+    assert "columns left out: Name, State, Runtime; " in err
+    assert [cell["method"] for cell in report()[1]["cells"]] == [*ERRORS]
+    code, out, _ = bring("--settings", "Group", "--margin", "1", "--sweep", "times", metric="Runtime")
+    assert "12 runs in 2 cells, 12 new" in out
+    code, out, _ = call(stats.main, "times", "--json")
+    assert [*json.loads(out)["cells"][0]["values"].values()] == [60, 61, 62, 63, 64, 65]
+
+
+def test_runs_that_differ_in_nothing_but_columns_left_out_are_told():
+    write_groups()
+    rows = Path("runs.csv").read_text().splitlines()
+    rows[7:] = [line.replace(f",0.1,{seed},", f",0.1,{seed + 6},") for seed, line in enumerate(rows[7:])]
+    Path("runs.csv").write_text("\n".join(rows))
+    code, out, err = bring()
+    assert code == 0
+    assert "12 runs in 1 cell," in out
+    assert "all runs have the same settings; they differ in Group, left out: add --method Group" in err
+
+
+def test_wandbs_json_has_its_group_as_method():
+    write_wandb(lambda model: {"lr": 0.1, "_wandb": {"v": 1}}, name="x")
+    runs = json.loads(Path("runs.json").read_text())
+    for number, one in enumerate(runs):
+        one["group"] = [*ERRORS][number // 6]
+    Path("runs.json").write_text(json.dumps(runs))
+    code, out, err = bring("--method", "group", file="runs.json")
+    assert code == 0
+    assert "12 runs in 2 cells" in out
+    assert "columns left out: name, _wandb; " in err
+
+
+def test_a_table_of_ones_own_with_name_and_state_keeps_its_method():
+    write_csv(
+        [line.replace("0.10", "finished") for line in lines()[:-1]] + ["vit,crashed,5,1"],
+        heading="Name,State,seed,error_percent",
+    )
+    code, out, err = bring()
+    assert code == 1
+    assert "12 runs in 2 cells" in out
+    assert "runs.csv:13: crashed in the export" in err
+    assert "columns left out: State; " in err
+    write_csv([line.replace("0.10", "Bavaria") for line in lines()], heading="Name,State,seed,error_percent")
+    assert "12 runs in 2 cells" in bring("--sweep", "other")[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "size", "told"),
+    [
+        (["998", "1.012", "1.020", "997"], "5", "runs.csv:3: error_percent must say what its dots are, got 1.012 in a"),
+        (["1.112", "1.012", "1.020", "1.997"], "0,5", "is 1.112 a thousand? write 1112 (all of them so), or 1.1120"),
+        (["998", "1.0120", "1.020", "997"], "5", ""),
+        (["0.998", "1.012", "1.020", "997"], "5", ""),
+        (["1.112", "1.012", "1.020", "1.997"], "0.5", ""),
+        (["12", "1.012", "1.020", "97"], "5", ""),
+    ],
+)
+def test_dots_that_may_be_thousands_are_refused(values, size, told):
+    write_csv(
+        [f"a;{size};{seed};{value}" for seed, value in enumerate(values)], heading="model;size;seed;error_percent"
+    )
+    code, _, err = bring()
+    assert (code, told in err) == (2 if told else 0, True)
+
+
+def test_another_metric_of_the_same_sweep_is_refused_by_its_name():
+    write_csv([f"{line},{seed}" for seed, line in enumerate(lines())], heading="model,lr,seed,error_percent,f1_percent")
+    assert bring("--ignore", "f1_percent")[0] == 0
+    code, _, err = bring("--ignore", "error_percent", metric="f1_percent")
+    assert code == 2
+    assert err == (
+        "--metric must be error_percent, as mine was imported before, got f1_percent; "
+        "import this metric under another --sweep name\n"
+    )
+
+
+def test_pandas_index_is_left_out_and_other_columns_need_names():
+    numbered = [f"{number},{line}" for number, line in enumerate(lines())]
+    for heading in ("", "Unnamed: 0"):
+        write_csv(numbered, heading=f"{heading},model,lr,seed,error_percent")
+        code, out, err = bring()
+        assert code == 0
+        assert "12 runs in 2 cells" in out
+        assert f"columns left out: {heading or 'the first (it numbers the rows)'}; " in err
+    write_csv(numbered[1:], heading=",model,lr,seed,error_percent")
+    code, _, err = bring()
+    assert code == 2
+    assert "runs.csv:1: column 1 must have a name, it has values such as '1'; give the column a name" in err
+
+
+def test_what_a_spreadsheet_adds_is_no_column():
+    write_csv([line.replace(",", ";") + ";;" for line in lines()] + [";;;;;"], heading="model;lr;seed;error_percent;;")
+    Path("runs.csv").write_text("\ufeffsep=;\r\n" + Path("runs.csv").read_text())
+    assert "12 runs in 2 cells, 12 new" in bring()[1]
+    Path("runs.csv").write_text(Path("runs.csv").read_text().replace(";1;", ";x;"))
+    assert "runs.csv:4: seed must be a seed" in bring()[2]
+    write_csv([*lines()[:-1], f"{lines()[-1]},7"], heading="model,lr,seed,error_percent,")
+    assert "runs.csv:1: column 5 must have a name, it has values such as '7'; give" in bring()[2]
+
+
+def test_what_tells_runs_of_the_ledger_apart_is_left_out_of_their_table():
+    write_csv(
+        [f"{line},{9 + n}.5,k{n}" for n, line in enumerate(lines())], heading="model,lr,seed,error_percent,wall_s,key"
+    )
+    code, out, err = bring()
+    assert code == 0
+    assert "12 runs in 2 cells" in out
+    assert "columns left out: wall_s, key; " in err
+
+
+def test_a_result_that_a_float_cannot_hold_has_diverged():
+    write_csv([*lines()[:-1], lines()[-1].replace("21.0", "1e400")])
+    code, _, err = bring()
+    assert code == 1
+    assert "runs.csv:13: error_percent is inf in the export" in err
+
+
+@pytest.mark.parametrize("first", ["", "sep=|\n"])
+def test_other_separators_are_refused(first):
+    Path("runs.csv").write_text(first + "model|lr|seed|error_percent\na|0.1|0|20\n")
+    code, _, err = bring()
+    assert code == 2
+    assert "the columns must be separated by commas, semicolons or tabs, got 'model|lr|seed|error_percent'; save" in err
+
+
+def test_a_line_separator_within_a_text_ends_no_line_of_json():
+    write_wandb(lambda model: {"model": model, "text": "a\u2028b"})
+    runs = json.loads(Path("runs.json").read_text())
+    Path("runs.jsonl").write_text("\r\n".join(json.dumps(run, ensure_ascii=False) for run in runs))
+    assert "12 runs in 2 cells" in bring(file="runs.jsonl")[1]
+
+
+def test_an_import_beside_another_is_told():
+    write_csv()
+    with Lock(HOME / "mine" / "lock"):
+        code, _, err = bring()
+    assert code == 2
+    assert "another import or launch of this sweep runs, by pid" in err
+    assert "wait for it or end it, and import again then" in err
+    assert "--status" not in err

@@ -1,5 +1,7 @@
 """The sections of a run's settings, with their types, bounds and defaults."""
 
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -19,13 +21,35 @@ def _plain_count(counts: dict[str, int]) -> dict[str, int] | int:
     return counts["*"] if set(counts) == {"*"} else counts  # {"*": 5} and 5 are one setting, so one key
 
 
-def _on_this_machine(path: str) -> str:
-    if "://" in path:
-        raise ValueError("must be on this machine")
+LOCAL, WRITTEN_OUT = "be on this machine", "be written out, because ~ is not expanded"  # rules, after "must"
+_OF_WEIGHTS = (".bin", ".ckpt", ".h5", ".msgpack", ".npz", ".onnx", ".pt", ".pth", ".safetensors", ".tar")
+_BESIDE = re.compile("optimizer|scheduler|scaler|rng_state|training_args")  # what lies beside weights
+
+
+def written_out(path: str) -> str:
+    """Returns a path; refuses one that begins with a home folder as shells know it, whose folder would be called ~."""
+    if path == "~" or re.match("~[^/]*/", path):
+        raise ValueError(f"must {WRITTEN_OUT}")
     return path
 
 
-LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_on_this_machine)]
+def local_path(path: str) -> str:
+    """Returns a path; refuses an address, of which `Path` would make a folder `s3:`, and `~`."""
+    if "://" in path:
+        raise ValueError(f"must {LOCAL}")
+    return written_out(path)
+
+
+def file_in(folder: Path) -> str:
+    """Returns the remedy for a folder in the place of a file of weights: the files in it that look like some."""
+    names = sorted(path.name for path in folder.iterdir())
+    if any(name.endswith(".distcp") for name in names):  # of torch.distributed.checkpoint, as FSDP writes it
+        return f"make a file of it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} FILE"
+    found = [name for name in names if Path(name).suffix in _OF_WEIGHTS and not _BESIDE.match(name)]
+    return f"name the file in it: {', '.join(found[:4])}" if found else "name a file of weights"
+
+
+LocalPath = Annotated[str, Field(min_length=1), AfterValidator(local_path)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0), AfterValidator(abs)]  # -0.0 and 0.0 are one setting, so one key
 Count = Annotated[int, Field(ge=1)]
@@ -64,11 +88,11 @@ class Source(Frozen):
     arch: Arch = Field("resnet32", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a ResNet has 16/32/64 at 1")
     levels: Places | None = Field(None, description=LEVELS)
-    weights: Annotated[str, AfterValidator(named_weights)] | None = Field(
+    weights: Annotated[str, AfterValidator(local_path), AfterValidator(named_weights)] | None = Field(
         None, description="file of weights, relative to the working folder; or published ones by their name"
     )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
-    train: str | None = Field(
+    train: Annotated[str, AfterValidator(local_path)] | None = Field(
         None, description="file of `python -m l2t_ray.pretrain` that trains the weights, first, where they are missing"
     )
 
@@ -89,7 +113,7 @@ class Target(Frozen):
     arch: Arch = Field("vgg9", description="the network")
     width: Positive = Field(1.0, description="factor on the channels; a VGG has 64 to 512 at 1")
     levels: Places | None = Field(None, description=LEVELS)
-    weights: str | None = Field(
+    weights: Annotated[str, AfterValidator(local_path)] | None = Field(
         None, description="file of weights, or published ones by their name, to start from, but for the classifier"
     )
     sha256: str | None = Field(None, description="content of that file; filled in when the sweep file is read")
@@ -109,7 +133,7 @@ class Data(Frozen):
     """Which images, and how many of them."""
 
     name: Literal[*registry.DATA_SETS] = Field(description="the data set")  # type: ignore[valid-type]
-    path: str | None = Field(
+    path: Annotated[str, AfterValidator(local_path)] | None = Field(
         None, description="image_folder, tiny_imagenet: the folder, tar or zip, from the working folder; or a table"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from l2t_ray.config import Source, Target
+from l2t_ray.config.sections import file_in
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.names import composed, twin
 from l2t_ray.errors import InputError
@@ -33,6 +34,19 @@ _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF"  # how torch.save began files before it wro
 _CUT = "a file that is cut short or damaged"
 _AGAIN = "fetch or train it again"
 _SAVE = "save its state_dict()"
+_EXPORT = "read it where it was written, and write its tensors with torch.save, under the network's names"
+_KINDS = (  # how files begin, what they are, remedy; further ones are in `data.kinds`
+    (rb"(?:[\x81-\x8f]|\xde..|\xdf.{4})(?:[\xa1-\xbf]|\xd9.)[\w./-]", "a msgpack file, as Flax writes it", _EXPORT),
+    (rb"\x08[\1-\x1f][\x12\x1a\x22\x2a\x32\x3a\x42]", "an ONNX model", _EXPORT),
+    (rb".{4}TFL3", "a TensorFlow Lite model", _EXPORT),
+    (rb'\s*\{.*"weight_map"', "an index of shards", "read all that it names, and torch.save them as one state_dict"),
+)
+_ZIPS = (  # a member's name, what it is in, remedy
+    (r"/constants\.pkl$", "a TorchScript module", f"read it with torch.jit.load, and {_SAVE}"),
+    (r"/archive_format$", "a program of torch.export", f"read it with torch.export.load, and {_SAVE}"),
+    (r"\.npy$", "NumPy arrays (.npz)", "read it with numpy.load, and write its tensors with torch.save"),
+    (r"\.weights\.h5$", "a Keras model", _EXPORT),
+)
 # The published checkpoint's block1, blocks2.0-3, block3, ... are our stages.0.0, stages.0.1-4, stages.1.0, ...
 _PUBLISHED = (
     (re.compile(r"^block([135])\."), lambda match: f"stages.{(int(match[1]) - 1) // 2}.0."),
@@ -63,12 +77,14 @@ def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Back
         The network in eval mode, its parameters without gradient.
 
     Raises:
-        InputError: if the file is missing, damaged, something else than weights, or of another network.
+        InputError: if the file is missing, damaged, something else than weights, of another network, or not finite.
     """
     setting = f"{type(settings).__name__.lower()}.weights"
     if settings.file is None:
         raise InputError(f"{setting}: a method with a source needs a file of weights; name one")
     path = Path(settings.file)
+    if path.is_dir():
+        raise InputError(f"{path}: {setting} must be a file, got a folder; {file_in(path)}")
     if not path.is_file():
         if found := twin(path):
             rule = f"{setting} must be spelled as on the disk, {str(found)!a}"
@@ -94,7 +110,7 @@ def _load(path: Path) -> Any:
             _check_zip(path)
         elif re.match(rb"\x80[\2-\5]", head) and not head.startswith(_TORCH):
             raise _refusal(path, "a pickle that torch.save has not written", f"read it in Python, and {_SAVE}")
-        elif found := identify(head):
+        elif found := next((kind[1:] for kind in _KINDS if re.match(kind[0], head, re.DOTALL)), identify(head)):
             raise _refusal(path, found[0], found[1] or "name another file")
         return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -110,14 +126,19 @@ def _load(path: Path) -> Any:
 
 
 def _check_zip(path: Path) -> None:
-    """Refuses a zip that torch.save has not written."""
+    """Refuses a zip that torch.save has not written, or that differs from its checksums, which torch does not read."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-    if any(name.endswith("/constants.pkl") for name in names):
-        raise _refusal(path, "a TorchScript module", f"read it with torch.jit.load, and {_SAVE}")
-    if not any(name.endswith("/data.pkl") for name in names):
-        what = f"a zip of {', '.join(names[:3])}" if names else "an empty zip"
-        raise _refusal(path, what, "unpack it, and name the file of weights")
+        for pattern, what, remedy in _ZIPS:
+            if any(re.search(pattern, name) for name in names):
+                raise _refusal(path, what, remedy)
+        if not any(name.endswith("/data.pkl") for name in names):
+            what = f"a zip of {', '.join(names[:3])}" if names else "an empty zip"
+            raise _refusal(path, what, "unpack it, and name the file of weights")
+        folders = [one.filename for one in archive.infolist() if one.external_attr & 0x10 and not one.is_dir()]
+        archive.filelist = [member for member in archive.filelist if member.CRC]  # 0: torch was told to compute none
+        if damaged := archive.testzip() or next(iter(folders), None):  # torch takes a folder for no bytes
+            raise _refusal(path, f"a damaged one, whose {damaged} is not as it was saved", "download or save it again")
 
 
 def _tensors(path: Path, loaded: Any) -> dict[str, Tensor]:
@@ -140,6 +161,10 @@ def _build(
     """Returns the network that is asked for, with the tensors under its own names."""
     state: dict[str, Tensor] = {}
     for name, tensor in named.items():
+        if tensor.is_meta:
+            raise _refusal(path, f"{name} on the meta device, without numbers", "save the network after it was filled")
+        if tensor.layout is not torch.strided:
+            raise _refusal(path, f"{name} as a sparse tensor ({tensor.layout})", "save it dense: tensor.to_dense()")
         own = _our_name(_INSIDE.sub("", _WRAPPERS.sub("", name)))
         if own in state:
             raise _refusal(path, f"two networks, with {own} in each", "save the state_dict() of one")
@@ -152,8 +177,9 @@ def _build(
     network = build(settings.arch, settings.width, n_classes or 1, image_size, settings.levels)
     own_shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     for name, tensor in state.items():
-        if name in own_shapes and not name.endswith(_COUNTER) and not tensor.is_floating_point():
-            raise _refusal(path, f"{name} as {tensor.dtype}", "save it in floating point")
+        is_float = tensor.is_floating_point() and tensor.dtype.itemsize > 1  # of one byte: scales are elsewhere
+        if name in own_shapes and not name.endswith(_COUNTER) and not is_float:
+            raise _refusal(path, f"{name} as {tensor.dtype}", "save it dequantized, as float32 or bfloat16")
     read = state
     if any(_WRAPPERS.match(name) for name in named):  # beside a network in a wrapper lie a loss or a number of averages
         parts = {name.partition(".")[0] for name in own_shapes}
@@ -168,6 +194,10 @@ def _build(
         raise InputError(
             f"{path}: {type(settings).__name__.lower()} must match the weights, which are {held}; got {asked}"
         ) from error
+    for name, tensor in network.state_dict().items():
+        if not tensor.isfinite().all():
+            what = f"{name.removeprefix('body.')} with NaN or infinite numbers"
+            raise _refusal(path, what, "name weights from before they diverged")
     return network
 
 

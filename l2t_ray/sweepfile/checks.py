@@ -11,6 +11,7 @@ from typing import Any
 
 from l2t_ray import registry
 from l2t_ray.config import OPTIONAL_SECTIONS, Source, like_default
+from l2t_ray.config.sections import file_in
 from l2t_ray.data.digests import Contents, Digests
 from l2t_ray.data.layout import n_trained, split_problems
 from l2t_ray.data.names import twin
@@ -21,7 +22,7 @@ from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
 from l2t_ray.sweepfile.data_checks import image_problems
 from l2t_ray.sweepfile.network_checks import NETWORKS, network_problems, network_values, recompute_problems
-from l2t_ray.sweepfile.settings import shown
+from l2t_ray.sweepfile.settings import boolean_meant, shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
 WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
@@ -91,7 +92,7 @@ class Checks:
         needing = [choice for choice in methods if _reads_source(registry.METHODS[choice.value])]
         if needing:
             training = [choice for choice in block.values("source.train") if choice.value]
-            for weights in block.values("source.weights") or [Choice(None, needing[0].item)]:
+            for weights in block.choices.get("source.weights", [Choice(None, needing[0].item)]):
                 if weights.value is None:
                     rule = f"source.weights must be given for {needing[0].value}, got none"
                     yield (
@@ -124,6 +125,9 @@ class Checks:
             digits = item.digest.partition(":")[2] if item else ""  # empty: any content
             if item and not Path(file).is_file():
                 self.weights[file] = digits  # a launch fetches it
+            elif Path(file).is_dir():
+                rule = f"{setting} must be a file, got the folder {weights.value!r}"
+                yield f"{place}: {rule}; {file_in(Path(file))}"
             elif not Path(file).is_file() and training:
                 for train in training:
                     yield from self._check_training(block, file, train)
@@ -190,7 +194,9 @@ class Checks:
                         like_default(choice.value, method.options[name])
                     except ValueError as error:
                         rule = f"{dotted} {error}, in {method.name}"
-                        yield f"{choice.item.place}: {rule}, got {shown(choice.item)}; correct it"
+                        is_boolean = isinstance(method.options[name], bool)
+                        remedy = (is_boolean and boolean_meant(choice.value)) or "correct it"
+                        yield f"{choice.item.place}: {rule}, got {shown(choice.item)}; {remedy}"
 
     def _note_traces(self, block: Block, methods: list[registry.Described]) -> None:
         networks = {name for method in methods for name in getattr(method, "networks", ())}
@@ -254,7 +260,7 @@ class Checks:
             if name.value not in WITH_PATH:
                 yield from image_problems(block, name.value, None)
                 continue
-            for path in block.values("data.path") or [Choice(None, name.item)]:
+            for path in block.choices.get("data.path", [Choice(None, name.item)]):
                 yield from self._check_path(block, name, path)
 
     def _check_path(self, block: Block, name: Choice, path: Choice) -> Iterator[str]:

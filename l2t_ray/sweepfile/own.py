@@ -14,17 +14,28 @@ from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import Block, Choice, check_size, read_seeds
 from l2t_ray.sweepfile.cells import Cell, join
 from l2t_ray.sweepfile.own_names import SETTINGS, Asked, Expanded, Factors, Names
-from l2t_ray.sweepfile.settings import BROKEN, LABEL, RULES, RUN, MetricBlock, read_map, settings_of, shown
+from l2t_ray.sweepfile.settings import (
+    BROKEN,
+    LABEL,
+    PATH,
+    RULES,
+    RUN,
+    MetricBlock,
+    boolean_meant,
+    read_map,
+    settings_of,
+    shown,
+)  # fmt: skip
 from l2t_ray.sweepfile.yaml_lines import Item
 from l2t_ray.trainer.command import search_path
 from l2t_ray.trainer.form import Form, FormError, Wrong
 from l2t_ray.trainer.load import form_of, load
 from l2t_ray.trainer.names import nested
+from l2t_ray.trainer.outcome import TAKEN
 from l2t_ray.trainer.run import OwnRun
 from l2t_ray.trainer.spec import GIVEN, Spec
 
 UNIT = "_percent"
-TAKEN = ("wall_s", "peak_bytes")  # metrics of every run
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
 MAPS = frozenset({"model_type", "model_attributes_type", "dataclass_type"})  # of pydantic's errors
 Leaves = dict[str, Item]
@@ -113,6 +124,8 @@ def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | 
     else:
         problems.append(f"{item.place}: trainer must be a text or a map, got {shown(item)}; {FORMS}")
         return None, None
+    if BROKEN in [PATH.read(path, problems) for path in _paths(item)]:
+        return None, None
     try:
         spec = Spec(**values, metric=metric)
         spec.words  # noqa: B018  refuses an open quote
@@ -128,6 +141,15 @@ def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | 
 
 
 _FILLED = {"trainer.metric", "trainer.digests"}
+
+
+def _paths(item: Item) -> list[Item]:
+    """The trainer's file, or what else it names, and its further files."""
+    if not isinstance(item.value, dict):
+        return [item]
+    function, files = item.value.get("function"), item.value.get("files")
+    further = files.value if files is not None and isinstance(files.value, list) else []
+    return [*([] if function is None or function.value is None else [function]), *further]
 
 
 def _said(part: Any) -> str:
@@ -267,14 +289,30 @@ def _expand(
 
 def _complete(form: Form, block: Block, chosen: Mapping[str, Choice], problems: list[str]) -> dict[str, Any] | None:
     """The whole settings of one choice; None where it adds to the problems."""
+    settings = {name.removeprefix(SETTINGS): choice.value for name, choice in chosen.items()}
     try:
-        return form.complete({name.removeprefix(SETTINGS): choice.value for name, choice in chosen.items()})
+        whole = form.complete(settings)
+        problems += [line for line in _ambiguous(form, settings, chosen) if line not in problems]
+        return whole
     except FormError as error:
         tree = _tree(block.place, {name.removeprefix(SETTINGS): choice.item for name, choice in chosen.items()})
         for wrong in error.wrong:
             if (line := _line(tree, wrong, form)) not in problems:
                 problems.append(line)
     return None
+
+
+def _ambiguous(form: Form, settings: Mapping[str, Any], chosen: Mapping[str, Choice]) -> Iterator[str]:
+    """Yields a line for each plain `yes` or `no` where the trainer takes a text, and true and false as well."""
+    for name, choice in chosen.items():
+        for word in choice.item.words():
+            try:
+                form.complete({**settings, name.removeprefix(SETTINGS): choice.item.plain(word)})
+            except FormError:
+                continue  # the type says that it is a text
+            quoted = f"'\"{word.value}\"'" if word.place.startswith("--") else f'"{word.value}"'  # in a shell
+            remedy = f"{boolean_meant(word.value)}, or {quoted} for the text"
+            yield f"{word.place}: {name} must be true, false or a text in quotes, got {word.value}; {remedy}"
 
 
 def _tree(place: str, items: Mapping[str, Item]) -> Item:
@@ -300,7 +338,7 @@ def _line(tree: Item, wrong: Wrong, form: Form) -> str:
         return f"{target.place}: {name} {wrong.message}"
     context = wrong.context
     expected = context.get("expected") or context.get("expected_tags")  # 'a', 'b' or 'c'
-    remedy = "correct it"
+    remedy = (wrong.kind == "bool_type" and boolean_meant(target.value)) or "correct it"
     if "error" in context:  # the user's own law
         rule = str(context["error"])
         rule = rule if rule.startswith("must ") else f"must be taken by the trainer's type: {rule}"

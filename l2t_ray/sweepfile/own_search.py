@@ -146,6 +146,7 @@ def _read_space(item: Item, own: Own, problems: list[str]) -> dict[str, Dimensio
 
 def _check_grid(item: Item, space: Mapping[str, Dimension], own: Own, seeds: Sequence[int]) -> Iterator[str]:
     place = item.trail(["seeds"])[-1].place
+    drawn = {name: [*_drawn(one, item.trail(["space"])[-1])] for name, one in space.items()}
     for block in own.blocks:
         for name in [name for name in space if name in block.listed]:
             rule = f"{name} must be one value where a search chooses it"
@@ -157,7 +158,15 @@ def _check_grid(item: Item, space: Mapping[str, Dimension], own: Own, seeds: Seq
             rule = "search.seeds must differ from the grid's, whose runs must not have chosen the settings"
             yield f"{place}: {rule}, got {common[0]} in both; write e.g. seeds: {{from: 1000, to: 1002}}"
         first: dict[str, list[Choice]] = {name: found[:1] for name, found in block.choices.items()}
-        base = {**first, **{name: [*edges(one)][:1] for name, one in space.items()}}
-        for name, one in space.items():  # one setting at a time leaves its first value
-            drawn = {**base, name: [*edges(one)]}
-            yield from own.check(Block(block.place, "", drawn, block.listed, block.seeds))
+        base = {**first, **{name: found[:1] for name, found in drawn.items()}}
+        for name, found in drawn.items():  # one setting at a time leaves its first value
+            yield from own.check(Block(block.place, "", {**base, name: found}, block.listed, block.seeds))
+
+
+def _drawn(one: Dimension, space: Item) -> Iterator[Choice]:
+    """Yields the values of a list as they are written, or both ends of an interval."""
+    written = space.trail([one.name, one.name.removeprefix(SETTINGS)])[-1]
+    if isinstance(written.value, list):
+        yield from (Choice(child.plain(), child) for child in written.value)
+    else:
+        yield from edges(one)

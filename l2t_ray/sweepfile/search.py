@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from l2t_ray import registry
 from l2t_ray.config import Count, Frozen, Run
+from l2t_ray.config.sections import LocalPath, written_out
 from l2t_ray.errors import suggest
 from l2t_ray.published import weights_file
 from l2t_ray.sweepfile.blocks import MAX_RUNS, Block, Choice, read_seeds, reads
@@ -46,12 +47,10 @@ class SearchBlock(Frozen):
         "median", description="Optuna's, by name; it looks at a trial after each of its seeds"
     )
     parallel: Count = Field(4, description="trials of a study at once: more are faster and less informed")
-    storage: str | None = Field(
-        None, min_length=1, description="a journal file or a database's URL; OPTUNA_STORAGE wins over it"
+    storage: Annotated[str, Field(min_length=1), AfterValidator(written_out)] | None = Field(
+        None, description="a journal file or a database's URL; OPTUNA_STORAGE wins over it"
     )
-    best: str | None = Field(
-        None, min_length=1, description="the sweep file to write; by default NAME_best.yaml beside"
-    )
+    best: LocalPath | None = Field(None, description="the sweep file to write; by default NAME_best.yaml beside")
     untuned: bool = Field(False, description="the written file has the grid's own settings too, for comparison")
     run_best: bool = Field(False, description="the written file is run as soon as every study is done")
 

@@ -6,18 +6,20 @@ A sweep file's values are checked one by one, so that every mistake is reported 
 import difflib
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from l2t_ray import registry
 from l2t_ray.config import Execution, Frozen, Positive, Run
+from l2t_ray.config.sections import LOCAL, WRITTEN_OUT, local_path, written_out
 from l2t_ray.errors import suggest
 from l2t_ray.hubs import HUBS, PATTERN
-from l2t_ray.sweepfile.yaml_lines import Item
+from l2t_ray.sweepfile.yaml_lines import BOOLEANS, Item
 
 SHOWN_CHARACTERS = 60
 BROKEN: Any = object()  # stands for a value that breaks a rule
@@ -70,7 +72,9 @@ class SweepFile(Frozen):
     method: str | tuple[str, ...] = Field((), description="with `trainer:`: the setting that is compared, or several")
     axis: str | None = Field(None, description="with `trainer:`: the setting with the part of the number of images")
     data: str | tuple[str, ...] = Field((), description="with `trainer:`: settings that tell data sets apart")
-    methods: tuple[str, ...] = Field((), description="Python files with methods of your own")
+    methods: tuple[Annotated[str, AfterValidator(local_path)], ...] = Field(
+        (), description="Python files with methods of your own"
+    )
     run: dict[str, Any] = Field(default_factory=dict, description="settings of every block, unless it says otherwise")
     grid: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
         description="blocks: each is the product of its lists; `variant:` names its cells"
@@ -128,9 +132,26 @@ class Setting:
                 return f"write {target.value.replace('_', '')}" if "_" in target.value else "remove the quotes"
         if "be a text" in rules and isinstance(target.value, bool | int | float):
             return "quote it"
+        if "be true or false" in rules and (meant := boolean_meant(target.value)):
+            return meant
+        if LOCAL in rules:
+            return "copy it here, and write that path"
+        if WRITTEN_OUT in rules:
+            path = os.path.expanduser(str(target.value))  # noqa: PTH111  pathlib's raises where nobody knows it
+            return f"write {'the whole path' if path == target.value else path}"
+        if isinstance(target.value, str) and target.value.endswith("\n"):
+            return "write it without > or |, which add the end of a line"
         if self.default is None:
             return "correct the value"
         return f"correct it, or leave it out for {json.dumps(self.default)}"
+
+
+def boolean_meant(value: Any) -> str | None:
+    """Returns the remedy for a text in the place of true or false; None where it is neither in other words."""
+    text = str(value).lower()
+    if text in {"true", "false"}:
+        return "remove the quotes"
+    return f"write {json.dumps(BOOLEANS[text])}" if text in BOOLEANS else None
 
 
 def shown(item: Item) -> str:
@@ -197,7 +218,13 @@ def read_map(
 
 RUN: Mapping[str, Setting] = settings_of(Run)  # all but `options:`
 OPTION = Setting("options", TypeAdapter(registry.Scalar, config=_STRICT))  # each method has its own
-EXECUTION: Mapping[str, Setting] = settings_of(Execution, "execution.")
+PATH = Setting("trainer", TypeAdapter(Annotated[str, AfterValidator(local_path)], config=_STRICT))  # a file of it
+_EXECUTION = settings_of(Execution, "execution.")
+_STORAGE = TypeAdapter(Annotated[str, Field(min_length=1), AfterValidator(written_out)], config=_STRICT)  # or s3://
+EXECUTION: Mapping[str, Setting] = {
+    **_EXECUTION,
+    "execution.storage": replace(_EXECUTION["execution.storage"], adapter=_STORAGE),
+}
 NAME = setting_of("sweep", SweepFile.model_fields["sweep"])
 METHODS = setting_of("methods", SweepFile.model_fields["methods"])
 LABEL = setting_of("variant", Run.model_fields["data"].annotation.model_fields["title"])  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from l2t_ray.config.sections import file_in
 from l2t_ray.data.digests import Digests
 from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import InputError, suggest
@@ -118,6 +119,8 @@ def missing_starts(path: Path, settings: Pretraining, digests: Digests | None = 
 def _with_start(settings: Pretraining) -> Pretraining:
     """Returns the settings with the digest of their starting weights, unless these are still to be trained."""
     path, item = Path(str(settings.source.file)), weights_at(str(settings.source.file))
+    if path.is_dir():
+        raise InputError(f"{path}: source.weights must be a file, got a folder; {file_in(path)}")
     if not path.is_file() and settings.source.train is not None:
         return settings
     if not path.is_file() and item is None:

@@ -10,7 +10,7 @@ from l2t_ray import registry
 from l2t_ray.config import like_default
 from l2t_ray.errors import suggest
 from l2t_ray.sweepfile.blocks import reads
-from l2t_ray.sweepfile.settings import BROKEN, OPTION, RUN, Setting, full_name, shown
+from l2t_ray.sweepfile.settings import BROKEN, OPTION, RUN, Setting, boolean_meant, full_name, shown
 from l2t_ray.sweepfile.yaml_lines import Item
 
 ENTRIES = ("low", "high", "log", "step")
@@ -128,13 +128,13 @@ def read_dimension(setting: Setting, item: Item, problems: list[str]) -> Any:
     plain = item.plain()
     log, step = plain.get("log", False), plain.get("step")
     kind: Literal["float", "int"] = "int" if all(type(bound) is int for bound in bounds) else "float"
-    rule = ""
+    rule, remedy = "", "correct it"
     if not all(type(bound) in {int, float} for bound in bounds):
         rule = "low and high must be numbers"
     elif bounds[0] >= bounds[1]:
         rule = "low must be < high"
     elif not isinstance(log, bool):
-        rule = "log must be true or false"
+        rule, remedy = "log must be true or false", boolean_meant(log) or remedy
     elif log and bounds[0] <= 0:
         rule = "low must be > 0 with log: true"
     elif step is not None and (type(step) not in {int, float} or not 0 < step < math.inf or log):
@@ -142,7 +142,7 @@ def read_dimension(setting: Setting, item: Item, problems: list[str]) -> Any:
     elif kind == "int" and step is not None and type(step) is not int:
         rule = "step must be a whole number"
     if rule:
-        problems.append(f"{item.place}: search.space: {setting.name}: {rule}, got {shown(item)}; correct it")
+        problems.append(f"{item.place}: search.space: {setting.name}: {rule}, got {shown(item)}; {remedy}")
         return BROKEN
     return Dimension(setting.name, item.place, kind, low=bounds[0], high=bounds[1], log=log, step=step)
 

@@ -1,7 +1,7 @@
 """Reads YAML so that every value knows its line; no code runs, no key may repeat, and the size is bounded.
 
-Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas do: 1e-4 is a number, `no` is a text.
-Every key of a mapping is a text, so that a class may be called 0.
+Plain scalars follow YAML 1.2's core schema, as editors and JSON schemas do: 1e-4 is a number, `no` is a text; an
+item knows that it is such a word. Every key of a mapping is a text, so that a class may be called 0.
 """
 
 import difflib
@@ -18,6 +18,7 @@ from l2t_ray.errors import InputError
 
 MAX_BYTES = 1 << 20
 MAX_VALUES = 100_000  # stops a file whose nested aliases would multiply one value without end
+BOOLEANS = {"yes": True, "on": True, "no": False, "off": False}  # of YAML 1.1, in any case
 
 Scalar: TypeAlias = bool | int | float | str | None
 
@@ -28,14 +29,27 @@ class Item:
 
     value: "Scalar | list[Item] | dict[str, Item]"  # a scalar, a list of items, or a dictionary of them
     place: str  # `FILE:LINE`, or the argument of the command line; an entry's line is its key's
+    is_word: bool = False  # one of `BOOLEANS` without quotes
 
-    def plain(self) -> Any:
-        """Returns the value without places, as scalars in lists and dictionaries."""
+    def plain(self, boolean: "Item | None" = None) -> Any:
+        """Returns the value without places, as scalars in lists and dictionaries.
+
+        Args:
+            boolean: one of `words`, taken for true or false.
+        """
         if isinstance(self.value, dict):
-            return {name: item.plain() for name, item in self.value.items()}
+            return {name: item.plain(boolean) for name, item in self.value.items()}
         if isinstance(self.value, list):
-            return [item.plain() for item in self.value]
-        return self.value
+            return [item.plain(boolean) for item in self.value]
+        return BOOLEANS[str(self.value).lower()] if self is boolean else self.value
+
+    def words(self) -> "Iterator[Item]":
+        """Yields every `yes`, `no`, `on` and `off` without quotes that the value is or holds."""
+        if self.is_word:
+            yield self
+        if isinstance(self.value, dict | list):
+            for child in self.value.values() if isinstance(self.value, dict) else self.value:
+                yield from child.words()
 
     def trail(self, path: "Iterable[int | str]") -> "list[Item]":
         """Returns the items along a path of keys and indices, this one first; a step that leads nowhere is skipped."""
@@ -71,6 +85,7 @@ _TAG = "tag:yaml.org,2002:"
 _SPACES = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u202f\u205f\u3000\ufeff"
 # before the first letter of a line, after `:`, `-`, `,` or an opening bracket, or before a colon; not in a comment
 _ODD_SPACE = re.compile(rf"^[^#'\"]*?(?:^ *|[:,\-\[{{] *)[{_SPACES}]|^[^#'\"]*?[{_SPACES}] *:(?: |$)")
+_PRINTABLE = "a text must have no control characters and no half of a surrogate pair"
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")  # unfit for paths and terminals
 _CORE = {
     "null": (r"~|null|Null|NULL|", [*"~nN", ""]),
@@ -166,6 +181,9 @@ def parse_yaml(text: str, source: str, place: str | None = None) -> tuple[Item, 
             loader.dispose()
     except RecursionError:
         raise InputError(f"{place or source}: must be nested less deeply, or an alias contains itself") from None
+    except yaml.reader.ReaderError as error:
+        where = place or f"{source}:{text.count(chr(10), 0, error.position) + 1}"
+        raise InputError(f"{where}: {_PRINTABLE}, got {chr(error.character)!a}; remove it") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = place or (f"{source}:{mark.line + 1}" if mark else source)
@@ -192,7 +210,8 @@ class _Builder:
             return Item(dict(self._entries(node)), place)
         if isinstance(node, yaml.SequenceNode):
             return Item([self(child, child) for child in node.value], place)
-        return Item(self._scalar(node), place)
+        is_word = isinstance(node, yaml.ScalarNode) and node.style is None and node.value.lower() in BOOLEANS
+        return Item(self._scalar(node), place, is_word)
 
     def _entries(self, node: yaml.MappingNode) -> Iterator[tuple[str, Item]]:
         seen: dict[str, str] = {}
@@ -239,8 +258,7 @@ class _Builder:
         """Returns the node's text, each forbidden character replaced by `?`."""
         text: str = node.value
         if found := _UNPRINTABLE.search(text):
-            rule = "a text must have no control characters and no half of a surrogate pair"
-            self.problems.append(f"{self._place(node)}: {rule}, got {found.group()!a}; remove it")
+            self.problems.append(f"{self._place(node)}: {_PRINTABLE}, got {found.group()!a}; remove it")
         return _UNPRINTABLE.sub("?", text)
 
     def _place(self, node: yaml.Node) -> str:

@@ -1,5 +1,6 @@
 """Sweep files: every mistake at its line, and what is no YAML."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,7 @@ def test_a_repeated_key_is_told_with_both_lines():
         (b"\tsweep: s", "must be YAML"),
         (b"sweep: s\n---\nsweep: t", "must be YAML"),
         (b"sweep: \xff", "sweep.yaml:1: must be UTF-8, got byte 0xff"),
-        (b"sweep: s\x00", "must be YAML"),
+        (b"# a\nsweep: s\x00", "sweep.yaml:2: a text must have no control characters and no half of a surrogate pair"),
         (b"sweep: !!python/object/apply:os.system [ls]", "sweep.yaml:1: must be a text, a number"),
         (b"sweep: &a [*a]", "an alias contains itself"),
         (b"[" * 2_000, "must be nested less deeply"),
@@ -234,6 +235,92 @@ def test_a_name_longer_than_a_disk_takes_is_told_at_its_line():
     assert told.startswith(f"sweep.yaml:4: execution.data_dir: {long}: the name must be shorter")
     (told,) = problems(grid(changed()) + "\nexecution: {data_dir: s3://bucket}\n")
     assert told.startswith('sweep.yaml:4: execution.data_dir must be on this machine, got "s3://bucket"; ')
+
+
+PLACES = {
+    "source.weights": (grid(changed(method="ufm", source="{weights: PATH}")), 3),
+    "source.train": (grid(changed(method="scratch", source="{train: PATH}")), 3),
+    "target.weights": (grid(changed(target="{weights: PATH}")), 3),
+    "data.path": (grid(changed(data="{name: image_folder, samples_per_class: 5, path: PATH}")), 3),
+    "methods": (grid(changed()) + "\nmethods: [PATH]\n", 4),
+    "execution.data_dir": (grid(changed()) + "\nexecution: {data_dir: PATH}\n", 4),
+    "search.best": (
+        grid(changed()) + "\nsearch: {space: {lr: [1, 2]}, seeds: [9], validation_per_class: 1, best: PATH}\n",
+        4,
+    ),
+    "trainer": ("sweep: s\nmetric: {name: a_percent, lower_is_better: true}\ntrainer: PATH\ngrid: []\n", 3),
+    "trainer ": ("sweep: s\ntrainer: {function: a.py, files: [PATH]}\ngrid: []\n", 2),
+}
+HOME_TOO = PLACES | {
+    "execution.storage": (grid(changed()) + "\nexecution: {storage: PATH}\n", 4),
+    "search.storage": (PLACES["search.best"][0].replace("best:", "storage:"), 4),
+}
+
+
+@pytest.mark.parametrize("setting", PLACES)
+@pytest.mark.parametrize("path", ["s3://bucket/file.py", "https://host/file.py"])
+def test_a_path_must_be_on_this_machine(setting, path):
+    text, line = PLACES[setting]
+    law = f'{setting.strip()} must be on this machine, got "{path}"; copy it here, and write that path'
+    if setting == "execution.data_dir":
+        law = law.partition(";")[0]
+    (told,) = [one for one in problems(text.replace("PATH", path)) if "on this machine" in one]
+    assert told.startswith(f"sweep.yaml:{line}: {law}")
+
+
+@pytest.mark.parametrize("setting", HOME_TOO)
+def test_a_home_folder_is_written_out(setting, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    text, line = HOME_TOO[setting]
+    law = "must be written out, because ~ is not expanded"
+    told = problems(text.replace("PATH", "~/a.py"))
+    assert f'sweep.yaml:{line}: {setting.strip()} {law}, got "~/a.py"; write /home/me/a.py' in told
+    assert not any("got none" in one and setting in one for one in told)  # it is given
+
+
+def test_a_name_may_begin_with_a_tilde():
+    Path("~net.pt").write_bytes(Path("net.pt").read_bytes())
+    assert len(read(grid(changed(method="ufm", source="{weights: ~net.pt}"))).runs) == 1
+
+
+def test_a_folder_of_weights_is_told_with_the_files_in_it():
+    Path("snapshot").mkdir()
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin"):
+        Path("snapshot", name).touch()
+    (told,) = problems(grid(changed(method="ufm", source="{weights: snapshot, train: s.yaml}")))
+    rule = "source.weights must be a file, got the folder 'snapshot'"
+    assert told == f"sweep.yaml:3: {rule}; name the file in it: model.safetensors, pytorch_model.bin"
+
+
+@pytest.mark.parametrize(
+    ("written", "remedy"),
+    [("no", "write false"), ("OFF", "write false"), ("Yes", "write true"), ("on", "write true"),
+     ("'true'", "remove the quotes"), ("maybe", "correct it, or leave it out for true")],
+)  # fmt: skip
+def test_yes_and_no_in_the_place_of_a_boolean_are_told_with_what_they_mean(written, remedy):
+    law = f'augment.flip must be true or false, got "{written.strip(chr(39))}"'
+    assert problems(grid(changed(augment=f"{{flip: {written}}}"))) == (f"sweep.yaml:3: {law}; {remedy}",)
+    (told,) = problems(grid(changed()), overrides=[f"augment.flip={written}"])
+    assert told.endswith(remedy)
+
+
+def test_a_boolean_option_is_told_with_what_it_means(monkeypatch):
+    scratch = registry.METHODS["scratch"]
+    monkeypatch.setitem(registry.METHODS, "scratch", replace(scratch, options={"fast": True}))
+    (told,) = problems(grid(changed(method="scratch", options="{fast: no}")))
+    law = "options.fast must be of the type of its default True, bool, in scratch"
+    assert told == f'sweep.yaml:3: {law}, got "no"; write false'
+
+
+def test_the_log_of_an_interval_is_told_with_what_it_means():
+    search = "search: {space: {lr: {low: 1, high: 2, log: no}}, seeds: [9], validation_per_class: 1}"
+    assert any(told.endswith("; write false") for told in problems(grid(changed(), head=search)))
+
+
+def test_a_text_with_the_end_of_its_line_is_told_with_its_sign():
+    (told,) = problems(grid(changed()).replace("sweep: s", "sweep: >\n  s"))
+    assert told.startswith("sweep.yaml:1: sweep must match ")
+    assert told.endswith('got "s\\n"; write it without > or |, which add the end of a line')
 
 
 @pytest.mark.parametrize("escape", ["\\0", "\\e", "\\uD800"])

@@ -1,8 +1,6 @@
 """A folder, tar or zip as a list of files, read in place: extracting nothing, it can write nothing elsewhere."""
 
-import contextlib
 import lzma
-import os
 import re
 import stat
 import tarfile
@@ -15,13 +13,14 @@ from typing import Any, Self
 
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.names import composed, is_fit, twin
+from l2t_ray.data.walk import hidden_files, is_hidden, walk
 from l2t_ray.errors import InputError, printable
 
-MAX_DEPTH = 6  # of folders: a link to a folder above would never end
 MAX_FILE_BYTES = 1 << 26
 MAX_FILES = 10_000_000
 MAX_SHOWN = 1000  # problems in a message: every bad file in one go, unless nearly all are bad
 SPLITS = ("train", "test")
+SYSTEM_FILES = {"desktop.ini", "thumbs.db", "ehthumbs.db"}  # Windows puts them into folders of images
 ENCRYPTED, UTF8 = 0x1, 0x800  # flags of a zip's member
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zlib.error, lzma.LZMAError, EOFError, OSError)
 
@@ -37,6 +36,7 @@ class Archive:
         path: the same.
         names: of the files, sorted, in Unicode's composed form (NFC), with "/" between their parts.
         folders: of all folders, empty ones too where the archive lists them.
+        guessed: the names of a zip that does not tell their encoding.
 
     Raises:
         InputError: if it is missing or incomplete, holds suspicious members, or lacks the marker.
@@ -46,7 +46,9 @@ class Archive:
         self.path, self.marker = path, marker
         self.names: list[str] = []
         self.folders: frozenset[str] = frozenset()
+        self.guessed: list[str] = []
         self._prefix = ""
+        self._hidden: list[str] = []
         self._readers: dict[str, Callable[[], bytes]] = {}
         self._folders: set[str] = set()
         self._spelled: dict[str, str] = {}  # by composed name: as the archive spells it, where that differs
@@ -97,7 +99,16 @@ class Archive:
 
     def stored(self) -> list[str]:
         """Returns the names in the order that is fastest to read."""
-        return [name.removeprefix(self._prefix) for name in self._readers if name.startswith(self._prefix)]
+        inside = (name.removeprefix(self._prefix) for name in self._readers if name.startswith(self._prefix))
+        return [name for name in inside if not _is_systems(name)]
+
+    def left_out(self) -> Iterator[str]:
+        """Yields the names of files that no split has: those beside train/ and test/, and hidden ones in them."""
+        for name in (*self._readers, *(hidden_files(self.path) if self.path.is_dir() else self._hidden)):
+            parts = name.removeprefix(self._prefix).split("/")
+            in_split = name.startswith(self._prefix) and parts[0] in SPLITS
+            if in_split == any(map(is_hidden, parts)):
+                yield "/".join(parts)
 
     def shown(self, name: str) -> str:
         """Returns a name for messages."""
@@ -128,7 +139,8 @@ class Archive:
             rule = "members must lie inside the archive, their names divided by /"
             raise InputError(f"{self.path}: {rule}, got {name!r}; pack it again, or name the zip from which it came")
         parts = [part for part in parts if part not in {"", "."}]
-        if not parts or any(_hidden(part) for part in parts):
+        if not parts or any(map(is_hidden, parts)):
+            self._hidden += ["/".join(parts)] if kind == "file" else []
             return
         spelled, name = "/".join(parts), composed("/".join(parts))
         parts = name.split("/")
@@ -164,7 +176,7 @@ class Archive:
         return False
 
     def _list_folder(self) -> None:
-        for name, entry in _walk(self.path):
+        for name, entry in walk(self.path):
             if entry.is_dir():
                 self._add(name, "folder", 0, bytes)
             elif entry.is_file():
@@ -177,11 +189,21 @@ class Archive:
             for info in tar:
                 kind = "file" if info.isreg() else "folder" if info.isdir() else "a link or a device"
                 self._add(info.name, kind, info.size, partial(self._read_tar, info))
-            # tarfile takes a damaged header, and a file that ends between two members, for the end
-            assert tar.fileobj is not None
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no end of archive after {len(tar.getmembers())} members")
+            self._check_end(tar)
+
+    def _check_end(self, tar: tarfile.TarFile) -> None:
+        """Refuses a tar that goes on where tarfile has stopped; reads a compressed one to the checksum at its end."""
+        # tarfile takes a damaged header, and a file that ends between two members, for the end
+        assert tar.fileobj is not None
+        n_members = len(tar.getmembers())
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"no end of archive after {n_members} members")
+        while block := tar.fileobj.read(1 << 20):
+            if block.strip(b"\0"):
+                rule = f"a tar must end where it says, after {n_members} members, got more, such as a second tar"
+                remedy = "unpack it with `tar --ignore-zeros -xf`, and pack all files again"
+                raise InputError(f"{self.path}: {rule}; {remedy}")
 
     def _read_tar(self, info: tarfile.TarInfo) -> bytes:
         with self._open.extractfile(info) as stream:
@@ -191,7 +213,7 @@ class Archive:
     def _list_zip(self) -> None:
         with zipfile.ZipFile(self.path) as archive:
             for info in archive.infolist():
-                name = _zip_name(info)
+                name, is_guessed = _zip_name(info)
                 if info.flag_bits & ENCRYPTED:
                     rule = "must be a zip without a password"
                     raise InputError(f"{self.path}: {rule}, {name!r} is encrypted; unpack it, and name the folder")
@@ -201,6 +223,7 @@ class Archive:
                 kind_bits = stat.S_IFMT(info.external_attr >> 16)  # 0 where the zip was not made on Unix
                 kind = "file" if kind_bits in {0, stat.S_IFREG} else "a link or a device"
                 read = partial(self._read_zip, info)
+                self.guessed += [name] if is_guessed else []
                 self._add(name, "folder" if name.endswith("/") else kind, info.file_size, read)
 
     def _read_zip(self, info: zipfile.ZipInfo) -> bytes:
@@ -208,18 +231,9 @@ class Archive:
         return content
 
 
-def _walk(folder: Path, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yields everything in a folder that is not hidden, in order, a folder before its content."""
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            if not _hidden(entry.name):
-                yield prefix + entry.name, entry
-                if entry.is_dir() and depth < MAX_DEPTH:
-                    yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth + 1)
-
-
-def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
+def _is_systems(name: str) -> bool:
+    """Whether a file in a split is one that the system puts into every folder of images."""
+    return name.partition("/")[0] in SPLITS and name.rpartition("/")[2].lower() in SYSTEM_FILES
 
 
 def _is_zip(path: Path) -> bool:
@@ -233,13 +247,15 @@ def _steps(name: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Returns a member's name: with / for Windows' backslashes, and as UTF-8 where a Mac has not said that it is."""
-    name = info.filename
+def _zip_name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """Returns a name with / for Windows' backslashes and in a Mac's untold UTF-8, and whether it is guessed."""
+    name, is_guessed = info.filename, False
     if not info.flag_bits & UTF8 and name == info.orig_filename:  # else it is decoded already
-        with contextlib.suppress(UnicodeError):
+        try:
             name = name.encode("cp437").decode()
-    return name.replace("\\", "/")
+        except UnicodeError:
+            is_guessed = True
+    return name.replace("\\", "/"), is_guessed
 
 
 def _identify(path: Path, error: Exception) -> tuple[str, str]:
@@ -250,7 +266,8 @@ def _identify(path: Path, error: Exception) -> tuple[str, str]:
     if what in {"a tar", "a zip"}:
         return f"one that cannot be read: {error}", "fetch it again"
     if "compressed" in what and "zstd" not in what:
-        return f"{what}, which is cut short or holds no tar", "fetch it again"
+        how = "cut short, damaged, or no tar" if isinstance(error, tarfile.TarError) else f"damaged ({error})"
+        return f"{what}, which is {'cut short' if isinstance(error, EOFError) else how}", "fetch it again"
     return what, remedy or "name another file"
 
 

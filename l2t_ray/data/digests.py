@@ -1,21 +1,22 @@
 """SHA-256 of what files contain, so that a run is known by its images and weights, wherever their files are.
 
 The digest of images is over the sorted names and digests of all files: a folder and a tar of it have the same one.
-`digests.json` keeps the digests by path and stamp (names, sizes, times), so that a second plan reads no content.
+`digests.json` keeps the digests by path and stamp (names, sizes, times, inodes), so that a second plan reads
+no content.
 """
 
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from l2t_ray.data.layout import opened
+from l2t_ray.data.layout import opened, validation_folder
 from l2t_ray.data.table import is_table, read_rows
+from l2t_ray.data.walk import every_folder
 from l2t_ray.files import compute_sha256, write_atomic
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Contents:
     sha256: str  # 64 hex digits
     n_train: Mapping[str, int]  # files of each class in `train/<class>/`; empty for a file of weights
     has_test: bool = True  # whether there are files in `test/`
+    val: str = ""  # the folder beside them that looks like another test set
 
 
 class Digests:
@@ -76,7 +78,7 @@ class Digests:
         known: Any = self._known.get(name)
         try:
             if known["stamp"] == stamp:
-                return Contents(known["sha256"], known["n_train"], known["has_test"])
+                return Contents(known["sha256"], known["n_train"], known["has_test"], known["val"])
         except (TypeError, KeyError):
             pass
         contents = compute()
@@ -86,30 +88,28 @@ class Digests:
 
 
 def _stamp(path: Path) -> str:
-    """Returns size and time of a file, or a hash of those of all files in a folder or table; reads no image."""
+    """Returns the stamp of a file, or a hash of those of all files in a folder or table; reads no image."""
     if is_table(path):
-        stamps = [_stamp_of("", path), *(_stamp_of(file, Path(path.parent, file)) for _, file, _, _ in read_rows(path))]
+        stamps = [_stamp_of("", path), *(_stamp_of(row.path, Path(path.parent, row.path)) for row in read_rows(path))]
         return hashlib.sha256("\n".join(stamps).encode(errors="surrogateescape")).hexdigest()
     if not path.is_dir():
-        status = path.stat()
-        return f"{status.st_size}:{status.st_mtime_ns}"
-    stamps, seen = [], set()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        stamps += [_stamp_of(f"{folder.removeprefix(str(path))}/{name}", Path(folder, name)) for name in names]
+        return _stamp_of("", path)
+    stamps = []
+    for folder, names in every_folder(path):
+        stamps += [_stamp_of(f"{folder}/{name}", Path(f"{path}{folder}", name)) for name in names]
     return hashlib.sha256("\n".join(sorted(filter(None, stamps))).encode(errors="surrogateescape")).hexdigest()
 
 
 def _stamp_of(name: str, file: Path) -> str:
-    """Returns a file's part of a stamp; nothing for what is not there, which `Archive` and `Table` report."""
+    """Returns a file's part of a stamp; nothing for what is not there, which `Archive` and `Table` report.
+
+    The inode tells files that have changed places, and the time of the inode what was written under an old time.
+    """
     try:
         status = file.stat()
     except (OSError, ValueError):
         return ""
-    return f"{name}:{status.st_size}:{status.st_mtime_ns}"
+    return f"{name}:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}:{status.st_ctime_ns}"
 
 
 def _read_images(path: Path) -> Contents:
@@ -120,4 +120,5 @@ def _read_images(path: Path) -> Contents:
         total.update(f"{name}\0{digests[name]}\n".encode(errors="surrogateescape"))
     parts = [name.split("/") for name in digests]
     n_train = Counter(part[1] for part in parts if part[0] == "train" and len(part) > 2)
-    return Contents(total.hexdigest(), dict(n_train), any(part[0] == "test" and len(part) > 2 for part in parts))
+    has_test = any(part[0] == "test" and len(part) > 2 for part in parts)
+    return Contents(total.hexdigest(), dict(n_train), has_test, validation_folder(digests))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from l2t_ray.data.cut import ends_early, lacks_bytes
 from l2t_ray.data.kinds import identify
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ WITH_FRAMES = {"GIF", "PNG", "TIFF", "WEBP", "AVIF"}
 REMEDY = "replace or remove it"
 CONVERT = "convert it to 8 or 16 bits"
 SHRINK = "shrink it"
+CUT = ("cut short, its end is missing", "fetch it again")
+WITH_UNUSED_ALPHA = {"TGA", "BMP", "DIB"}
+GREY = 0  # PNG's type of colours
 
 
 class UnreadableError(ValueError):
@@ -58,12 +62,15 @@ def decode(content: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if ends_early(content):
+            raise UnreadableError(*CUT)
         with _opened(content) as image:
             if image.width * image.height > max_pixels:
                 reason = f"{image.width} x {image.height} pixels, more than {max_pixels}"
                 raise UnreadableError(reason, SHRINK)
             _check_range(image)
-            pixels = _as_rgb(_upright(image))
+            _scale_transparency(image, content)
+            pixels = _as_rgb(_upright(image), ignore_alpha=_alpha_is_unused(image, content))
             return pixels, _has_frames(image)
     except UnreadableError:
         raise
@@ -75,6 +82,8 @@ def decode(content: bytes, max_pixels: int) -> tuple[NDArray[np.uint8], bool]:
         reason, remedy = _describe(content)
         raise UnreadableError(reason, remedy) from error
     except Exception as error:  # Pillow raises a dozen kinds for damaged files
+        if lacks_bytes(content):
+            raise UnreadableError(*CUT) from error
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 
@@ -95,9 +104,17 @@ def _opened(content: bytes) -> "ImageFile":
 
 def _describe(content: bytes) -> tuple[str, str]:
     """Returns what a file is that Pillow does not know, and a remedy."""
+    from PIL import features
+
+    what, remedy = identify(content[:1024]) or ("no kind of image that Pillow knows", "")
+    if what == "an AVIF image" and not features.check("avif"):
+        return what, "convert it to PNG or JPEG"
+    if not remedy and lacks_bytes(content):
+        return CUT
     if content[:4] in {b"II*\0", b"MM\0*"}:
         return "a TIFF of a kind that Pillow does not read", CONVERT
-    what, remedy = identify(content[:1024]) or ("no kind of image that Pillow knows", "")
+    if what.startswith("a text "):
+        return f"{what}, not an image", REMEDY
     return f"{what}, damaged" if what.endswith(" image") else what, remedy or REMEDY
 
 
@@ -130,9 +147,28 @@ def _upright(image: "Image") -> "Image":
     return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
-def _as_rgb(image: "Image") -> NDArray[np.uint8]:
+def _scale_transparency(image: "ImageFile", content: bytes) -> None:
+    """Scales the transparent grey of a PNG of 2 or 4 bits as Pillow scales the pixels, by 85 or 17."""
+    if image.format == "PNG" and content[24] in {2, 4} and content[25] == GREY:  # the head: bits, type of colours
+        largest, grey = 2 ** content[24] - 1, image.info.get("transparency")
+        if isinstance(grey, int) and grey <= largest:
+            image.info["transparency"] = grey * (255 // largest)
+
+
+def _alpha_is_unused(image: "ImageFile", content: bytes) -> bool:
+    """Whether a TGA or BMP has a fourth channel that is no alpha: said to be of 0 bits, or 0 in every pixel."""
+    if image.format not in WITH_UNUSED_ALPHA or not image.has_transparency_data:
+        return False
+    if image.format == "TGA" and image.mode != "P" and not content[17] & 15:  # the descriptor
+        return True
+    return image.convert("RGBA").getchannel("A").getextrema()[1] == 0
+
+
+def _as_rgb(image: "Image", *, ignore_alpha: bool) -> NDArray[np.uint8]:
     from PIL import Image
 
+    if ignore_alpha:
+        return np.array(image.convert("RGBA").convert("RGB"))
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _scaled(image)
     if not image.has_transparency_data:

@@ -9,12 +9,15 @@ import json
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from l2t_ray.data.archive import Archive
 from l2t_ray.data.images import MAX_PIXELS, UnreadableError, decode, mode_of
 from l2t_ray.data.layout import files_by_split, opened
+from l2t_ray.data.notes import notes
+from l2t_ray.data.table import Table
 from l2t_ray.errors import InputError
 from l2t_ray.files import write_atomic
 
@@ -34,6 +37,7 @@ class Inspection:
     sizes: Mapping[str, int]  # "640 x 480", width before height -> images
     modes: Mapping[str, int]  # Pillow's -> images
     shared: list[tuple[str, str]]  # a training image, and the test image with the same pixels
+    notes: list[str] = field(default_factory=list)  # images that are left out, names that are guessed; not kept
 
     def lines(self, title: str) -> Iterator[str]:
         """Yields a line for each thing that was found.
@@ -61,6 +65,7 @@ class Inspection:
             yield f"  classes with fewer than {FEW} training images: {shown}{_more(len(few))}"
         if untested := sorted(name for name in self.n_train if not self.n_test.get(name)):
             yield f"  classes without a test image: {', '.join(untested[:N_SHOWN])}{_more(len(untested))}"
+        yield from (f"  note: {note}" for note in self.notes)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -82,22 +87,24 @@ def inspect(path: Path, test_fraction: float | None, kept: Path) -> Inspection:
     Raises:
         InputError: if the layout is wrong, or an image cannot be read.
     """
+    archive = opened(path)
+    told = notes(archive)  # of what the images' digest leaves out
     try:
         found = json.loads(kept.read_bytes())
         if found.pop("version") == VERSION:
-            return Inspection.from_json(found)
+            return replace(Inspection.from_json(found), notes=told)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):  # missing or damaged
         pass
-    inspection = _inspect(path, test_fraction)
+    inspection = _inspect(archive, test_fraction)
     with contextlib.suppress(OSError):  # looked at again next time
         write_atomic(kept, json.dumps({"version": VERSION, **asdict(inspection)}).encode())
-    return inspection
+    return replace(inspection, notes=told)
 
 
-def _inspect(path: Path, test_fraction: float | None) -> Inspection:
+def _inspect(archive: Archive | Table, test_fraction: float | None) -> Inspection:
     sizes, modes = Counter[str](), Counter[str]()
     digests: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-    with opened(path) as archive:
+    with archive:
         _, files = files_by_split(archive, test_fraction)
         splits = {name: split for split, names in files.items() for name in names}
         for name in archive.stored():
@@ -108,7 +115,7 @@ def _inspect(path: Path, test_fraction: float | None) -> Inspection:
                 pixels, _ = decode(content, MAX_PIXELS)
             except UnreadableError as error:
                 rule = f"{archive.shown(name)} must be an image that can be decoded"
-                raise InputError(f"{path}: {rule}, got {error.reason}; {error.remedy}") from error
+                raise InputError(f"{archive.path}: {rule}, got {error.reason}; {error.remedy}") from error
             height, width, _ = pixels.shape
             sizes[f"{width} x {height}"] += 1
             modes[mode_of(content)] += 1

@@ -1,8 +1,10 @@
 """What a file is by its first bytes, whatever its name says."""
 
+import re
 from pathlib import Path
 
 _HEAD_BYTES = 1024
+_JSON = re.compile(r"""\{\s*["}]|\{$|\[\s*(["\[{\]\d-]|true|false|null)""")  # else a [section] of settings, or code
 _KINDS = (  # first bytes, what they begin, remedy
     (b"version https://git-lfs", "a Git LFS pointer", "run git lfs pull"),
     (b"\x1f\x8b", "a file compressed with gzip", "unpack it with gunzip"),
@@ -45,6 +47,8 @@ def identify(head: bytes) -> tuple[str, str] | None:
         return "a tar", "unpack it"
     if head[128:132] == b"DICM":
         return "a DICOM file", "convert it to PNG"
+    if head[4:8] == b"ftyp" and b"avi" in head[8 : int.from_bytes(head[:4], "big")]:
+        return "an AVIF image", ""
     if head[4:8] == b"ftyp":
         return "a HEIC or AVIF image, or a video", "convert it to PNG or JPEG"
     if head[8:10] == b'{"' and int.from_bytes(head[:8], "little") < 1 << 32:
@@ -69,7 +73,7 @@ def _identify_text(head: bytes) -> tuple[str, str] | None:
         return "an SVG drawing", "convert it to PNG"
     if start.startswith("<"):
         return "an XML text, such as a server's error", "download it again"
-    if start.startswith(("{", "[")):
+    if _JSON.match(start):
         return "a JSON text, such as a server's reply", "download it again"
     if "/annex/objects/" in start:
         return "a git-annex pointer", "run git annex get"

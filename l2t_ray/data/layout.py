@@ -5,7 +5,7 @@ test set. The split depends on the names alone, so all runs of all seeds are tes
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from l2t_ray.data.archive import SPLITS, Archive, refuse
@@ -13,6 +13,11 @@ from l2t_ray.data.table import Table, is_table
 
 Files = dict[str, dict[str, str]]  # split -> name -> class
 TEST_IS_MISSING = "test/<class>/ must hold images, there are none; add them, or split train/ with data.test_fraction"
+TEST_IS_VAL = (
+    "test/<class>/ must hold images, there are none, but {val}/; "
+    "rename it to test/, add a folder test/, or split train/ with data.test_fraction"
+)
+VALIDATION = ("val", "valid", "validation", "dev")  # names of a test set elsewhere
 TEST_IS_THERE = "data.test_fraction must stand with train/ alone, got test/ too; remove one of them"
 
 
@@ -47,25 +52,40 @@ def files_by_split(archive: Archive | Table, test_fraction: float | None) -> tup
         found[split] = {name: name.split("/")[1] for name in names}
     if not found["train"]:
         misplaced.append("train/<class>/ must hold images, there are none; add them")
-    misplaced += split_problems(has_test=bool(found["test"]), test_fraction=test_fraction)
+    val = validation_folder(archive.names)
+    misplaced += split_problems(has_test=bool(found["test"]), test_fraction=test_fraction, val=val)
     refuse(archive.path, misplaced)
     refuse(archive.path, [problem for split in SPLITS for problem in empty_folders(archive, split, found[split])])
     classes = tuple(sorted(set(found["train"].values())))
+    if len(classes) == 1:
+        refuse(archive.path, [f"there must be two classes or more, got {classes[0]!r} alone; add the others"])
     unknown = sorted(set(found["test"].values()) - set(classes))
     refuse(archive.path, [_unknown_class(name, classes) for name in unknown])
     return classes, found if test_fraction is None else _split(found["train"], test_fraction)
 
 
-def split_problems(*, has_test: bool, test_fraction: float | None) -> list[str]:
+def split_problems(*, has_test: bool, test_fraction: float | None, val: str = "") -> list[str]:
     """Returns the problem of a folder without test images, or with two kinds of them; an empty list if there is none.
 
     Args:
         has_test: whether there are images in test/.
         test_fraction: the setting.
+        val: the folder that may be the test set under another name, if there is one.
     """
     if has_test:
         return [] if test_fraction is None else [TEST_IS_THERE]
-    return [TEST_IS_MISSING] if test_fraction is None else []
+    missing = TEST_IS_VAL.format(val=val) if val else TEST_IS_MISSING
+    return [missing] if test_fraction is None else []
+
+
+def validation_folder(names: Iterable[str]) -> str:
+    """Returns the name of a folder that holds a validation set, such as "val"; an empty text if there is none.
+
+    Args:
+        names: of files.
+    """
+    tops = {name.split("/")[0] for name in names if name.count("/") > 1}
+    return next((val for val in VALIDATION if val in tops), "")
 
 
 def n_trained(n_images: Mapping[str, int], test_fraction: float | None) -> dict[str, int]:

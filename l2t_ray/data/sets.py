@@ -22,6 +22,7 @@ from l2t_ray.data.images import MAX_PIXELS, UnreadableError, decode
 from l2t_ray.data.kinds import identify, read_head
 from l2t_ray.data.layout import empty_folders, files_by_split, opened
 from l2t_ray.data.names import composed
+from l2t_ray.data.notes import notes
 from l2t_ray.data.place import space
 from l2t_ray.data.resize import resized
 from l2t_ray.data.table import Table
@@ -31,7 +32,7 @@ from l2t_ray.registry import DATA_SETS
 
 Decoded = tuple[tuple[str, ...], dict[str, Tensor]]
 
-VERSION = 2  # of the decoding: a cache of another version is built again
+VERSION = 3  # of the decoding: a cache of another version is built again
 LICENCES = "see its authors' page"
 DIGITS_LEVELS = 16  # scikit-learn's digits are 0 to 16
 
@@ -128,6 +129,8 @@ def read_image_folder(settings: Data, data_dir: Path) -> Decoded:
     """
     with opened(Path(str(settings.path))) as archive:
         classes, files = files_by_split(archive, settings.test_fraction)
+        for note in notes(archive):
+            print(f"{archive.path}: note: {note}", file=sys.stderr)
         return classes, _decode(archive, files, classes, settings, data_dir)
 
 

@@ -5,9 +5,10 @@ the files lie.
 """
 
 import csv
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from l2t_ray.data.archive import MAX_FILE_BYTES, MAX_FILES, SPLITS, check_exists, refuse
 from l2t_ray.data.names import composed, is_fit
@@ -15,7 +16,16 @@ from l2t_ray.errors import InputError, printable
 
 COLUMNS = ("path", "label", "split")
 SUFFIXES = (".csv", ".parquet")
-Row = tuple[int, str, str, str]  # its number, the header being 1; path, label and split
+
+
+class Row(NamedTuple):
+    """A row as it is read; an empty text stands for no value."""
+
+    number: int  # the header's is 1
+    path: str
+    label: str
+    split: str
+    problems: tuple[str, ...] = ()  # that leave its values unknown
 
 
 def is_table(path: Path) -> bool:
@@ -47,11 +57,10 @@ class Table:
         for index, row in enumerate(read_rows(path)):
             if index >= MAX_FILES:
                 raise InputError(f"{path}: must have at most {MAX_FILES} rows, got more; divide the table")
-            number, _, label, split = row
-            if told := [*self._problems(row)]:
-                problems += [f"row {number}: {problem}" for problem in told]
+            if told := row.problems or [*self._problems(row)]:
+                problems += [f"row {row.number}: {problem}" for problem in told]
             else:
-                self._rows[f"{split}/{label}/{index:08}"] = row
+                self._rows[f"{row.split}/{row.label}/{index:08}"] = row
         if not self._rows and not problems:
             problems.append("must have a row for each image, got none; add them")
         refuse(path, problems)
@@ -70,12 +79,12 @@ class Table:
         Raises:
             InputError: if it cannot be read.
         """
-        number, file, _, _ = self._rows[name]
+        row = self._rows[name]
         try:
-            return Path(self.path.parent, file).read_bytes()
+            return Path(self.path.parent, row.path).read_bytes()
         except OSError as error:
-            rule = f"row {number}: path must be a file that can be read"
-            raise InputError(f"{self.path}: {rule}, got {file!r} ({error.strerror}); correct it") from error
+            rule = f"row {row.number}: path must be a file that can be read"
+            raise InputError(f"{self.path}: {rule}, got {row.path!r} ({error.strerror}); correct it") from error
 
     def stored(self) -> list[str]:
         """Returns the names in the order of the rows."""
@@ -83,11 +92,11 @@ class Table:
 
     def shown(self, name: str) -> str:
         """Returns a name for messages: its row and path."""
-        number, file, _, _ = self._rows[name]
-        return f"row {number}: {printable(file)}"
+        row = self._rows[name]
+        return f"row {row.number}: {printable(row.path)}"
 
     def _problems(self, row: Row) -> Iterator[str]:
-        _, file, label, split = row
+        _, file, label, split, _ = row
         if not label or "/" in label or not is_fit(label):
             yield f"label must be a text without / and control characters, got {label!r}; correct it"
         if split not in SPLITS:
@@ -117,16 +126,31 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
+    number = 1  # of the line at which a row begins
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.reader(stream, skipinitialspace=True)
+            lines = csv.reader(stream, skipinitialspace=True, strict=True)
             header = [name.strip() for name in next(lines, [])]
             _check_columns(path, header)
+            number = lines.line_num + 1
             for values in lines:
                 if values:
-                    yield _row(lines.line_num, dict(zip(header, values, strict=False)), header)
-    except (UnicodeDecodeError, csv.Error) as error:
+                    named = dict(zip(header, values, strict=False))  # a shorter row lacks its last values
+                    yield _row(number, named, header, _csv_problems(header, values))
+                number = lines.line_num + 1
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be a CSV in UTF-8, got {error}; save it as one") from error
+    except csv.Error as error:
+        rule = f"row {number}: each value in quotes must end with one, before a comma or the end of its line"
+        raise InputError(f"{path}: {rule}, got {error}; correct the quotes") from error
+
+
+def _csv_problems(header: list[str], values: list[str]) -> Iterator[str]:
+    if broken := [value for value in values if "\n" in value or "\r" in value]:
+        yield f"a value must be on one line, got {broken[0][:40]!r}; close its quotes, or remove the end of the line"
+    if any(value.strip() for value in values[len(header) :]):
+        rule = f"must have a value for each of the {len(header)} columns, got {len(values)}"
+        yield f"{rule}; quote the value that holds a comma"
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -148,12 +172,37 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def _check_columns(path: Path, header: list[str]) -> None:
+    if broken := [name for name in header if "\n" in name or "\r" in name]:
+        rule = "row 1: a column's name must be on one line"
+        raise InputError(f"{path}: {rule}, got {broken[0][:40]!r}; close its quotes, or remove the end of the line")
     if missing := [name for name in COLUMNS[:2] if name not in header]:
         there = ", ".join(header[:8]) or "none"
         rule = f"must have the columns {', '.join(COLUMNS)}"
         raise InputError(f"{path}: {rule}, got {there}; add {' and '.join(missing)}")
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        rule = f"row 1: a column must be there once, {' and '.join(twice)} is there twice"
+        raise InputError(f"{path}: {rule}; rename or remove one")
 
 
-def _row(number: int, values: dict[str, Any], header: list[str]) -> Row:
-    file, label, split = ("" if (value := values.get(name)) is None else str(value).strip() for name in COLUMNS)
-    return number, file, composed(label), split if "split" in header else "train"
+def _row(number: int, values: dict[str, Any], header: list[str], problems: Iterable[str] = ()) -> Row:
+    told = [*problems]
+    texts = []
+    for name in COLUMNS:
+        try:
+            texts.append(_text(values.get(name)))
+        except ValueError:
+            told.append(f"{name} must be a text, in UTF-8, or a number, got {str(values[name])[:40]}; correct it")
+            texts.append("")
+    file, label, split = texts
+    return Row(number, file, composed(label), split if "split" in header else "train", tuple(told))
+
+
+def _text(value: Any) -> str:
+    """Returns a value as a text, empty for none; raises ValueError for what is no single value."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # as pandas writes a missing one
+        return ""
+    if isinstance(value, bytes):
+        return value.decode().strip()
+    if isinstance(value, list | tuple | dict):
+        raise ValueError
+    return str(value).strip()

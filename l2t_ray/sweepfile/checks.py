@@ -292,7 +292,7 @@ class Checks:
             yield from image_problems(block, name.value, None)
             return
         for fraction in block.values("data.test_fraction") or [Choice(None, path.item)]:
-            for problem in split_problems(has_test=contents.has_test, test_fraction=fraction.value):
+            for problem in split_problems(has_test=contents.has_test, test_fraction=fraction.value, val=contents.val):
                 yield f"{fraction.item.place}: data.path {path.value!r}: {problem}"
             yield from image_problems(block, name.value, n_trained(contents.n_train, fraction.value))
 

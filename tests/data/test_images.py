@@ -292,3 +292,145 @@ def test_all_misplaced_files_are_told_at_once(tmp_path):
         *(f"'train/{number}.png'; move it" for number in range(3)),
         "'test/cat/a/b.png'; move it",
     ]
+
+
+def lines_of_tga(values, *, alpha_bits, depth=32):
+    """Truevision's TGA 2.0: a head of 18 bytes, then blue, green, red and a fourth byte; rows from the top."""
+    head = struct.pack("<3B5x4H2B", 0, 0, 2, 0, 0, values.shape[1], values.shape[0], depth, 0x20 | alpha_bits)
+    return head + values.tobytes()
+
+
+def with_alpha(alpha):
+    values = np.array([[[1, 2, 3, 0], [200, 100, 50, 0]]], np.uint8)
+    values[:, :, 3] = alpha
+    return values
+
+
+def written_bmp(values):
+    """A BMP of 32 bits with Windows' fifth head, whose masks name an alpha; Pillow reads its alpha."""
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    head = struct.pack("<IiiHHIIiiII", 124, values.shape[1], -values.shape[0], 1, 32, 3, 0, 0, 0, 0, 0) + masks
+    head += bytes(124 - len(head))
+    content = values.tobytes()
+    return b"BM" + struct.pack("<IHHI", 14 + 124 + len(content), 0, 0, 14 + 124) + head + content
+
+
+IN_COLOUR = [[[3, 2, 1], [50, 100, 200]]]
+UNUSED = {
+    "tga-all-0": lines_of_tga(with_alpha(0), alpha_bits=8),
+    "tga-0-bits": lines_of_tga(with_alpha(0), alpha_bits=0),
+    "tga-0-bits-of-noise": lines_of_tga(with_alpha([7, 0]), alpha_bits=0),
+    "bmp-all-0": written_bmp(with_alpha(0)),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSED)
+def test_an_alpha_that_a_tga_or_bmp_does_not_use_is_ignored(kind):
+    assert pixels(UNUSED[kind]).tolist() == IN_COLOUR
+
+
+def test_a_tga_of_15_bits_without_alpha_is_in_colour():
+    """Red 31 of 31 and no alpha bit is 0x7C00."""
+    content = lines_of_tga(np.full((1, 2), 0x7C00, "<u2"), alpha_bits=0, depth=16)
+    assert pixels(content).tolist() == [[[255, 0, 0]] * 2]
+
+
+def test_a_palette_of_a_tga_whose_alpha_is_0_is_in_colour():
+    """Two colours of 32 bits, then their numbers."""
+    head = struct.pack("<3BHHB4H2B", 0, 1, 1, 0, 2, 32, 0, 0, 2, 1, 8, 0x20)
+    content = head + with_alpha(0).tobytes() + b"\0\1"
+    assert pixels(content).tolist() == IN_COLOUR
+
+
+def test_an_alpha_that_a_tga_or_bmp_uses_is_seen():
+    """A pixel of alpha 0 is white, one of 255 is its colour."""
+    for content in (lines_of_tga(with_alpha([255, 0]), alpha_bits=8), written_bmp(with_alpha([255, 0]))):
+        assert pixels(content).tolist() == [[[3, 2, 1], [255, 255, 255]]]
+
+
+def test_an_image_of_another_kind_may_be_transparent_everywhere():
+    clear = Image.new("RGBA", (2, 2), (9, 8, 7, 0))
+    for form in ("PNG", "TIFF"):
+        assert pixels(saved(clear, form)).min() == 255
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_of_which_the_rest_is_zeros_is_cut_short(progressive):
+    """As a program leaves it that gives a file its size before it fetches it; a thumbnail's end is not the image's."""
+    thumbnail = saved(COLOURS.resize((8, 8)), "JPEG")
+    content = saved(COLOURS.resize((200, 200)), "JPEG", progressive=progressive, exif=b"Exif\0\0" + thumbnail)
+    assert b"\xff\xd9" in content[: len(content) // 2]
+    for share in (0.5, 0.9):
+        part = content[: int(share * len(content))]
+        with pytest.raises(UnreadableError, match=r"^cut short, its end is missing$") as caught:
+            pixels(part + bytes(len(content) - len(part)))
+        assert caught.value.remedy == "fetch it again"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("more", [b"", bytes(4096), b"trailer", b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(40)])
+def test_a_jpeg_with_its_end_is_read_whatever_follows(progressive, more):
+    content = saved(COLOURS, "JPEG", progressive=progressive, restart_marker_blocks=2)
+    assert np.array_equal(pixels(content + more), pixels(content))
+
+
+CUT = {
+    "tiff-plain": saved(COLOURS, "TIFF"),
+    "tiff-lzw": AS_BEFORE["tiff-lzw"],
+    "tiff-deflate": saved(COLOURS, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff-jpeg": saved(COLOURS, "TIFF", compression="jpeg"),
+    "tiff-packbits": saved(COLOURS, "TIFF", compression="packbits"),
+    "tiff-big-endian": DEEP["tiff-big-endian"],
+    "tiff-64-bits": saved(COLOURS, "TIFF", big_tiff=True),
+    "avif": saved(COLOURS, "AVIF"),
+    "webp": AS_BEFORE["webp"],
+}
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data|Truncated File Read:UserWarning")  # Pillow's, of its own end
+@pytest.mark.parametrize("share", [0.03, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("kind", CUT)
+def test_an_image_that_is_cut_short_is_called_so(kind, share):
+    assert pixels(CUT[kind]).size
+    with pytest.raises(UnreadableError, match=r"^cut short, its end is missing$") as caught:
+        pixels(CUT[kind][: int(share * len(CUT[kind]))])
+    assert caught.value.remedy == "fetch it again"
+
+
+def test_a_whole_avif_that_is_damaged_is_called_so():
+    content = bytearray(CUT["avif"])
+    at = content.index(b"meta") + 8
+    content[at : at + 60] = bytes(60)
+    with pytest.raises(UnreadableError, match=r"^an AVIF image, damaged$"):
+        pixels(bytes(content))
+
+
+def test_settings_are_a_text_and_no_reply():
+    for text, told in ((b"[.ShellClassInfo]\r\nIconIndex=0", "'[.ShellClassInfo] IconIndex=0'"), (b"{x}", "'{x}'")):
+        with pytest.raises(UnreadableError) as caught:
+            pixels(text)
+        assert str(caught.value) == f"a text that begins with {told}, not an image"
+        assert caught.value.remedy == "replace or remove it"
+    for text in (b"[]", b'[ {"a": 1}]', b'{\n "a": 1}', b"[1, 2]", b"{}"):
+        with pytest.raises(UnreadableError, match="a JSON text"):
+            pixels(text)
+
+
+@pytest.mark.parametrize(("bits", "scale"), [(1, 255), (2, 85), (4, 17), (8, 1)])
+def test_a_transparent_grey_of_few_bits_is_white(bits, scale):
+    """PNG 3, 11.3.1.1: tRNS is in the pixels' own scale; 255 / (2 ** bits - 1) scales both."""
+    largest = 2**bits - 1
+    for grey in (largest - 1, largest):
+        row = np.array([0, grey], np.uint8) if bits == 8 else np.array([grey << (8 - 2 * bits)], np.uint8)
+        head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+        body = chunk(b"IHDR", head) + chunk(b"tRNS", struct.pack(">H", grey))
+        body += chunk(b"IDAT", zlib.compress(b"\0" + row.tobytes())) + chunk(b"IEND", b"")
+        found = pixels(b"\x89PNG\r\n\x1a\n" + body)[0, :, 0].tolist()
+        assert found == [255 if grey == 0 else 0, 255]
+
+
+def test_another_grey_of_few_bits_is_seen():
+    head = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"tRNS", struct.pack(">H", 3)) + chunk(b"IDAT", zlib.compress(b"\0\x35"))
+    found = pixels(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b""))[0, :, 0].tolist()
+    assert found == [255, 5 * 17]

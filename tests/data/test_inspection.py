@@ -93,3 +93,16 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path):
     path = write_folder(tmp_path / "a", animals() | {"test/dog/1.png": b""})
     with pytest.raises(InputError, match=r"a: test/dog/1.png must be an image that can be decoded, got an empty file"):
         look(path, tmp_path)
+
+
+def test_what_is_left_out_is_told_at_every_look(tmp_path):
+    """The digest, which names the kept file, knows nothing of hidden files."""
+    path = write_folder(tmp_path / "pets", animals(5, 1))
+    assert "note" not in "".join(look(path, tmp_path))
+    write_folder(path, {"train/.NET/0.jpg": png("blue"), "val/cat/0.png": png("blue")})
+    lines = look(path, tmp_path)
+    hidden = "1 image is hidden and left out, as their name or their folder's begins with a dot: train/.NET (1)"
+    assert lines[-2:] == [
+        f"  note: {hidden}; rename what belongs to the set",
+        "  note: 1 image is left out, as only train/ and test/ are read: val (1); move what belongs to the set",
+    ]

@@ -199,3 +199,23 @@ def test_all_broken_links_of_a_folder_are_told(tmp_path):
         (path / f"train/cat/{number}.jpg").symlink_to("/nowhere")
     told = refusal(path, tmp_path)
     assert [line.split("'")[1] for line in told] == [f"train/cat/{number}.jpg" for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "seen"), [("gbk", "狗", "╣╖"), ("shift_jis", "ネコ", "âlâR"), ("cp437", NFC, NFC)]
+)
+def test_a_zip_whose_names_are_guessed_says_so(tmp_path, capsys, encoding, name, seen):
+    """0xB9 0xB7 is 狗 in GBK and ╣╖ in cp437; 0x83 0x6C 0x83 0x52 is ネコ in Shift JIS."""
+    path = write_raw_zip(tmp_path / "a.zip", renamed(name), encoding=encoding)
+    data = load_data(folder_settings(path), tmp_path / "data")
+    assert {*data.classes} == {seen, "dog"}
+    told = "5 names of this zip in an encoding that it does not tell, read as cp437: train/" + seen
+    note = f"{path}: note: {told}/0.png; if that looks wrong, pack it with UTF-8 names"
+    assert note in capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("utf8", [True, False])
+def test_a_zip_whose_names_are_utf8_has_no_note(tmp_path, capsys, utf8):
+    path = write_raw_zip(tmp_path / "a.zip", renamed("猫"), encoding="utf-8", utf8=utf8)
+    assert load_data(folder_settings(path), tmp_path / "data").classes == ("dog", "猫")
+    assert "note" not in capsys.readouterr().err

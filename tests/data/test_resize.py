@@ -56,7 +56,7 @@ def test_every_set_has_the_size_that_is_asked_for_and_a_cache_of_its_own(tmp_pat
     sets = [load_data(folder_settings(path, **way), tmp_path) for way in ways]
     assert [data.train_images.shape[-1] for data in sets] == [32, 48, 48, 48]
     assert len({data.sha256 for data in sets}) == 4
-    assert len([*(tmp_path / ".cache").glob("image_folder*.v2")]) == 4
+    assert len([*(tmp_path / ".cache").glob("image_folder*.v3")]) == 4
     assert [load_data(folder_settings(path, **way), tmp_path).sha256 for way in ways] == [data.sha256 for data in sets]
     digits = load_data(Data(name="digits", samples_per_class=1, image_size=64), tmp_path)
     assert digits.test_images.shape == (896, 3, 64, 64)

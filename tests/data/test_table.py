@@ -155,3 +155,144 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path, case):
     (line,) = caught.value.problems
     assert line.startswith(f"{tmp_path / name}: {told}")
     assert "\n" not in line
+
+
+def refusal(path, tmp_path):
+    with pytest.raises(InputError) as caught:
+        load_data(folder_settings(path), tmp_path / "data")
+    return [problem.removeprefix(f"{path}: ") for problem in caught.value.problems]
+
+
+def lines_of(files, more=""):
+    return [f"{file},{label},{split}{more}" for file, label, split in rows(files)]
+
+
+QUOTES = "each value in quotes must end with one, before a comma or the end of its line, got"
+ONE_LINE = "a value must be on one line, got"
+LINE_END = "close its quotes, or remove the end of the line"
+
+
+@pytest.mark.parametrize("column", ["label", "note"])
+def test_an_open_quote_does_not_swallow_the_rows_behind_it(images, tmp_path, column):
+    """Row 3 opens a quote that the end of the file, or row 5, closes."""
+    path, content = tmp_path / "a.csv", lines_of(animals(), ",-")
+    broken = content[1].replace(",-", ',"5 inch') if column == "note" else content[1].replace(",dog", ',"dog')
+    for last, told in ((content[3], "unexpected end of data"), (content[3] + '"', ""), (content[3] + '"x', "',' exp")):
+        path.write_text("\n".join(["path,label,split,note", content[0], broken, content[2], last]))
+        (line, *_) = refusal(path, tmp_path)
+        assert line.startswith(f"row 3: {QUOTES} {told}" if told else f"row 3: {ONE_LINE} ")
+
+
+def test_a_line_end_within_a_value_is_refused_in_every_column(images, tmp_path):
+    path, content = tmp_path / "a.csv", lines_of(animals(), ",-")
+    content[2] = content[2].replace(",-", ',"one\r\ntwo"')
+    content[5] = content[5].replace(",-", ',"\r"')
+    path.write_text("\n".join(["path,label,split,note", *content]), newline="")
+    told = refusal(path, tmp_path)
+    assert told == [f"row 4: {ONE_LINE} 'one\\r\\ntwo'; {LINE_END}", f"row 8: {ONE_LINE} '\\r'; {LINE_END}"]
+    path.write_text("\n".join(['path,label,split,"no\nte"', *lines_of(animals(), ",-")]))
+    assert refusal(path, tmp_path) == [f"row 1: a column's name must be on one line, got 'no\\nte'; {LINE_END}"]
+
+
+def test_quotes_that_are_right_are_read(images, tmp_path):
+    path, content = tmp_path / "a.csv", lines_of(animals())
+    content = [f'"{file}", "{label}, a ""pet""",{split},5" high' for file, label, split in rows(animals())]
+    path.write_text("\n".join(["path,label,split,note", *content]))
+    assert load_data(folder_settings(path), tmp_path).classes == ('cat, a "pet"', 'dog, a "pet"')
+
+
+def test_a_comma_without_quotes_is_refused(images, tmp_path):
+    """`Paris, France` and `Paris, Texas` would be one class."""
+    path = tmp_path / "a.csv"
+    content = [f"{split},{file},{label}" for file, label, split in rows(animals())]
+    content[1] += ", brown"
+    content[4] += ", black"
+    path.write_text("\n".join(["split,path,label", *content]))
+    rule = "must have a value for each of the 3 columns, got 4; quote the value that holds a comma"
+    assert refusal(path, tmp_path) == [f"row 3: {rule}", f"row 6: {rule}"]
+    path.write_text("\n".join(["split,path,label", *content]).replace(", brown", ",").replace(", black", ", ,"))
+    assert load_data(folder_settings(path), tmp_path).classes == ("cat", "dog")
+
+
+def test_a_row_that_is_too_short_lacks_its_last_values(images, tmp_path):
+    path, content = tmp_path / "a.csv", lines_of(animals(), ",-")
+    content[0] = content[0].removesuffix(",-")
+    path.write_text("\n".join(["path,label,split,note", *content]))
+    assert len(load_data(folder_settings(path), tmp_path).train_labels) == 6
+    content[1:3] = ["images/train/cat/1.png,cat", "images/train/cat/1.png"]
+    path.write_text("\n".join(["path,label,split,note", *content]))
+    assert refusal(path, tmp_path) == [
+        "row 3: split must be train or test, got ''; correct it",
+        "row 4: label must be a text without / and control characters, got ''; correct it",
+        "row 4: split must be train or test, got ''; correct it",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_that_is_there_twice_is_refused(images, tmp_path, suffix):
+    content = [(*row, "other") for row in rows(animals())]
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "csv":
+        write_table(path, content, (*COLUMNS, " label"))
+    else:
+        columns = [pa.array(values) for values in zip(*content, strict=True)]
+        parquet.write_table(pa.Table.from_arrays(columns, [*COLUMNS, "label"]), path)
+    rule = "row 1: a column must be there once, label is there twice; rename or remove one"
+    assert refusal(path, tmp_path) == [rule]
+
+
+def test_other_columns_may_be_there_twice(images, tmp_path):
+    path = write_table(tmp_path / "a.csv", [(*row, 1, 2) for row in rows(animals())], (*COLUMNS, "x", "x"))
+    assert load_data(folder_settings(path), tmp_path).classes == ("cat", "dog")
+
+
+def parquet_of(file, **changed):
+    columns = dict(zip(COLUMNS, zip(*rows(animals()), strict=True), strict=True))
+    table = {name: pa.array(changed.get(name, [*values])) for name, values in columns.items()}
+    parquet.write_table(pa.table(table), file)
+    return file
+
+
+LABELS = [label for _, label, _ in rows(animals())]
+EMPTY = "label must be a text without / and control characters, got ''; correct it"
+NO_TEXT = "label must be a text, in UTF-8, or a number, got"
+NOT_TEXT = {
+    "nan": ([float("nan"), *map(float, range(9))], EMPTY),
+    "null": ([None, *LABELS[1:]], EMPTY),
+    "latin": ([b"caf\xe9", *(label.encode() for label in LABELS[1:])], f"{NO_TEXT} b'caf\\xe9'; correct it"),
+    "list": ([["cat"], *([None] * 9)], f"{NO_TEXT} ['cat']; correct it"),
+    "struct": ([{"name": "cat"}, *([None] * 9)], f"{NO_TEXT} {{'name': 'cat'}}; correct it"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_TEXT)
+def test_labels_of_a_parquet_that_are_no_text_are_refused(images, tmp_path, kind):
+    labels, told = NOT_TEXT[kind]
+    assert refusal(parquet_of(tmp_path / "a.parquet", label=labels), tmp_path)[0] == f"row 2: {told}"
+
+
+def test_a_missing_split_or_path_of_a_parquet_is_refused(images, tmp_path):
+    missing = [float("nan")] * 10
+    told = refusal(parquet_of(tmp_path / "a.parquet", split=missing, path=missing), tmp_path)
+    assert told[:2] == [
+        "row 2: split must be train or test, got ''; correct it",
+        "row 2: path must be a file, counted from the table's folder, got ''; correct it, or remove the row",
+    ]
+
+
+LABELLED = {
+    "bytes": ([label.encode() for label in LABELS], ("cat", "dog")),
+    "booleans": ([label == "cat" for label in LABELS], ("False", "True")),
+    "whole": ([LABELS.index(label) for label in LABELS], ("0", "1")),
+}
+
+
+@pytest.mark.parametrize("kind", LABELLED)
+def test_labels_of_a_parquet_may_be_bytes_and_numbers(images, tmp_path, kind):
+    labels, classes = LABELLED[kind]
+    assert load_data(folder_settings(parquet_of(tmp_path / "a.parquet", label=labels)), tmp_path).classes == classes
+
+
+def test_a_table_of_one_class_is_refused(images, tmp_path):
+    path = write_table(tmp_path / "a.csv", [(file, "cat", split) for file, _, split in rows(animals())])
+    assert refusal(path, tmp_path) == ["there must be two classes or more, got 'cat' alone; add the others"]

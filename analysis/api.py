@@ -12,7 +12,9 @@ from analysis.results.cells import Cell, Condition, choose_pairs, make_cells
 from analysis.results.metrics import difference_noun, unit
 from analysis.results.overall import overall
 from analysis.results.runs import METRIC, Results
+from analysis.tables.names import keep_apart
 from l2t_ray.errors import InputError
+from l2t_ray.ledger.limits import safe_name
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,19 @@ def compare(
     Raises:
         InputError: if a method has no runs, or the two have no condition in common.
     """
-    told = results.declared if isinstance(results, Results) and metric in {None, results.metric} else None
-    metric = metric or (results.metric if isinstance(results, Results) else METRIC)
-    cells = make_cells(results, metric) if isinstance(results, Results) else _cells(results, metric)
+    told = None
+    if isinstance(results, Results):
+        told = results.declared if metric in {None, results.metric, results.metric_name} else None
+        metric = told.name if told else metric or results.metric_name
+        cells = make_cells(results, safe_name(metric))
+    else:
+        metric = metric or METRIC
+        cells = _cells(results, metric)
     chosen = choose_pairs(cells, names=(a, b), told="a and b")
     pairs = [(one, other) for one, other in chosen if one.values and other.values]
     if not pairs:
         raise InputError(f"{a} and {b}: must have a condition in common, with runs of both, got none; train both")
+    keep_apart([name for cell in cells for name in (cell.arm, cell.method)], [cell.condition.data for cell in cells])
     lower = told.lower_is_better if told else None
     margin = (told.margin if told else 1.0) if margin is None else margin
     more = {"is_lower_better": bool(lower), "unit": difference_noun(metric)}
@@ -101,10 +109,11 @@ def compare(
 
 def _cells(runs: pd.DataFrame, metric: str) -> list[Cell]:
     """The cells of a table of runs, in its order."""
-    if metric not in runs:
+    column = metric if metric in runs else safe_name(metric)
+    if column not in runs:
         raise InputError(f"metric must be a column of the table, got {metric!r}; name the one that counts: metric=...")
     found: dict[tuple[Condition, str], dict[int, tuple[float, str]]] = defaultdict(dict)
-    names = ["data", "samples_per_class", "variant", "method", "seed", metric, "run_id"]
+    names = ["data", "samples_per_class", "variant", "method", "seed", column, "run_id"]
     for data, samples, variant, method, seed, value, run_id in runs[names].itertuples(index=False):
         found[Condition(data, samples, variant), method][int(seed)] = (float(value), run_id)
     return [

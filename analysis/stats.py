@@ -63,24 +63,27 @@ def run(arguments: argparse.Namespace) -> int:
             evidence, arguments.out, mlflow_url=arguments.mlflow_url, out=printable(str(arguments.out)), figures=figures
         )
         drawings, closing = figures["accuracy"], [f"report: {page}"]
+        undrawn = [figure.caption for group in figures.values() for figure in group if not figure.svg]
         if arguments.attach:
             for sweep in results.sweeps:
                 attach(results.uri, sweep, page)
             closing.append(f"attached in MLflow to {', '.join(results.sweeps)}")
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))
-        drawings, closing = [], []
+        drawings, closing, undrawn = [], [], []
         name = "accuracy" if evidence.is_transfer else "means"
         try:
             with writing(arguments.formats):
                 drawings = draw_accuracy(evidence.cells, folder, unit=evidence.question.unit, name=name)
+            undrawn = [figure.caption for figure in drawings if not figure.svg]
         except OSError as error:  # somebody else's folder: the tables are printed first
             failed = error
-    paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings]
-    figure = f"figure: {', '.join(paths)}" if paths else "no figure: no run has finished yet"
+    paths = [str(folder / f"{drawing.name}.svg") for drawing in drawings if drawing.svg]
+    none = [] if undrawn else ["no figure: no run has finished yet"]
+    told = [*([f"figure: {', '.join(paths)}"] if paths else none), *undrawn]
     ids = {entry.experiment: entry.experiment_id for entry in results.entries.values()}
     shown = pages(results.uri, results.sweeps, ids, is_default=not arguments.tracking_uri)
-    closing = [*([] if failed else [figure]), *closing, f"pages: {shown}"]
+    closing = [*([] if failed else told), *closing, f"pages: {shown}"]
     if arguments.json:
         print(json.dumps(summary_json(evidence), indent=2, allow_nan=False))
         print(*closing, sep="\n", file=sys.stderr)

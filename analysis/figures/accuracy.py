@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.figures.style import Drawing, drawing, file_name, looks, save
+from analysis.figures.style import Drawing, drawing, drawn, file_name, looks, save
 from analysis.results.cells import Cell
 from analysis.results.wanted import TRANSFER, images, is_number
 from analysis.tables.names import arm_name, data_name
@@ -23,12 +23,20 @@ def draw_accuracy(
     cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT, name: str = "accuracy"
 ) -> list[Drawing]:
     """The thesis' Figure 34 for each data set that has results; `name` begins the files' names."""
-    return [_draw_bands(data, group, folder, unit, name) for data, group in by_data(cells).items()]
+    return [
+        figure
+        for data, group in by_data(cells).items()
+        for figure in drawn(file_name(name, data), _draw_bands, data, group, folder, unit, name)
+    ]
 
 
 def draw_seeds(cells: Sequence[Cell], folder: Path | None, *, unit: str = UNIT) -> list[Drawing]:
     """A figure for each data set that has results: every run as a point, with its cell's mean and interval."""
-    return [_draw_points(data, group, folder, unit) for data, group in by_data(cells).items()]
+    return [
+        figure
+        for data, group in by_data(cells).items()
+        for figure in drawn(file_name("seeds", data), _draw_points, data, group, folder, unit)
+    ]
 
 
 def by_data(cells: Sequence[Cell]) -> dict[str, list[Cell]]:

@@ -7,7 +7,18 @@ import pandas as pd
 from scipy import stats
 
 from analysis.figures.accuracy import by_data, samples_of
-from analysis.figures.style import Drawing, drawing, evenly, file_name, hide_rest, label_epochs, looks, save, thinned
+from analysis.figures.style import (
+    Drawing,
+    drawing,
+    drawn,
+    evenly,
+    file_name,
+    hide_rest,
+    label_epochs,
+    looks,
+    save,
+    thinned,
+)
 from analysis.results.cells import Cell
 from analysis.results.runs import Results
 from analysis.tables.names import arm_name, data_name, samples_text
@@ -44,7 +55,8 @@ def draw_curves(
         for data, group in by_data(cells).items():
             here = bands[bands["data"] == data]
             if (here.groupby("images_per_class")["epoch"].nunique() > 1).any():
-                drawings.append(_draw(data, metric, unit, group, here, folder))
+                name = file_name("curves", metric, data)
+                drawings.extend(drawn(name, _draw, data, metric, unit, group, here, folder))
     return drawings
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import pandas as pd
 
 from analysis.figures.style import STYLES, Drawing, Look, drawing, hide_rest, looks, save
-from analysis.results.comparison import Comparison
+from analysis.results.comparison import Comparison, are_unlike
 from analysis.results.overall import Overall
 from analysis.tables.names import arm_name, data_name, one_pair
 from analysis.tables.table import points
 from analysis.tables.tests import alpha_text, alphas, pair_name
 from l2t_ray.statistics.effect import Estimate
 from l2t_ray.statistics.hypothesis import MIN_SEEDS, mann_whitney
-from l2t_ray.statistics.power import mann_whitney_power
+from l2t_ray.statistics.power import brunner_munzel_power, mann_whitney_power
 
 MOST_ROWS = 60  # comparisons that a forest plot shows one by one
 GAP = 0.6  # between two cells, in lines
@@ -170,6 +170,7 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
     panels = [*dict.fromkeys(item.condition.data for item in shown)]
     rows: list[dict[str, Any]] = []
     margin, differ = shown[0].margin, len(alphas(shown)) > 1
+    tests: list[str] = []
     columns = min(len(panels), 3)
     n_rows = -(-len(panels) // columns)
     layout = {"width": max(5.2, 3.4 * columns), "height": 0.4 + 2.8 * n_rows, "sharex": True, "sharey": True}
@@ -178,8 +179,11 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
             here = [item for item in shown if item.condition.data == data]
             pairs, alpha = [item.sds for item in here if item.sds], alphas(here)[0]
             sds = tuple((sum(pair[side] ** 2 for pair in pairs) / len(pairs)) ** 0.5 for side in (0, 1))
+            is_unlike = are_unlike(*sds)
+            tests.append("Brunner and Munzel's test" if is_unlike else "Mann-Whitney")
+            chance = brunner_munzel_power if is_unlike else mann_whitney_power
             for times, look in zip((1, 2, 3), STYLES[1:], strict=False):
-                power = [mann_whitney_power(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
+                power = [chance(times * margin, (sds[0], sds[1]), n, alpha=alpha) for n in POWER_AT]
                 ax.plot(POWER_AT, power, **look.stroke, markersize=4, label=points(times * margin, shown[0].unit))
                 rows.extend(
                     {
@@ -198,9 +202,9 @@ def draw_power(comparisons: Sequence[Comparison], folder: Path | None) -> Drawin
         for row in axes:
             row[0].set_ylabel("power" if differ else f"power at {alpha:g}")
         caption = (
-            f"{pair_name(shown)}: the chance that Mann-Whitney finds a true difference of {margin:g}, {2 * margin:g} "
-            f"or {points(3 * margin, shown[0].unit)}, from 2,000 simulated experiments a point with each data set's "
-            "root mean square standard deviations; the dashed line is 80 %."
+            f"{pair_name(shown)}: the chance that {' or '.join(dict.fromkeys(tests))} finds a true difference of "
+            f"{margin:g}, {2 * margin:g} or {points(3 * margin, shown[0].unit)}, from 2,000 simulated experiments a "
+            "point with each data set's root mean square standard deviations; the dashed line is 80 %."
             f"{' The alpha of a panel is the smallest of its cells.' if differ else ''}"
         )
         return save(figure, "power", caption, pd.DataFrame(rows), folder)

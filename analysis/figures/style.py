@@ -8,7 +8,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -126,7 +126,7 @@ class Drawing:
 
     name: str  # of its files
     caption: str  # what it shows, with n and the meaning of the bands
-    svg: str  # the figure as text, for the page
+    svg: str  # the figure as text, for the page; empty where it cannot be drawn, which the caption then says
     numbers: pd.DataFrame  # what is drawn
     kinds: tuple[str, ...] = ("svg",)  # of its files
 
@@ -137,6 +137,8 @@ class Drawing:
     @property
     def files(self) -> list[str]:
         """The names of its files."""
+        if not self.svg:
+            return []
         return [f"{self.name}.{kind}" for kind in (*self.kinds, "csv")]
 
 
@@ -173,6 +175,17 @@ def _matplotlib() -> Any:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     return mpl
+
+
+def drawn(name: str, draw: Callable[..., Drawing | None], *values: Any, **options: Any) -> list[Drawing]:
+    """Draws a figure, if there is one; where matplotlib cannot (numbers near the largest), its place says so."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            figure = draw(*values, **options)
+    except (ArithmeticError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        return [Drawing(name, f"figure {name} cannot be drawn: {first or type(error).__name__}", "", pd.DataFrame())]
+    return [figure] if figure else []
 
 
 def label_epochs(ax: Any) -> None:

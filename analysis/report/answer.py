@@ -7,7 +7,7 @@ from itertools import groupby
 
 from analysis.report.evidence import Evidence
 from analysis.results.cells import Cell
-from analysis.results.comparison import VERDICTS, Comparison, verdicts
+from analysis.results.comparison import VERDICTS, Comparison, opposes, verdicts
 from analysis.results.metrics import percent_sign
 from analysis.results.published import repeated_verdicts
 from analysis.results.wanted import is_number
@@ -55,23 +55,28 @@ class _Found:
     margin: float
     n_family: int  # comparisons over which p is corrected
     digits: int = 2
+    n_shared: int | None = None  # seeds behind the difference, if it is of fewer than all
 
     @property
     def text(self) -> str:
         low, high = self.difference.low, self.difference.high
         is_small = low is not None and high is not None and max(abs(low), abs(high)) < self.margin
         within = ", within the margin" if is_small else ""
+        over = "" if self.n_shared is None else f" over {count(self.n_shared, 'common seed')}"
+        ranks, mean = ("higher", "lower") if self.is_higher else ("lower", "higher")
+        is_opposed = self.is_significant and opposes(self.difference, is_higher=self.is_higher)
+        although = f", by ranks {ranks} although its mean is {mean}" if is_opposed else ""
         holm = "Holm " if self.n_family > 1 else ""
         shown = estimate_text(self.difference, sign=True, digits=self.digits)
-        return f"{arm_name(self.arm)} ({shown}{within}, {holm}{_p(p_text(self.p))})"
+        return f"{arm_name(self.arm)} ({shown}{over}{within}{although}, {holm}{_p(p_text(self.p))})"
 
 
 def _over_all(evidence: Evidence) -> str:
     """The methods over all cells: who is higher, who is lower, who is not shown to differ."""
     found = [
         _Found(
-            item.arm, item.base, item.difference, item.difference.value > 0, item.p_holm, item.is_significant,
-            evidence.question.margin, len(evidence.overall), item.comparisons[0].digits,
+            item.arm, item.base, item.difference, item.is_higher, item.p_holm, item.is_significant,
+            evidence.question.margin, len(evidence.overall), item.comparisons[0].digits, item.n_shared,
         )
         for item in evidence.overall
         if len(item.comparisons) > 1
@@ -122,7 +127,7 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
         found = [
             _Found(
                 item.a.arm, item.b.arm, differences[item], item.is_higher, item.p_holm, item.is_significant_in_family,
-                item.margin, item.n_family, item.digits,
+                item.margin, item.n_family, item.digits, item.n_shared if is_paired else None,
             )
             for item in sorted(tested, key=lambda item: -differences[item].value)
         ]  # fmt: skip

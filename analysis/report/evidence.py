@@ -17,6 +17,7 @@ from analysis.results.runs import METRIC, Gap, Results, read_results
 from analysis.results.tuned import Tunings, find_tunings
 from analysis.results.wanted import TRANSFER
 from analysis.tables.claims import overall_table, verdict_table
+from analysis.tables.names import keep_apart
 from analysis.tables.published import claims_table, reproduction_table, thesis_pairs
 from analysis.tables.ranking import ranking_table
 from analysis.tables.table import Table, accuracy_tables, missing_table
@@ -204,13 +205,16 @@ def gather(
     told = results.declared
     margin = (told.margin if told else 1.0) if question.margin is None else question.margin
     lower = told.lower_is_better if told else None
-    asked = Asked(results.metric, question.pair, question.baseline, question.alpha, margin, lower)
+    asked = Asked(results.metric_name, question.pair, question.baseline, question.alpha, margin, lower)
     designs = read_designs(results)
-    cells = make_cells(results, asked.metric)
+    cells = make_cells(results, results.metric)
     deciding, judged = designs, cells
-    if designs and question.metric not in {None, METRIC, told.name if told else METRIC}:
+    if designs and told is None and question.metric not in {None, METRIC}:
         judging = read_results(sweeps, uri=uri, folder=folder)  # a launch decides by the sweep's own metric
         deciding, judged = {}, make_cells(judging, judging.metric)
+    keep_apart(
+        [name for cell in cells for name in (cell.arm, cell.method)], [cell.condition.data for cell in cells]
+    )  # fmt: skip
     spared = find_spared(judged, designs)
     cells = without_spared(cells, spared)
     declared = next((design.compare for design in designs.values()), None)

@@ -49,12 +49,12 @@ def summary_json(evidence: Evidence) -> Row:
 
 
 def _without_nan(value: Any) -> Any:
-    """A value of JSON with null for every number that does not exist, such as a paired one without common seeds."""
+    """A value of JSON with null for every number that does not exist: paired without common seeds, or too large."""
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
         return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _asked(evidence: Evidence) -> Row:

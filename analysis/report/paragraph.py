@@ -25,18 +25,26 @@ PLAIN = {
     "clopper1934": "Clopper and Pearson 1934",
     "lan1983": "Lan and DeMets 1983", "maurer2013": "Maurer and Bretz 2013",
 }  # fmt: skip
-KEYS = re.compile(r"\[([\w,]+)\]")
+KEYS = re.compile(rf"\[((?:{'|'.join(PLAIN)})(?:,(?:{'|'.join(PLAIN)}))*)\]")
+OPEN = "\N{START OF TEXT}"  # stands for a bracket of the user's until all citations are in
 COMPUTED_WITH = ("scipy", "numpy", "pandas", "matplotlib")
 
 
 def paragraph(evidence: Evidence) -> str:
     """The paragraph as plain text, with references by name and year; empty without a comparison."""
-    return KEYS.sub(lambda keys: f"({'; '.join(PLAIN[key] for key in keys[1].split(','))})", _sentences(evidence))
+    text = KEYS.sub(lambda keys: f"({'; '.join(PLAIN[key] for key in keys[1].split(','))})", _sentences(evidence))
+    return text.replace(OPEN, "[")
 
 
 def paragraph_latex(evidence: Evidence) -> str:
     r"""The paragraph for LaTeX, with `\cite` and the keys of `references`."""
-    return KEYS.sub(lambda keys: rf"\cite{{{keys[1]}}}", escape_latex(_sentences(evidence))) + "\n"
+    text = KEYS.sub(lambda keys: rf"\cite{{{keys[1]}}}", escape_latex(_sentences(evidence)))
+    return text.replace(OPEN, "[") + "\n"
+
+
+def _plain(text: str) -> str:
+    """A text of the user's, in which no bracket begins a citation."""
+    return text.replace("[", OPEN)
 
 
 def references() -> str:
@@ -57,11 +65,12 @@ def _sentences(evidence: Evidence) -> str:
     fixed = "a seed fixes the training subset, the initial weights, the order of the batches and the augmentation"
     if not evidence.is_transfer:
         factors = items[0].condition.factors
-        method, within = factors.method, f" ({' and '.join(part for part in (factors.data, factors.axis) if part)})"
+        method = _plain(factors.method)
+        within = f" ({_plain(' and '.join(part for part in (factors.data, factors.axis) if part))})"
         fixed = "a seed is given to the trainer, which draws with it what is random"
     parts = [
         f"Each {method} {trained} {_seeds(cells)} in each cell{within}; {fixed}.",
-        f"We compared {pair_name(items)} {where} by two-sided Mann-Whitney tests [mann1947]{_rule(evidence)}",
+        f"We compared {_plain(pair_name(items))} {where} by two-sided Mann-Whitney tests [mann1947]{_rule(evidence)}",
         *_unlike(items),
         *_untested(items),
         "We report means with 95 % t intervals, differences over equal seeds with t intervals of the paired "
@@ -70,7 +79,7 @@ def _sentences(evidence: Evidence) -> str:
     ]
     if any(item.has_values and item.equivalence.p is not None for item in items):
         parts.append(
-            f"Equivalence within {points(asked.margin, items[0].unit)} was tested by two one-sided rank tests "
+            f"Equivalence within {_plain(points(asked.margin, items[0].unit))} was tested by two one-sided rank tests "
             "[schuirmann1987], corrected likewise."
         )
     if any(len(found.comparisons) > 1 for found in evidence.overall):
@@ -93,7 +102,7 @@ def _sentences(evidence: Evidence) -> str:
         total = sum(cell.n_wanted for cell in distinct)
         states = Counter(gap.outcome for cell in distinct for gap in cell.gaps)
         reasons = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
-        parts.append(f"{n_missing} of these {total} runs have no result ({reasons}).")
+        parts.append(f"{n_missing} of these {total} runs have no result ({_plain(reasons)}).")
     return " ".join([*parts, f"Computed with {computed_with()}."])
 
 

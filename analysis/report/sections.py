@@ -10,7 +10,7 @@ from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.curves import draw_curves
 from analysis.figures.difference import draw_differences, draw_p, draw_power
 from analysis.figures.ranks import draw_ranks
-from analysis.figures.style import Drawing
+from analysis.figures.style import Drawing, drawn
 from analysis.figures.traces import draw_traces
 from analysis.figures.tuned import draw_tuned
 from analysis.report.evidence import Asked, Evidence
@@ -59,23 +59,18 @@ def draw_all(evidence: Evidence, folder: Path | None) -> dict[str, list[Drawing]
     comparisons = evidence.comparisons
     balanced = [cell for cell in cells if is_number(cell.condition.samples_per_class)] or cells
     name = "accuracy" if evidence.is_transfer else "means"
-    forest = draw_differences(comparisons, evidence.overall, folder, unit=unit)
-    ranks = draw_ranks(evidence.ranking, folder)
-    p_by_seeds, power = (
-        draw_p(comparisons, folder),
-        draw_power([item for item in comparisons if item.condition.data in first], folder),
-    )
+    of_first = [item for item in comparisons if item.condition.data in first]
     return {
         "accuracy": draw_accuracy(balanced, folder, unit=unit, name=name),
         "minority": draw_accuracy(
             evidence.minority, folder, unit="accuracy on the smallest class (%)", name="minority"
         ),
-        "tuned": [figure for figure in [draw_tuned(evidence.tunings, folder, unit=unit)] if figure],
+        "tuned": drawn("tuned", draw_tuned, evidence.tunings, folder, unit=unit),
         "seeds": draw_seeds(cells, folder, unit=unit),
-        "claims": [forest] if forest else [],
-        "ranks": [ranks] if ranks else [],
-        "design": [p_by_seeds] if p_by_seeds else [],
-        "power": [power] if power else [],
+        "claims": drawn("difference", draw_differences, comparisons, evidence.overall, folder, unit=unit),
+        "ranks": drawn("ranks", draw_ranks, evidence.ranking, folder),
+        "design": drawn("p_by_seeds", draw_p, comparisons, folder),
+        "power": drawn("power", draw_power, of_first, folder),
         "curves": draw_curves(
             evidence.results, cells, folder, None if evidence.is_transfer else {evidence.results.metric: unit}
         ),

@@ -65,9 +65,8 @@ class Comparison:
     @property
     def is_unlike(self) -> bool:
         """Whether spreads or numbers of seeds differ so much that Mann-Whitney would find differences too often."""
-        sizes = sorted([*self.sds, 0.0]) if self.sds else [0.0, 1.0, 1.0]
-        counts = sorted([self.a.mean.n, self.b.mean.n])
-        return sizes[2] > MOST_UNLIKE * sizes[1] or counts[1] > MOST_UNLIKE * counts[0]
+        has_unlike_sds = self.sds is not None and are_unlike(*self.sds)
+        return has_unlike_sds or are_unlike(self.a.mean.n, self.b.mean.n)
 
     @cached_property
     def deciding(self) -> Finding:
@@ -126,6 +125,12 @@ class Comparison:
         """The mean of a minus b over the seeds that both have, with its t interval."""
         return paired_difference(self.a.values, self.b.values)
 
+    @property
+    def n_shared(self) -> int | None:
+        """The seeds behind `paired_difference`, where a method has results of further ones; else None."""
+        n = len(self.a.values.keys() & self.b.values.keys())
+        return n if n < max(len(self.a.values), len(self.b.values)) else None
+
     @cached_property
     def paired_superiority(self) -> Estimate | None:
         """How often a is above b with the same seed, ties counting half; None without a common seed."""
@@ -174,11 +179,17 @@ class Comparison:
 
     @cached_property
     def worst_ranked(self) -> Finding:
-        """Mann-Whitney's test with the runs of `ranked_last` worse than all results, as ties."""
+        """The deciding test with the runs of `ranked_last` worse than all results, as ties."""
+        return (mann_whitney if self.deciding is self.test else brunner_munzel)(*self._with_worst)
+
+    @property
+    def _with_worst(self) -> tuple[list[float], list[float]]:
         every = [*self._values[0], *self._values[1]]
-        worst = 0.0 if not self.has_values else max(every) + 1 if self.is_lower_better else min(every) - 1
+        ends = (min(every, default=0.0), max(every, default=0.0))
+        beyond = 1 + max(map(abs, ends)) / 2  # not lost in the last digits of large values
+        worst = ends[1] + beyond if self.is_lower_better else ends[0] - beyond
         x, y = ([*values, *[worst] * n] for values, n in zip(self._values, self.ranked_last, strict=True))
-        return mann_whitney(x, y)
+        return x, y
 
     @cached_property
     def is_undone_by_lost_runs(self) -> bool:
@@ -186,10 +197,9 @@ class Comparison:
         if self.decision is not None or not sum(self.ranked_last) or self.p is None:
             return False
         found = self.worst_ranked
-        if found.p is None or found.statistic is None or found.p >= self.alpha:
+        if found.p is None or found.p >= self.alpha:
             return self.is_significant
-        is_higher = 2 * found.statistic > found.n[0] * found.n[1]
-        return not self.is_significant or is_higher != self.is_higher
+        return not self.is_significant or (a12(*self._with_worst).value > 0.5) != self.is_higher
 
     @property
     def sds(self) -> tuple[float, float] | None:
@@ -208,7 +218,17 @@ class Comparison:
 
 @lru_cache(maxsize=1024)  # simulated: table and JSON ask for the same
 def _needed(margin: float, sds: tuple[float, float], alpha: float) -> int | None:
-    return needed_seeds(margin, sds, alpha=alpha)
+    return needed_seeds(margin, sds, alpha=alpha, is_unlike=are_unlike(*sds))  # numbers of seeds are equal there
+
+
+def are_unlike(one: float, other: float) -> bool:
+    """Whether two spreads, or numbers of seeds, differ by more than `MOST_UNLIKE` to 1."""
+    return max(one, other) > MOST_UNLIKE * min(one, other)
+
+
+def opposes(difference: Estimate, *, is_higher: bool) -> bool:
+    """Whether a difference of means points the other way than the test of ranks that decides."""
+    return difference.value < 0 if is_higher else difference.value > 0
 
 
 def compare(

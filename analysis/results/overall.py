@@ -1,7 +1,7 @@
 """One method against another over all cells together, and the order of the methods that this gives."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import mean
@@ -37,8 +37,7 @@ class Overall:
     @cached_property
     def difference(self) -> Estimate:
         """The mean over cells of the difference: paired by the seeds that all cells share, else of the means."""
-        pairs = [(item.a.values, item.b.values) for item in self.comparisons]
-        seeds = set.intersection(*({*a.keys()} & {*b.keys()} for a, b in pairs))
+        pairs, seeds = self._pairs, self._shared
         if len(seeds) < MIN_SEEDS:
             return average_difference(self._samples)
         # a seed's cells are not independent (same initial weights, overlapping images): their mean is one value
@@ -46,9 +45,28 @@ class Overall:
         return paired_difference(first, second)
 
     @property
+    def n_shared(self) -> int | None:
+        """The seeds behind `difference`, where it is paired and a cell has results of further ones; else None."""
+        n = len(self._shared)
+        return n if MIN_SEEDS <= n < max(len(values) for pair in self._pairs for values in pair) else None
+
+    @property
+    def is_higher(self) -> bool:
+        """Whether the arm is the higher one by van Elteren's test, which decides; means may point the other way."""
+        return (self.test.statistic or 0.0) > 0
+
+    @property
     def is_significant(self) -> bool:
         """Whether the arm differs from the base over all cells, after Holm's correction."""
         return self.p_holm is not None and self.p_holm < self.alpha
+
+    @property
+    def _pairs(self) -> list[tuple[Mapping[int, float], Mapping[int, float]]]:
+        return [(item.a.values, item.b.values) for item in self.comparisons]
+
+    @property
+    def _shared(self) -> set[int]:
+        return set.intersection(*({*a.keys()} & {*b.keys()} for a, b in self._pairs))
 
     @property
     def _samples(self) -> list[tuple[list[float], list[float]]]:

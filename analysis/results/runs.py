@@ -6,6 +6,7 @@ a gap with its reason, and anything else that a reader of the numbers should kno
 
 import contextlib
 import json
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
 from analysis.results.metrics import CURVE, EXAMPLES, Declared, Derived, derive, is_derived
-from analysis.results.wanted import Factors, Wanted, distinct, from_entries, from_manifest, read_manifests
+from analysis.results.wanted import TRANSFER, Factors, Wanted, distinct, from_entries, from_manifest, read_manifests
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.ledger.entries import Details, Entry, ending, is_number
 from l2t_ray.ledger.limits import CUT, PARAM_CHARACTERS, WHOLE, safe_name
@@ -24,8 +25,10 @@ from l2t_ray.ledger.reader import Reader, open_ledger
 
 METRIC = "test_accuracy_percent"
 PROVENANCE = ("git", "versions", "data_sha")
-IDENTITY = ("sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id")
-
+IDENTITY = (
+    "sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id",
+    "experiment_id",
+)  # fmt: skip
 
 LACKING = "incomplete"  # outcome of a finished run that did not store what a table shows
 
@@ -55,7 +58,8 @@ class Results:
     entries: dict[str, Entry]  # MLflow's entry of every row, by run id
     launches: tuple[Launch, ...]
     settings: tuple[str, ...] = ()  # the columns of `runs` that hold settings
-    metric: str = METRIC  # by which runs are compared
+    metric: str = METRIC  # by which runs are compared: a column of `runs`
+    metric_name: str = METRIC  # its true name, which MLflow may not take
     declared: Declared | None = None  # what the sweep files say of that metric, where the trainer is the user's own
     is_listed: bool = True  # whether every sweep has a manifest; without one, runs that never started are unknown
     restricted: str = ""  # why means are of a restricted metric, if they are; one of `notices`
@@ -85,10 +89,14 @@ def read_results(
     """
     reader, shown = open_ledger(uri, folder)
     entries = reader.entries()
-    chosen = _choose(sweeps, entries, shown)
+    chosen = _choose(sweeps, entries, uri, folder, shown)
     manifests, notices = read_manifests(chosen, entries, reader), list[str]()
     declared = _declared(metric, manifests)
-    metric = safe_name(metric or (declared.name if declared else METRIC))
+    name = declared.name if declared else metric or METRIC
+    metric = safe_name(name)
+    if metric in (*IDENTITY, *PROVENANCE):
+        rule = f"metric must not be called {name}, which every run has"
+        raise InputError(f"{rule}; rename the result, and train or import the runs again under another sweep name")
     by_key: dict[str, list[Entry]] = defaultdict(list)
     for entry in entries:
         if entry.kind == "run" and entry.key:
@@ -112,6 +120,10 @@ def read_results(
                 notices.append(f"{sweep}: {_runs(extra)} in the ledger that the sweep no longer wants, left out here")
         else:
             found = from_entries(sweep, [entry for entry in unlisted if entry.experiment == sweep], details)
+            if any(run.factors != TRANSFER for run in found):
+                rule = f"{sweep}: the ledger must hold the sweep's manifest, with its metric and which end is better"
+                remedy = "restore that run in MLflow, or launch or import the sweep again, which writes it anew"
+                raise InputError(f"{rule}, got none (deleted in MLflow?); {remedy}")
             notices.append(f"{sweep}: the ledger has no manifest, so runs that never started are not counted")
         wanted.extend(found)
     settings = {
@@ -134,15 +146,18 @@ def read_results(
         if len(finished) > 1:
             notices.append(_duplicates(run, finished, details, metric))
         if not is_number(value):
-            gaps.append(Gap(run, "invalid", f"{metric} is {'absent' if value is None else value}"))
+            gaps.append(Gap(run, "invalid", f"{name} is {'absent' if value is None else value}"))
             continue
         rows.append(_row(run, entry, detail))
-    if not rows and any(gap.reason == f"{metric} is absent" for gap in gaps):
+    if not rows and any(gap.reason == f"{name} is absent" for gap in gaps):
         if derived:
             rule = f"metric {metric} needs test accuracies of two or more epochs of a run"
             raise InputError(f"{rule}, but no run has logged them; choose another metric")
-        known = sorted({*EXAMPLES, *(name for run_id in ids for name in details[run_id].metrics)})
-        raise InputError(f"metric must be one that runs have logged, got {metric!r}; {suggest(metric, known)}")
+        told = [manifest["metric"]["name"] for manifest in manifests.values() if manifest.get("metric")]
+        true_names = {safe_name(true): true for true in told}
+        logged = (true_names.get(kept, kept) for run_id in ids for kept in details[run_id].metrics)
+        known = sorted({*EXAMPLES, *logged})
+        raise InputError(f"metric must be one that runs have logged, got {name!r}; {suggest(name, known)}")
     notices.extend(_mixed(rows))
     restricted = derived.restricted(metric, (row["run_id"] for row in rows)) if derived else ""
     notices.extend([restricted] if restricted else [])
@@ -162,6 +177,7 @@ def read_results(
         launches=tuple(launches),
         settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
         metric=metric,
+        metric_name=name,
         declared=declared,
         is_listed=len(manifests) == len(chosen),
         restricted=restricted,
@@ -176,7 +192,8 @@ def _declared(metric: str | None, manifests: Mapping[str, Mapping[str, Any]]) ->
         listed = ", ".join(f"{name} in {sweep}" for sweep, name in names.items())
         raise InputError(f"sweeps of one report must have one metric, got {listed}; name a metric, or fewer sweeps")
     wanted = metric or next(iter(names.values()), METRIC)
-    found = {tuple(sorted(values.items())) for values in told.values() if values["name"] == wanted}
+    kept = safe_name(wanted)  # either name may be given
+    found = {tuple(sorted(values.items())) for values in told.values() if safe_name(values["name"]) == kept}
     if len(found) > 1:
         raise InputError(f"{wanted}: sweeps of one report must say the same of it; report them one by one")
     return Declared(**dict(found.pop())) if found else None
@@ -222,8 +239,13 @@ def restore_texts(details: dict[str, Details], entries: Iterable[Entry], reader:
     ]
 
 
-def _choose(sweeps: Sequence[str], entries: Sequence[Entry], shown: str) -> list[str]:
+def _choose(sweeps: Sequence[str], entries: Sequence[Entry], uri: str | None, folder: Path, shown: str) -> list[str]:
     known = list(dict.fromkeys(entry.experiment for entry in entries))
+    for name in sweeps:
+        if name not in known:
+            from l2t_ray.ledger.ledger import Ledger
+
+            Ledger(name, uri, folder=folder).check()  # names the command that restores a deleted experiment
     if not known:
         raise InputError(f"{shown}: the ledger must hold runs, got none; run `python -m l2t_ray.sweep FILE` first")
     unknown = [name for name in sweeps if name not in known]
@@ -249,7 +271,7 @@ def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:
         "cell": run.cell,
         "data": run.data,
         "samples_per_class": label,
-        "n_images": int(label) if label.isdigit() else None,
+        "n_images": int(label) if re.fullmatch("[0-9]{1,18}", label) else None,
         "method": run.method,
         "variant": run.variant,
         "seed": run.seed,
@@ -257,9 +279,9 @@ def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:
         "run_id": entry.run_id,
         "experiment_id": entry.experiment_id,
         **{name: detail.tags.get(name, "") for name in PROVENANCE},
-        **dict(sorted(detail.metrics.items())),
     }
-    row.update((name, value) for name, value in sorted(detail.params.items()) if name not in row)
+    for further in (detail.metrics, detail.params):  # a run is what it is, whatever its results are called
+        row.update((name, value) for name, value in sorted(further.items()) if name not in row)
     return row
 
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from analysis.results.cells import Cell, Condition
 from analysis.results.comparison import Comparison, compare
 from analysis.results.runs import Results
@@ -16,6 +18,7 @@ from analysis.results.wanted import TRANSFER
 from l2t_ray.statistics.correction import holm
 from l2t_ray.statistics.hypothesis import Finding, wilcoxon
 from l2t_ray.statistics.means import Mean, mean_interval
+from l2t_ray.statistics.ties import differences
 
 TUNED = "tuned"
 BASE = "scratch"
@@ -39,6 +42,7 @@ class Gain:
     tuned: Comparison  # method minus scratch, each at its best ones
     change: Mean  # of the gain, over the seeds that all four cells have
     test: Finding  # Wilcoxon's signed-rank test of that change
+    rises: bool  # by that test; the mean may point the other way
     p_holm: float | None = None  # its p, corrected over the changes of all gains
 
 
@@ -88,8 +92,7 @@ def find_tunings(results: Results, cells: Sequence[Cell], *, alpha: float, margi
     tuned = compare([(item.tuned, base.tuned) for item, base in rivals], alpha=alpha, margin=margin)
     gains = []
     for before, after in zip(plain, tuned, strict=True):
-        change, test = _change(before, after)
-        gains.append(Gain(before, after, change, test))
+        gains.append(Gain(before, after, *_change(before, after)))
     p_holm = holm([gain.test.p for gain in gains])
     return Tunings(tuple(tunings), tuple(replace(gain, p_holm=p) for gain, p in zip(gains, p_holm, strict=True)))
 
@@ -100,14 +103,23 @@ def own_condition(condition: Condition) -> Condition | None:
     return replace(condition, variant=" ".join(rest)) if last == TUNED else None
 
 
-def _change(own: Comparison, tuned: Comparison) -> tuple[Mean, Finding]:
+def _change(own: Comparison, tuned: Comparison) -> tuple[Mean, Finding, bool]:
     before, after = _gain_by_seed(own), _gain_by_seed(tuned)
     seeds = sorted(before.keys() & after.keys())
-    return mean_interval([after[seed] - before[seed] for seed in seeds]), wilcoxon(after, before)
+    found, reverse = wilcoxon(after, before), wilcoxon(before, after)  # of each the rank sum of what is above 0
+    change = mean_interval(_differences([after[seed] for seed in seeds], [before[seed] for seed in seeds]))
+    return change, found, (found.statistic or 0.0) > (reverse.statistic or 0.0)
 
 
 def _gain_by_seed(item: Comparison) -> dict[int, float]:
-    return {seed: value - item.b.values[seed] for seed, value in item.a.values.items() if seed in item.b.values}
+    seeds = [seed for seed in item.a.values if seed in item.b.values]
+    gains = _differences([item.a.values[seed] for seed in seeds], [item.b.values[seed] for seed in seeds])
+    return dict(zip(seeds, gains, strict=True))
+
+
+def _differences(x: Sequence[float], y: Sequence[float]) -> list[float]:
+    found: list[float] = differences(np.array(x, dtype=float), np.array(y, dtype=float)).tolist()
+    return found
 
 
 def _differing(results: Results, item: Comparison) -> dict[str, tuple[str, str]]:

@@ -3,9 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from analysis.results.comparison import VERDICTS, Comparison, Verdict, verdicts
+from analysis.results.comparison import VERDICTS, Comparison, Verdict, opposes, verdicts
 from analysis.results.overall import Overall
-from analysis.tables.names import arm_name, family_text, methods_text, one_pair, place_cells, place_titles
+from analysis.tables.names import (
+    arm_name,
+    family_text,
+    methods_text,
+    one_pair,
+    pair_place,
+    place_cells,
+    place_titles,
+)
 from analysis.tables.table import (
     NOTHING,
     Table,
@@ -70,6 +78,10 @@ def overall_table(
     ]
     if min(len(cell.values) for item in found for pair in item.comparisons for cell in (pair.a, pair.b)) < SHORT:
         notes.append(f"With fewer than {SHORT} seeds the bootstrap's interval of A12 is too short.")
+    notes.extend(opposed_notes([
+        arm_name(item.arm) for item in found
+        if item.is_significant and opposes(item.difference, is_higher=item.is_higher)
+    ]))  # fmt: skip
     left_out = sum(item.n_left_out for item in found)
     if left_out:
         notes.append(f"{left_out} comparisons with fewer than five results of a method count only on the right.")
@@ -101,9 +113,18 @@ def verdict_table(comparisons: Sequence[Comparison], words: Words = ("better", "
         f"{MEANINGFUL:g} in the table of sizes.",
         *(["* With the runs without a result ranked last, the single test ends otherwise."] if undone else []),
         *unlike_notes(comparisons),
-    ]
+        *opposed_notes([
+            pair_place(item, comparisons) for item in comparisons
+            if item.is_significant_in_family and opposes(item.paired_difference, is_higher=item.is_higher)
+        ]),
+    ]  # fmt: skip
     title = f"{pair_name(comparisons)}, cell by cell" if many else f"{methods_text(comparisons[0])}, cell by cell"
     return Table("verdicts", title, header, tuple(rows), tuple(notes), n_text=len(where) + 1)
+
+
+def opposed_notes(names: Sequence[str]) -> list[str]:
+    """A sentence on tests of ranks that point the other way than the means; none without one."""
+    return [f"{'; '.join(names)}: ranks decide, and the mean difference points the other way."] if names else []
 
 
 def _p(item: Comparison) -> str:

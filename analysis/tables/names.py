@@ -1,6 +1,8 @@
 """Methods, data sets and places by the names that people write."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 
 from analysis.results.cells import Condition
 from analysis.results.comparison import Comparison
@@ -21,15 +23,39 @@ DATA = {
 }  # fmt: skip
 
 
+_apart: ContextVar[tuple[frozenset[str], frozenset[str]]] = ContextVar("apart", default=(frozenset(), frozenset()))
+
+
+def keep_apart(arms: Iterable[str], data: Iterable[str]) -> None:
+    """From here on, arms and data sets of a report that people would call the same are shown by their own names."""
+    _apart.set((_alike(arms, _arm_name), _alike(data, _data_name)))
+
+
 def arm_name(arm: str) -> str:
     """The name of an arm for people: `l2t_www/beta=0.1` is `L2T-www beta=0.1`."""
-    method, _, variant = arm.partition("/")
-    return f"{NAMES.get(method, method)} {variant}".strip()
+    arm = arm.removesuffix("/")
+    return arm if arm in _apart.get()[0] else _arm_name(arm)
 
 
 def data_name(data: str) -> str:
     """A data set's name as people write it: `cifar10` is `CIFAR-10`; a name that is not known stays as it is."""
+    return data if data in _apart.get()[1] else _data_name(data)
+
+
+def _arm_name(arm: str) -> str:
+    method, _, variant = arm.partition("/")
+    return f"{NAMES.get(method, method)} {variant}".strip()
+
+
+def _data_name(data: str) -> str:
     return DATA.get(plain(data), data)
+
+
+def _alike(names: Iterable[str], shown: Callable[[str], str]) -> frozenset[str]:
+    groups: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        groups[shown(name)].add(name)
+    return frozenset(name for group in groups.values() if len(group) > 1 for name in group)
 
 
 def samples_text(label: str, factors: Factors = TRANSFER) -> str:

@@ -16,11 +16,11 @@ def ranking_table(ranking: Ranking) -> Table:
     """The methods by average rank, the best first, a row for each."""
     ranks, names = ranking.ranks, [arm_name(arm) for arm in ranking.arms]
     rows = []
-    for name, mean in zip(names, ranks.means, strict=True):
+    for place, (name, mean) in enumerate(zip(names, ranks.means, strict=True)):
         near = [
             other
-            for other, average in zip(names, ranks.means, strict=True)
-            if other != name and abs(average - mean) <= ranks.critical_difference
+            for n, (other, average) in enumerate(zip(names, ranks.means, strict=True))
+            if n != place and abs(average - mean) <= ranks.critical_difference
         ]
         rows.append((name, f"{mean:.2f}", ", ".join(near) or NOTHING))
     end = "lowest" if ranking.is_lowest_first else "highest"

@@ -74,7 +74,9 @@ def to_latex(table: Table) -> str:
     for index, row in enumerate(table.rows):
         if index in table.rules:
             lines.append(r"\midrule")
-        lines.append(" & ".join(map(escape_latex, row)) + r" \\")
+        text = " & ".join(map(escape_latex, row))
+        guard = "{}" if text.startswith(("[", "*")) else ""  # else LaTeX reads an argument of the line above
+        lines.append(rf"{guard}{text} \\")
     lines += [r"\bottomrule", r"\end{longtable}" if is_long else r"\end{tabular}"]
     if table.notes:
         lines.append(rf"\par\medskip\footnotesize {' '.join(map(escape_latex, table.notes))}\par")

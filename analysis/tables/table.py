@@ -14,6 +14,7 @@ from l2t_ray.statistics.hypothesis import seed_list
 
 NOTHING = "\N{EN DASH}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
+LARGE = 1e15  # from here on a number has no decimals, and is written with an exponent
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ def accuracy_text(cell: Cell | None) -> str:
     counts = "" if cell.is_complete else f" ({mean.n}/{cell.n_wanted})"
     if mean.mean is None:
         return f"missing{counts}"
-    half = "" if mean.half_width is None else f" {PLUS_MINUS} {mean.half_width:.{cell.digits}f}"
-    return f"{mean.mean:.{cell.digits}f}{half}{counts}"
+    half = "" if mean.half_width is None else f" {PLUS_MINUS} {_number(mean.half_width, cell.digits)}"
+    return f"{_number(mean.mean, cell.digits)}{half}{counts}"
 
 
 def p_text(p: float | None) -> str:
@@ -184,7 +185,14 @@ def level_text(level: float | None) -> str:
 
 def signed(value: float | None, digits: int = 2) -> str:
     """A difference with its sign and a true minus; a dash for None."""
-    return NOTHING if value is None else f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", MINUS)
+    if value is None:
+        return NOTHING
+    exact = round(value, max(9, digits + 3)) + 0.0  # what is left of a computation that gives 0 has no minus
+    return _number(exact, digits, "+").replace("-", MINUS)
+
+
+def _number(value: float, digits: int, sign: str = "") -> str:
+    return f"{value:{sign}.{digits}{'e' if abs(value) >= LARGE else 'f'}}"
 
 
 def points(margin: float, unit: str = "point") -> str:
@@ -196,7 +204,7 @@ def estimate_text(estimate: Estimate, *, sign: bool = False, digits: int = 2) ->
     """An estimate with its interval: `0.71 [0.57, 0.82]`; with `sign`, positive numbers have a plus."""
 
     def text(value: float) -> str:
-        return signed(value, digits) if sign else f"{value:.{digits}f}".replace("-", MINUS)
+        return signed(value, digits) if sign else _number(value, digits).replace("-", MINUS)
 
     if estimate.low is None or estimate.high is None:
         return text(estimate.value)

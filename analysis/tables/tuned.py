@@ -105,8 +105,11 @@ def reading(gains: Sequence[Gain]) -> list[str]:
         if own is None or tuned is None or item.change.mean is None:
             continue
         settled = item.p_holm is not None and item.p_holm < item.own.alpha
-        sign = "falls" if item.change.mean < 0 else "rises"
-        change = f"the difference {sign} by {abs(item.change.mean):.2f}"
+        sign, mean = "rises" if item.rises else "falls", "rises" if item.change.mean > 0 else "falls"
+        by = f"{abs(item.change.mean):.2f}"
+        change = f"the difference {sign} by {by}"
+        if sign != mean:
+            change = f"the difference {sign} by the ranks of its changes, although its mean {mean} by {by}"
         verdict = change if settled else "whether the difference changes is not settled"
         sentences.append(
             f"{item.own.condition}: {arm_name(item.own.a.method)} is {signed(own)} points from scratch at their own "

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
-from l2t_ray.statistics.hypothesis import EXACT_BELOW, checked
-from l2t_ray.statistics.means import half_width, welch
+from l2t_ray.statistics.hypothesis import EXACT_BELOW, checked, ranked
+from l2t_ray.statistics.means import average, deviation, half_width, welch
 from l2t_ray.statistics.permutation import rank_sums
+from l2t_ray.statistics.ties import differences, is_constant
 
 TINY = 1e-9  # distance from A12, 0 and 1, where the equation of its interval is degenerate
 MIN_VALUES = 3  # on each side; with fewer a difference of means has no interval
@@ -40,7 +41,7 @@ class Estimate:
 
 def a12(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
     """Returns Vargha and Delaney's A12, 0 to 1: how often a run of x beats one of y, ties counting half."""
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     m, n = len(x), len(y)
     ranks = stats.rankdata(np.concatenate([x, y]))
     value = float((ranks[:m].sum() - m * (m + 1) / 2) / (m * n))
@@ -61,7 +62,7 @@ def a12_brunner_munzel(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> 
 
     Where the samples do not overlap their variance is 0, and the interval is Newcombe's.
     """
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     m, n = len(x), len(y)
     both = stats.rankdata(np.concatenate([x, y]))
     # each value's share of the other sample below it
@@ -97,11 +98,11 @@ def paired_superiority(x: Mapping[int, float], y: Mapping[int, float], confidenc
         None where no seed has both.
     """
     seeds = sorted(x.keys() & y.keys())
-    differences = np.round(checked([x[seed] for seed in seeds], "x") - checked([y[seed] for seed in seeds], "y"), 9)
-    n = len(differences)
+    found = differences(checked([x[seed] for seed in seeds], "x"), checked([y[seed] for seed in seeds], "y"))
+    n = len(found)
     if n == 0:
         return None
-    wins = float((differences > 0).sum() + (differences == 0).sum() / 2)
+    wins = float((found > 0).sum() + (found == 0).sum() / 2)
     tail = (1 - confidence) / 2
     low = float(stats.beta.ppf(tail, wins, n - wins + 1)) if wins else 0.0
     high = float(stats.beta.isf(tail, wins + 1, n - wins)) if wins < n else 1.0
@@ -116,10 +117,10 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
         y: the other's.
         confidence: of the interval; with few values no interval may reach it.
     """
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     m, n = len(x), len(y)
-    differences = np.sort(np.round(np.subtract.outer(x, y), 9), axis=None)
-    value = float(np.median(differences))
+    shifts = np.sort(differences(x[:, None], y[None, :]), axis=None)
+    value = float(np.median(shifts))
     both = np.concatenate([x, y])
     tail = (1 - confidence) / 2
     if len(np.unique(both)) == m + n and max(m, n) < EXACT_BELOW:
@@ -139,7 +140,7 @@ def hodges_lehmann(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Esti
         rank = int(np.floor(m * n / 2 - 0.5 - stats.norm.isf(tail) * np.sqrt(variance))) + 1
         if rank < 1:
             return Estimate(value, None, None, "too few values for an interval")
-    return Estimate(value, float(differences[rank - 1]), float(differences[-rank]), method)
+    return Estimate(value, float(shifts[rank - 1]), float(shifts[-rank]), method)
 
 
 def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Estimate:
@@ -148,12 +149,12 @@ def mean_difference(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Est
     A BCa bootstrap covers too little even with 30 values (82 to 93 % instead of 95 %; docs/statistics.md).
     """
     x, y = checked(x, "x"), checked(y, "y")
-    value = float(x.mean() - y.mean())
+    value = average(x) - average(y)
     if min(len(x), len(y)) < MIN_VALUES:
         return Estimate(value, None, None, "too few values for an interval")
-    if np.ptp(x) == 0 and np.ptp(y) == 0:
+    if is_constant(x, y):
         return Estimate(value, value, value, NO_SPREAD)
-    _, error, degrees = welch(x.mean(), x.std(ddof=1), len(x), y.mean(), y.std(ddof=1), len(y))
+    _, error, degrees = welch(average(x), deviation(x), len(x), average(y), deviation(y), len(y))
     half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error)
     return Estimate(value, value - half, value + half, WELCH)
 
@@ -170,11 +171,11 @@ def paired_difference(x: Mapping[int, float], y: Mapping[int, float], confidence
         confidence: of the interval, which needs 3 common seeds.
     """
     seeds = sorted(x.keys() & y.keys())
-    differences = checked([x[seed] for seed in seeds], "x") - checked([y[seed] for seed in seeds], "y")
+    found = differences(checked([x[seed] for seed in seeds], "x"), checked([y[seed] for seed in seeds], "y"))
     if not seeds:
         return Estimate(float("nan"), None, None, "no common seed")
-    value = float(differences.mean())
+    value = average(found)
     if len(seeds) < MIN_VALUES:
         return Estimate(value, None, None, "too few values for an interval")
-    half = half_width(float(differences.std(ddof=1)), len(seeds), confidence)
+    half = half_width(deviation(found), len(seeds), confidence)
     return Estimate(value, value - half, value + half, PAIRED)

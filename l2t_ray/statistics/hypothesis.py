@@ -9,6 +9,7 @@ Notation: x and y are the final accuracies of two methods in one cell, one value
 | Wilcoxon signed-rank | are the differences of equal seeds centred on 0 | yes |
 
 Every p is two-sided. Fewer than `MIN_SEEDS` seeds get none: 3 against 3 cannot come below 0.1 whatever their values.
+What counts as a tie: ties.py.
 
 Two one-sided rank tests show equivalence within a margin (Schuirmann 1987; Wellek 2010).
 """
@@ -17,17 +18,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from l2t_ray.statistics.permutation import brunner_munzel_p, rank_sum_p
+from l2t_ray.statistics.ties import Values, differences, is_constant, rounded
 
 MIN_SEEDS = 5
 EXACT_BELOW = 50  # R's rule (wilcox.test), here also with ties
 PERMUTED_BELOW = 10  # values on a side: Brunner and Munzel's t approximation finds too much there (7.3 % at 5)
 SEED = 20220101  # of every resampling here: the same inputs give the same bytes
 
-Values = NDArray[np.float64]
 TEST = "two one-sided Mann-Whitney tests"
 
 
@@ -62,6 +63,11 @@ def checked(values: ArrayLike, name: str = "values") -> Values:
     return array
 
 
+def ranked(x: ArrayLike, y: ArrayLike) -> tuple[Values, Values]:
+    """Returns two samples as `checked` does, ready to be ranked: values that are the same are equal."""
+    return rounded(checked(x, "x")), rounded(checked(y, "y"))
+
+
 def mann_whitney(x: ArrayLike, y: ArrayLike) -> Finding:
     """Computes the Mann-Whitney U test, two-sided (Mann and Whitney 1947; thesis 5.4).
 
@@ -75,13 +81,13 @@ def mann_whitney(x: ArrayLike, y: ArrayLike) -> Finding:
     Returns:
         The finding; its statistic is U of x.
     """
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     n = (len(x), len(y))
     if min(n) < MIN_SEEDS:
         return too_few("Mann-Whitney", n)
     both = np.concatenate([x, y])
     u = float(stats.rankdata(both)[: n[0]].sum() - n[0] * (n[0] + 1) / 2)
-    if np.ptp(both) == 0:
+    if is_constant(both):
         return Finding("Mann-Whitney", "none needed", n, u, 1.0, "all values are equal")
     if max(n) < EXACT_BELOW:
         return Finding("Mann-Whitney", "exact", n, u, rank_sum_p(x, y))
@@ -101,11 +107,11 @@ def brunner_munzel(x: ArrayLike, y: ArrayLike) -> Finding:
     Returns:
         The finding; its statistic is t, None where the samples do not overlap and t has no variance.
     """
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     n = (len(x), len(y))
     if min(n) < MIN_SEEDS:
         return too_few("Brunner-Munzel", n)
-    if np.ptp(np.concatenate([x, y])) == 0:
+    if is_constant(np.concatenate([x, y])):
         return Finding("Brunner-Munzel", "none needed", n, 0.0, 1.0, "all values are equal")
     if x.min() > y.max() or y.min() > x.max():
         p, note = rank_sum_p(x, y), "the samples do not overlap, so t has no variance"
@@ -131,22 +137,19 @@ def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
         The finding; its statistic is the rank sum of the positive differences.
     """
     seeds = sorted(x.keys() & y.keys())
-    differences = checked([x[seed] for seed in seeds], "x") - checked([y[seed] for seed in seeds], "y")
+    found = differences(checked([x[seed] for seed in seeds], "x"), checked([y[seed] for seed in seeds], "y"))
     n = (len(seeds), len(seeds))
     left = sorted(x.keys() ^ y.keys())
     note = f"unpaired seeds left out: {seed_list(left)}" if left else ""
     if len(seeds) < MIN_SEEDS:
         return too_few("Wilcoxon signed-rank", n, note)
-    # differences of equal decimals may differ in their last bit, which would hide ties
-    differences = np.round(differences, 9)
-    if not differences.any():
+    if not found.any():
         return Finding("Wilcoxon signed-rank", "none needed", n, 0.0, 1.0, "all differences are 0")
-    sizes = np.abs(differences[differences != 0])
-    ranks = stats.rankdata(np.abs(differences[differences != 0]))
-    positive = float(ranks[differences[differences != 0] > 0].sum())
-    exact = len(np.unique(sizes)) == len(differences) and len(differences) < EXACT_BELOW
+    sizes = np.abs(found[found != 0])
+    positive = float(stats.rankdata(sizes)[found[found != 0] > 0].sum())
+    exact = len(np.unique(sizes)) == len(found) and len(found) < EXACT_BELOW
     result = stats.wilcoxon(
-        differences, zero_method="wilcox", correction=not exact, method="exact" if exact else "asymptotic"
+        found, zero_method="wilcox", correction=not exact, method="exact" if exact else "asymptotic"
     )
     method = "exact" if exact else "normal, tie and continuity correction"
     return Finding("Wilcoxon signed-rank", method, n, positive, min(float(result.pvalue), 1.0), note)
@@ -188,18 +191,21 @@ def equivalence(x: ArrayLike, y: ArrayLike, margin: float) -> Finding:
     """
     if not margin > 0:
         raise ValueError(f"margin must be > 0, got {margin}")
-    x, y = checked(x, "x"), checked(y, "y")
+    x, y = ranked(x, y)
     n = (len(x), len(y))
     if min(n) < MIN_SEEDS:
         return too_few(TEST, n)
-    above, method_above = _one_sided(np.round(x + margin, 9), np.round(y, 9), "greater")
-    below, method_below = _one_sided(np.round(x - margin, 9), np.round(y, 9), "less")
+    sizes = np.maximum(np.abs(x), margin)
+    with np.errstate(over="ignore"):
+        higher, lower = rounded(x + margin, sizes), rounded(x - margin, sizes)
+    above, method_above = _one_sided(higher, y, "greater")
+    below, method_below = _one_sided(lower, y, "less")
     p, method = (above, method_above) if above >= below else (below, method_below)
     return Finding(TEST, method, n, None, p, f"margin {margin:g}")
 
 
 def _one_sided(x: Values, y: Values, alternative: str) -> tuple[float, str]:
-    if np.ptp(np.concatenate([x, y])) == 0:
+    if is_constant(np.concatenate([x, y])):
         return 1.0, "none needed"
     if max(len(x), len(y)) < EXACT_BELOW:
         return rank_sum_p(x, y, alternative), "exact"

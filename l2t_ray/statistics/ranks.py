@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from l2t_ray.statistics.ties import rounded
+
 MIN_CELLS, MIN_METHODS = 3, 3  # with 2 cells and up to 8 methods Friedman's p cannot come below 0.05
 
 
@@ -55,11 +57,12 @@ def average_ranks(values: Sequence[ArrayLike], *, is_lower_better: bool = False,
     Raises:
         ValueError: if there are too few cells or methods, or a value is not a finite number.
     """
-    table = np.round(np.asarray(values, dtype=np.float64), 9)
+    table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] < MIN_CELLS or table.shape[1] < MIN_METHODS:
         raise ValueError(f"values must be of {MIN_CELLS} cells and {MIN_METHODS} methods or more, got {table.shape}")
     if not np.isfinite(table).all():
         raise ValueError("values must be finite; leave out a cell in which a method has no result")
+    table = rounded(table)
     n_cells, n_methods = table.shape
     ranks = stats.rankdata(table if is_lower_better else -table, axis=1)
     statistic, p = 0.0, 1.0

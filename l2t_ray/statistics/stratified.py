@@ -11,6 +11,7 @@ cells at hand, not about data sets that nobody has trained on.
 | mean difference | mean over cells of mean x - mean y | Welch 1947; degrees of freedom by Satterthwaite 1946 |
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,7 +19,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from l2t_ray.statistics.effect import MIN_VALUES, NO_SPREAD, Estimate
-from l2t_ray.statistics.hypothesis import SEED, Finding, Values, checked
+from l2t_ray.statistics.hypothesis import SEED, Finding, checked
+from l2t_ray.statistics.means import average, deviation
+from l2t_ray.statistics.ties import Values, rounded
 
 N_RESAMPLES = 5_000
 SATTERTHWAITE = "Welch's errors, Satterthwaite's t"
@@ -46,7 +49,7 @@ def van_elteren(cells: Samples) -> Finding:
     distance = variance = 0.0
     for x, y in pairs:
         m, total = len(x), len(x) + len(y)
-        ranks = stats.rankdata(np.concatenate([x, y]))
+        ranks = stats.rankdata(rounded(np.concatenate([x, y])))
         centred = ranks - (total + 1) / 2
         distance += float(centred[:m].sum()) / (total + 1)
         variance += float(m * len(y) * (centred**2).sum() / (total * (total - 1))) / (total + 1) ** 2
@@ -72,7 +75,7 @@ def mean_a12(cells: Samples, confidence: float = 0.95) -> Estimate:
     pairs = _checked(cells)
     generator = np.random.default_rng(SEED)
     value, resampled = 0.0, np.zeros(N_RESAMPLES)
-    for x, y in pairs:
+    for x, y in ((rounded(first), rounded(second)) for first, second in pairs):
         wins = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
         value += float(wins.mean()) / len(pairs)
         # how often each value is drawn
@@ -93,13 +96,14 @@ def average_difference(cells: Samples, confidence: float = 0.95) -> Estimate:
         ValueError: if a cell has too few values.
     """
     pairs = _checked(cells)
-    value = float(np.mean([x.mean() - y.mean() for x, y in pairs]))
+    value = average(np.array([average(x) - average(y) for x, y in pairs]))
     samples = [sample for pair in pairs for sample in pair]
-    errors = np.array([sample.var(ddof=1) / len(sample) for sample in samples])  # squared, of each mean
-    if errors.sum() == 0:
+    errors = [deviation(sample) / len(sample) ** 0.5 for sample in samples]  # of each mean
+    error = math.hypot(*errors)
+    if error == 0:
         return Estimate(value, value, value, NO_SPREAD)
-    degrees = errors.sum() ** 2 / (errors**2 / np.array([len(sample) - 1 for sample in samples])).sum()
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees) * errors.sum() ** 0.5 / len(pairs))
+    degrees = 1 / sum((one / error) ** 4 / (len(sample) - 1) for one, sample in zip(errors, samples, strict=True))
+    half = float(stats.t.ppf((1 + confidence) / 2, degrees) * error / len(pairs))
     return Estimate(value, value - half, value + half, SATTERTHWAITE)
 
 

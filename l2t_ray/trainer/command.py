@@ -102,7 +102,8 @@ def run_command(
         last = next((line for line in reversed(output.text.splitlines()) if line.strip()), "it printed nothing")
         raise CommandError(f"the command {how}: {last.strip()[-LAST_CHARACTERS:]}")
     around.check()
-    return results(_content(folder / place, place, spec.metric, around.names), spec.metric, place), peak_bytes
+    found = _content(folder / place, place, spec.metric, around.names)
+    return results(found, spec.metric, place, output.write), peak_bytes
 
 
 def _reachable(word: str) -> str:

@@ -1,7 +1,7 @@
 """What a trainer's results must be: a map of numbers with the metric that counts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 TAKEN = (  # what every run has: two metrics, and what tells a report which run it is (analysis/results/runs.py)
@@ -36,13 +36,14 @@ def number(name: str, value: Any, place: str) -> float:
     raise ResultError(f"{place}: {name} must be a number, got {_shown(value)}; return a float")
 
 
-def results(found: Any, metric: str, place: str) -> dict[str, float]:
+def results(found: Any, metric: str, place: str, tell: Callable[[str], object]) -> dict[str, float]:
     """Returns a trainer's results as numbers.
 
     Args:
         found: what it has returned, or written.
         metric: the result that counts.
         place: that gave it, for the message.
+        tell: receives a line on what is left out: names that every run has.
 
     Raises:
         ResultError: if it is no map of numbers with that metric.
@@ -54,7 +55,10 @@ def results(found: Any, metric: str, place: str) -> dict[str, float]:
         names = ", ".join(str(name) for name in [*found][:NAMES]) or "none"
         remedy = "add it, or correct `metric:` in the sweep file"
         raise ResultError(f"{place}: the results must have {metric!r}, which counts, got {names}; {remedy}")
-    return {str(name): number(str(name), value, place) for name, value in found.items()}
+    spare = [str(name) for name in found if name in TAKEN and name != metric]
+    if spare:
+        tell(f"l2t-ray: left out of the results, as every run has its own: {', '.join(spare)}\n")
+    return {str(name): number(str(name), value, place) for name, value in found.items() if str(name) not in spare}
 
 
 def divergence(found: Mapping[str, float], metric: str) -> str:

@@ -22,7 +22,7 @@ from l2t_ray.trainer.outcome import ResultError, results
 def test_a_metric_that_is_no_number_is_told_as_it_is(tmp_path, written, told):
     (tmp_path / "results.json").write_text(json.dumps(written))
     with pytest.raises(ResultError) as error:
-        results(_content(tmp_path / "results.json", "results.json", "rmse"), "rmse", "results.json")
+        results(_content(tmp_path / "results.json", "results.json", "rmse"), "rmse", "results.json", print)
     assert told in str(error.value)
 
 

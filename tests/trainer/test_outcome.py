@@ -21,20 +21,30 @@ from l2t_ray.trainer.output import HEAD_CHARACTERS, TAIL_CHARACTERS, Output
         ({"error": "1.0"}, "error must be a number, got '1.0'"),
         ({"error": True}, "error must be a number, got True"),
         ({"error": [1.0, 2.0]}, "error must be a number, got [1.0, 2.0]"),
-        ({"error": 1.0, "wall_s": 2.0}, "must not be called wall_s"),
     ],
 )
 def test_what_is_no_result_is_told_with_the_law_and_the_remedy(found, told):
     with pytest.raises(ResultError) as error:
-        results(found, "error", "mine")
+        results(found, "error", "mine", print)
     assert str(error.value).startswith("mine: ")
     assert told in str(error.value)
 
 
 def test_numbers_of_arrays_are_numbers():
-    found = results({"error": np.float32(0.5), "n": np.int64(3), "one": np.array([2.0])[0]}, "error", "mine")
+    found = results({"error": np.float32(0.5), "n": np.int64(3), "one": np.array([2.0])[0]}, "error", "mine", print)
     assert found == {"error": 0.5, "n": 3.0, "one": 2.0}
     assert number("a", np.array(1.5), "mine") == 1.5
+
+
+def test_names_that_every_run_has_are_left_out_with_a_line():
+    told = []
+    assert results({"error": 1.0, "seed": 3, "method": "a", "n": 2}, "error", "mine", told.append) == {
+        "error": 1.0,
+        "n": 2.0,
+    }
+    assert told == ["l2t-ray: left out of the results, as every run has its own: seed, method\n"]
+    with pytest.raises(ResultError, match=r"^context.log: a result must not be called wall_s"):
+        number("wall_s", 1.0, "context.log")
 
 
 def test_a_metric_that_is_not_finite_is_a_divergence_and_another_result_is_not():

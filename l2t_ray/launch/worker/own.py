@@ -148,7 +148,7 @@ class Own:
                 if isinstance(error, Exception | KeyboardInterrupt):
                     raise
                 raise ResultError(f"{self.spec.name}: must return its results, got {type(error).__name__}") from error
-        return results(returned, self.spec.metric, self.spec.name), _peak_bytes()
+        return results(returned, self.spec.metric, self.spec.name, output.write), _peak_bytes()
 
 
 def _restore(environment: dict[str, str]) -> None:

@@ -112,8 +112,41 @@ def test_a_difference_that_was_never_a_gain_is_no_gain_of_unfit_settings(evidenc
     assert any("unfit settings" in note for note in gains_table(gains).notes)
     assert not any("unfit settings" in note for note in gains_table([behind(gain) for gain in gains]).notes)
     assert "the difference falls by " in reading([behind(gains[0])])[0]
-    rising = replace(gains[0], change=replace(gains[0].change, mean=2.0))
+    rising = replace(gains[0], change=replace(gains[0].change, mean=2.0), rises=True)
     assert "the difference rises by 2.00" in reading([rising])[0]
+
+
+def test_small_gains_of_large_numbers_that_change_alike_are_ties(folder, database):
+    logged = [
+        Logged(method=method, variant=variant, seed=seed, accuracy=base + gain + place * seed)
+        for variant, base, place, gain_here in (("", 50, 0.1, 0.001), ("tuned", 60, 0.3, 0.003))
+        for method, gain in (("scratch", 0.0), ("l2t_www", gain_here))
+        for seed in range(8)
+    ]
+    fill(database, "fair_best", logged)
+    (gain,) = gather(["fair_best"], folder=folder).tunings.gains
+    assert (gain.change.mean, gain.change.half_width) == (pytest.approx(0.002), 0.0)
+    assert gain.test.method.startswith("normal, tie")  # as R of rep(0.002, 8)
+    assert gain.rises
+
+
+def test_a_change_goes_where_wilcoxons_ranks_go_and_a_mean_that_does_not_is_told(folder, database):
+    # every seed's gain rises by a little, but for one that collapses once tuned
+    values = {("scratch", ""): 40.0, ("scratch", "tuned"): 50.0, ("l2t_www", ""): 49.0, ("l2t_www", "tuned"): 61.0}
+    logged = [
+        Logged(method=method, variant=variant, seed=seed, accuracy=base + (seed / 2 if base == 61 else 0))
+        for (method, variant), base in values.items()
+        for seed in range(12)
+    ]
+    collapsed = next(run for run in logged if (run.method, run.variant, run.seed) == ("l2t_www", "tuned", 0))
+    collapsed.accuracy = 1.0
+    fill(database, "fair_best", logged)
+    (gain,) = gather(["fair_best"], folder=folder).tunings.gains
+    assert gain.change.mean < 0 < gain.test.statistic
+    assert gain.rises is (gain.test.statistic > 12 * 13 / 4)
+    (text,) = reading([replace(gain, p_holm=0.01)])
+    assert "the difference falls by" not in text
+    assert f"rises by the ranks of its changes, although its mean falls by {-gain.change.mean:.2f}" in text
 
 
 def test_a_method_whose_own_settings_were_the_best_keeps_its_runs_in_the_gains(folder, database):

@@ -98,6 +98,7 @@ def test_a_p_is_printed_with_three_digits_four_below_a_tenth(p, text):
 
 def test_differences_have_a_true_minus_and_margins_their_plural():
     assert (signed(-0.4), signed(2.0), signed(None)) == ("−0.40", "+2.00", "–")
+    assert (signed(2e-13, 15), signed(-1e-14, 2), signed(-2e160)) == ("+0.000000000000200", "+0.00", "−2.00e+160")
     assert (points(1.0), points(2.5)) == ("1 point", "2.5 points")
     assert seed_list([1, 2, 3, 5]) == "1-3, 5"
 
@@ -198,6 +199,14 @@ def test_latex_escapes_what_latex_would_read():
     assert escape_latex("β") == r"\texttt{U+03B2}"
 
 
+@pytest.mark.parametrize("first", ["[1, 2]", "[1pt]", "*"])
+def test_latex_takes_the_begin_of_a_row_for_no_argument_of_the_line_above(first):
+    lines = to_latex(Table("t", "T", ("a", "b"), ((first, "1"), (first, "2")), rules=(1,))).splitlines()
+    assert [line for line in lines if line.endswith(r"1 \\") or line.endswith(r"2 \\")] == [
+        rf"{{}}{first} & 1 \\", rf"{{}}{first} & 2 \\",
+    ]  # fmt: skip
+
+
 def test_a_table_longer_than_a_page_breaks():
     long = Table("t", "T", ("a", "b"), tuple((str(i), "1") for i in range(90)))
     assert r"\begin{longtable}" in to_latex(long)
@@ -206,6 +215,7 @@ def test_a_table_longer_than_a_page_breaks():
 @pytest.mark.skipif(not (shutil.which("pdflatex") or shutil.which("tectonic")), reason="neither pdflatex nor tectonic")
 def test_latex_compiles(tables, tmp_path):
     extra = [
+        Table("bracket", "T", ("[a]", "b"), (("[1pt]", "1"), ("[1, 2]", "2"), ("*", "3")), rules=(1,)),
         Table("hostile", HOSTILE, (HOSTILE, "b"), ((HOSTILE, "1"),), (HOSTILE,)),
         Table("long", "T", ("a", "b"), tuple((str(i), "1") for i in range(90))),
     ]

@@ -1,7 +1,9 @@
 """Results on their way to the ledger: one durable file for each run, removed when MLflow has the result."""
 
+import base64
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -9,7 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from l2t_ray.config import flat
 from l2t_ray.errors import mask
@@ -20,7 +24,17 @@ from l2t_ray.run import AnyRun
 TRACE = "traceback.txt"  # the artifact with all lines of the error with which a run failed
 Series = dict[str, list[tuple[int, float]]]  # name -> [(epoch, value)]
 
+CHECKSUM = "sha256"  # in a spooled file, of the rest of it; files of earlier versions have none
+
 logger = logging.getLogger(__name__)
+
+
+def _plain_files(artifacts: Mapping[str, str]) -> Mapping[str, str]:
+    for name, content in artifacts.items():
+        if Path(name).name != name or "\\" in name:
+            raise ValueError(f"must be the name of a file, got {name!r}")
+        base64.b64decode(content, validate=True)
+    return artifacts
 
 
 @dataclass(frozen=True)
@@ -48,17 +62,19 @@ class Ended:
 class Record:
     """Everything that a finished, diverged or failed run leaves in MLflow."""
 
-    key: str
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    key: Annotated[str, Field(pattern=r"^\w+$")]
     sweep: str
     name: str
-    outcome: str  # finished, diverged, failed
+    outcome: Literal["finished", "diverged", "failed"]
     params: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: Series
     wall_s: float
     peak_bytes: int
-    artifacts: Mapping[str, str] = field(default_factory=dict)  # files as base64, by name
-    kind: str = "run"  # or source
+    artifacts: Annotated[Mapping[str, str], AfterValidator(_plain_files)] = field(default_factory=dict)  # base64
+    kind: Literal["run", "source"] = "run"
     end_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
     @classmethod
@@ -78,7 +94,7 @@ class Record:
             key=run.key,
             sweep=sweep,
             name=f"{cell} seed {run.seed}",
-            outcome=result.status,
+            outcome=result.status,  # type: ignore[arg-type]  # Ray hands it on as a text
             params=dotted(run.resolved()),
             tags={
                 **tags,
@@ -101,13 +117,33 @@ class Record:
         """When one session of that length would have begun; with the key it identifies an attempt."""
         return self.end_ms - round(self.wall_s * 1000)
 
+    def to_json(self) -> str:
+        """Returns the record as JSON with a checksum."""
+        values = dataclasses.asdict(self)
+        return json.dumps({**values, CHECKSUM: _checksum(values)})
+
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Returns the record whose fields are these plain values."""
-        metrics = {
-            name: [(int(epoch), float(value)) for epoch, value in series] for name, series in values["metrics"].items()
-        }
-        return cls(**{**values, "metrics": metrics})
+    def from_json(cls, text: str | bytes) -> Self:
+        """Returns the record of a JSON.
+
+        Raises:
+            ValueError: if it is damaged or edited.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("it is no map")
+        if values.pop(CHECKSUM, found := _checksum(values)) != found:
+            raise ValueError("its checksum is another")
+        try:
+            return TypeAdapter(cls).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in values.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(rest).encode()).hexdigest()
 
 
 class Spool:
@@ -128,7 +164,7 @@ class Spool:
         path = self._path(record.key)
         if not path.exists():  # the ledger may hold a part of what is replaced
             self.own.add(record.key)
-        write_atomic(path, json.dumps(dataclasses.asdict(record)).encode())
+        write_atomic(path, record.to_json().encode())
         self._last_ns = max(time.time_ns(), self._last_ns + 1)
         with contextlib.suppress(FileNotFoundError):  # the kernel's own times are too coarse for an order
             os.utime(path, ns=(self._last_ns, self._last_ns))
@@ -146,11 +182,23 @@ class Spool:
         """Yields all records, oldest first; logs a file that is not a record, and leaves it."""
         for path in self.paths():
             try:
-                yield Record.from_json(json.loads(path.read_bytes()))
+                record = Record.from_json(path.read_bytes())
+                if path == self._path(record.key) or self._take_over(path, record):
+                    yield record
             except FileNotFoundError:
                 continue
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                logger.error("%s: must be the JSON that was spooled (%r); restore or remove the file", path, error)
+            except (ValueError, RecursionError) as error:
+                logger.error("%s: must be the JSON that was spooled (%s); restore or remove the file", path, error)
+
+    def _take_over(self, path: Path, record: Record) -> bool:
+        """Gives a file that was copied under another name its own; returns False where that has a newer record."""
+        own = self._path(record.key)
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            if Record.from_json(own.read_bytes()).end_ms >= record.end_ms:
+                path.unlink()
+                return False
+        path.replace(own)
+        return True
 
     def paths(self) -> list[Path]:
         """Returns the files, oldest first; their stems are the runs' keys."""

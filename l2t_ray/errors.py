@@ -68,6 +68,10 @@ class LedgerUnavailableError(ConnectionError):
     advice = "nothing is lost; launch again when it answers"
 
 
+class LedgerClosedError(LedgerUnavailableError):
+    """The tracking server wants another login; results stay in the spool until it lets the user in."""
+
+
 class LedgerDamagedError(LedgerUnavailableError):
     """The database's file is damaged; results stay in the spool until it is replaced."""
 

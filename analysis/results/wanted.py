@@ -7,10 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlparse
 
 from l2t_ray.errors import InputError
 from l2t_ray.ledger.entries import Details, Entry, artifact_place
 from l2t_ray.ledger.reader import Reader
+from l2t_ray.ledger.server import Server
 
 MOST_SHOWN = 40  # characters of a setting in a sentence
 METHODS = ("scratch", "ufm", "l2t_ww", "l2t_www")  # the thesis' order; further ones follow by name
@@ -101,6 +103,8 @@ def _read_manifest(entry: Entry, tags: Mapping[str, str], reader: Reader) -> dic
     place, got = artifact_place(entry, "manifest.json"), "no file" if content is None else "a damaged one"
     rule = f"{place} must be the list of runs that a launch wrote, got {got}"
     remedy = "copy it from a backup, or launch the sweep again, which writes it anew"
+    if isinstance(reader, Server) and urlparse(entry.artifact_uri).scheme in {"", "file"}:
+        remedy = "that is on the server's disk: start it with --serve-artifacts, or mount its folder here"
     raise InputError(f"{entry.experiment}: {rule}; {remedy}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-from l2t_ray.errors import InputError, LedgerDamagedError, LedgerUnavailableError, mask
+from l2t_ray.errors import InputError, LedgerClosedError, LedgerDamagedError, LedgerUnavailableError, mask
 
 SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVER_SCHEMES = ("http://", "https://")
@@ -76,7 +76,9 @@ def unavailable(uri: str, error: Exception) -> LedgerUnavailableError:
     """Returns the error to raise where MLflow, its database or the network fails; its message holds no secrets."""
     first_line = (str(error).splitlines() or [""])[0]
     kind: type[LedgerUnavailableError] = LedgerUnavailableError
-    if database_file(uri) is None:
+    if uri.startswith(SERVER_SCHEMES) and re.search(r"\b40[13]\b|PERMISSION_DENIED", str(error)):
+        kind, remedy = LedgerClosedError, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask its owner"
+    elif database_file(uri) is None:
         remedy = "start the server, or set MLFLOW_TRACKING_URI to another ledger"
     elif any(words in str(error) for words in DAMAGED):
         remedy, kind = "the file is damaged: put back a copy, or set MLFLOW_TRACKING_URI to another", LedgerDamagedError

@@ -2,15 +2,21 @@
 
 import contextlib
 import shlex
+import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
 
 from analysis import stats
-from l2t_ray.errors import InputError, mask
+from l2t_ray import sweep
+from l2t_ray.errors import InputError, LedgerClosedError, mask
 from l2t_ray.ledger.address import pages, tracking_uri
+from l2t_ray.ledger.ledger import Ledger
 from tests.support.launches import call
 from tests.support.ledgers import Logged, fill
+from tests.support.marks import LONG
+from tests.support.servers import MlflowServer
 
 
 def test_the_uri_comes_from_the_argument_the_environment_or_the_folder(tmp_path, monkeypatch):
@@ -80,3 +86,46 @@ def test_a_damaged_database_is_told_as_such(database, damage, told):
     assert told in first
     assert first.endswith("the file is damaged: put back a copy, or set MLFLOW_TRACKING_URI to another")
     assert second == "results that wait in .l2t are written to it by the next launch"
+
+
+AUTH = """[mlflow]
+default_permission = READ
+database_uri = sqlite:///{folder}/auth.db
+admin_username = admin
+admin_password = not-the-shipped-one
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+
+
+@LONG
+def test_a_server_that_wants_a_login_is_told_with_the_variables(folder, monkeypatch):
+    (folder / "auth.ini").write_text(AUTH.format(folder=folder))
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(folder / "auth.ini"))
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "0" * 32)
+    with MlflowServer(f"sqlite:///{folder}/server.db", folder, "--app-name", "basic-auth") as server:
+        for password in ("", "wrong"):
+            monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "admin" if password else "")
+            monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+            with pytest.raises(
+                LedgerClosedError, match=r"401.*; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"
+            ):
+                Ledger("small", server.uri).check()
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-shipped-one")
+        Ledger("small", server.uri).check()
+
+
+@LONG
+def test_artifacts_on_the_disk_of_a_servers_machine_are_told(folder, monkeypatch):
+    Path("mine.py").write_text("def train(settings, seed, context):\n    return {'error': float(seed)}\n")
+    Path("mine.yaml").write_text(
+        "sweep: mine\ntrainer: mine.py\nmetric: {name: error, lower_is_better: true, margin: 1}\n"
+        "grid: [{settings: {lr: 1}, seed: 0}]\n"
+    )
+    flags = ("--no-serve-artifacts", "--default-artifact-root", str(folder / "files"))
+    with MlflowServer(f"sqlite:///{folder}/server.db", folder, *flags) as server:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        assert call(sweep.main, "mine.yaml", "--backend", "inline")[0] == 0
+        shutil.move(folder / "files", folder / "of_another_machine")
+        code, _, err = call(stats.main, "mine")
+    assert code == 2
+    assert err.endswith("that is on the server's disk: start it with --serve-artifacts, or mount its folder here\n")

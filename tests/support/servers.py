@@ -76,11 +76,11 @@ class Server:
 class MlflowServer(Server):
     """`mlflow server` over a database; its address is settled when it has started."""
 
-    def __init__(self, store, folder):
+    def __init__(self, store, folder, *flags):
         super().__init__(folder / "mlflow-server.log")
         self._command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--workers", "1"]
         self._command += ["--backend-store-uri", store]
-        self._command += ["--artifacts-destination", str(folder / "server-artifacts")]
+        self._command += ["--artifacts-destination", str(folder / "server-artifacts"), *flags]
 
     @property
     def uri(self):

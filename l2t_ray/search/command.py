@@ -67,19 +67,23 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
             say("interrupted; launch again to go on with the same studies")
             _show(searching, as_json=arguments.json, launched=launched)
             return 1, None
-        best = None if arguments.where else searching.write_best()  # first: a picture may fail
+        best, lacking = (None, []) if arguments.where else searching.write_best()  # first: a picture may fail
         figures = searching.draw(Path("report", sweep.name, FIGURES), say)
-    runs_best = best is not None and searching.search.settings.run_best
+    runs_best = best is not None and not lacking and searching.search.settings.run_best
     code = _show(searching, as_json=arguments.json and not runs_best, launched=launched, quietly=runs_best)
     say(f"figures of the studies: {Path('report', sweep.name, FIGURES)} ({len(figures)} files)")
-    if best is None:
+    say(*lacking)
+    if arguments.where:
         say("the best settings are written when all studies are searched, without --where")
+    elif best is None:
+        say("no best settings are written")
     elif runs_best:
         say(f"the best settings are in {best}, which is run now")
         return code, best
     else:
-        say(f"result: {best}; run it: python -m l2t_ray.sweep {shlex.quote(str(best))}")
-    return code, None
+        held = "the other cells' best settings" if lacking else "result"
+        say(f"{held}: {best}; run it: python -m l2t_ray.sweep {shlex.quote(str(best))}")
+    return 1 if lacking else code, None
 
 
 def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespace) -> int:

@@ -1,15 +1,16 @@
 """The search of a sweep: its studies in Optuna's storage, the launch that trains their trials, the best settings."""
 
+import functools
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, mask
+from l2t_ray.errors import LedgerUnavailableError, count, duration, mask
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.cluster.tuner import Launched
@@ -18,6 +19,7 @@ from l2t_ray.launch.placement.devices import local_fleet
 from l2t_ray.launch.placement.plan import Plan
 from l2t_ray.launch.session import train
 from l2t_ray.ledger.entries import Entry
+from l2t_ray.ledger.reader import Reader, open_ledger
 from l2t_ray.run import AnyRun
 from l2t_ray.search.study import DIVERGED, TunedStudy, open_storage, read_trials, storage_address, study_name
 from l2t_ray.search.summary import Best, StudySummary
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from l2t_ray.sweepfile.search import Study
 
 States = optuna.trial.TrialState
+REMEDY = "their runs diverged: change the space"
 
 
 class Searching:
@@ -49,7 +52,8 @@ class Searching:
         address = storage_address(self.search, HOME / sweep.name)
         self.address = mask(address)
         self._storage = open_storage(address, write=write)
-        self._names = {study.name: study_name(sweep.name, study, self.search) for study in self.search.studies}
+        studies = self.search.studies
+        self._names = {study.name: study_name(sweep.name, study, self.search, self._storage) for study in studies}
 
     def state(self, ledger: "Ledger", entries: list[Entry]) -> State:
         """The runs that the search may still train, as examples: only their number and shapes are right."""
@@ -99,7 +103,17 @@ class Searching:
             (study, TunedStudy(self._names[study.name], study, self.search, self._storage))
             for study in self.search.studies
         ]
-        trials = Trials(self.search, studies, entries, retry_failed=retry_failed)
+
+        @functools.cache
+        def reader() -> Reader:
+            opened, _ = open_ledger(ledger.uri, ledger.folder)
+            opened.entries()  # a server's details are of these
+            return opened
+
+        def read(run_id: str) -> Mapping[str, float]:
+            return reader().details([run_id])[run_id].metrics
+
+        trials = Trials(self.search, studies, entries, retry_failed=retry_failed, read=read, say=say)
         state = self.state(ledger, entries)
         lanes = state.lanes(local_fleet(), alone=options.backend != RAY)
         say(self.announce(state.plan(lanes), trials.n_further))
@@ -131,31 +145,28 @@ class Searching:
         """The state of every study, in the grid's order, from Optuna's storage alone."""
         return [self._summary(study) for study in self.search.studies]
 
-    def write_best(self) -> Path:
+    def write_best(self) -> tuple[Path | None, list[str]]:
         """Writes the sweep file with the best settings.
 
         Returns:
-            The file.
-
-        Raises:
-            InputError: if a study has no trial with all its seeds.
+            The file, None where no study has any; and a line for each study that has none.
         """
         choices, problems = [], []
         for study, summary in zip(self.search.studies, self.summaries(), strict=True):
             labels = {trial.number: trial.params for trial in self._trials(study)}
             if not summary.best:
-                law = "a study must have a trial with all its seeds"
-                remedy = "widen the space, or see why they diverged or failed"
-                problems.append(f"{study.name}: {law}, got none of {summary.n_trials}; {remedy}")
+                law = f"no trial of {summary.n_trials} has all its seeds, so the cell has no best settings"
+                remedy = "see why they failed, and launch with --retry-failed" if summary.n_failed else REMEDY
+                problems.append(f"{study.name}: {law}; {remedy}")
             for best in summary.best:
                 reached = ", ".join(f"{n} {v:.4g}" for n, v in zip(self.search.objectives, best.values, strict=True))
                 told = f"trial {best.trial} of {summary.n_trials}, {reached}, mean of {len(self.search.seeds)} seeds"
                 name = {} if len(summary.best) == 1 else {"name": f"tuned trial={best.trial}"}
                 choices.append(Choice(study, labels[best.trial], told, **name))
-        if problems:
-            raise InputError(problems)
+        if not choices:
+            return None, problems
         write_best(self.sweep, choices, self.search.best_file, untuned=self.search.settings.untuned)
-        return self.search.best_file
+        return self.search.best_file, problems
 
     def draw(self, folder: Path, say: Callable[[str], None]) -> list[Path]:
         """Writes Optuna's figures of every study and returns the files; a study that cannot be drawn is reported."""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from l2t_ray.ledger.sql import is_ledger
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.search import Search, Study
+    from l2t_ray.sweepfile.space import Dimension
 
 DIVERGED = "diverged"  # marks a trial that Optuna stores as failed: it diverged, so it is not tried again
 DIGITS = 8
@@ -38,17 +39,13 @@ class Trial:
     """A trial whose seeds are being trained."""
 
     asked: optuna.trial.Trial
+    labels: Mapping[str, Any]  # the settings, as Optuna's storage has them
     values: list[tuple[float, ...]] = field(default_factory=list)  # one tuple a seed so far, one value an objective
 
     @property
     def number(self) -> int:
         """Optuna's number of the trial."""
         return int(self.asked.number)
-
-    @property
-    def labels(self) -> Mapping[str, Any]:
-        """The settings, as Optuna stores them."""
-        return dict(self.asked.params)
 
     def means(self) -> tuple[float, ...]:
         """The mean of each objective over the seeds so far."""
@@ -115,14 +112,45 @@ class TunedStudy:
     def _drawn(self, asked: optuna.trial.Trial) -> Trial:
         for dimension in self._spec.space:
             dimension.suggest(asked)
-        return Trial(asked)
+        return Trial(asked, dict(self.study.get_trials(deepcopy=False)[asked.number].params))
 
 
-def study_name(sweep: str, spec: "Study", search: "Search") -> str:
-    """SWEEP/CELL and 8 hex digits of what is searched: another space or other seeds begin another study."""
-    space = [[d.name, d.kind, d.low, d.high, d.log, d.step, [*map(str, d.values)]] for d in spec.space]
-    content = [spec.run.around_seed, space, search.seeds, spec.validation_per_class, search.objectives]
-    return f"{sweep}/{spec.name} {hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]}"
+def study_name(sweep: str, spec: "Study", search: "Search", storage: Any) -> str:
+    """SWEEP/CELL and 8 hex digits of what is searched: another space, seeds or direction begin another study."""
+
+    def named(more: Sequence[Any], texts: Callable[["Dimension"], Any]) -> str:
+        space = [[d.name, d.kind, d.low, d.high, d.log, d.step, texts(d)] for d in spec.space]
+        content = [spec.run.around_seed, space, search.seeds, spec.validation_per_class, search.objectives, *more]
+        return f"{sweep}/{spec.name} {hashlib.sha256(json.dumps(content).encode()).hexdigest()[:DIGITS]}"
+
+    # directions and types of values came later: where they differ from a study that is there, its name is not taken
+    first = named([], lambda d: [*map(str, d.values)])
+    if _fits(storage, first, spec, search):
+        return first
+    return named([search.modes], lambda d: [*d.values.items()])
+
+
+def _fits(storage: Any, name: str, spec: "Study", search: "Search") -> bool:
+    """Whether a study of this name, if there is one, has the search's directions and its lists' values."""
+    try:
+        study = None if storage is None else storage.get_study_id_from_name(name)
+    except KeyError:
+        study = None
+    if study is None:
+        return True
+    directions = [direction.name for direction in storage.get_study_directions(study)]
+    lists = {d.name: [*d.values] for d in spec.space if d.kind == "list"}
+    return directions == [f"{mode.upper()}IMIZE" for mode in search.modes] and all(
+        _is_of(trial, *one) for trial in read_trials(storage, name) for one in lists.items()
+    )
+
+
+def _is_of(trial: Any, name: str, labels: Sequence[Any]) -> bool:
+    """Whether a trial drew a setting from a list with these labels, types included, or may yet draw it."""
+    if name in trial.distributions:
+        return json.dumps(trial.distributions[name].choices) == json.dumps(labels)
+    queued = trial.system_attrs.get("fixed_params", {})
+    return name not in queued or json.dumps(queued[name]) in map(json.dumps, labels)
 
 
 def _sampler(name: str, seed: int) -> Any:

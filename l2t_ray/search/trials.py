@@ -5,14 +5,14 @@ A run whose key is in the ledger already, or that another trial is training, is 
 
 import difflib
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import optuna
 
-from l2t_ray.errors import InputError
-from l2t_ray.ledger.entries import Entry, failures, finished
+from l2t_ray.errors import InputError, say
+from l2t_ray.ledger.entries import Entry, failures, finished, is_number
 from l2t_ray.ledger.limits import safe_name
 from l2t_ray.ledger.spool import Ended
 from l2t_ray.run import AnyRun
@@ -43,6 +43,8 @@ class Trials:
         studies: each with its cell.
         entries: of the ledger, with the objectives among their metrics.
         retry_failed: whether failed trials and runs are tried again.
+        read: gives all last values of a finished run of the ledger, also those that are not finite.
+        say: receives a line for each objective that is not finite.
 
     Attributes:
         cells: key to cell, of all runs so far.
@@ -57,9 +59,11 @@ class Trials:
         entries: Iterable[Entry],
         *,
         retry_failed: bool = False,
+        read: Callable[[str], Mapping[str, float]] = lambda run_id: {},
+        say: Callable[[str], object] = say,
     ) -> None:
         self._search, self._entries = search, list(entries)
-        self._retry_failed = retry_failed
+        self._retry_failed, self._read, self._say = retry_failed, read, say
         self.cells: dict[str, str] = {}
         self.studies: dict[str, str] = {}
         self.runs: dict[str, AnyRun] = {}
@@ -69,7 +73,8 @@ class Trials:
         for key, (outcome, _) in failures(self._entries, keys).items():
             if outcome == DIVERGED or not retry_failed:  # training it again would diverge again
                 self._known[key] = outcome, {}
-        self._known.update({key: (FINISHED, entry.metrics) for key, entry in finished(self._entries, keys).items()})
+        self._done = finished(self._entries, keys)
+        self._known.update({key: (FINISHED, entry.metrics) for key, entry in self._done.items()})
         self._active = deque(self._activate(spec, study) for spec, study in studies)
 
     @property
@@ -139,7 +144,14 @@ class Trials:
             if outcome != FINISHED:
                 self._end(active, trial, pruned=outcome == DIVERGED, failed=outcome != DIVERGED)
                 return None
-            is_bad = active.study.saw(trial, self._objectives(values))
+            found = self._objectives(run, values)
+            odd = [f"{name} is {value}" for name, value in found.items() if not is_number(value)]
+            if odd:
+                cell = active.spec.trial_cell(trial.number)
+                self._say(f"{cell} seed {run.seed}: {', '.join(odd)}; the trial counts as diverged")
+                self._end(active, trial, pruned=True)
+                return None
+            is_bad = active.study.saw(trial, tuple(found.values()))
             if is_bad and len(trial.values) < len(self._search.seeds):
                 self._end(active, trial, pruned=True)
                 return None
@@ -150,12 +162,14 @@ class Trials:
         active.study.end(trial, pruned=pruned, failed=failed)
         active.n_open -= 1
 
-    def _objectives(self, values: Mapping[str, float]) -> tuple[float, ...]:
+    def _objectives(self, run: AnyRun, values: Mapping[str, float]) -> dict[str, float]:
         names = [safe_name(name) for name in self._search.objectives]
+        if run.key in self._done and not values.keys() >= {*names}:  # an entry lacks what is not finite
+            values = {**self._read(self._done[run.key].run_id), **values}
         for name in names:
             if name not in values:
                 known = ", ".join(n for n in values if self._search.own or n.startswith("validation_")) or "none"
                 rule = f"search.objective must be what the runs log, got {name!r}; they log {known}"
                 closest = difflib.get_close_matches(name, values, 1)
                 raise InputError(f"{rule}; did you mean {closest[0]}?" if closest else rule)
-        return tuple(values[name] for name in names)
+        return {name: values[name] for name in names}

@@ -140,6 +140,7 @@ def _read_space(item: Item, own: Own, problems: list[str]) -> dict[str, Dimensio
             problems.append(f"{child.place}: search.space must name a setting once, got {name} twice; remove one")
         elif (found := read_dimension(replace(OPTION, name=name), child, problems)) is not BROKEN:
             is_float = own.form.is_float(name.removeprefix(SETTINGS))
+            is_float |= any(isinstance(run.setting(name), float) for run in runs)
             space[name] = replace(found, kind="float") if is_float and found.kind == "int" else found
     return space
 

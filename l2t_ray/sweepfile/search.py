@@ -26,7 +26,8 @@ from l2t_ray.sweepfile.yaml_lines import Item
 VARIANT = "tuned"
 SUFFIX = "_best"
 OBJECTIVES = ("validation_accuracy_percent", "validation_ece_percent")
-OF_A_CLASS = re.compile(r"validation_accuracy_class_.+_percent")
+OF_A_CLASS = re.compile(r"validation_accuracy_class_(.+)_percent", re.DOTALL)
+FEW_CLASSES = 20  # as in `training.run_training`, which imports torch
 
 
 class SearchBlock(Frozen):
@@ -176,6 +177,7 @@ def read_search(
         problems += _check_grid(item, space, blocks, seeds, check)
     if cells:
         problems += _check_readers(space, cells)
+        problems += dict.fromkeys(_check_classes(item, values, space, cells))
     if len(problems) > n_before:
         return None
     settings = SearchBlock(**values)
@@ -258,6 +260,26 @@ def _check_readers(space: Mapping[str, Dimension], cells: Sequence[Cell]) -> Ite
         if not any(reads(registry.METHODS[method], name) for method in methods):
             rule = f"search.space: {name} must be read by a method of the grid"
             yield f"{dimension.place}: {rule}; remove it, or add a method that reads it"
+
+
+def _check_classes(
+    item: Item, values: Mapping[str, Any], space: Mapping[str, Dimension], cells: Sequence[Cell]
+) -> Iterator[str]:
+    """Yields what is wrong with the accuracy of a class, where it is known before the images are read."""
+    found = OF_A_CLASS.fullmatch(values.get("objective", ""))
+    if not found:
+        return
+    place, title = item.trail(["objective"])[-1].place, found[1]
+    for run in map(_of, cells):
+        facts = registry.DATA_SETS[run.data.name]
+        classes = run.data.classes or facts.classes
+        n_classes, is_recorded = len(classes) or facts.n_classes or 0, run.record.per_class
+        if classes and title not in classes:
+            rule = f"search.objective must name a class of {run.data.name}"
+            yield f"{place}: {rule}, got {title!r}; {suggest(title, classes)}"
+        elif n_classes > FEW_CLASSES and not is_recorded and "record.per_class" not in space:
+            rule = f"search.objective may be of a class where more than {FEW_CLASSES} are recorded"
+            yield f"{place}: {rule}, and {run.data.name} has {n_classes}; add `record: {{per_class: true}}`"
 
 
 def _studies(

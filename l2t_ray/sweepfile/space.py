@@ -28,7 +28,8 @@ class Dimension:
     high: float = 0.0  # the largest
     log: bool = False  # whether it is drawn on a logarithmic scale
     step: float | None = None  # between values, or None
-    # of a list, by the label that Optuna keeps: a text or a number as it is, anything else as JSON
+    # of a list, by the label that Optuna keeps: a text or a number as it is, anything else as JSON, as is what
+    # Optuna would take for a value before it
     values: Mapping[Any, Any] = field(default_factory=dict)
 
     def suggest(self, trial: Any) -> Any:
@@ -58,11 +59,12 @@ class Dimension:
     def label(self, value: Any) -> Any:
         """Returns what Optuna would keep for a setting's value; None where the value lies outside."""
         if self.kind == "list":
-            return next((label for label, known in self.values.items() if known == value), None)
-        inside = isinstance(value, int | float) and self.low <= value <= self.high
+            return next((label for label, known in self.values.items() if _is_same(known, value)), None)
+        kinds = {int} if self.kind == "int" else {int, float}
+        inside = type(value) in kinds and self.low <= value <= self.high
         n_steps = (value - self.low) / self.step if inside and self.step else 0.0
         on_grid = inside and abs(n_steps - round(n_steps)) < 1e-9
-        return value if on_grid else None
+        return (value if self.kind == "int" else float(value)) if on_grid else None
 
     def __str__(self) -> str:
         if self.kind == "list":
@@ -151,12 +153,22 @@ def _read_list(setting: Setting, item: Item, children: list[Item], problems: lis
     read = [setting.read(child, problems) for child in children]
     if BROKEN in read:
         return BROKEN
-    values = {value if isinstance(value, str | int | float) else json.dumps(value): value for value in read}
+    values: dict[Any, Any] = {}
+    for value in read:
+        label = value if isinstance(value, str | int | float) else json.dumps(value)
+        while label in values and not any(_is_same(known, value) for known in values.values()):
+            label = json.dumps(label)
+        values[label] = value
     if len(values) < 2 or len(values) < len(read):
         rule = f"search.space: {setting.name} must have at least two values, each once"
         problems.append(f"{item.place}: {rule}, got {shown(item)}; correct the list")
         return BROKEN
     return Dimension(setting.name, item.place, "list", values=values)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two values are one setting: 1 and 1.0 are, 1 and true are not."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def of_method(space: Mapping[str, Dimension], method: registry.Described) -> Iterator[Dimension]:

@@ -1,11 +1,14 @@
 """Trials in real Optuna studies, fed with results as a launch feeds them: order, pruning, kills, nothing twice."""
 
+import hashlib
+import json
 import math
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -52,7 +55,7 @@ class Launch:
     def __init__(self, search, results, *, storage="study.journal", entries=(), **options):
         self.search, self.results = search, results
         self.storage = open_storage(storage, write=True)
-        names = [study_name("s", spec, search) for spec in search.studies]
+        names = [study_name("s", spec, search, self.storage) for spec in search.studies]
         self.studies = [
             TunedStudy(n, spec, search, self.storage) for n, spec in zip(names, search.studies, strict=True)
         ]
@@ -155,6 +158,23 @@ def test_more_trials_continue_the_study_and_another_space_begins_another():
     other = Launch(read("{training.lr: {low: 0.001, high: 0.2, log: true}}", trials=2), accuracy)
     assert len(other.stored()) == 1  # its first point waits
     assert len(optuna.study.get_all_study_names(other.storage)) == 4
+
+
+def as_named_by_version_0_2(spec, search, labels):
+    content = [spec.run.around_seed, labels, search.seeds, spec.validation_per_class, search.objectives]
+    return f"s/{spec.name} {hashlib.sha256(json.dumps(content).encode()).hexdigest()[:8]}"
+
+
+def test_a_study_keeps_its_name_of_version_0_2_unless_its_direction_has_changed():
+    search = read(trials=2)
+    space = [["training.lr", "float", 0.001, 0.3, True, None, []]]
+    older = [as_named_by_version_0_2(spec, search, space) for spec in search.studies]
+    assert [one.study.study_name for one in Launch(search, accuracy).go().studies] == older
+    other = Launch(replace(search, lower_is_better=True), accuracy).go()
+    names = [one.study.study_name for one in other.studies]
+    assert not {*names} & {*older}
+    assert other.studies[0].study.best_value == min(trial.value for trial in other.stored())
+    assert [one.study.study_name for one in Launch(search, accuracy).studies] == older
 
 
 def test_settings_drawn_twice_are_trained_once():

@@ -176,6 +176,77 @@ def test_the_command_line_names_settings_with_and_without_their_section():
     )
 
 
+FREE = HEAD.replace("mine.py", "free.py") + "grid:\n- {settings: {lr: [1, 2], tag: x}, seed: 0}\n"
+
+
+@pytest.fixture
+def _free():
+    Path("free.py").write_text("def train(settings, seed, context):\n    return {'error_percent': 1.0}\n")
+
+
+@pytest.mark.usefixtures("_free")
+@pytest.mark.parametrize(
+    "override",
+    [
+        "metric.margin=3",
+        "metric={name: x}",
+        "trainer.version=3",
+        "design.alpha=0.1",
+        "execution={threads: 1}",
+        "search={}",
+        "methods=[a.py]",
+        "run={lr: 1}",
+        "grid=1",
+        "variant=x",
+        "data.x=1",
+    ],
+)
+def test_a_part_of_the_file_is_no_setting_of_a_free_trainer(override):
+    (line,) = problems(FREE, overrides=[override])
+    part = override.partition("=")[0].partition(".")[0]
+    assert line.startswith(
+        f"--set {override}: '{part}' must be a setting of a run, got a part of the file; change it in"
+    )
+
+
+@pytest.mark.usefixtures("_free")
+def test_the_command_line_sets_settings_together_and_those_that_are_called_as_a_part():
+    def settings(text, *overrides):
+        return [run.settings for run in read(text, overrides=overrides).runs.values()]
+
+    assert settings(FREE, "settings={lr: 30, new: 1}") == [{"tag": "x", "lr": 30, "new": 1}]
+    assert settings(FREE, "settings={}") == [{"lr": 1, "tag": "x"}, {"lr": 2, "tag": "x"}]
+    assert settings(FREE, "settings.metric.margin=3", "lr=1")[0]["metric.margin"] == 3
+    assert settings(FREE.replace("tag: x", "data: {size: 1}"), "data.size=3")[0]["data.size"] == 3
+    assert problems(FREE, overrides=["settings=3"])[0].startswith("--set settings=3: settings must be a map, got 3;")
+    sweep = read(FREE, overrides=["execution.threads=3"])
+    assert (sweep.execution.threads, [*sweep.runs]) == (3, [*read(FREE).runs])
+
+
+@pytest.mark.usefixtures("_free")
+def test_a_number_with_underscores_is_no_text_in_the_place_of_numbers():
+    rule = "settings.lr must be a number as in the file, got"
+    for override, got in [
+        ("lr=1_000", '"1_000"'),
+        ("settings={lr: 1_000}", '"1_000"'),
+        ("lr=[1, 1_000]", '[1, "1_000"]'),
+    ]:
+        assert problems(FREE, overrides=[override]) == (f"--set {override}: {rule} {got}; write 1000",)
+    for override, value in [("lr='1_000'", "1_000"), ("tag=2024_01", "2024_01"), ("other=1_000", "1_000")]:
+        (*_, run) = read(FREE, overrides=[override]).runs.values()
+        assert run.settings[override.partition("=")[0]] == value
+
+
+@pytest.mark.usefixtures("_free")
+def test_cells_are_chosen_by_a_setting_that_the_first_block_does_not_have():
+    head = HEAD.replace("mine.py", "free.py") + "method: algo\n"
+    text = head + "grid:\n- {settings: {algo: a, lr: 0.1}, seed: 0}\n- {settings: {algo: b, depth: [3, 4]}, seed: 0}\n"
+    (run,) = read(text, where=["depth=3"]).runs.values()
+    assert run.settings == {"algo": "b", "depth": 3}
+    (line,) = problems(text, where=["dept=3"])
+    assert line.endswith("did you mean settings.depth?")
+
+
 @pytest.mark.parametrize(
     ("text", "line", "told"),
     [

@@ -1,6 +1,7 @@
 """The `search:` of a sweep file: what is searched, and every mistake at its line with its remedy."""
 
 import json
+import re
 import textwrap
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from l2t_ray import registry
 from l2t_ray.errors import InputError
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.sweepfile.schema import sweep_schema
+from l2t_ray.sweepfile.search import FEW_CLASSES
+from l2t_ray.training import run_training
 from tests.support.places import ROOT
 
 METHOD = """
@@ -100,6 +103,11 @@ def told(old, new):
         ("trials: 4", "objective: wall_s", "search.objective must be a metric on validation images, got 'wall_s'"),
         ("trials: 4", "objective: validation_loss", "must be a metric on validation images, got 'validation_loss'; "),
         ("trials: 4", "objective: validation_accuracy", "did you mean validation_accuracy_percent?"),
+        (
+            "trials: 4",
+            "objective: validation_accuracy_class_77_percent",
+            "s.yaml:11: search.objective must name a class of digits, got '77'; did you mean 7?",
+        ),
         ("trials: 4", "second_objective: wall_s\n  pruner: asha", "search.pruner must be none with a second"),
         ("from: 100, to: 102", "from: 29, to: 31", "s.yaml:12: search.seeds must differ from the grid's, whose runs"),
         ("  validation_per_class: 20", "", "s.yaml:6: search.validation_per_class must be given"),
@@ -126,6 +134,32 @@ def told(old, new):
 def test_a_mistake_is_told_at_its_line_with_the_remedy(old, new, line):
     found = told(old, new)
     assert any(line in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("data", "title", "problem"),
+    [
+        ("digits, classes: ['3', '5']", "4", "search.objective must name a class of digits, got '4'; "),
+        ("digits, classes: ['3', '5']", "5", None),
+        ("cifar100", "apple", "more than 20 are recorded, and cifar100 has 100; add `record: {per_class: true}`"),
+        ("cifar100, samples_per_class: 5}, record: {per_class: true", "apple", None),
+    ],
+)
+def test_the_accuracy_of_a_class_must_be_of_a_class_that_is_recorded(data, title, problem):
+    text = FILE.replace("digits", data).replace("[scratch, l2t_www]", "scratch")
+    text = text.replace("true, samples_per_class: 5", "true")  # the data set's own, moved before `record:`
+    text = re.sub(r"\n    transfer.*", "", text).replace(
+        "trials: 4", f"objective: validation_accuracy_class_{title}_percent"
+    )
+    if problem is None:
+        assert read(text).search.settings.objective == f"validation_accuracy_class_{title}_percent"
+    else:
+        with pytest.raises(InputError, match=re.escape(problem)):
+            read(text)
+
+
+def test_few_classes_are_as_many_as_a_run_records():
+    assert FEW_CLASSES == run_training.FEW_CLASSES
 
 
 def test_a_search_stands_without_a_design():

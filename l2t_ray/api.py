@@ -4,8 +4,9 @@ import argparse
 import contextlib
 import io
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from l2t_ray.models import Backbone
     from l2t_ray.training.pack import Outcome
 
+_RUNNING = threading.Lock()  # held while a sweep runs in this process, whose streams and modules are one
+
 
 @dataclass(frozen=True)
 class Sweep(read.Sweep):
@@ -32,6 +35,7 @@ class Sweep(read.Sweep):
 
     overrides: tuple[str, ...] = ()  # as it was read
     where: tuple[str, ...] = ()
+    folder: Path = field(default_factory=Path.cwd)  # where it was read: its paths and its ledger are there
 
     def plan(self, fleet: str | None = None, *, price_per_hour: float | None = None) -> "Plan":
         """Returns what a launch would train, for how long and at what price; starts nothing.
@@ -39,12 +43,16 @@ class Sweep(read.Sweep):
         Args:
             fleet: devices such as `h200:8`; this machine's by default.
             price_per_hour: of all devices together.
+
+        Raises:
+            InputError: if the working folder is another one than that in which the file was read.
         """
         from l2t_ray.launch.backlog import State
         from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
         from l2t_ray.launch.preparation import source_times, with_sources_first
         from l2t_ray.ledger.ledger import Ledger
 
+        self._check_folder()
         price = self.execution.price_per_hour if price_per_hour is None else price_per_hour
         priced = replace(self, execution=self.execution.model_copy(update={"price_per_hour": price}))
         state = State.read(priced, Ledger(self.name), retry_failed=False)
@@ -76,7 +84,8 @@ class Sweep(read.Sweep):
             Every cell's counts and mean accuracy, and the failures; a file with a search gives those of its trials.
 
         Raises:
-            InputError: with a line for every problem, before anything is written.
+            InputError: with a line for every problem, before anything is written; also while another sweep runs in this
+                process, and where the working folder is another one than that in which the file was read.
         """
         from l2t_ray.launch.command import run_sweep
         from l2t_ray.launch.options import BACKENDS
@@ -87,12 +96,13 @@ class Sweep(read.Sweep):
         if backend not in BACKENDS:
             rule = f"backend must be one of {', '.join(BACKENDS)}"
             raise InputError(f"{rule}, got {backend!r}; {suggest(backend, BACKENDS)}")
+        self._check_folder()
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
             price_per_hour=None, json=False, backend=backend, page=page and str(page),
         )  # fmt: skip
-        with contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
+        with _alone(self.name), contextlib.redirect_stdout(io.StringIO()):  # the summary is returned
             if self.search:
                 from l2t_ray.search.command import run_search
 
@@ -102,6 +112,22 @@ class Sweep(read.Sweep):
         found = read.read_sweep(self.path, overrides=self.overrides, where=self.where)  # sources are trained now
         entries = Ledger(found.name).entries([safe_name(found.metric.name)])
         return summarize(found.name, found.runs, found.cells, entries, found.metric)
+
+    def _check_folder(self) -> None:
+        if (here := Path.cwd()) != self.folder:
+            rule = f"{self.path}: must be planned and run in the folder in which it was read, {self.folder}"
+            raise InputError(f"{rule}, got {here}; go back there, or read the file here")
+
+
+@contextlib.contextmanager
+def _alone(name: str) -> Iterator[None]:
+    if not _RUNNING.acquire(blocking=False):
+        rule = f"{name}: must be the only sweep that runs in this process, got another one that is running"
+        raise InputError(f"{rule}; wait until it has ended, or start another process")
+    try:
+        yield
+    finally:
+        _RUNNING.release()
 
 
 def read_sweep(path: Path | str, *, overrides: Sequence[str] = (), where: Sequence[str] = ()) -> Sweep:

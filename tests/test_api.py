@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,7 @@ import pytest
 import analysis
 import l2t_ray
 from tests.support.places import ROOT
+from tests.support.waiting import wait_for
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
 
@@ -94,3 +96,57 @@ def test_another_analysis_that_was_imported_before_is_named(tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "analysis", other)
     with pytest.raises(l2t_ray.InputError, match=r"/analysis\.py: must not be named analysis .*; rename it"):
         l2t_ray.results("x")
+
+
+OWN = """
+import pathlib, time
+def train(settings, seed, context):
+    pathlib.Path("begun").touch()
+    while pathlib.Path("waits").exists():
+        time.sleep(0.01)
+    return {"error": 1.0 + seed}
+"""
+OWN_FILE = """
+sweep: mine
+trainer: own.py
+metric: {name: error, lower_is_better: true, margin: 0.1}
+grid: [{settings: {m: x}, seed: [0, 1]}]
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, template, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(template, tmp_path)
+    Path("own.py").write_text(OWN)
+    Path("mine.yaml").write_text(OWN_FILE)
+    return l2t_ray.read_sweep("mine.yaml")
+
+
+def test_a_second_run_in_the_process_is_refused_and_stdout_comes_back(mine, capsys):
+    Path("waits").touch()
+    stdout, summaries = sys.stdout, []
+    thread = threading.Thread(target=lambda: summaries.append(mine.run(backend="inline")))
+    thread.start()
+    wait_for(Path("begun").exists)
+    with pytest.raises(l2t_ray.InputError, match="mine: must be the only sweep that runs in this process, got another"):
+        mine.run(backend="inline")
+    Path("waits").unlink()
+    thread.join()
+    assert [cell.n_finished for cell in summaries[0].cells] == [2]
+    assert sys.stdout is stdout
+    assert mine.run(backend="inline").cells == summaries[0].cells  # nobody else runs now
+    assert sys.stdout is stdout
+
+
+@pytest.mark.parametrize("use", [lambda sweep: sweep.plan("cpu:2"), lambda sweep: sweep.run(backend="inline")],
+                         ids=["plan", "run"])  # fmt: skip
+def test_a_sweep_is_refused_in_another_folder_than_it_was_read_in(mine, tmp_path, monkeypatch, use):
+    (other := tmp_path / "other").mkdir()
+    monkeypatch.chdir(other)
+    rule = f"mine.yaml: must be planned and run in the folder in which it was read, {tmp_path}, got {other}; go back"
+    with pytest.raises(l2t_ray.InputError, match=re.escape(rule)):
+        use(mine)
+    assert not [*other.iterdir()]
+    monkeypatch.chdir(tmp_path)
+    use(mine)

@@ -12,6 +12,7 @@ import pytest
 
 from l2t_ray import offline, sweep
 from l2t_ray.launch.options import Options, work_of
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.spool import TRACE, Spool
 from l2t_ray.sweepfile.read import read_sweep
@@ -59,6 +60,7 @@ def test_what_was_trained_without_ray_and_mlflow_is_finished_by_the_next_launch(
     waiting = {record.key: record for record in Ledger("away").spool.records()}
     assert len(waiting) == 3
     assert {record.tags["pack"] for record in waiting.values()} == {"1", "2"}
+    assert {record.tags["threads"] for record in waiting.values()} == {str(cores())}
 
     shutil.copy(template, ".")
     assert sweep.main(["away.yaml"]) == 0

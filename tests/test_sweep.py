@@ -1,10 +1,12 @@
 """The main job from its command line: real Ray, real SQLite, real training on digits."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,8 @@ def test_a_launch_trains_what_is_wanted_and_launching_again_is_a_no_op(folder, r
     assert "2/2" in out
     first = finals(folder)
     assert len(first) == 2
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        assert database.execute("SELECT value FROM tags WHERE key = 'l2t.threads'").fetchall() == [("1",)] * 2
     assert list((folder / ".l2t/tiny/checkpoints").iterdir()) == []
     assert list((folder / ".l2t/tiny/spool").iterdir()) == []
     assert not (folder / ".l2t/tiny/tune").exists()

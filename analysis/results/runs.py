@@ -9,7 +9,8 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ IDENTITY = (
     "experiment_id",
 )  # fmt: skip
 
+ABOUT = "l2t"  # key of `runs.attrs`: the metric by which runs were read, and what the sweeps declared
 LACKING = "incomplete"  # outcome of a finished run that did not store what a table shows
 
 
@@ -89,7 +91,15 @@ def read_results(
     """
     reader, shown = open_ledger(uri, folder)
     entries = reader.entries()
-    chosen = _choose(sweeps, entries, uri, folder, shown)
+    return _read(reader, shown, entries, _choose(sweeps, entries, uri, folder, shown), metric)
+
+
+def read_again(results: Results, metric: str) -> Results:
+    """Returns the same sweeps read by another metric; arguments and errors as `read_results`."""
+    return _read(results.reader, results.uri, results.reader.entries(), results.sweeps, metric)
+
+
+def _read(reader: Reader, shown: str, entries: Sequence[Entry], chosen: Sequence[str], metric: str | None) -> Results:
     manifests, notices = read_manifests(chosen, entries, reader), list[str]()
     declared = _declared(metric, manifests)
     name = declared.name if declared else metric or METRIC
@@ -159,18 +169,21 @@ def read_results(
         known = sorted({*EXAMPLES, *logged})
         raise InputError(f"metric must be one that runs have logged, got {name!r}; {suggest(name, known)}")
     notices.extend(_mixed(rows))
+    notices.extend(_rounded_unlike(rows, details))
     restricted = derived.restricted(metric, (row["run_id"] for row in rows)) if derived else ""
     notices.extend([restricted] if restricted else [])
     launches, unreadable = read_launches(chosen, entries, reader)
     notices.extend(unreadable)
     frame = pd.DataFrame(rows, columns=[*IDENTITY] if not rows else None)
+    designs = {sweep: found["design"] for sweep, found in manifests.items() if found.get("design")}
+    frame.attrs[ABOUT] = {"metric": name, "declared": asdict(declared) if declared else None, "designs": designs}
     return Results(
         sweeps=tuple(chosen),
         runs=frame,
         wanted=tuple(wanted),
         gaps=tuple(gaps),
         notices=tuple(notices),
-        designs={sweep: found["design"] for sweep, found in manifests.items() if found.get("design")},
+        designs=designs,
         uri=shown,
         reader=reader,
         entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
@@ -303,6 +316,20 @@ def _mixed(rows: Sequence[dict[str, Any]]) -> list[str]:
             parts = "; ".join(f"{_shown(name, value, values)}: {_runs(n)}" for value, n in sorted(values.items()))
             notices.append(f"{cell}: runs come from different {words[name]}: {parts}")
     return notices
+
+
+def _rounded_unlike(rows: Sequence[dict[str, Any]], details: Mapping[str, Details]) -> Iterable[str]:
+    """Yields a line on cells whose runs had unlike numbers of CPU threads, and one on devices; old runs tell none."""
+    for name, how in (("threads", "with different numbers of CPU threads"), ("device", "on different devices")):
+        found: dict[str, set[str]] = defaultdict(set)
+        for row in rows:
+            if value := details[row["run_id"]].tags.get(name):
+                found[row["cell"]].add(value)
+        mixed = [values for values in found.values() if len(values) > 1]
+        if mixed:
+            values = ", ".join(sorted({*chain.from_iterable(mixed)}, key=lambda text: (len(text), text)))
+            cells = f"{len(mixed)} cell{'' if len(mixed) == 1 else 's'}"
+            yield f"the runs of {cells} were trained {how} ({values}): their last bits differ"
 
 
 def _shown(name: str, value: str, values: Iterable[str]) -> str:

@@ -72,8 +72,11 @@ class State:
         """
         execution = self.sweep.execution
         if alone:
-            groups = (replace(groups[0], n_devices=1),)
-            threads = execution.threads if isinstance(execution.threads, int) else cores()
+            (group, *_) = groups
+            every = cores() if group.is_gpu else int(group.cores)
+            threads = execution.threads if isinstance(execution.threads, int) else every
+            used = group.cores if group.is_gpu else min(group.cores, float(threads))  # the others wait
+            groups = (replace(group, n_devices=1, cores=used),)
             execution = execution.model_copy(update={"threads": threads, "gpu_share": 1.0, "mps": "off"})
         if served is None:
             served = is_expected(execution.mps)

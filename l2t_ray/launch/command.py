@@ -5,14 +5,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from l2t_ray.errors import InputError, LedgerUnavailableError, count, duration, say, wrapped
+from l2t_ray.config import Run
+from l2t_ray.errors import InputError, LedgerClosedError, LedgerUnavailableError, count, duration, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch import slurm_jobs
 from l2t_ray.launch.backlog import State
@@ -22,12 +23,13 @@ from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.live.view import View
 from l2t_ray.launch.options import INLINE, RAY, SLURM, Options
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
+from l2t_ray.launch.placement.devices import local_fleet, n_cards, parse_fleet
 from l2t_ray.launch.power import detectable
 from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
 from l2t_ray.launch.summary import print_failures, print_plan, print_summary, summarize
 from l2t_ray.ledger.entries import unwanted
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.read import Sweep, read_sweep
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
     try:
         ledger.check()
     except LedgerUnavailableError as error:
-        if asks or arguments.backend != INLINE or sweep.sources:
+        if asks or arguments.backend != INLINE or sweep.sources or isinstance(error, LedgerClosedError):
             raise
         from l2t_ray.launch.inline import run_offline
 
@@ -65,6 +67,7 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             )
         return _show_summary(state, as_json=arguments.json, view=view)
     if arguments.check:
+        _tell_of_tf32(sweep.name, sweep.runs.values(), arguments)
         check_sweep(sweep, ledger, arguments)
         for line in inspections(sweep.runs.values(), Path(sweep.execution.data_dir)):
             print(line)
@@ -89,6 +92,7 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
             slurm_jobs.check(sweep.execution.slurm)
         lanes = state.lanes(local_fleet(), alone=arguments.backend != RAY)
         say(state.announce(state.plan(lanes)) if arguments.backend != SLURM else state.announce(None))
+        _tell_of_tf32(sweep.name, state.runs, arguments)
         digests = check(state, lanes, options(arguments)) if state.to_train else {}
         if not n_waiting and state.to_train:
             stack.enter_context(ledger.writing(on_lost=interrupt))
@@ -102,6 +106,14 @@ def _n_unwanted(state: State, arguments: argparse.Namespace) -> int:
     """Counts the finished runs in the ledger that the whole sweep does not want; 0 where its keys are not known yet."""
     whole = read(arguments, ()) if arguments.where else state.sweep
     return 0 if whole.sources else len(unwanted(state.entries, state.sweep.name, whole.runs))
+
+
+def _tell_of_tf32(name: str, runs: Iterable[AnyRun], arguments: argparse.Namespace) -> None:
+    """Says where a precision has no effect on this machine; jobs and clusters may have cards that it lacks."""
+    n = sum(isinstance(run, Run) and run.training.precision == "tf32" for run in runs)
+    if n and arguments.backend != SLURM and not arguments.address and not n_cards():
+        told = "training.precision: tf32 is float32 on a CPU, bit for bit, under other keys"
+        say(f"{name}: {told} ({count(n, 'run')})")
 
 
 def running(name: str, lock: Lock, progress_file: Path) -> View | None:
@@ -229,10 +241,9 @@ def _launch(
         launched = train(state, lanes, given, progress_file, say, digests=digests, on_ready=want)
         digests = None  # a later look has further runs
         if launched.n_spooled:
-            say(
-                f"{launched.n_spooled} results wait in {ledger.spool.folder}, because {ledger.shown_uri} "
-                "does not take them; the next launch writes them first"
-            )
+            waiting = "1 result waits" if launched.n_spooled == 1 else f"{launched.n_spooled} results wait"
+            reason = f"because {ledger.shown_uri} does not take all; the next launch writes them first"
+            say(f"{waiting} in {ledger.spool.folder}, {reason}")
         if launched.n_stopped:
             say(f"{count(launched.n_stopped, 'run')} of stopped cells were not trained")
         if launched.n_left:
@@ -273,14 +284,20 @@ def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
 
 def _show_plan(state: State, arguments: argparse.Namespace) -> int:
     groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
-    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
+    is_queued = arguments.backend == SLURM and not arguments.fleet
+    alone = arguments.backend == INLINE or is_queued
+    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet), alone=alone))
+    if is_queued:
+        plan = replace(plan, fleet="Slurm", shares={}, bases={}, wall_s=None, device_hours=None, price=None)
+        told = "Slurm alone knows when jobs begin and on what; a run's time is this machine's"
+        say(f"{state.sweep.name}: {told}; --fleet h100:8 plans for such devices")
     training = source_times(state.sweep, groups)
     for weights, file in state.sweep.sources.items():
         takes = "an unknown time" if (seconds := training[weights]) is None else f"about {duration(seconds)}, ESTIMATED"
         say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, in {takes}; then keys are known")
     plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
     fetched = to_fetch(state.sweep, state.runs)
-    say(state.announce(plan))
+    say(state.announce(None if is_queued else plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
     if arguments.json:
         sources = {weights: str(file) for weights, file in state.sweep.sources.items()}

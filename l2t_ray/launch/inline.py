@@ -2,6 +2,7 @@
 
 import argparse
 import base64
+import json
 import signal
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.cluster.usage import Usage
 from l2t_ray.launch.options import INLINE, Options, Request, work_of
+from l2t_ray.launch.placement.devices import threads_tag
 from l2t_ray.launch.placement.limits import cores
 from l2t_ray.launch.placement.packing import shape
 from l2t_ray.launch.worker.job import Work, encode
@@ -34,6 +36,7 @@ from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
 if TYPE_CHECKING:
     from l2t_ray.launch.cluster.tuner import Launched
     from l2t_ray.launch.placement.plan import Plan
+    from l2t_ray.launch.summary import Summary
 
 INTERRUPTED = "interrupted: the running epoch ends and leaves a checkpoint; a second Ctrl-C ends at once"
 Result = tuple[AnyRun, Ended, dict[str, str]]  # the run, how it ended, and tags
@@ -101,7 +104,7 @@ class Trainer:
             results = [Ended(pack[0].key, "failed", describe(error), artifacts=trace_file)]
         for run, result in zip(pack, results, strict=True):
             tags = {"shape": shape(run), "device": device_name(), "pack": str(len(pack)), "processes": "1"}
-            yield run, result, tags
+            yield run, result, tags | threads_tag(tags["device"], self.work.threads)
 
 
 @contextmanager
@@ -234,7 +237,12 @@ def run_offline(sweep: Sweep, arguments: argparse.Namespace) -> int:
     for record in lost:
         say(f"{record.name}: {record.outcome}: {record.tags['reason']}")
     n_finished = len(ended) - len(lost)
-    print(f"{n_finished} results wait in {spool.folder}; launching {arguments.file} writes them to its ledger")
+    told = f"{n_finished} results wait in {spool.folder}; launching {arguments.file} writes them to its ledger"
+    if getattr(arguments, "json", False):
+        say(told)
+        print(json.dumps({**_summary(sweep, waiting.values()).to_json(), "launch": None}, indent=2))
+    else:
+        print(told)
     sys.stdout.flush()
     return 1 if lost or is_cut else 0
 
@@ -262,6 +270,21 @@ def spooled(
         spool.put(record)
         remove_state(trainer.work.checkpoint(run.key))
         yield record
+
+
+def _summary(sweep: Sweep, records: Iterable[Record]) -> "Summary":
+    """The sweep's state by the results that wait."""
+    from l2t_ray.launch.summary import summarize
+    from l2t_ray.ledger.entries import Entry
+    from l2t_ray.ledger.limits import safe_name
+
+    entries = []
+    for record in records:
+        tags = {"kind": record.kind, "key": record.key, "outcome": record.outcome, "reason": record.tags["reason"]}
+        values = {safe_name(name): series[-1][1] for name, series in record.metrics.items() if series}
+        status = "FINISHED" if record.outcome == "finished" else "FAILED"
+        entries.append(Entry(record.key, record.sweep, status, record.start_ms, tags, values))
+    return summarize(sweep.name, sweep.runs, sweep.cells, entries, sweep.metric)
 
 
 def threads(asked: int | str) -> int:

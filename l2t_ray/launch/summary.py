@@ -164,10 +164,10 @@ def print_plan(plan: Plan, power: Detectable | None, stream: TextIO) -> None:
     _tell(stream, f"devices: {plan.fleet}")
     for share, n_runs in plan.shares.items():
         _tell(stream, f"placement of {count(n_runs, 'run')}: {share}")
-    if plan.wall_s is None:
+    if plan.n_unmeasured:
         unmeasured = count(plan.n_unmeasured, "run")
         _tell(stream, f"time: unknown, the duration of {unmeasured} was never measured on this device")
-    elif plan.device_hours is not None:
+    elif plan.wall_s is not None and plan.device_hours is not None:
         origins = ", ".join(f"{count(n_runs, 'run')} {BASES[basis]}" for basis, n_runs in plan.bases.items())
         hours = f"{plan.device_hours:.3g} device-hours"
         work = f"{duration(plan.work_s)} of training ({origins})"

@@ -4,14 +4,21 @@ import dataclasses
 import fnmatch
 import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.sweepfile.cells import Cell
-from l2t_ray.sweepfile.settings import RUN, SECTIONS, full_name
+from l2t_ray.sweepfile.settings import RUN, SECTIONS, full_name, shown
 from l2t_ray.sweepfile.yaml_lines import Item, parse_yaml
 from l2t_ray.trainer.run import OwnRun
+
+# of a sweep file, and no settings of a trainer of the user's own unless the file has them below `settings:`
+PARTS = frozenset({
+    "sweep", "trainer", "metric", "method", "axis", "data", "methods", "run", "grid", "design", "search", "execution",
+    "variant",
+})  # fmt: skip
 
 
 def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[str], *, is_own: bool = False) -> None:
@@ -37,12 +44,19 @@ def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[st
         elif key.startswith(("execution.", "search.")):
             part, _, name = key.partition(".")
             parts[part] = parts.get(part, Item({}, place)).with_value((name,), item)
+        elif is_own and (first := key.partition(".")[0]) in PARTS and not _given(parts, ("settings", first)):
+            remedy = f"change it in the file, or write settings.{key} if it is the trainer's"
+            problems.append(f"{place}: {first!r} must be a setting of a run, got a part of the file; {remedy}")
         else:
             key = _own_name(key) if is_own else full_name(key)
             changes = [(tuple(key.split(".", -1 if is_own else 1)), item)]
-            if not is_own and key in SECTIONS and isinstance(item.value, dict):
+            if key in ({"settings"} if is_own else SECTIONS) and isinstance(item.value, dict):
                 changes = [((key, name), child) for name, child in item.value.items()]
             for path, child in changes:
+                if is_own and (meant := _number_meant(child, value, _given(parts, path))):
+                    rule = f"{'.'.join(path)} must be a number as in the file, got {shown(child)}"
+                    problems.append(f"{place}: {rule}; write {meant}")
+                    continue
                 parts["run"] = parts.get("run", Item({}, place)).with_value(path, child)
                 if "grid" in parts and isinstance(parts["grid"].value, list):
                     blocks = [_without(block, path) for block in parts["grid"].value]
@@ -51,7 +65,30 @@ def override(parts: dict[str, Item], overrides: Sequence[str], problems: list[st
 
 def _own_name(key: str) -> str:
     """A setting of a trainer of the user's own: `lr` is `settings.lr`."""
-    return key if key == "seed" or key.startswith("settings.") else f"settings.{key}"
+    return key if key in {"seed", "settings"} or key.startswith("settings.") else f"settings.{key}"
+
+
+def _given(parts: dict[str, Item], path: Sequence[str]) -> list[Item]:
+    """The values that `run:` and the blocks give to the setting at a path."""
+    grid = parts["grid"].value if "grid" in parts else None
+    blocks = [*([parts["run"]] if "run" in parts else []), *(grid if isinstance(grid, list) else [])]
+    return [trail[-1] for block in blocks if len(trail := block.trail(path)) > len(path)]
+
+
+def _number_meant(item: Item, text: str, given: Sequence[Item]) -> str:
+    """What to write for a number with underscores, a text to YAML, in the place of numbers; else an empty text."""
+
+    def values(item: Item) -> list[Any]:
+        found = item.plain()
+        return found if isinstance(found, list) else [found]
+
+    if not any(type(value) in {int, float} for other in given for value in values(other)):
+        return ""
+    for value in values(item):
+        is_quoted = f'"{value}"' in text or f"'{value}'" in text
+        if isinstance(value, str) and re.fullmatch(r"[-+]?\d[\d_]*(\.\d+)?", value) and "_" in value and not is_quoted:
+            return value.replace("_", "")
+    return ""
 
 
 def _without(item: Item, path: tuple[str, ...]) -> Item:
@@ -60,7 +97,9 @@ def _without(item: Item, path: tuple[str, ...]) -> Item:
         return item
     rest = {name: child for name, child in item.value.items() if name != path[0]}
     if len(path) > 1:
-        rest[path[0]] = _without(item.value[path[0]], path[1:])
+        inner = _without(item.value[path[0]], path[1:])
+        if inner.value or inner is item.value[path[0]]:  # a section without settings would replace that of `run:`
+            rest[path[0]] = inner
     return Item(rest, item.place)
 
 
@@ -76,7 +115,8 @@ def select(cells: Sequence[Cell], where: Sequence[str]) -> list[Cell]:
     """
     wanted: dict[str, list[Item]] = {}
     problems = []
-    own = [f"settings.{name}" for cell in cells[:1] if isinstance(cell.run, OwnRun) for name in cell.run.settings]
+    settings = (name for cell in cells if isinstance(cell.run, OwnRun) for name in cell.run.settings)
+    own = [f"settings.{name}" for name in dict.fromkeys(settings)]  # blocks may give different ones
     for text in where:
         key, equals, value = text.partition("=")
         name = key if key == "cell" else _own_name(key) if own else full_name(key)

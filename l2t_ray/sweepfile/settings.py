@@ -79,7 +79,7 @@ class SweepFile(Frozen):
     grid: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)] = Field(
         description="blocks: each is the product of its lists; `variant:` names its cells"
     )
-    execution: Execution = Field(Execution(), description="how runs are trained; changes no result")
+    execution: Execution = Field(Execution(), description="how runs are trained; no part of their keys")
 
 
 @dataclass(frozen=True)

@@ -116,13 +116,21 @@ def forget(spec: Spec, here: Mapping[str, str]) -> None:
     else:
         file = str(getattr(sys.modules.get(place.partition(".")[0]), "__file__", None) or Path.cwd() / "module")
     folders = (f"{Path.cwd()}{os.sep}", f"{Path(file).parent}{os.sep}")
-    for name, module in [*sys.modules.items()]:
-        found = getattr(module, "__dict__", {}).get("__file__")
+    for name, module in sys.modules.copy().items():  # other threads may import
+        found = _file_of(module)
         if not isinstance(found, str) or not found.endswith(".py") or not found.startswith(folders):
             continue
         if name.partition(".")[0] not in OURS and not LIBRARIES.intersection(Path(found).parts):
-            del sys.modules[name]
+            sys.modules.pop(name, None)
     _file.cache_clear()
+
+
+def _file_of(module: object) -> object:
+    """What a module has as `__file__`; a lazy one is not loaded for it."""
+    try:
+        return object.__getattribute__(module, "__dict__").get("__file__")
+    except AttributeError:  # whatever else stands there
+        return None
 
 
 @functools.cache

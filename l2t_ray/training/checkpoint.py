@@ -91,7 +91,9 @@ def load_state(path: File) -> dict[str, Any] | None:
     return next(iter(_whole(path, load_file)), None)
 
 
-def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
+def load_groups(
+    paths: Sequence[File], by: str, fits: Callable[[int, State], bool] = lambda *_: True
+) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
     """Returns the newest states of the runs of a pack, in groups that agree in one entry.
 
     A pack's files are written one after another, so a kill may leave some of them one checkpoint older; and a pack may
@@ -100,11 +102,15 @@ def load_groups(paths: Sequence[File], by: str) -> list[tuple[list[int], list[di
     Args:
         paths: one file for each run.
         by: the entry that must agree (the epoch).
+        fits: whether a run, by its place, may go on from a state.
 
     Returns:
         Groups, as few as possible: the places of their runs, and one state a run, or None for runs without one.
     """
-    choices = [{state[by]: state for state in _whole(path, load_file) if by in state} for path in paths]
+    choices = [
+        {state[by]: state for state in _whole(path, load_file) if by in state and fits(place, state)}
+        for place, path in enumerate(paths)
+    ]
     left, groups = {place for place, choice in enumerate(choices) if choice}, []
     while left:
         counts = Counter(value for place in left for value in choices[place])

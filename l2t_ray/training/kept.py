@@ -23,6 +23,7 @@ from l2t_ray.methods import Method
 from l2t_ray.models.weights import load_source
 
 if TYPE_CHECKING:
+    from l2t_ray.models import TargetNetwork
     from l2t_ray.training.learner import Learner
 
 GROUPS = ("theta", "statistics")
@@ -84,11 +85,8 @@ class Predictor(nn.Module):
         self.side, self.normalization = run.data.image_size, normalization
         method = registry.METHODS[run.method]
         assert isinstance(method, Method)
-        source = None
-        if "source" in method.uses and run.source.weights:
-            source = load_source(run.source, run.data.image_size)
         self.classes = tuple(classes)
-        self.network = method.target(run, len(self.classes), source)
+        self.network = _network(method, run, len(self.classes))
         self.places = {name: f"t{number}" for number, name in enumerate(state)}  # a buffer's name has no dots
         for name, tensor in state.items():
             self.register_buffer(self.places[name], tensor)
@@ -102,6 +100,23 @@ class Predictor(nn.Module):
         x = normalize(images, groups["theta"]["fc.bias"].dtype, self.normalization)
         logits: Tensor = self.network.predict(groups["theta"], groups["statistics"], x)
         return logits
+
+
+def _network(method: Method, run: Run, n_classes: int) -> "TargetNetwork":
+    """The network without values; the source is read only where the method builds a network of its own from it."""
+    is_own = type(method).target is not Method.target
+    if not (is_own and "source" in method.uses and run.source.weights):
+        return method.target(run, n_classes, None)
+    try:
+        source = load_source(run.source, run.data.image_size)
+    except InputError as lost:
+        if not type(method).__module__.startswith("l2t_ray."):
+            raise
+        try:
+            return method.target(run, n_classes, None)  # most of ours take the settings alone
+        except Exception:  # such as an assertion that there is a source
+            raise lost from None
+    return method.target(run, n_classes, source)
 
 
 def load_predictor(content: bytes) -> Predictor:

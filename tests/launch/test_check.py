@@ -193,3 +193,17 @@ def test_predictions_by_untrained_running_statistics_are_told():
     assert code == 0, err
     told = "mobilenet_v3_small: after 2 steps its batch norm's running statistics are still 98 % initial values"
     assert told in err
+
+
+@pytest.mark.usefixtures("folder")
+def test_tf32_on_a_cpu_is_told_and_trains(monkeypatch):
+    write_folder(Path("pets"), animals())
+    write()
+    told = "pets: training.precision: tf32 is float32 on a CPU, bit for bit, under other keys (10 runs)"
+    tf32 = ["pets.yaml", "--set", "training.precision=tf32"]
+    assert told in call(sweep.main, *tf32, "--check")[2].splitlines()
+    assert "tf32" not in call(sweep.main, "pets.yaml", "--check")[2]
+    code, _, err = call(sweep.main, *tf32, "--where", "seed=0", "--backend", "inline")
+    assert (code, err.count("tf32 is float32 on a CPU, bit for bit, under other keys (1 run)")) == (0, 1)
+    monkeypatch.setattr("l2t_ray.launch.command.n_cards", lambda: 1)
+    assert "tf32" not in call(sweep.main, *tf32, "--check")[2]

@@ -1,5 +1,6 @@
 """`--backend inline`: the main job in one process, its results in the ledger as they come."""
 
+import json
 import shutil
 import signal
 import sqlite3
@@ -10,6 +11,7 @@ import yaml
 
 from l2t_ray import sweep
 from l2t_ray.launch import inline, session
+from l2t_ray.launch.placement.limits import cores
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.trainer.output import Output
 from tests.support.launches import BOOM, call, start
@@ -57,6 +59,45 @@ def test_a_launch_in_this_process_trains_what_is_missing_and_a_second_one_nothin
     assert runs() == first
     with sqlite3.connect("mlflow.db") as database:  # reports read it
         assert database.execute("SELECT count(*) FROM tags WHERE key = 'l2t.manifest_sha'").fetchone() == (1,)
+        threads = database.execute("SELECT value FROM tags WHERE key = 'l2t.threads'").fetchall()
+        assert threads == [(str(cores()),)] * 2  # not one, as with Ray: the report compares them
+
+
+def test_the_plan_is_of_one_run_at_a_time_whatever_the_cores_and_the_machine(monkeypatch):
+    monkeypatch.setattr("l2t_ray.launch.placement.devices.cores", lambda: 4)
+    Path("near.yaml").write_text(FILE.replace("checkpoint_s: 0", "threads: 1, price_per_hour: 36"))
+    assert "2 to train, 1 at once, 1 CPU thread each" in command("--plan")[2]
+    code, _, err = command("--where", "seed=0")
+    assert code == 0
+    assert "1 to train, 1 at once, 1 CPU thread each" in err
+    Path("near.yaml").write_text(Path("near.yaml").read_text().replace("to: 1", "to: 4"))
+    for fleet in ((), ("--fleet", "cpu:64")):
+        plan = json.loads(command("--plan", "--json", *fleet)[1])
+        run_s = plan["cells"][0]["lanes"][0]["run_s"]
+        assert plan["cells"][0]["lanes"][0]["processes"] == 1
+        assert (plan["wall_s"], plan["price"]) == (pytest.approx(4 * run_s), pytest.approx(4 * run_s / 100))
+    plan = json.loads(call(sweep.main, "near.yaml", "--plan", "--json")[1])
+    assert (plan["wall_s"], plan["cells"][0]["lanes"][0]["processes"]) == (pytest.approx(run_s), 4)  # Ray's
+
+
+def test_the_plan_of_all_cores_is_of_those_of_the_fleet():
+    assert "1 at once, 64 CPU threads each" in command("--plan", "--fleet", "cpu:64")[2]
+    assert "1 at once, a whole NVIDIA H200 each" in command("--plan", "--fleet", "h200:8")[2]
+
+
+def test_a_plan_for_slurm_has_neither_time_nor_price_of_the_login_node():
+    Path("near.yaml").write_text(FILE.replace("checkpoint_s: 0", "threads: 1, price_per_hour: 36"))
+    assert command("--where", "seed=0")[0] == 0
+    code, out, err = call(sweep.main, "near.yaml", "--backend", "slurm", "--plan")
+    assert (code, "time:" in out, "price:" in out) == (0, False, False)
+    assert "devices: Slurm" in out
+    assert "near: Slurm alone knows when jobs begin and on what; a run's time is this machine's; --fleet h100:8" in err
+    assert err.splitlines()[-1] == "near: 2 runs wanted, 1 finished, 1 to train"
+    plan = json.loads(call(sweep.main, "near.yaml", "--backend", "slurm", "--plan", "--json")[1])
+    assert (plan["wall_s"], plan["device_hours"], plan["price"]) == (None, None, None)
+    assert plan["cells"][0]["lanes"][0]["run_s"] > 0
+    plan = json.loads(call(sweep.main, "near.yaml", "--backend", "slurm", "--plan", "--json", "--fleet", "h100:8")[1])
+    assert plan["price"] > 0
 
 
 @pytest.mark.parametrize("backend", ["inline", "slurm"])
@@ -114,6 +155,25 @@ def test_without_a_ledger_results_wait_in_the_spool(monkeypatch):
     assert code == 0, err
     assert "2 results of an earlier launch are written" in err
     assert "2/2" in out
+
+
+def test_without_a_ledger_json_is_the_summary_all_the_same(monkeypatch):
+    Path("boom.py").write_text(BOOM)
+    text = FILE.replace("[scratch]", "[boom, scratch]").replace("checkpoint_s: 0", "fail_fast: false")
+    Path("near.yaml").write_text(f"methods: [boom.py]\n{text}")
+    with closed_port() as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        code, out, err = command("--json")
+    assert code == 1
+    assert "2 results wait in .l2t/near/spool" in err
+    waiting = json.loads(out)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    summary = json.loads(command("--json")[1])
+    for found in (waiting, summary):
+        for failure in found["failures"]:
+            failure.pop("traceback")  # a place in the ledger
+    assert waiting == summary
+    assert (waiting["n_finished"], len(waiting["failures"]), waiting["launch"]) == (2, 2, None)
 
 
 def test_a_search_asks_for_its_next_runs_in_this_process():

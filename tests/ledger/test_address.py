@@ -97,6 +97,16 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 """
 
 
+def own_sweep():
+    """Writes a sweep of one run of a trainer of one's own."""
+    Path("mine.py").write_text("def train(settings, seed, context):\n    return {'error': float(seed)}\n")
+    Path("mine.yaml").write_text(
+        "sweep: mine\ntrainer: mine.py\nmetric: {name: error, lower_is_better: true, margin: 1}\n"
+        "grid: [{settings: {lr: 1}, seed: 0}]\n"
+    )
+    return "mine.yaml"
+
+
 @LONG
 def test_a_server_that_wants_a_login_is_told_with_the_variables(folder, monkeypatch):
     (folder / "auth.ini").write_text(AUTH.format(folder=folder))
@@ -110,21 +120,20 @@ def test_a_server_that_wants_a_login_is_told_with_the_variables(folder, monkeypa
                 LedgerClosedError, match=r"401.*; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASS"
             ):
                 Ledger("small", server.uri).check()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        code, _, err = call(sweep.main, own_sweep(), "--backend", "inline")  # which goes on without one that is away
+        assert code == 2
+        assert "set MLFLOW_TRACKING_USERNAME" in err
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "not-the-shipped-one")
         Ledger("small", server.uri).check()
 
 
 @LONG
 def test_artifacts_on_the_disk_of_a_servers_machine_are_told(folder, monkeypatch):
-    Path("mine.py").write_text("def train(settings, seed, context):\n    return {'error': float(seed)}\n")
-    Path("mine.yaml").write_text(
-        "sweep: mine\ntrainer: mine.py\nmetric: {name: error, lower_is_better: true, margin: 1}\n"
-        "grid: [{settings: {lr: 1}, seed: 0}]\n"
-    )
     flags = ("--no-serve-artifacts", "--default-artifact-root", str(folder / "files"))
     with MlflowServer(f"sqlite:///{folder}/server.db", folder, *flags) as server:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-        assert call(sweep.main, "mine.yaml", "--backend", "inline")[0] == 0
+        assert call(sweep.main, own_sweep(), "--backend", "inline")[0] == 0
         shutil.move(folder / "files", folder / "of_another_machine")
         code, _, err = call(stats.main, "mine")
     assert code == 2

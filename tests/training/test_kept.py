@@ -23,6 +23,7 @@ from tests.support.learners import source as make_source
 
 CPU = torch.device("cpu")
 CLASSES = ("0", "1", "2")
+RIVALS = ("linear_probe", "surgical", "bss", "stochnorm", "co_tuning", "delta")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,29 @@ def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):
     assert (np.array(CLASSES)[logits.argmax(-1)] == table["predicted"].astype(str)).all()
 
 
-@pytest.mark.parametrize("method", ["linear_probe", "surgical", "bss", "stochnorm", "co_tuning", "delta"])
+@pytest.mark.parametrize("method", [*RIVALS, "spottune", "finetune", "l2t_www"])
+def test_a_network_is_exported_alike_after_its_source_has_moved(digits, tmp_path, method):
+    network = make_source().float()
+    torch.save(source_state(network), tmp_path / "source.pt")
+    keeping = run(method, arch="resnet20", width=0.25, weights=str(tmp_path / "source.pt"))
+    if method == "surgical":
+        keeping = keeping.model_copy(update={"options": {"block": "stages.0"}})
+    (outcome,) = train([keeping], digits, network, device=CPU)
+    content = file_of(outcome, TARGET)
+    with torch.no_grad():
+        expected = load_predictor(content)(digits.test_images)
+        (tmp_path / "source.pt").rename(tmp_path / "moved.pt")
+        if method in {"spottune", "co_tuning"}:  # its blocks, and its number of classes
+            with pytest.raises(InputError, match=r"source\.pt: source.weights does not exist"):
+                export(content, tmp_path / "net.pt2")
+            return
+        export(content, tmp_path / "net.pt2")
+        assert torch.equal(load_predictor(content)(digits.test_images), expected)
+        logits = torch.export.load(tmp_path / "net.pt2").module()(digits.test_images)
+    assert (logits - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("method", RIVALS)
 def test_what_a_rivals_own_network_keeps_predicts_and_is_exported(digits, tmp_path, method):
     network = make_source().float()
     torch.save(source_state(network), tmp_path / "source.pt")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from l2t_ray.launch.cluster.connection import keep_keys
 from l2t_ray.launch.live.progress import Progress
 from l2t_ray.launch.placement.allocation import Lanes
+from l2t_ray.launch.placement.devices import threads_tag
 from l2t_ray.launch.worker.job import Work
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.recorder import Recorder
@@ -135,6 +136,7 @@ def launch(
             nonlocal spent_s
             tags = {"shape": pack.shape, "device": device or pack.share.device}
             tags |= {"pack": str(len(pack.runs)), "processes": str(pack.share.processes)}
+            tags |= threads_tag(tags["device"], pack.share.threads)
             recorder.add(run, ended, (feed.cells if feed else cells)[run.key], data_sha(run), tags)
             progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
             unfinished.discard(run.key)

@@ -42,6 +42,11 @@ class Group:
         return f"{self.n_devices} x {self.device}" if self.is_gpu else f"{self.cores * self.n_devices:g} CPU cores"
 
 
+def threads_tag(device: str, n_threads: int) -> dict[str, str]:
+    """A run's tag with its number of CPU threads, on which the last bits of sums depend; none for a run on a card."""
+    return {"threads": str(n_threads)} if device == CPU else {}
+
+
 def n_cards() -> int:
     """The number of cards that this process may use: CUDA_VISIBLE_DEVICES may hide some."""
     if not has_nvidia_driver():

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from l2t_ray import registry
+from l2t_ray import __version__, registry
 from l2t_ray.config import Run, weights_files
 from l2t_ray.data.load import cache_file
+from l2t_ray.errors import count
 from l2t_ray.launch.worker import files, preemption
 from l2t_ray.launch.worker.inputs import inputs
 from l2t_ray.launch.worker.job import Work
@@ -65,7 +66,7 @@ def _with_local_target(work: Work, run: Run) -> Run:
 
 
 def _train(work: Work, runs: Sequence[Run], watch: Watch, stop: Stop) -> list[dict[str, Any]]:
-    groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch")
+    groups = _load_groups(work, runs)
     epochs = max(run.training.epochs for run in runs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data, source = inputs(work, runs[0])
@@ -85,6 +86,32 @@ def _train(work: Work, runs: Sequence[Run], watch: Watch, stop: Stop) -> list[di
         )
         found.update((outcome.key, outcome.to_json()) for outcome in outcomes)
     return [found[run.key] for run in runs]
+
+
+def _load_groups(work: Work, runs: Sequence[Run]) -> list[tuple[list[int], list[dict[str, Any]] | None]]:
+    """The newest states by which runs may go on, in groups of one epoch; tells which states are of other code."""
+    other: dict[int, str] = {}
+
+    def fits(place: int, state: Mapping[str, Any]) -> bool:
+        now = _code(runs[place])
+        made = state.get("code", now)  # older checkpoints do not tell
+        parts = sorted(name for name in {*made, *now} if made.get(name) != now.get(name))
+        if parts:
+            other[place] = ", ".join(f"{name} {made.get(name, 'none')}, now {now.get(name, 'none')}" for name in parts)
+        return not parts
+
+    groups = checkpoint.load_groups([work.checkpoint(run.key) for run in runs], by="epoch", fits=fits)
+    anew = [place for places, kept in groups if kept is None for place in places if place in other]
+    if anew:
+        first = runs[anew[0]]
+        told = f"{first.title}, seed {first.seed}" + (f" and {count(len(anew) - 1, 'run')} more" if anew[1:] else "")
+        logger.warning("%s: trained anew, the checkpoint is of other code (%s)", told, other[anew[0]])
+    return groups
+
+
+def _code(run: Run) -> dict[str, str]:
+    """What makes a run's state beside its settings: l2t-ray by its version, the user's method by its file's digest."""
+    return {"l2t-ray": __version__, **run.code}
 
 
 def _traced_alike(runs: Sequence[Run], saved: Sequence[Mapping[str, Any]]) -> bool:
@@ -113,7 +140,8 @@ def _keeper(
                 try:
                     for run, state in zip(runs, snapshot(), strict=True):
                         file = work.checkpoint(run.key)
-                        checkpoint.save_state(file, {"key": run.key, "epoch": epoch, "state": state})
+                        content = {"key": run.key, "code": _code(run), "epoch": epoch, "state": state}
+                        checkpoint.save_state(file, content)
                 except OSError as error:  # a full or lost disk costs the checkpoint, not the run
                     logger.warning("%s: no checkpoint was written, the training goes on: %s", work.checkpoints, error)
         if stopping:

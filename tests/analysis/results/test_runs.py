@@ -125,6 +125,28 @@ def test_runs_of_one_cell_from_different_code_data_or_versions_are_named(databas
     assert data.endswith("data (l2t.data_sha): unknown: 1 run; dddddddddddd: 1 run")
 
 
+def test_cells_with_unlike_threads_or_devices_are_counted_in_one_line_each(database):
+    places = {  # by method: of each seed, and of a launch before threads were kept
+        "scratch": [("", ""), ("cpu", "2"), ("cpu", "10")],
+        "ufm": [("cpu", "1"), ("cpu", "1")],
+        "dac": [("cpu", "1"), ("NVIDIA H200", "")],
+        "bss": [("cpu", "2"), ("cpu", "")],
+    }
+    runs = [Logged(method=method, seed=seed) for method, found in places.items() for seed in range(len(found))]
+    fill(database, "small", runs)
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        for run in runs:
+            told = zip(("l2t.device", "l2t.threads"), places[run.method][run.seed], strict=True)
+            tags = [(name, text, run.run_id) for name, text in told if text]
+            connection.executemany("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tags)
+        connection.commit()
+    assert read_results().notices == (
+        "the runs of 1 cell were trained with different numbers of CPU threads (2, 10): their last bits differ",
+        "the runs of 1 cell were trained on different devices (cpu, NVIDIA H200): their last bits differ",
+    )
+    assert {"device", "threads"}.isdisjoint(read_results().runs)
+
+
 def test_one_cell_with_two_settings_in_one_sweep_is_refused(database):
     fill(database, "small", [Logged(key="1" * 16), Logged(key="2" * 16)])
     with pytest.raises(InputError, match="cell cifar10/10/scratch must hold one run a seed, got 2 for seed 0"):

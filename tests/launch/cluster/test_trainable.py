@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pytest
 import torch
 
-from l2t_ray import registry
+from l2t_ray import __version__, registry
 from l2t_ray.config import Run
 from l2t_ray.errors import InputError
 from l2t_ray.launch.cluster.trainable import PackFailedError, PackTrainable
@@ -54,6 +54,77 @@ def train(work, runs, stop_after=None):
 
     outcomes = train_pack(work, encode(runs), watch, lambda: seen[-1] == stop_after)
     return [(outcome["key"], outcome["status"], outcome["metrics"]) for outcome in outcomes]
+
+
+MINE = """
+from dataclasses import dataclass
+from l2t_ray.methods import Method
+from l2t_ray.registry import register
+
+@dataclass(frozen=True)
+class Mine(Method):
+    def loss(self, extra, batch, options):
+        return @FACTOR * batch.logits.square().mean()
+
+register(Mine("mine", uses=frozenset({"transfer.beta"})))
+"""
+
+
+@pytest.fixture
+def edited(tmp_path, monkeypatch):
+    """A function: writes the file of a method with a factor, and returns its path; in a process it is read once."""
+    monkeypatch.setattr(registry, "METHODS", {**registry.METHODS})
+    monkeypatch.setattr(registry, "CODE", {})
+
+    def write(factor):
+        file = tmp_path / str(factor) / "mine.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(MINE.replace("@FACTOR", str(factor)))
+        registry.load([file])
+        return str(file)
+
+    return write
+
+
+def test_a_checkpoint_of_an_edited_method_is_begun_anew_with_one_line(work, edited, caplog, tmp_path):
+    old = replace(work, methods=(edited(0.01),))
+    runs = [make_run(seed, method="mine") for seed in (0, 1)]
+    for epochs in (1, 3):  # two checkpoints of each, of which the older must not win either
+        with pytest.raises(StoppedError):
+            train(old, runs, stop_after=epochs)
+    new = replace(work, methods=(edited(1.0),))
+    undisturbed = train(replace(new, checkpoints=str(tmp_path / "others")), runs)
+    assert not caplog.messages
+    with pytest.raises(StoppedError):
+        train(new, runs, stop_after=1)
+    (told,) = caplog.messages
+    assert told.startswith("digits, 4 images a class, mine, seed 0 and 1 run more: trained anew, the checkpoint is of")
+    assert f"(mine.py {runs[0].code['mine.py']}, now " not in told  # the code of now stands second
+    assert f", now {runs[0].code['mine.py']})" in told
+    state = checkpoint.load_state(new.checkpoint(runs[0].key))
+    assert (state["epoch"], state["code"]) == (1, {"l2t-ray": __version__, **runs[0].code})
+    assert train(new, runs) == undisturbed  # from that one, not from epoch 3 of the older code
+    assert len(caplog.messages) == 1
+
+
+def test_a_checkpoint_of_another_version_is_begun_anew_and_one_that_does_not_tell_is_not(work, monkeypatch, caplog):
+    run = make_run(0)
+    with pytest.raises(StoppedError):
+        train(work, [run], stop_after=2)
+    monkeypatch.setattr("l2t_ray.launch.worker.transfer.__version__", "99.0")
+    seen = []
+    train_pack(work, encode([run]), lambda epoch, _: seen.append(epoch))
+    assert seen == [0, 1, 2, 3, 4]
+    assert caplog.messages[0].endswith(
+        f"trained anew, the checkpoint is of other code (l2t-ray {__version__}, now 99.0)"
+    )
+    content = checkpoint.load_state(work.checkpoint(run.key))
+    content.pop("code")
+    checkpoint.save_state(work.checkpoint(run.key), content)
+    seen.clear()
+    train_pack(work, encode([run]), lambda epoch, _: seen.append(epoch))
+    assert seen[0] == content["epoch"]
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize("n_runs", [1, 2])

@@ -1,0 +1,34 @@
+"""A trainer's modules are imported anew for every run, whatever else stands among the loaded modules."""
+
+import sys
+from types import ModuleType
+
+from l2t_ray.trainer.load import forget
+from l2t_ray.trainer.spec import Spec
+
+
+class Lazy(ModuleType):
+    """Imports what it stands for when it is first asked."""
+
+    def __getattribute__(self, name):
+        raise ImportError(f"{name}: no such library")
+
+
+class Raced(str):
+    """The place of a module that another thread forgets while it is read."""
+
+    def startswith(self, *others):
+        sys.modules.pop("raced", None)
+        return super().startswith(*others)
+
+
+def test_modules_beside_the_trainer_are_forgotten_whatever_else_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lazy, raced, beside, elsewhere = Lazy("lazy"), ModuleType("raced"), ModuleType("beside"), ModuleType("elsewhere")
+    raced.__file__, beside.__file__ = Raced(tmp_path / "raced.py"), str(tmp_path / "beside.py")
+    elsewhere.__file__ = "/somewhere/elsewhere.py"
+    found = {"lazy": lazy, "nothing": None, "raced": raced, "beside": beside, "elsewhere": elsewhere}
+    for name, module in found.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    forget(Spec(function="own.py"), {})
+    assert [name for name in found if name in sys.modules] == ["lazy", "nothing", "elsewhere"]

@@ -102,4 +102,5 @@ def test_a_trainer_that_hangs_is_ended_and_told(monkeypatch):
     assert "its process hung and was ended" in found["hangs", 2][1]
     assert found["hangs", 0] == ("finished", "", 10.0)
     assert [found["fine", seed][2] for seed in range(3)] == [10.0, 11.0, 12.0]
-    assert not [p for p in psutil.Process().children(recursive=True) if "hostile" in " ".join(p.cmdline())]
+    left = [child.as_dict(["cmdline"], ad_value=[])["cmdline"] for child in psutil.Process().children(recursive=True)]
+    assert not [words for words in left if "hostile" in " ".join(words)]

@@ -75,7 +75,7 @@ class LedgerClosedError(LedgerUnavailableError):
 class LedgerDamagedError(LedgerUnavailableError):
     """The database's file is damaged; results stay in the spool until it is replaced."""
 
-    advice = "results that wait in .l2t are written to it by the next launch"
+    advice = "the next launch writes the results that wait in .l2t"
 
 
 def exit_code(command: Callable[[], int]) -> int:

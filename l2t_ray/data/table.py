@@ -141,7 +141,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: must be a CSV in UTF-8, got {error}; save it as one") from error
     except csv.Error as error:
-        rule = f"row {number}: each value in quotes must end with one, before a comma or the end of its line"
+        rule = f"row {number}: each value in quotes must end with a quote, before a comma or the end of its line"
         raise InputError(f"{path}: {rule}, got {error}; correct the quotes") from error
 
 

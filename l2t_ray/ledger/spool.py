@@ -133,7 +133,7 @@ class Record:
         if not isinstance(values, dict):
             raise ValueError("it is no map")
         if values.pop(CHECKSUM, found := _checksum(values)) != found:
-            raise ValueError("its checksum is another")
+            raise ValueError("its checksum does not match")
         try:
             return TypeAdapter(cls).validate_python(values)
         except ValidationError as error:

@@ -167,7 +167,7 @@ def lines_of(files, more=""):
     return [f"{file},{label},{split}{more}" for file, label, split in rows(files)]
 
 
-QUOTES = "each value in quotes must end with one, before a comma or the end of its line, got"
+QUOTES = "each value in quotes must end with a quote, before a comma or the end of its line, got"
 ONE_LINE = "a value must be on one line, got"
 LINE_END = "close its quotes, or remove the end of the line"
 

@@ -85,7 +85,7 @@ def test_a_damaged_database_is_told_as_such(database, damage, told):
     first, second = err.splitlines()
     assert told in first
     assert first.endswith("the file is damaged: put back a copy, or set MLFLOW_TRACKING_URI to another")
-    assert second == "results that wait in .l2t are written to it by the next launch"
+    assert second == "the next launch writes the results that wait in .l2t"
 
 
 AUTH = """[mlflow]

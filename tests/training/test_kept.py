@@ -117,11 +117,18 @@ def test_networks_of_torchvision_are_exported_in_a_process_that_has_computed_not
         torch.testing.assert_close(exported, learner.predict(learner.normalized(images)))
 
 
-def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):
+def trained_with_source(method, digits, folder):
+    """The outcome of a run whose source's weights are `source.pt` in the folder."""
     network = make_source().float()
-    torch.save(source_state(network), tmp_path / "source.pt")
-    keeping = run("spottune", arch="resnet20", width=0.25, weights=str(tmp_path / "source.pt"))
-    (outcome,) = train([keeping], digits, network, device=CPU)
+    torch.save(source_state(network), folder / "source.pt")
+    keeping = run(method, arch="resnet20", width=0.25, weights=str(folder / "source.pt"))
+    if method == "surgical":
+        keeping = keeping.model_copy(update={"options": {"block": "stages.0"}})
+    return train([keeping], digits, network, device=CPU)[0]
+
+
+def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):
+    outcome = trained_with_source("spottune", digits, tmp_path)
     with torch.no_grad():
         logits = load_predictor(file_of(outcome, TARGET))(digits.test_images)
     table = pd.read_parquet(io.BytesIO(file_of(outcome, PREDICTIONS)))
@@ -130,12 +137,7 @@ def test_a_network_that_needs_its_source_reads_it_again(digits, tmp_path):
 
 @pytest.mark.parametrize("method", [*RIVALS, "spottune", "finetune", "l2t_www"])
 def test_a_network_is_exported_alike_after_its_source_has_moved(digits, tmp_path, method):
-    network = make_source().float()
-    torch.save(source_state(network), tmp_path / "source.pt")
-    keeping = run(method, arch="resnet20", width=0.25, weights=str(tmp_path / "source.pt"))
-    if method == "surgical":
-        keeping = keeping.model_copy(update={"options": {"block": "stages.0"}})
-    (outcome,) = train([keeping], digits, network, device=CPU)
+    outcome = trained_with_source(method, digits, tmp_path)
     content = file_of(outcome, TARGET)
     with torch.no_grad():
         expected = load_predictor(content)(digits.test_images)
@@ -152,12 +154,7 @@ def test_a_network_is_exported_alike_after_its_source_has_moved(digits, tmp_path
 
 @pytest.mark.parametrize("method", RIVALS)
 def test_what_a_rivals_own_network_keeps_predicts_and_is_exported(digits, tmp_path, method):
-    network = make_source().float()
-    torch.save(source_state(network), tmp_path / "source.pt")
-    keeping = run(method, arch="resnet20", width=0.25, weights=str(tmp_path / "source.pt"))
-    if method == "surgical":
-        keeping = keeping.model_copy(update={"options": {"block": "stages.0"}})
-    (outcome,) = train([keeping], digits, network, device=CPU)
+    outcome = trained_with_source(method, digits, tmp_path)
     content = file_of(outcome, TARGET)
     export(content, tmp_path / "net.pt2")
     with torch.no_grad():

@@ -4,28 +4,25 @@ Seeds are matched by value, never by position. Nothing is dropped silently: a wa
 a gap with its reason, and anything else that a reader of the numbers should know becomes a notice.
 """
 
-import contextlib
-import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 
 from analysis.results.launches import Launch, read_launches
 from analysis.results.metrics import CURVE, EXAMPLES, Declared, Derived, derive, is_derived
+from analysis.results.notices import PROVENANCE, duplicates, mixed, restore_texts, rounded_unlike
 from analysis.results.wanted import TRANSFER, Factors, Wanted, distinct, from_entries, from_manifest, read_manifests
-from l2t_ray.errors import InputError, suggest
+from l2t_ray.errors import InputError, count, suggest
 from l2t_ray.ledger.entries import Details, Entry, ending, is_number
-from l2t_ray.ledger.limits import CUT, PARAM_CHARACTERS, WHOLE, safe_name
+from l2t_ray.ledger.limits import safe_name
 from l2t_ray.ledger.reader import Reader, open_ledger
 
 METRIC = "test_accuracy_percent"
-PROVENANCE = ("git", "versions", "data_sha")
 IDENTITY = (
     "sweep", "cell", "data", "samples_per_class", "n_images", "method", "variant", "seed", "key", "run_id",
     "experiment_id",
@@ -107,69 +104,35 @@ def _read(reader: Reader, shown: str, entries: Sequence[Entry], chosen: Sequence
     if metric in (*IDENTITY, *PROVENANCE):
         rule = f"metric must not be called {name}, which every run has"
         raise InputError(f"{rule}; rename the result, and train or import the runs again under another sweep name")
+    runs = [entry for entry in entries if entry.kind == "run" and (entry.key or entry.experiment in chosen)]
     by_key: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.kind == "run" and entry.key:
+    for entry in runs:
+        if entry.key:
             by_key[entry.key].append(entry)
-    unlisted = [entry for entry in entries if entry.kind == "run" and entry.experiment in chosen]
-    listed = {run["key"] for manifest in manifests.values() for run in manifest["runs"]}
-    ids = {entry.run_id for key in listed for entry in by_key[key]} | {
-        entry.run_id for entry in unlisted if entry.experiment not in manifests
-    }
-    details = reader.details(ids)
-    derived = _derived(metric, [entry for entry in entries if entry.run_id in ids], details, reader)
-    notices.extend(restore_texts(details, [entry for entry in entries if entry.run_id in ids], reader))
-    wanted: list[Wanted] = []
-    for sweep in chosen:
-        if sweep in manifests:
-            factors = Factors(**manifests[sweep].get("factors", {}))
-            found = [from_manifest(sweep, run, factors) for run in manifests[sweep]["runs"]]
-            wanted_keys = {run.key for run in found}
-            extra = sum(1 for entry in unlisted if entry.experiment == sweep and entry.key not in wanted_keys)
-            if extra:
-                notices.append(f"{sweep}: {_runs(extra)} in the ledger that the sweep no longer wants, left out here")
-        else:
-            found = from_entries(sweep, [entry for entry in unlisted if entry.experiment == sweep], details)
-            if any(run.factors != TRANSFER for run in found):
-                rule = f"{sweep}: the ledger must hold the sweep's manifest, with its metric and which end is better"
-                remedy = "restore that run in MLflow, or launch or import the sweep again, which writes it anew"
-                raise InputError(f"{rule}, got none (deleted in MLflow?); {remedy}")
-            notices.append(f"{sweep}: the ledger has no manifest, so runs that never started are not counted")
-        wanted.extend(found)
-    settings = {
-        run.key: details[entry.run_id].params
-        for run in wanted
-        for entry in [one for one in by_key[run.key] if one.status == "FINISHED"][:1]
-    }
-    wanted = distinct(wanted, notices, settings)
+    read = [*_entries_of(manifests, runs, chosen)]
+    details = reader.details([entry.run_id for entry in read])
+    derived = _derived(metric, read, details, reader)
+    notices.extend(restore_texts(details, read, reader))
+    wanted = _wanted(chosen, manifests, runs, details, notices)
     rows, gaps = [], []
     for run in sorted(wanted, key=lambda run: run.sort_key):
-        attempts = by_key[run.key]
-        finished = [entry for entry in attempts if entry.status == "FINISHED"]
+        finished = [entry for entry in by_key[run.key] if entry.status == "FINISHED"]
         if not finished:
-            gaps.append(_gap(run, attempts, details))
+            gaps.append(_gap(run, by_key[run.key], details))
             continue
+        if len(finished) > 1:
+            notices.append(duplicates(run, finished, details, metric))
         usable = (entry for entry in finished if is_number(details[entry.run_id].metrics.get(metric)))
         entry = next(usable, finished[0])  # the oldest, unless its metric is no number
-        detail = details[entry.run_id]
-        value = detail.metrics.get(metric)
-        if len(finished) > 1:
-            notices.append(_duplicates(run, finished, details, metric))
-        if not is_number(value):
+        value = details[entry.run_id].metrics.get(metric)
+        if is_number(value):
+            rows.append(_row(run, entry, details[entry.run_id]))
+        else:
             gaps.append(Gap(run, "invalid", f"{name} is {'absent' if value is None else value}"))
-            continue
-        rows.append(_row(run, entry, detail))
     if not rows and any(gap.reason == f"{name} is absent" for gap in gaps):
-        if derived:
-            rule = f"metric {metric} needs test accuracies of two or more epochs of a run"
-            raise InputError(f"{rule}, but no run has logged them; choose another metric")
-        told = [manifest["metric"]["name"] for manifest in manifests.values() if manifest.get("metric")]
-        true_names = {safe_name(true): true for true in told}
-        logged = (true_names.get(kept, kept) for run_id in ids for kept in details[run_id].metrics)
-        known = sorted({*EXAMPLES, *logged})
-        raise InputError(f"metric must be one that runs have logged, got {name!r}; {suggest(name, known)}")
-    notices.extend(_mixed(rows))
-    notices.extend(_rounded_unlike(rows, details))
+        _refuse_metric(name, manifests, details, is_derived=derived is not None)
+    notices.extend(mixed(rows))
+    notices.extend(rounded_unlike(rows, details))
     restricted = derived.restricted(metric, (row["run_id"] for row in rows)) if derived else ""
     notices.extend([restricted] if restricted else [])
     launches, unreadable = read_launches(chosen, entries, reader)
@@ -177,6 +140,7 @@ def _read(reader: Reader, shown: str, entries: Sequence[Entry], chosen: Sequence
     frame = pd.DataFrame(rows, columns=[*IDENTITY] if not rows else None)
     designs = {sweep: found["design"] for sweep, found in manifests.items() if found.get("design")}
     frame.attrs[ABOUT] = {"metric": name, "declared": asdict(declared) if declared else None, "designs": designs}
+    used = {row["run_id"] for row in rows}
     return Results(
         sweeps=tuple(chosen),
         runs=frame,
@@ -186,15 +150,71 @@ def _read(reader: Reader, shown: str, entries: Sequence[Entry], chosen: Sequence
         designs=designs,
         uri=shown,
         reader=reader,
-        entries={row["run_id"]: next(e for e in by_key[row["key"]] if e.run_id == row["run_id"]) for row in rows},
+        entries={entry.run_id: entry for entry in read if entry.run_id in used},
         launches=tuple(launches),
-        settings=tuple(sorted({name for row in rows for name in details[row["run_id"]].params})),
+        settings=tuple(sorted({name for run_id in used for name in details[run_id].params})),
         metric=metric,
         metric_name=name,
         declared=declared,
         is_listed=len(manifests) == len(chosen),
         restricted=restricted,
     )
+
+
+def _entries_of(
+    manifests: Mapping[str, Mapping[str, Any]], runs: Sequence[Entry], chosen: Collection[str]
+) -> Iterator[Entry]:
+    """Yields the entries of every run that a manifest lists, or that a sweep without one holds."""
+    own = {entry.run_id: entry for entry in runs if entry.experiment in chosen and entry.experiment not in manifests}
+    keys = {run["key"] for manifest in manifests.values() for run in manifest["runs"]}
+    keys |= {entry.key for entry in own.values() if entry.key}
+    yield from (entry for entry in runs if entry.key in keys or entry.run_id in own)
+
+
+def _wanted(
+    chosen: Sequence[str],
+    manifests: Mapping[str, Mapping[str, Any]],
+    runs: Sequence[Entry],
+    details: Mapping[str, Details],
+    notices: list[str],
+) -> list[Wanted]:
+    """The runs that should exist, one for each key; adds what a reader should know of the lists to the notices."""
+    found: list[Wanted] = []
+    for sweep in chosen:
+        own = [entry for entry in runs if entry.experiment == sweep]
+        if sweep in manifests:
+            factors = Factors(**manifests[sweep].get("factors", {}))
+            listed = [from_manifest(sweep, run, factors) for run in manifests[sweep]["runs"]]
+            keys = {run.key for run in listed}
+            if extra := sum(entry.key not in keys for entry in own):
+                notices.append(
+                    f"{sweep}: {count(extra, 'run')} in the ledger that the sweep no longer wants, left out here"
+                )
+        else:
+            listed = from_entries(sweep, own, details)
+            if any(run.factors != TRANSFER for run in listed):
+                rule = f"{sweep}: the ledger must hold the sweep's manifest, with its metric and which end is better"
+                remedy = "restore that run in MLflow, or launch or import the sweep again, which writes it anew"
+                raise InputError(f"{rule}, got none (deleted in MLflow?); {remedy}")
+            notices.append(f"{sweep}: the ledger has no manifest, so runs that never started are not counted")
+        found.extend(listed)
+    oldest = {entry.key: entry for entry in reversed(runs) if entry.status == "FINISHED"}
+    settings = {run.key: details[oldest[run.key].run_id].params for run in found if run.key in oldest}
+    return distinct(found, notices, settings)
+
+
+def _refuse_metric(
+    name: str, manifests: Mapping[str, Mapping[str, Any]], details: Mapping[str, Details], *, is_derived: bool
+) -> NoReturn:
+    """Refuses a metric that no finished run has, and suggests one."""
+    if is_derived:
+        rule = f"metric {name} needs test accuracies of two or more epochs of a run"
+        raise InputError(f"{rule}, but no run has logged them; choose another metric")
+    told = [manifest["metric"]["name"] for manifest in manifests.values() if manifest.get("metric")]
+    true_names = {safe_name(true): true for true in told}
+    logged = (true_names.get(kept, kept) for detail in details.values() for kept in detail.metrics)
+    known = sorted({*EXAMPLES, *logged})
+    raise InputError(f"metric must be one that runs have logged, got {name!r}; {suggest(name, known)}")
 
 
 def _declared(metric: str | None, manifests: Mapping[str, Mapping[str, Any]]) -> Declared | None:
@@ -220,36 +240,6 @@ def _derived(metric: str, entries: Iterable[Entry], details: dict[str, Details],
     for run_id, value in derived.values.items():
         details[run_id].metrics[metric] = value
     return derived
-
-
-def restore_texts(details: dict[str, Details], entries: Iterable[Entry], reader: Reader) -> list[str]:
-    """Puts settings and tags that MLflow cut back to their whole length.
-
-    Args:
-        details: by run id; changed in place. A setting that stays cut is removed, because half of it would mislead.
-        entries: of these runs.
-        reader: of the ledger.
-
-    Returns:
-        A sentence for each setting that stays cut.
-    """
-    lost: dict[str, int] = defaultdict(int)
-    for entry in entries:
-        detail = details[entry.run_id]
-        if any(text.endswith(CUT) for text in (*detail.params.values(), *detail.tags.values())):
-            with contextlib.suppress(InputError, ValueError):  # unreachable or damaged: reported below
-                whole = json.loads(reader.artifact(entry, WHOLE) or "{}")
-                detail.params.update(whole.get("params", {}))
-                detail.tags.update(whole.get("tags", {}))
-        for name, text in [*detail.params.items()]:
-            if text.endswith(CUT) or len(text) == PARAM_CHARACTERS:  # versions before 0.2 kept no whole text
-                del detail.params[name]
-                lost[name] += 1
-    return [
-        f"{name} is longer than the {PARAM_CHARACTERS:,} characters that MLflow keeps, and {_runs(n)} "
-        f"{'has' if n == 1 else 'have'} no {WHOLE} with all of it; tables that need it leave them out"
-        for name, n in lost.items()
-    ]
 
 
 def _choose(sweeps: Sequence[str], entries: Sequence[Entry], uri: str | None, folder: Path, shown: str) -> list[str]:
@@ -296,56 +286,3 @@ def _row(run: Wanted, entry: Entry, detail: Details) -> dict[str, Any]:
     for further in (detail.metrics, detail.params):  # a run is what it is, whatever its results are called
         row.update((name, value) for name, value in sorted(further.items()) if name not in row)
     return row
-
-
-def _duplicates(run: Wanted, finished: Sequence[Entry], details: dict[str, Details], metric: str) -> str:
-    values = [details[entry.run_id].metrics.get(metric) for entry in finished]
-    same = "all with the same result" if len(set(values)) == 1 else f"with results {', '.join(map(str, values))}"
-    return f"{run.cell} seed {run.seed} ({run.key}) has finished {len(finished)} times, {same}; the oldest counts"
-
-
-def _mixed(rows: Sequence[dict[str, Any]]) -> list[str]:
-    words = {"git": "code (l2t.git)", "versions": "library versions (l2t.versions)", "data_sha": "data (l2t.data_sha)"}
-    counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in rows:
-        for name in PROVENANCE:
-            counts[row["cell"], name][row[name]] += 1
-    notices = []
-    for (cell, name), values in counts.items():
-        if len(values) > 1:
-            parts = "; ".join(f"{_shown(name, value, values)}: {_runs(n)}" for value, n in sorted(values.items()))
-            notices.append(f"{cell}: runs come from different {words[name]}: {parts}")
-    return notices
-
-
-def _rounded_unlike(rows: Sequence[dict[str, Any]], details: Mapping[str, Details]) -> Iterable[str]:
-    """Yields a line on cells whose runs had unlike numbers of CPU threads, and one on devices; old runs tell none."""
-    for name, how in (("threads", "with different numbers of CPU threads"), ("device", "on different devices")):
-        found: dict[str, set[str]] = defaultdict(set)
-        for row in rows:
-            if value := details[row["run_id"]].tags.get(name):
-                found[row["cell"]].add(value)
-        mixed = [values for values in found.values() if len(values) > 1]
-        if mixed:
-            values = ", ".join(sorted({*chain.from_iterable(mixed)}, key=lambda text: (len(text), text)))
-            cells = f"{len(mixed)} cell{'' if len(mixed) == 1 else 's'}"
-            yield f"the runs of {cells} were trained {how} ({values}): their last bits differ"
-
-
-def _shown(name: str, value: str, values: Iterable[str]) -> str:
-    if not value:
-        return "unknown"
-    if name != "versions":
-        return value[:12] + ("-dirty" if value.endswith("-dirty") else "")
-    try:  # show only the versions that differ
-        tables = {text: {key: str(found) for key, found in json.loads(text).items()} for text in values if text}
-        differing = {
-            key for table in tables.values() for key in table if len({t.get(key) for t in tables.values()}) > 1
-        }
-        return ", ".join(f"{key} {tables[value].get(key)}" for key in sorted(differing))
-    except (ValueError, AttributeError):
-        return value
-
-
-def _runs(n: int) -> str:
-    return f"{n} run{'' if n == 1 else 's'}"

@@ -125,7 +125,7 @@ def from_manifest(sweep: str, run: dict[str, Any], factors: Factors = TRANSFER) 
     )
 
 
-def from_entries(sweep: str, entries: Iterable[Entry], details: dict[str, Details]) -> list[Wanted]:
+def from_entries(sweep: str, entries: Iterable[Entry], details: Mapping[str, Details]) -> list[Wanted]:
     """The runs of a sweep without a manifest: one for each key that the ledger holds."""
     by_key: dict[str, Wanted] = {}
     for entry in entries:

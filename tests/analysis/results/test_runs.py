@@ -199,6 +199,15 @@ def test_without_a_manifest_the_stored_runs_count_and_a_notice_says_so(database)
     assert results.notices == ("small: the ledger has no manifest, so runs that never started are not counted",)
 
 
+def test_without_a_manifest_a_run_that_another_sweep_finished_first_is_read(database):
+    fill(database, "earlier", [Logged(seed=0, accuracy=50.0)])
+    fill(database, "small", [Logged(seed=0, accuracy=51.0), Logged(seed=1)], manifest=False)
+    results = read_results(["small"])
+    assert sorted(results.runs["seed"]) == [0, 1]
+    assert results.runs.set_index("seed").loc[0, "test_accuracy_percent"] == 50.0
+    assert any("has finished 2 times, with results 50.0, 51.0; the oldest counts" in told for told in results.notices)
+
+
 def test_a_manifest_that_is_lost_or_damaged_is_refused(database):
     fill(database, "small", grid())
     (path,) = database.parent.glob("mlartifacts/small/*/artifacts/manifest.json")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from l2t_ray.models import Backbone
     from l2t_ray.training.pack import Outcome
 
+Backend = Literal["ray", "inline", "slurm"]
 _RUNNING = threading.Lock()  # held while a sweep runs in this process, whose streams and modules are one
 
 
@@ -37,28 +38,29 @@ class Sweep(read.Sweep):
     where: tuple[str, ...] = ()
     folder: Path = field(default_factory=Path.cwd)  # where it was read: its paths and its ledger are there
 
-    def plan(self, fleet: str | None = None, *, price_per_hour: float | None = None) -> "Plan":
+    def plan(
+        self, fleet: str | None = None, *, price_per_hour: float | None = None, backend: Backend = "ray"
+    ) -> "Plan":
         """Returns what a launch would train, for how long and at what price; starts nothing.
 
         Args:
             fleet: devices such as `h200:8`; this machine's by default.
             price_per_hour: of all devices together.
+            backend: what trains: Ray, this process, or Slurm.
 
         Raises:
-            InputError: if the working folder is another one than that in which the file was read.
+            InputError: if there is no such fleet or backend, or the working folder is another one than that in which
+                the file was read.
         """
         from l2t_ray.launch.backlog import State
-        from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
-        from l2t_ray.launch.preparation import source_times, with_sources_first
+        from l2t_ray.launch.preparation import plan_launch
         from l2t_ray.ledger.ledger import Ledger
 
-        self._check_folder()
+        self._check(backend)
         price = self.execution.price_per_hour if price_per_hour is None else price_per_hour
         priced = replace(self, execution=self.execution.model_copy(update={"price_per_hour": price}))
         state = State.read(priced, Ledger(self.name), retry_failed=False)
-        groups = parse_fleet(fleet) if fleet else local_fleet()
-        plan = state.plan(state.lanes(groups, estimates=fleet is not None))
-        return with_sources_first(plan, source_times(self, groups).values(), groups, price)
+        return plan_launch(state, fleet=fleet, backend=backend)[0]
 
     def run(
         self,
@@ -67,7 +69,7 @@ class Sweep(read.Sweep):
         download: bool = True,
         retry_failed: bool = False,
         probe: bool = True,
-        backend: Literal["ray", "inline", "slurm"] = "ray",
+        backend: Backend = "ray",
         page: Path | str | None = None,
     ) -> "Summary":
         """Trains what the sweep wants and the ledger lacks; progress goes to stderr.
@@ -88,15 +90,11 @@ class Sweep(read.Sweep):
                 process, and where the working folder is another one than that in which the file was read.
         """
         from l2t_ray.launch.command import run_sweep
-        from l2t_ray.launch.options import BACKENDS
         from l2t_ray.launch.summary import summarize
         from l2t_ray.ledger.ledger import Ledger
         from l2t_ray.ledger.limits import safe_name
 
-        if backend not in BACKENDS:
-            rule = f"backend must be one of {', '.join(BACKENDS)}"
-            raise InputError(f"{rule}, got {backend!r}; {suggest(backend, BACKENDS)}")
-        self._check_folder()
+        self._check(backend)
         arguments = argparse.Namespace(
             file=self.path, set=[*self.overrides], where=[*self.where], address=address, no_download=not download,
             retry_failed=retry_failed, no_probe=not probe, plan=False, status=False, check=False, fleet=None,
@@ -113,7 +111,12 @@ class Sweep(read.Sweep):
         entries = Ledger(found.name).entries([safe_name(found.metric.name)])
         return summarize(found.name, found.runs, found.cells, entries, found.metric)
 
-    def _check_folder(self) -> None:
+    def _check(self, backend: str) -> None:
+        from l2t_ray.launch.options import BACKENDS
+
+        if backend not in BACKENDS:
+            rule = f"backend must be one of {', '.join(BACKENDS)}"
+            raise InputError(f"{rule}, got {backend!r}; {suggest(backend, BACKENDS)}")
         if (here := Path.cwd()) != self.folder:
             rule = f"{self.path}: must be planned and run in the folder in which it was read, {self.folder}"
             raise InputError(f"{rule}, got {here}; go back there, or read the file here")

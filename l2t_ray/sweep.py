@@ -109,7 +109,7 @@ _OPTIONS: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
     ("--no-download", {RUN, PLAN, CHECK}, {"action": "store_true", "help": "fail where data or weights are not there"}),
     (
         "--backend",
-        {RUN},
+        {RUN, PLAN},
         {"choices": ("ray", "inline", "slurm"), "default": "ray", "help": "what trains: Ray, this process, or Slurm"},
     ),
     ("--address", {RUN}, {"help": "of a running Ray cluster; else this machine"}),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -52,16 +53,24 @@ def test_a_single_run_has_a_single_outcome_and_loads_what_it_needs(quickstart):
     assert [one.metrics for one in l2t_ray.train([run])] == [outcome.metrics]
 
 
-def test_a_plan_is_that_of_the_command(quickstart, capsys):
-    from l2t_ray import sweep
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ({"fleet": "h200:2", "price_per_hour": 7}, ["--fleet", "h200:2", "--price-per-hour", "7"]),
+        ({"backend": "inline"}, ["--backend", "inline"]),
+        ({"backend": "slurm"}, ["--backend", "slurm"]),
+        ({"backend": "slurm", "fleet": "h100:8"}, ["--backend", "slurm", "--fleet", "h100:8"]),
+    ],
+    ids=["fleet", "inline", "slurm", "slurm on a fleet"],
+)
+def test_a_plan_is_that_of_the_command(quickstart, capsys, asked, options):
+    from l2t.command import main
 
-    plan = l2t_ray.read_sweep("sweeps/quickstart.yaml", where=QUICK).plan("h200:2", price_per_hour=7)
-    command = ["sweeps/quickstart.yaml", "--plan", "--fleet", "h200:2", "--price-per-hour", "7", "--json"]
-    assert sweep.main([*command, *(word for pair in QUICK for word in ("--where", pair))]) == 0
+    plan = l2t_ray.read_sweep("sweeps/quickstart.yaml", where=QUICK).plan(**asked)
+    command = ["plan", "sweeps/quickstart.yaml", "--json", *options]
+    assert main([*command, *(word for pair in QUICK for word in ("--where", pair))]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert {name: printed[name] for name in ("wall_s", "price", "fleet")} == {
-        "wall_s": plan.wall_s, "price": plan.price, "fleet": plan.fleet
-    }  # fmt: skip
+    assert {name: printed[name] for name in asdict(plan)} == json.loads(json.dumps(asdict(plan)))
 
 
 def test_a_refused_run_raises_with_every_problem(quickstart):

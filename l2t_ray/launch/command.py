@@ -2,18 +2,15 @@
 
 import argparse
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError, LedgerClosedError, LedgerUnavailableError, count, duration, say, wrapped
+from l2t_ray.errors import LedgerClosedError, LedgerUnavailableError, count, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch import slurm_jobs
 from l2t_ray.launch.backlog import State
@@ -23,9 +20,10 @@ from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.live.view import View
 from l2t_ray.launch.options import INLINE, RAY, SLURM, Options
 from l2t_ray.launch.placement.allocation import Lanes
-from l2t_ray.launch.placement.devices import local_fleet, n_cards, parse_fleet
+from l2t_ray.launch.placement.devices import local_fleet, n_cards
 from l2t_ray.launch.power import detectable
-from l2t_ray.launch.preparation import source_times, to_fetch, with_sources_first
+from l2t_ray.launch.preparation import QUEUED, plan_launch, to_fetch
+from l2t_ray.launch.sources import check_backend, check_with_sources, source_lines, train_first
 from l2t_ray.launch.summary import print_failures, print_plan, print_summary, summarize
 from l2t_ray.ledger.entries import unwanted
 from l2t_ray.ledger.ledger import Ledger
@@ -68,7 +66,8 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         return _show_summary(state, as_json=arguments.json, view=view)
     if arguments.check:
         _tell_of_tf32(sweep.name, sweep.runs.values(), arguments)
-        check_sweep(sweep, ledger, arguments)
+        state = replace(State.read(sweep, ledger, retry_failed=True), to_train=[*sweep.runs])  # also what is finished
+        check_with_sources(state, options(arguments))
         for line in inspections(sweep.runs.values(), Path(sweep.execution.data_dir)):
             print(line)
         later = f"; {', '.join(sweep.sources)}: trained first" if sweep.sources else ""
@@ -76,12 +75,12 @@ def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:
         told = "all images and weights can be read, every method trains"
         print(f"{checked}: {'their settings fit the trainer' if sweep.trainer else told}{later}")
         return 0
-    from l2t_ray.launch.session import check
+    from l2t_ray.launch.session import check, interrupt
 
     with lock, ExitStack() as stack:
         if sweep.sources:
-            check_sweep(sweep, ledger, arguments)
-            sweep = with_sources(sweep, ledger, arguments)
+            check_with_sources(State.read(sweep, ledger, retry_failed=True), options(arguments))
+            sweep = train_first(sweep, ledger, options(arguments), lambda: read(arguments, arguments.where))
         state, n_waiting = State.read(sweep, ledger, retry_failed=arguments.retry_failed), len(ledger.spool)
         if n_waiting:
             stack.enter_context(ledger.writing(on_lost=interrupt))
@@ -121,92 +120,6 @@ def running(name: str, lock: Lock, progress_file: Path) -> View | None:
     holder = lock.holder()
     say(f"{name}: launched by {holder}" if holder else f"{name}: no launch is running")
     return View.read(progress_file) if holder else None
-
-
-def check_backend(sweep: Sweep, backend: str) -> None:
-    """Refuses a backend that cannot train the sources that a sweep lacks: before the minutes of checks.
-
-    Raises:
-        InputError: with a line for every file of weights.
-    """
-    if sweep.sources and backend != RAY:
-        raise InputError(
-            f"{weights}: must exist with --backend {backend}; python -m l2t_ray.pretrain {file} trains it"
-            for weights, file in sweep.sources.items()
-        )
-
-
-def check_sweep(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> None:
-    """Checks everything but the source networks that are trained first, which may take hours.
-
-    Raises:
-        InputError: with a line for every problem, also of the images that a source learns from.
-    """
-    from l2t_ray.data.load import load_data
-    from l2t_ray.launch.session import check
-    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
-
-    state, given = State.read(sweep, ledger, retry_failed=True), options(arguments)
-    if arguments.check:  # also what is finished
-        state = replace(state, to_train=[*sweep.runs])
-    data_dir, problems = Path(sweep.execution.data_dir), list[str]()
-    download = sweep.execution.download and given.download
-
-    def look_at_source(file: Path) -> None:
-        fetch_images(file, read_pretraining(file, data_dir=data_dir), download=download)
-        try:
-            load_data(read_pretraining(file, data_dir=data_dir).data, data_dir, download=download)
-        except InputError as error:
-            raise InputError(f"{file}: {problem}" for problem in error.problems) from error
-
-    looks: list[Callable[[], object]] = [
-        lambda: check(state, state.lanes(local_fleet()), given, later=sweep.sources),
-        *(partial(look_at_source, file) for file in sweep.sources.values()),
-    ]
-    for look in looks:
-        try:
-            look()
-        except InputError as error:
-            problems.extend(told for told in error.problems if told not in problems)
-    if problems:
-        raise InputError(problems)
-
-
-def with_sources(sweep: Sweep, ledger: Ledger, arguments: argparse.Namespace) -> Sweep:
-    """Trains the source networks that a sweep lacks; only then are its runs' keys known.
-
-    Args:
-        sweep: as read.
-        ledger: of the sweep.
-        arguments: of the command line.
-
-    Returns:
-        The sweep, read again.
-
-    Raises:
-        InputError: if trained weights were removed meanwhile.
-    """
-    from l2t_ray.launch.cluster.sources import train_sources
-    from l2t_ray.sweepfile.source_file import fetch_images, read_pretraining
-
-    for file in sweep.sources.values():
-        settings = read_pretraining(file, data_dir=Path(sweep.execution.data_dir))
-        fetch_images(file, settings, download=sweep.execution.download and not arguments.no_download)
-    with ledger.writing(on_lost=interrupt):
-        for weights, file in sweep.sources.items():
-            say(f"{sweep.name}: {weights} is not there, so {file} trains it first")
-        train_sources(
-            sweep.sources,
-            sweep.execution,
-            ledger,
-            say,
-            address=arguments.address,
-            download=sweep.execution.download and not arguments.no_download,
-        )
-    again = read(arguments, arguments.where)
-    for weights, file in again.sources.items():  # removed meanwhile: no key that is provisional may be trained
-        raise InputError(f"{weights}: must be there once {file} has trained it; launch again")
-    return again
 
 
 def _launch(
@@ -283,19 +196,12 @@ def read(arguments: argparse.Namespace, where: Sequence[str]) -> Sweep:
 
 
 def _show_plan(state: State, arguments: argparse.Namespace) -> int:
-    groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
-    is_queued = arguments.backend == SLURM and not arguments.fleet
-    alone = arguments.backend == INLINE or is_queued
-    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet), alone=alone))
+    plan, training = plan_launch(state, fleet=arguments.fleet, backend=arguments.backend)
+    is_queued = plan.fleet == QUEUED
     if is_queued:
-        plan = replace(plan, fleet="Slurm", shares={}, bases={}, wall_s=None, device_hours=None, price=None)
         told = "Slurm alone knows when jobs begin and on what; a run's time is this machine's"
         say(f"{state.sweep.name}: {told}; --fleet h100:8 plans for such devices")
-    training = source_times(state.sweep, groups)
-    for weights, file in state.sweep.sources.items():
-        takes = "an unknown time" if (seconds := training[weights]) is None else f"about {duration(seconds)}, ESTIMATED"
-        say(f"{state.sweep.name}: {weights} is not there: {file} trains it first, in {takes}; then keys are known")
-    plan = with_sources_first(plan, training.values(), groups, state.sweep.execution.price_per_hour)
+    say(*source_lines(state.sweep, training))
     fetched = to_fetch(state.sweep, state.runs)
     say(state.announce(None if is_queued else plan))
     power = detectable(state.sweep.runs, state.sweep.cells, state.entries, state.sweep.metric)
@@ -335,9 +241,3 @@ def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = 
     sys.stdout.flush()  # whatever happens while Ray is left
     incomplete = launched is not None and (launched.n_left or launched.n_spooled)
     return 1 if summary.failures or incomplete else 0
-
-
-def interrupt(reason: str) -> None:
-    """Ends the launch as Ctrl-C does, because another process has become the sweep's writer."""
-    say(reason)
-    os.kill(os.getpid(), signal.SIGINT)

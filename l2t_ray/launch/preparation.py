@@ -1,21 +1,25 @@
-"""What comes before the first run of a plan: files to fetch, and source networks to train in its time and price."""
+"""What a launch would do: its plan on the devices at hand or on others, and the files that it would fetch first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from l2t_ray.config import Run, weights_files
-from l2t_ray.launch.placement.devices import Group
-from l2t_ray.launch.placement.estimate import estimate_source
+from l2t_ray.launch.backlog import State
+from l2t_ray.launch.options import INLINE, RAY, SLURM
+from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
 from l2t_ray.launch.placement.plan import Plan
+from l2t_ray.launch.sources import source_times, with_sources_first
 from l2t_ray.published import ARCHIVES, Published, images_at, weights_at
 from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.source_file import read_pretraining
-from l2t_ray.training.source_settings import Pretraining
 
 if TYPE_CHECKING:
     from l2t_ray.sweepfile.read import Sweep
+
+
+QUEUED = "Slurm"  # the fleet of a plan whose devices nobody knows before jobs begin
 
 
 @dataclass(frozen=True)
@@ -48,33 +52,21 @@ def _is_there(name: str, data_dir: Path) -> bool:
     return decoded or (data_dir / folder).is_dir() or (data_dir / archive).is_file()
 
 
-def source_times(sweep: "Sweep", groups: Sequence[Group]) -> dict[str, float | None]:
-    """Returns the estimated seconds of training each missing source network; None where nothing is known."""
-    data_dir = Path(sweep.execution.data_dir)
-    found: dict[str, Pretraining] = {w: read_pretraining(file, data_dir=data_dir) for w, file in sweep.sources.items()}
-    return {weights: estimate_source(settings, groups[0]) for weights, settings in found.items()}
-
-
-def with_sources_first(
-    plan: Plan, times: Iterable[float | None], groups: Sequence[Group], price_per_hour: float | None
-) -> Plan:
-    """Returns the plan with the trainings of its sources in its time, device-hours and price.
+def plan_launch(state: State, *, fleet: str | None = None, backend: str = RAY) -> tuple[Plan, dict[str, float | None]]:
+    """Returns what a launch would do, its missing source networks first.
 
     Args:
-        plan: of the runs.
-        times: of the sources, which train side by side where there are cards.
-        groups: the devices.
-        price_per_hour: of all devices together.
+        state: of the sweep.
+        fleet: devices such as `h200:8`; this machine's if None.
+        backend: what trains. Without a fleet, a plan of Slurm's jobs has no time and no price.
+
+    Returns:
+        The plan, and `source_times`.
     """
-    known = [seconds for seconds in times if seconds is not None]
-    if not known or plan.wall_s is None:
-        return plan
-    n_cards = groups[0].n_devices if groups[0].is_gpu else 1
-    wall_s = plan.wall_s + max(*known, sum(known) / n_cards)
-    hours = wall_s / 3600
-    return replace(
-        plan,
-        wall_s=wall_s,
-        device_hours=hours * sum(group.n_devices for group in groups),
-        price=None if price_per_hour is None else hours * price_per_hour,
-    )
+    groups = parse_fleet(fleet) if fleet else local_fleet()
+    is_queued = backend == SLURM and fleet is None
+    lanes = state.lanes(groups, estimates=fleet is not None, alone=is_queued or backend == INLINE)
+    plan, times = state.plan(lanes), source_times(state.sweep, groups)
+    if is_queued:
+        return replace(plan, fleet=QUEUED, shares={}, bases={}, wall_s=None, device_hours=None, price=None), times
+    return with_sources_first(plan, times.values(), groups, state.sweep.execution.price_per_hour), times

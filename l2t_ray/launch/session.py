@@ -1,5 +1,7 @@
 """One launch: checks everything, trains all packs with the backend that was asked for, keeps what it took."""
 
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping
@@ -8,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from l2t_ray.config import Run
-from l2t_ray.errors import LedgerUnavailableError, duration
+from l2t_ray.errors import LedgerUnavailableError, duration, say
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
 from l2t_ray.launch.check import prepare_inputs
@@ -151,3 +153,9 @@ def check(state: State, lanes: Lanes, options: Options, *, later: Collection[str
     slots = [lanes.share(shape, group) for shape in lanes.example for group in lanes.groups]
     n_at_once = max((share.slots * share.pack for share in slots), default=1)
     return prepare_inputs(state.runs, work_of(state.sweep, options), n_at_once=n_at_once, later=later)
+
+
+def interrupt(reason: str) -> None:
+    """Ends the launch as Ctrl-C does, because another process has become the sweep's writer."""
+    say(reason)
+    os.kill(os.getpid(), signal.SIGINT)

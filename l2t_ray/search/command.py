@@ -11,11 +11,12 @@ from l2t_ray.errors import InputError, count, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.check import inspections
 from l2t_ray.launch.cluster.tuner import Launched
-from l2t_ray.launch.command import check_backend, interrupt, options, running, with_sources
+from l2t_ray.launch.command import options, read, running
 from l2t_ray.launch.live.table import print_view
 from l2t_ray.launch.options import SLURM
-from l2t_ray.launch.placement.devices import local_fleet, parse_fleet
-from l2t_ray.launch.session import check
+from l2t_ray.launch.preparation import plan_launch
+from l2t_ray.launch.session import interrupt
+from l2t_ray.launch.sources import check_backend, check_with_sources, source_lines, train_first
 from l2t_ray.launch.summary import print_plan
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.ledger.limits import safe_name
@@ -37,8 +38,7 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
     if arguments.plan:
         return _show_plan(Searching(sweep, write=False), ledger, arguments), None
     if arguments.check:
-        state = Searching(sweep, write=False).state(ledger, ledger.entries())
-        check(state, state.lanes(local_fleet()), options(arguments), later=sweep.sources)
+        check_with_sources(Searching(sweep, write=False).state(ledger, ledger.entries()), options(arguments))
         for line in inspections(sweep.runs.values(), Path(sweep.execution.data_dir)):
             print(line)
         print(f"{sweep.name}: checked: all images and weights can be read, every method trains")
@@ -51,7 +51,8 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
     check_backend(sweep, arguments.backend)
     with lock:
         if sweep.sources:
-            sweep = with_sources(sweep, ledger, arguments)
+            check_with_sources(Searching(sweep, write=False).state(ledger, ledger.entries()), options(arguments))
+            sweep = train_first(sweep, ledger, options(arguments), lambda: read(arguments, arguments.where))
         searching = Searching(sweep, write=True)
         with ledger.writing(on_lost=interrupt):
             if len(ledger.spool):
@@ -87,11 +88,9 @@ def run_search(sweep: Sweep, arguments: argparse.Namespace) -> tuple[int, Path |
 
 
 def _show_plan(searching: Searching, ledger: Ledger, arguments: argparse.Namespace) -> int:
-    groups = parse_fleet(arguments.fleet) if arguments.fleet else local_fleet()
     state = searching.state(ledger, ledger.entries())
-    plan = state.plan(state.lanes(groups, estimates=bool(arguments.fleet)))
-    for weights, file in searching.sweep.sources.items():
-        say(f"{searching.sweep.name}: {weights} is not there: {file} trains it first")
+    plan, training = plan_launch(state, fleet=arguments.fleet, backend=arguments.backend)
+    say(*source_lines(searching.sweep, training))
     say(searching.announce(plan, len(state.to_train)))
     search = searching.search
     if arguments.json:

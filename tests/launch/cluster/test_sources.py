@@ -17,6 +17,7 @@ from l2t_ray.pretrain import main as pretrain
 from l2t_ray.sweepfile.read import read_sweep
 from l2t_ray.sweepfile.source_file import read_pretraining
 from l2t_ray.training.source_settings import Pretraining
+from tests.support.image_files import animals, write_folder
 from tests.support.launches import OF_RAY, call
 from tests.support.marks import LONG
 from tests.support.small_source import SOURCE, TAUGHT
@@ -154,6 +155,28 @@ def test_a_source_whose_data_are_refused_ends_the_launch_before_its_runs(folder,
     assert (code, out) == (2, "")
     assert "small.yaml: data.samples_per_class must be >= 1 and <= 87 for class '8' of digits, got 88" in err
     assert not [entry for entry in Ledger("taught").entries() if entry.kind == "run"]
+
+
+SEARCH = {"space": {"training.lr": [0.1, 0.2]}, "trials": 2, "seeds": [100], "validation_per_class": 1}
+
+
+@pytest.mark.parametrize("more", [{}, {"search": SEARCH}], ids=["sweep", "search"])
+def test_no_source_is_trained_for_runs_that_are_refused(folder, template, monkeypatch, more):
+    shutil.copy(template, folder)
+    monkeypatch.setattr("l2t_ray.launch.cluster.sources.train_sources", lambda *_, **__: pytest.fail("trained"))
+    write_folder(Path("pets"), {**animals(), "train/cat/0.png": b"no image"})
+    write(run={**TAUGHT["run"], "data": {"name": "image_folder", "path": "pets", "samples_per_class": 2}}, **more)
+    for asked in (["--check"], []):
+        code, out, err = command(*asked)
+        assert (code, out) == (2, "")
+        assert "pets: train/cat/0.png" in err
+
+
+def test_the_plan_of_a_search_counts_the_source_that_it_lacks(folder, template):
+    shutil.copy(template, folder)
+    write(search=SEARCH)
+    code, _, err = command("--plan")
+    assert (code, "weights/small.pt is not there: small.yaml trains it first, in " in err) == (0, True)
 
 
 @pytest.mark.parametrize(

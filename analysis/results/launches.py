@@ -38,7 +38,7 @@ class Launch:
     predicted_wall_s: float | None  # by the plan; None where it lacked a measurement
     wall_s: float
     predicted_s: float | None  # training time of the runs that finished; None likewise
-    spent_s: float  # training time of all runs, added up
+    spent_s: float  # training time that these took
     devices: tuple[Device, ...]
 
 

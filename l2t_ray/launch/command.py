@@ -31,7 +31,7 @@ from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.read import Sweep, read_sweep
 
 if TYPE_CHECKING:
-    from l2t_ray.launch.cluster.tuner import Launched
+    from l2t_ray.launch.live.tally import Launched
 
 
 def run_sweep(sweep: Sweep, arguments: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from l2t_ray.files import HOME
 from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.cluster.stops import Stops
 from l2t_ray.launch.cluster.usage import Usage
+from l2t_ray.launch.live.tally import Launched, Tally
 from l2t_ray.launch.options import INLINE, Options, Request, work_of
 from l2t_ray.launch.placement.devices import threads_tag
 from l2t_ray.launch.placement.limits import cores
@@ -34,7 +35,6 @@ from l2t_ray.training.checkpoint import remove_state
 from l2t_ray.training.device import device_name, is_of_machine, is_out_of_memory
 
 if TYPE_CHECKING:
-    from l2t_ray.launch.cluster.tuner import Launched
     from l2t_ray.launch.placement.plan import Plan
     from l2t_ray.launch.summary import Summary
 
@@ -131,18 +131,14 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
 
 def train(request: Request) -> "tuple[Launched, Plan]":
     """Trains a launch's runs here and writes their results to the ledger as they come."""
-    from l2t_ray.launch.cluster.tuner import Launched
     from l2t_ray.ledger.recorder import Recorder
 
     state, lanes, feed = request.state, request.lanes, request.feed
     (group,), execution = lanes.groups, state.sweep.execution
-    work = replace(request.work, threads=threads(execution.threads))
-    plan, begun, spent_s, n_spooled = state.plan(lanes), time.monotonic(), 0.0, 0
+    work, plan = replace(request.work, threads=threads(execution.threads)), state.plan(lanes)
     runs = [] if feed else state.runs
-    left = {run.key for run in runs}
     progress = request.progress(lambda shape: [replace(lane, n_slots=1) for lane in lanes.lanes(shape)])
-    for run in runs:
-        progress.expect(run.key, lanes.shape_of[run.key])
+    tally = Tally(runs, lanes, progress, feed)
     usage, name, n_together = Usage(), "", 0
     request.on_ready()
     with (
@@ -161,19 +157,11 @@ def train(request: Request) -> "tuple[Launched, Plan]":
         def size(run: AnyRun) -> int:
             return lanes.share(lanes.shape_of[run.key], group).pack
 
-        def more() -> list[AnyRun]:
-            found = feed.next_runs(1) if feed else []
-            progress.n_further = feed.n_further if feed else 0
-            for run in found:
-                progress.expect(run.key, lanes.add(run), feed.studies[run.key] if feed else None)
-                left.add(run.key)
-            return found
-
         on_stop = None if feed or not execution.fail_fast else lambda *told: progress.tell(stopped_text(*told))
         stops = Stops(state.sweep.cells, on_stop)
         trainer = Trainer(work, stops, watch, is_stopped)
         try:
-            while runs := runs or more():
+            while runs := runs or tally.more(1):
                 for planned in packs(runs, size):
                     if is_stopped():
                         raise StoppedError
@@ -181,25 +169,21 @@ def train(request: Request) -> "tuple[Launched, Plan]":
                     if not pack:
                         continue
                     name, n_together = pack[0].key, len(pack)
-                    progress.began(name, [run.key for run in pack], lanes.shape_of[name], group.device, 1)
+                    where = (lanes.shape_of[name], group)
+                    progress.began(name, [run.key for run in pack], where[0], group.device, 1)
                     for run, ended, tags in trainer.train(pack):
                         cells = feed.cells if feed else state.sweep.cells
                         recorder.add(run, ended, cells[run.key], request.data_sha(run), tags)
-                        progress.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics)
-                        left.discard(run.key)
-                        spent_s += ended.wall_s
+                        tally.ended(run.key, ended.status, ended.reason, ended.wall_s, ended.metrics, where)
                         if feed:
                             feed.ended(run, ended)
                     progress.stopped(name)
                 runs = []
         except (StoppedError, KeyboardInterrupt):
             pass
-        stopped = {key for key in left if key in stops}
-        for key in stopped:
-            progress.drop(key)
-    n_left, n_spooled = len(left - stopped) + (feed.n_further if feed else 0), recorder.n_left
-    wall_s = time.monotonic() - begun
-    return Launched(n_left, n_spooled, wall_s, plan.wall_s, spent_s, n_stopped=len(stopped)), plan
+        for key in [key for key in tally.left if key in stops]:
+            tally.drop(key)
+    return tally.launched(recorder.n_left), plan
 
 
 def run_offline(sweep: Sweep, arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from l2t_ray.training.storage import address
 
 if TYPE_CHECKING:
     from l2t_ray.launch.backlog import State
-    from l2t_ray.launch.cluster.tuner import Feed
+    from l2t_ray.launch.live.tally import Feed
     from l2t_ray.launch.placement.allocation import Lanes
     from l2t_ray.sweepfile.read import Sweep
 

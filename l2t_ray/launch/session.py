@@ -17,7 +17,8 @@ from l2t_ray.launch.check import prepare_inputs
 from l2t_ray.launch.checkpoints import checkpoint_folder, prepare_checkpoints
 from l2t_ray.launch.cluster.connection import cluster, joined_fleet
 from l2t_ray.launch.cluster.nodes import on_every_node
-from l2t_ray.launch.cluster.tuner import Feed, Launched, launch
+from l2t_ray.launch.cluster.tuner import launch
+from l2t_ray.launch.live.tally import Feed, Launched
 from l2t_ray.launch.options import INLINE, RAY, SLURM, Options, Request, work_of
 from l2t_ray.launch.placement.allocation import Lanes
 from l2t_ray.launch.placement.limits import cores
@@ -118,18 +119,16 @@ def _train_on_ray(request: Request) -> tuple[Launched, Plan]:
         plan = state.plan(lanes)
         request.on_ready()
         launched = launch(
-            runs,
+            [] if request.feed else runs,
             state.sweep.cells,
             data_sha=request.data_sha,
             ledger=state.ledger,
             work=work,
             lanes=lanes,
-            retries=execution.retries,
-            hang_s=execution.hang_s,
+            execution=execution,
             progress=request.progress(lanes.lanes),
             storage=(HOME / state.sweep.name / "tune").resolve(),  # this machine's alone: what Tune keeps is not used
             feed=request.feed,
-            fail_fast=execution.fail_fast,
         )
     return launched, plan
 

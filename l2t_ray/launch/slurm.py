@@ -16,6 +16,7 @@ from l2t_ray.config import Execution
 from l2t_ray.errors import LedgerUnavailableError, count
 from l2t_ray.files import HOME
 from l2t_ray.launch.inline import Trainer, packs, spooled, stopped_by_signals, stopped_text, threads
+from l2t_ray.launch.live.tally import Launched, Tally
 from l2t_ray.launch.options import Request
 from l2t_ray.launch.placement.eta import Lane
 from l2t_ray.launch.slurm_jobs import Jobs
@@ -24,7 +25,6 @@ from l2t_ray.run import AnyRun
 from l2t_ray.training.checkpoint import remove_state
 
 if TYPE_CHECKING:
-    from l2t_ray.launch.cluster.tuner import Launched
     from l2t_ray.launch.placement.allocation import Lanes
     from l2t_ray.launch.placement.plan import Plan
 
@@ -101,12 +101,14 @@ def train(request: Request) -> "tuple[Launched, Plan]":
 
 
 def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched, Plan]":
-    from l2t_ray.launch.cluster.tuner import Launched
 
     state, lanes, execution = request.state, request.lanes, request.state.sweep.execution
-    ledger, begun, left = state.ledger, time.monotonic(), {run.key for run in state.runs}
+    ledger = state.ledger
     ended = ended_folder(ledger.spool.folder.resolve())
     jobs = Jobs(ended.parent)
+    progress = request.progress(lambda shape: [Lane("Slurm", max(1, len(jobs)), 1, None)])
+    tally = Tally(state.runs, lanes, progress)
+    left = tally.left
     in_flight = {key for keys in jobs.alive().values() for key in keys}
     to_submit = [run for run in state.runs if run.key not in in_flight]
     if in_flight & left:
@@ -120,19 +122,14 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
         jobs.submit(parts, execution.slurm, state.sweep.name)
         request.say(f"{count(len(to_submit), 'run')} submitted; {jobs}; logs in {ended.parent}")
     request.on_ready()
-    progress = request.progress(lambda shape: [Lane("Slurm", max(1, len(jobs)), 1, None)])
-    for run in state.runs:
-        progress.expect(run.key, lanes.shape_of[run.key])
-    spent_s, n_spooled, over_at = 0.0, 0, math.inf
+    n_spooled, over_at = 0, math.inf
     with progress:
         while left and not is_stopped() and time.monotonic() < over_at + LATE_S:
             over_at = min(over_at, time.monotonic()) if not jobs.alive() else math.inf
             for record in ledger.spool.records():
                 if record.key in left:
-                    left.discard(record.key)
                     reason = record.tags["reason"]
-                    progress.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
-                    spent_s += record.wall_s
+                    tally.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
             progress.n_elsewhere = len(left) if left and over_at == math.inf else 0
             progress.tick()
             try:
@@ -145,18 +142,15 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
             if over_at < math.inf and left == stopped:
                 break
             time.sleep(LOOK_S if left else 0.0)
-        stopped = {key for key in left if is_dropped(ended / key)}
-        for key in stopped:
-            progress.drop(key)
-    left -= stopped
+        for key in [key for key in left if is_dropped(ended / key)]:
+            tally.drop(key)
     if left and is_stopped():
         request.say(f"launch again to collect the jobs' results, or end them: {jobs.cancel_command}")
     elif left:
         logs = ", ".join(map(str, jobs.logs(left)[:SHOWN_LOGS])) or ended.parent
         request.say(f"without a result although no job is left: {count(len(left), 'run')}; see {logs}")
     plan = replace(state.plan(lanes), fleet=f"Slurm, {count(len(jobs), 'job')}", shares={}, bases={}, wall_s=None)
-    wall_s = time.monotonic() - begun
-    return Launched(len(left), n_spooled, wall_s, None, spent_s, n_stopped=len(stopped)), plan
+    return tally.launched(n_spooled), plan
 
 
 def split(runs: Sequence[AnyRun], costs: Mapping[str, float], n_most: int) -> list[list[AnyRun]]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from l2t_ray.errors import InputError, count, say, wrapped
 from l2t_ray.files import HOME, Lock
 from l2t_ray.launch.check import inspections
-from l2t_ray.launch.cluster.tuner import Launched
 from l2t_ray.launch.command import options, read, running
 from l2t_ray.launch.live.table import print_view
+from l2t_ray.launch.live.tally import Launched
 from l2t_ray.launch.options import SLURM
 from l2t_ray.launch.preparation import plan_launch
 from l2t_ray.launch.session import interrupt

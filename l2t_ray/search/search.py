@@ -13,7 +13,7 @@ import optuna
 from l2t_ray.errors import LedgerUnavailableError, count, duration, mask
 from l2t_ray.files import HOME
 from l2t_ray.launch.backlog import State
-from l2t_ray.launch.cluster.tuner import Launched
+from l2t_ray.launch.live.tally import Launched
 from l2t_ray.launch.options import RAY, Options
 from l2t_ray.launch.placement.devices import local_fleet
 from l2t_ray.launch.placement.plan import Plan

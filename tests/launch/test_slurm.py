@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -170,8 +171,11 @@ def test_a_real_slurm_trains_while_the_launch_is_gone_and_the_next_one_collects(
     assert launch.returncode == 1
     assert "launch again to collect the jobs' results, or end them: scancel" in err
     assert "far" in subprocess.run(queue, capture_output=True, text=True, check=True).stdout
-    steps.allow(None)
+    (progress := Path(".l2t/far/progress.json")).unlink(missing_ok=True)
+    go_on = threading.Thread(target=lambda: wait_for(progress.exists) and steps.allow(None))  # jobs must not end before
+    go_on.start()
     code, out, err = command()
+    go_on.join()
     assert code == 0, err
     assert "3 runs of an earlier launch are in 2 Slurm jobs" in err
     assert "3/3" in out

@@ -7,8 +7,8 @@ from l2t_ray.ledger.ledger import Ledger
 from tests.support.records import Described
 
 
-@pytest.fixture
-def described(monkeypatch):
+@pytest.fixture(autouse=True)
+def _described(monkeypatch):
     """The method of `records.make_run`."""
     monkeypatch.setitem(registry.METHODS, "described", Described())
 
@@ -22,7 +22,7 @@ def ledgers(tmp_path_factory):
 
 
 @pytest.fixture
-def ledger(ledgers, request, described):
+def ledger(ledgers, request):
     name = request.node.name[-60:].replace("[", "-").replace("]", "")
     made = Ledger(name, folder=ledgers)
     made.open()

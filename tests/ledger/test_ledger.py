@@ -227,7 +227,7 @@ def test_a_deleted_experiment_is_told_with_its_remedy(ledger):
         )
 
 
-def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path, described):
+def test_a_server_that_is_not_there_is_told_without_the_password(tmp_path):
     ledger = Ledger("away", f"http://user:planted-secret@127.0.0.1:{free_port()}", folder=tmp_path)
     run = make_run(14)
     ledger.record(run, Ended(run.key), "cell")

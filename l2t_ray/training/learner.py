@@ -175,8 +175,11 @@ class Learner:
 
     def finite(self) -> Tensor:
         """Returns whether every parameter, trained or frozen, is finite."""
-        held = (self.theta.flat, self.phi.flat, *self.frozen.values())
-        return torch.stack([p.isfinite().all() for p in held]).all()
+        return _all_finite((self.theta.flat, self.phi.flat, *self.frozen.values()))
+
+    def finite_statistics(self) -> Tensor:
+        """Returns whether every running statistic is finite; they overflow while the parameters do not."""
+        return _all_finite((self.theta.flat[:0], *self.statistics.values()))  # a transformer has none
 
     def tensors(self) -> list[Tensor]:
         """Returns every tensor that a step changes, in place."""
@@ -358,6 +361,10 @@ class Learner:
         """Returns contiguous copies, on the device and in the parameters' type."""
         contiguous = torch.contiguous_format
         return {n: p.to(self.device, self.dtype, copy=True, memory_format=contiguous) for n, p in given.items()}
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack([p.isfinite().all() for p in tensors]).all()
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class Outcome:
     """The result of one run."""
 
     key: str  # the run's
-    status: Literal["finished", "diverged"]  # "diverged" when a loss or a parameter was not finite
+    status: Literal["finished", "diverged"]  # "diverged" when a loss, a parameter or a prediction was not finite
     reason: str  # empty when finished
     metrics: Metrics  # (epoch, value) by name, epochs counted from 1
     wall_s: float  # seconds of training, all sessions added up; the runs of a pack share its time evenly

@@ -97,6 +97,9 @@ def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Back
     classes, history = about.get("classes"), about.get("history")
     if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
         network.classes = tuple(map(composed, classes)) or None
+    if network.classes and len(network.classes) != network.n_classes:
+        found = f"{len(network.classes)} names in `classes` for {network.n_classes} outputs"
+        raise _refusal(path, found, "name every output, in their order, or save it without `classes`")
     if isinstance(history, list | tuple) and all(isinstance(part, Mapping) and "data" in part for part in history):
         network.history = tuple(history)
     return network.requires_grad_(False).eval()
@@ -198,6 +201,8 @@ def _build(
         if not tensor.isfinite().all():
             what = f"{name.removeprefix('body.')} with NaN or infinite numbers"
             raise _refusal(path, what, "name weights from before they diverged")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise _refusal(path, f"{name.removeprefix('body.')} with negative variances", _AGAIN)
     return network
 
 

@@ -128,6 +128,8 @@ class Learner:
         self.progress = epoch / self.run.training.epochs
         self.stage: Stage = self.method.stage(self.progress, {**self.method.options, **self.run.options})
         self.generator = stream(self.run.seed, "draws", epoch)
+        draws = has_own_loss(self.method) and not self.method.capturable
+        self.noise = stream(self.run.seed, "loss", epoch) if draws else None
         check_prefixes(self.method, self.stage.rates, self.theta)
         self.rates: dict[float, list[str]] = {}
         for name in self.theta:
@@ -283,6 +285,8 @@ class Learner:
                 self.pairs, self.theta, values.features, batch.targets, scaled
             )
         elif has_own_loss(self.method):
+            if self.noise is not None:  # what the loss draws comes from the run's seed, also after a kill
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise)))
             extra, seen = (
                 {name: self.theta[name] for name in self.extra_names},
                 self._seen(labels, source, source_logits),

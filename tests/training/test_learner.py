@@ -241,6 +241,14 @@ def test_a_loss_that_changes_the_targets_outputs_is_refused(change, monkeypatch)
         learner.step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
 
 
+def test_what_a_loss_draws_comes_from_the_runs_seed(monkeypatch):
+    noisy = _LossOf("_noisy", give=lambda batch: torch.nn.functional.dropout(batch.logits).square().mean())
+    monkeypatch.setitem(registry.METHODS, "_noisy", noisy)
+    once, again, other = (network_of(trained(run("_noisy", seed=seed))[0]) for seed in (0, 0, 1))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
 def test_a_loss_that_depends_on_nothing_trained_is_refused(monkeypatch):
     constant = _LossOf("_constant", give=lambda batch: batch.logits.detach().square().mean())
     monkeypatch.setitem(registry.METHODS, "_constant", constant)

@@ -253,6 +253,26 @@ def test_every_mistake_of_a_file_is_told_at_its_line(tmp_path):
     assert len(caught.value.problems) == 12
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("augment: {resized_crop: 0.5, crop_padding: 2}", "augment.crop_padding must stand without augment.resized_"),
+        ("augment: {rand_augment_magnitude: 20}", "augment.rand_augment_magnitude must stand with augment.rand_aug"),
+        ("data: {name: digits, test_fraction: 0.2}", "data.test_fraction must stand with image_folder, got data.name"),
+        ("data: {name: digits, path: x}", "data.path must stand with image_folder or tiny_imagenet, got data.name"),
+        ("training: {accumulate: 2}", "training.accumulate is no setting of a source network; remove it"),
+        ("source: {arch: resnet20, levels: [a]}", "source.levels must be left out for resnet20"),
+    ],
+)
+def test_a_setting_without_an_effect_is_refused_at_its_line(tmp_path, given, told):
+    path = tmp_path / "source.yaml"
+    path.write_text(f"out: x.pt\nseed: 0\n{given}\n" + ("" if "data:" in given else "data: {name: digits}\n"))
+    with pytest.raises(InputError) as caught:
+        read_pretraining(path)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}:3: {told}")
+
+
 def test_a_missing_file_is_told(tmp_path, capsys):
     assert main([str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml: must be a file that can be read" in capsys.readouterr().err

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from l2t_ray.methods.method import Batch, Method, number
+from l2t_ray.config import Run
+from l2t_ray.methods.method import Batch, Method, number, within
 from l2t_ray.registry import Scalar, resolve_pairs
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ class AttentionTransfer(Method):
     beta / 2 times the sum over pairs of the mean over images and pixels of (Q_S / |Q_S| - Q_T / |Q_T|)^2, with
     Q = the mean over channels of |F|^power (their section 3.1, eq. 2; beta 1000 and power 2 are from their section 4).
     """
+
+    def laws(self, run: Run) -> Iterable[tuple[str, str]]:
+        """Checks that the weight is not negative and the power positive."""
+        yield from within(run, "beta", 0)
+        yield from within(run, "power", 0, or_equal=False)
 
     def loss(self, extra: Mapping[str, Tensor], batch: Batch, options: Mapping[str, Scalar]) -> Tensor | None:
         """Returns the weighted distance of the attention maps."""

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from l2t_ray.config import Run
-from l2t_ray.errors import InputError
+from l2t_ray.errors import InputError, suggest
 from l2t_ray.methods import Batch, Method
 from l2t_ray.models import Backbone
+
+BODY = "body."  # before the names of other libraries' networks; a stage may name both kinds
 
 
 def check(method: Method, run: Run, source: Backbone | None, classes: Sequence[str]) -> None:
@@ -45,6 +47,41 @@ def check_names(method: Method, network: Iterable[str], extra: Iterable[str]) ->
     if taken := sorted({*network} & {*extra}):
         rule = "extra_parameters must not have names of the target's own"
         raise InputError(f"{method.name}: {rule}, got {', '.join(taken)}; choose others")
+
+
+def check_known(method: Method, what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Refuses names that a method gives and nothing has, which would have no effect.
+
+    Args:
+        method: the run's.
+        what: the function that gives them.
+        given: the names.
+        known: names that there are.
+
+    Raises:
+        InputError: with a line for each unknown name.
+    """
+    if unknown := sorted({*given} - {*known}):
+        rule = f"{method.name}: {what} must give names that the run has"
+        raise InputError([f"{rule}, got {name!r}; {suggest(name, [*known])}" for name in unknown])
+
+
+def check_prefixes(method: Method, prefixes: Iterable[str], names: Iterable[str]) -> None:
+    """Refuses rates of parameters that do not exist.
+
+    Args:
+        method: the run's.
+        prefixes: of names, as in `Stage.rates`.
+        names: of the parameters.
+
+    Raises:
+        InputError: if no name begins with one of the prefixes.
+    """
+    plain = [name.removeprefix(BODY) for name in names]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix.removeprefix(BODY)) for name in plain):
+            rule = f"{method.name}: rates of stage must be for the beginnings of parameters' names, got {prefix!r}"
+            raise InputError(f"{rule}; {suggest(prefix, dict.fromkeys(name.partition('.')[0] for name in plain))}")
 
 
 def check_scalar(method: Method, loss: object) -> None:
@@ -85,16 +122,26 @@ def own_gradients(
 
     Returns:
         At features, at logits, and at the extra parameters by name; None or left out where the loss does not reach.
+
+    Raises:
+        InputError: if the loss depends on nothing that is trained, or changes what it is given in place.
     """
     with torch.enable_grad():
         leaves = [f.detach().requires_grad_() for f in features]
         logit_leaf = logits.detach().requires_grad_()
         own = {name: p.detach().requires_grad_() for name, p in extra.items()}
         seen = replace(batch, target=leaves, logits=logit_leaf)
+        versions = [tensor._version for tensor in (*features, logits)]
         loss = method.loss(own, seen, {**method.options, **run.options})
         if loss is None:
             return [None] * len(features), None, {}
         check_scalar(method, loss)
+        if not loss.requires_grad:
+            rule = f"{method.name}: loss must depend on batch.target, batch.logits or extra, got one that does not"
+            raise InputError(f"{rule}; leave out detach(), or return None")
+        if versions != [tensor._version for tensor in (*features, logits)]:  # the network's own gradients need them
+            rule = f"{method.name}: loss must not change batch.target and batch.logits in place, got changed ones"
+            raise InputError(f"{rule}; write x = x - y for x.sub_(y), or change a clone()")
         gradients = torch.autograd.grad(beta * loss, [*leaves, logit_leaf, *own.values()], allow_unused=True)
     named = zip(own, gradients[len(leaves) + 1 :], strict=True)
     by_name = {name: gradient for name, gradient in named if gradient is not None}
@@ -118,5 +165,6 @@ def with_penalty(
         gradients: of the losses, by name.
     """
     added = method.penalty(theta, start, {**method.options, **run.options})
+    check_known(method, "penalty", added, theta)
     sums = {name: gradients[name] + own if name in gradients else own for name, own in added.items()}
     return {**gradients, **sums}

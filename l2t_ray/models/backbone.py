@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from l2t_ray.errors import InputError
 from l2t_ray.models import layer
 from l2t_ray.registry import IMAGE_SIZE, level_sizes
 
@@ -81,11 +82,19 @@ class BatchNorm(nn.BatchNorm2d):
     noted: tuple[Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns x [B, C, H, W], normalised."""
+        """Returns x [B, C, H, W], normalised.
+
+        Raises:
+            InputError: if a batch to train on has a single value in each channel.
+        """
+        n = x.shape[0] * x.shape[2] * x.shape[3]
+        if self.training and n == 1:
+            rule = "training.batch_size must leave two images or more to the last batch of an epoch"
+            why = "where batch norm sees maps of 1 x 1 pixels"
+            raise InputError(f"{rule}, {why}, got one; change it or data.samples_per_class, or enlarge data.image_size")
         if not (self.is_pure and self.training):
             return super().forward(x)
         y, mean, rstd = torch.native_batch_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps)
-        n = x.shape[0] * x.shape[2] * x.shape[3]
         self.noted = mean, (rstd.pow(-2) - self.eps) * (n / (n - 1))
         return y
 

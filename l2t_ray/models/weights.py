@@ -94,9 +94,7 @@ def load_source(settings: Source | Target, image_size: int = IMAGE_SIZE) -> Back
     loaded = _load(path) if hub is None or tag is None else hub.read(path, settings.arch, tag, image_size)
     about = loaded if isinstance(loaded, Mapping) else {}
     network = _build(path, settings, image_size, _tensors(path, loaded), about)
-    classes, history = about.get("classes"), about.get("history")
-    if isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes):
-        network.classes = tuple(map(composed, classes)) or None
+    network.classes, history = _classes(path, about.get("classes"), network.n_classes), about.get("history")
     if isinstance(history, list | tuple) and all(isinstance(part, Mapping) and "data" in part for part in history):
         network.history = tuple(history)
     return network.requires_grad_(False).eval()
@@ -198,7 +196,18 @@ def _build(
         if not tensor.isfinite().all():
             what = f"{name.removeprefix('body.')} with NaN or infinite numbers"
             raise _refusal(path, what, "name weights from before they diverged")
+        if name.endswith("running_var") and (tensor < 0).any():
+            raise _refusal(path, f"{name.removeprefix('body.')} with negative variances", _AGAIN)
     return network
+
+
+def _classes(path: Path, named: Any, n_outputs: int) -> tuple[str, ...] | None:
+    if not (isinstance(named, list | tuple) and named and all(isinstance(name, str) for name in named)):
+        return None
+    if len(named) != n_outputs:
+        found = f"{len(named)} names in `classes` for {n_outputs} outputs"
+        raise _refusal(path, found, "name every output, in their order, or save it without `classes`")
+    return tuple(map(composed, named))
 
 
 def _described(arch: str, width: float | None) -> str:

@@ -20,19 +20,11 @@ from l2t_ray.hubs import hub_of
 from l2t_ray.published import official_weights, weights_at, weights_file
 from l2t_ray.registry import BF16_TARGETS, missing_level
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
-from l2t_ray.sweepfile.data_checks import image_problems
+from l2t_ray.sweepfile.data_checks import TAKERS, WITH_PATH, image_problems
 from l2t_ray.sweepfile.network_checks import NETWORKS, network_problems, network_values, recompute_problems
 from l2t_ray.sweepfile.settings import boolean_meant, shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
-WITH_PATH = frozenset(name for name, facts in registry.DATA_SETS.items() if facts.has_path)
-FOLDER = frozenset({"image_folder"})
-TAKERS = {  # settings of some data sets alone
-    "data.path": WITH_PATH,
-    "data.sha256": WITH_PATH,
-    "data.test_fraction": FOLDER,
-    "data.resize": FOLDER,  # the other sets' images are square
-}
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # setting -> the network it traces
 
 

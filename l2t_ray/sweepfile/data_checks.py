@@ -10,6 +10,14 @@ from l2t_ray.sweepfile.blocks import Block, Choice
 
 OTHERS = "*"  # stands for all other classes in a map of class to number
 N_SHOWN = 20
+WITH_PATH = frozenset(name for name, facts in DATA_SETS.items() if facts.has_path)
+FOLDER = frozenset({"image_folder"})
+TAKERS = {  # settings of some data sets alone
+    "data.path": WITH_PATH,
+    "data.sha256": WITH_PATH,
+    "data.test_fraction": FOLDER,
+    "data.resize": FOLDER,  # the other sets' images are square
+}
 
 
 def image_problems(block: Block, name: str, n_train: Mapping[str, int] | None) -> Iterator[str]:

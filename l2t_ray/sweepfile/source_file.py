@@ -1,6 +1,6 @@
 """The file of a source network's training: YAML, checked as a whole, every mistake reported at its own line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from l2t_ray.data.fetch import fetch
 from l2t_ray.errors import InputError, suggest
 from l2t_ray.files import compute_sha256
 from l2t_ray.published import images_at, weights_at
+from l2t_ray.sweepfile.data_checks import TAKERS
 from l2t_ray.sweepfile.settings import BROKEN, setting_of, shown
 from l2t_ray.sweepfile.yaml_lines import Item, load_yaml, parse_yaml
 from l2t_ray.training.source_settings import Pretraining
@@ -49,6 +50,8 @@ def read_pretraining(
     if problems:
         raise InputError(problems)
     settings = Pretraining.model_validate(values)
+    if idle := [*_idle(top, settings)]:
+        raise InputError(idle)
     if settings.source.weights is not None:
         settings = _with_start(settings)
     if settings.data.path is None or not Path(settings.data.path).exists():
@@ -135,6 +138,23 @@ def _with_start(settings: Pretraining) -> Pretraining:
     )
 
 
+def _idle(top: Item, settings: Pretraining) -> Iterator[str]:
+    """Yields a line for each given setting that others leave without an effect, as a sweep file's are refused."""
+    augment, data = settings.augment, settings.data
+    laws: dict[str, str] = {}
+    for setting, takers in TAKERS.items():
+        if data.name not in takers and getattr(data, setting.partition(".")[2]) is not None:
+            laws[setting] = f"must stand with {' or '.join(sorted(takers))}, got data.name {data.name}"
+    if augment.resized_crop is not None:
+        laws["augment.crop_padding"] = "must stand without augment.resized_crop, which takes its place"
+    if not augment.rand_augment:
+        laws["augment.rand_augment_magnitude"] = "must stand with augment.rand_augment of at least 1"
+    for setting, law in laws.items():
+        section, _, name = setting.partition(".")
+        if name in getattr(settings, section).model_fields_set:
+            yield f"{top.trail([section, name])[-1].place}: {setting} {law}; remove it, or change the other"
+
+
 def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) -> dict[str, Any]:
     """Returns a section's values in their types; adds a line to the problems for each mistake."""
     if not isinstance(item.value, dict):
@@ -145,6 +165,9 @@ def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) 
         field = model.model_fields.get(name)
         if field is None:
             problems.append(f"{child.place}: {prefix}{name} is no setting; {suggest(name, model.model_fields)}")
+        elif field.annotation is type(None):  # of a run alone
+            if child.value is not None:
+                problems.append(f"{child.place}: {prefix}{name} is no setting of a source network; remove it")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             values[name] = _read(field.annotation, child, f"{prefix}{name}.", problems)
         else:
@@ -155,5 +178,5 @@ def _read(model: type[BaseModel], item: Item, prefix: str, problems: list[str]) 
         try:  # rules between settings
             model.model_validate(values)
         except ValidationError as error:
-            problems += [f"{item.place}: {prefix.rstrip('.')}: {part['msg']}" for part in error.errors()]
+            problems += [f"{item.place}: {part['msg'].removeprefix('Value error, ')}" for part in error.errors()]
     return values

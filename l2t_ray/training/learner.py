@@ -13,7 +13,15 @@ from l2t_ray.data.augment import IMAGENET, normalize
 from l2t_ray.data.streams import stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
-from l2t_ray.methods.custom_loss import check, check_names, has_own_loss, own_gradients, with_penalty
+from l2t_ray.methods.custom_loss import (
+    check,
+    check_known,
+    check_names,
+    check_prefixes,
+    has_own_loss,
+    own_gradients,
+    with_penalty,
+)
 from l2t_ray.methods.hypergrad import Batch, Inner, distance_gradient, logit_gradient
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.models.precision import parameter_type
@@ -45,7 +53,8 @@ class Learner:
         classes: of the data set, by name, where they are known.
 
     Raises:
-        InputError: if the method refuses a run's settings or the source, or gives parameters the target's names.
+        InputError: if the method refuses a run's settings or the source, gives parameters the target's names, or starts
+            what the target has not.
     """
 
     def __init__(
@@ -119,6 +128,9 @@ class Learner:
         self.progress = epoch / self.run.training.epochs
         self.stage: Stage = self.method.stage(self.progress, {**self.method.options, **self.run.options})
         self.generator = stream(self.run.seed, "draws", epoch)
+        draws = has_own_loss(self.method) and not self.method.capturable
+        self.noise = stream(self.run.seed, "loss", epoch) if draws else None
+        check_prefixes(self.method, self.stage.rates, self.theta)
         self.rates: dict[float, list[str]] = {}
         for name in self.theta:
             self.rates.setdefault(self.stage.rate(name), []).append(name)
@@ -175,8 +187,11 @@ class Learner:
 
     def finite(self) -> Tensor:
         """Returns whether every parameter, trained or frozen, is finite."""
-        held = (self.theta.flat, self.phi.flat, *self.frozen.values())
-        return torch.stack([p.isfinite().all() for p in held]).all()
+        return _all_finite((self.theta.flat, self.phi.flat, *self.frozen.values()))
+
+    def finite_statistics(self) -> Tensor:
+        """Returns whether every running statistic is finite; they overflow while the parameters do not."""
+        return _all_finite((self.theta.flat[:0], *self.statistics.values()))  # a transformer has none
 
     def tensors(self) -> list[Tensor]:
         """Returns every tensor that a step changes, in place."""
@@ -270,6 +285,8 @@ class Learner:
                 self.pairs, self.theta, values.features, batch.targets, scaled
             )
         elif has_own_loss(self.method):
+            if self.noise is not None:  # what the loss draws comes from the run's seed, also after a kill
+                torch.manual_seed(int(torch.randint(2**62, (), generator=self.noise)))
             extra, seen = (
                 {name: self.theta[name] for name in self.extra_names},
                 self._seen(labels, source, source_logits),
@@ -344,7 +361,9 @@ class Learner:
     def _start(self, run: Run) -> _Start:
         """Draws a run's tensors before its first step, on the CPU."""
         started, statistics = self.method.start(run, self.network, self.source)
-        of_network = {**self.network.initial_theta(stream(run.seed, "init")), **started}
+        drawn = self.network.initial_theta(stream(run.seed, "init"))
+        check_known(self.method, "start", started, drawn)
+        of_network = {**drawn, **started}
         of_method = self.method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
         check_names(self.method, of_network, of_method)
         phi: dict[str, Tensor] = {}
@@ -352,12 +371,17 @@ class Learner:
             generator = stream(run.seed, "init.meta")
             phi = meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, generator)
         initial = self.network.initial_statistics(of_network["fc.bias"])
+        check_known(self.method, "start", statistics, initial)
         return _Start({**of_network, **of_method}, [*of_method], {**initial, **statistics}, phi, dict(started))
 
     def _own(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Returns contiguous copies, on the device and in the parameters' type."""
         contiguous = torch.contiguous_format
         return {n: p.to(self.device, self.dtype, copy=True, memory_format=contiguous) for n, p in given.items()}
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack([p.isfinite().all() for p in tensors]).all()
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ class Outcome:
     """The result of one run."""
 
     key: str  # the run's
-    status: Literal["finished", "diverged"]  # "diverged" when a loss or a parameter was not finite
+    status: Literal["finished", "diverged"]  # "diverged" when a loss, a parameter or a prediction was not finite
     reason: str  # empty when finished
     metrics: Metrics  # (epoch, value) by name, epochs counted from 1
     wall_s: float  # seconds of training, all sessions added up; the runs of a pack share its time evenly
@@ -96,7 +96,9 @@ def look_at_start(run: Run, data: DataSet, source: Backbone | None, device: torc
     return Pack([run], data.placed(device), source, device).outcomes()[0]
 
 
-def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.device) -> int:
+def try_batch(
+    run: Run, data: DataSet, source: Backbone | None, device: torch.device, *, leaves_one: bool = False
+) -> int:
     """Trains a run on two images, in the method's first and last stage, and classifies them: what raises, raises now.
 
     Args:
@@ -104,6 +106,7 @@ def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.de
         data: the data set, with the run's classes.
         source: the frozen source network, or None.
         device: where to compute.
+        leaves_one: whether a batch of one image is tried, too.
 
     Returns:
         The bytes of the run's state.
@@ -118,6 +121,8 @@ def try_batch(run: Run, data: DataSet, source: Backbone | None, device: torch.de
         for epoch in sorted(epochs):
             for arguments in training.begin_epoch(epoch):
                 training.step(*arguments)
+                if leaves_one:
+                    training.step(*(part[:1] for part in arguments))
         for arguments in training.begin_evaluation():
             training.judge(*arguments)
         return sum(tensor.nbytes for tensor in training.learner.tensors())

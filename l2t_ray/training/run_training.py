@@ -135,18 +135,19 @@ class RunTraining:
         """Measures the epoch, after its evaluation if it has one; synchronises with the device once."""
         n_images = len(self.labels)
         measured = {"train_loss": self.loss / n_images, "train_accuracy_percent": 100 * self.n_right / n_images}
-        finite = self.learner.finite() & self.loss.isfinite()
+        learner = self.learner
+        finite = {"train_loss": self.loss.isfinite(), "a parameter": learner.finite()}
+        finite["a running statistic"] = learner.finite_statistics()
         self.tracer.look(epoch + 1)
         if epoch + 1 in self.evaluated:
             measured |= self._judgement(epoch + 1)
+            finite["a prediction"] = measured[f"{self.measured_on}_ece_percent"].isfinite()
         self.n_done = epoch + 1
-        is_finite, *values = torch.stack([value.double() for value in (finite, *measured.values())]).tolist()
-        found = dict(zip(measured, values, strict=True))
-        if not is_finite:
-            what = "a parameter" if math.isfinite(found["train_loss"]) else "train_loss"
-            self.reason = f"{what} is not finite in epoch {epoch + 1}"
+        values = torch.stack([value.double() for value in (*finite.values(), *measured.values())]).tolist()
+        if wrong := [name for name, is_finite in zip(finite, values, strict=False) if not is_finite]:
+            self.reason = f"{wrong[0]} is not finite in epoch {epoch + 1}"
             return
-        for name, value in found.items():
+        for name, value in zip(measured, values[len(finite) :], strict=True):
             if math.isfinite(value):
                 self.metrics.setdefault(name, []).append((epoch + 1, value))
 

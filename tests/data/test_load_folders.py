@@ -70,6 +70,27 @@ def test_a_larger_image_is_resized_as_pillow_does_it(tmp_path):
     assert np.array_equal(data.train_images[0].permute(1, 2, 0).numpy(), np.asarray(pillow))
 
 
+@pytest.mark.parametrize(
+    ("files", "more", "told"),
+    [
+        (
+            animals() | {f"train/{name}/0.png": png("blue") for name in ("emu", "yak")},
+            {"classes": ("emu", "yak")},
+            "one of data.classes must have a test image, got none; add some to test/, or name other",
+        ),
+        (
+            {f"train/{name}/0.png": png("blue") for name in ("emu", "yak")},
+            {"test_fraction": 0.5},
+            "a class must have a test image, got none; add images: a class of one image is trained on alone",
+        ),
+    ],
+    ids=["of some classes", "of classes of one image"],
+)
+def test_a_set_without_a_test_image_is_refused(tmp_path, files, more, told):
+    with pytest.raises(InputError, match=told):
+        load_data(folder_settings(write_tar(tmp_path / "a.tar", files), **more), tmp_path)
+
+
 def test_a_class_may_have_training_images_alone(tmp_path):
     files = animals() | {"train/emu/0.png": png("blue")}
     assert load_data(folder_settings(write_tar(tmp_path / "a.tar", files)), tmp_path).classes == ("cat", "dog", "emu")

@@ -196,6 +196,19 @@ def test_predictions_by_untrained_running_statistics_are_told():
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(("batch_size", "code"), [(2, 2), (16, 0)], ids=["leaves one image", "leaves three"])
+def test_a_last_batch_of_one_image_is_refused_where_batch_norm_cannot_take_it(batch_size, code):
+    """At 32 pixels the last maps of a ResNet-18 are 1 x 1; every run ended in a division by zero."""
+    write_folder(Path("pets"), animals())
+    write()
+    text = Path("pets.yaml").read_text().replace("{width: 0.125}", "{arch: resnet18}")
+    Path("pets.yaml").write_text(text.replace("samples_per_class: 1", "samples_per_class: {cat: 2, dog: 1}"))
+    found, _, err = call(sweep.main, "pets.yaml", "--check", "--set", f"training.batch_size={batch_size}")
+    assert found == code, err
+    assert ("training.batch_size must leave two images or more to the last batch" in err) == (code == 2)
+
+
+@pytest.mark.usefixtures("folder")
 def test_tf32_on_a_cpu_is_told_and_trains(monkeypatch):
     write_folder(Path("pets"), animals())
     write()

@@ -84,6 +84,14 @@ def test_classes_are_in_composed_form(tmp_path):
     assert load(saved(tmp_path, content)).classes == ("café", *"abcdef")
 
 
+@pytest.mark.parametrize("classes", ["abcdef", "abcdefgh"])
+def test_classes_that_are_not_as_many_as_the_outputs_are_refused(tmp_path, classes):
+    """Distillation would read other classes' outputs."""
+    content = models.source_state(NETWORK) | {"classes": [*classes]}
+    told = f"got {len(classes)} names in `classes` for 7 outputs; name every output, in their order"
+    assert told in refusal(saved(tmp_path, content))
+
+
 OTHER = {
     "which are resnet32, width 1.0": build("resnet32", 1.0, 5).state_dict(),
     "which are resnet20, width 0.5": {"net": prefixed("module.", build("resnet20", 0.5, 5).state_dict())},
@@ -183,6 +191,11 @@ def test_weights_that_are_not_finite_are_named(tmp_path, value, name, section):
     (problem,) = caught.value.problems
     what = f"got {name} with NaN or infinite numbers; name weights from before they diverged"
     assert problem == f"{path}: is not a readable file of weights, {what}"
+
+
+def test_negative_variances_are_named(tmp_path):
+    broken = STATE | {"bn1.running_var": -STATE["bn1.running_var"]}
+    assert "got bn1.running_var with negative variances" in refusal(saved(tmp_path, broken))
 
 
 def test_a_number_that_overflows_in_float32_is_told(tmp_path):

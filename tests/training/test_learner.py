@@ -10,7 +10,7 @@ import torch
 from l2t_ray import registry
 from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
-from l2t_ray.methods import FeatureMatching, Method
+from l2t_ray.methods import FeatureMatching, Method, Stage
 from l2t_ray.training.learner import Learner
 from tests.support.learners import CPU, N_CLASSES, batches, network_of, run, source, trained
 from tests.support.places import ROOT
@@ -213,6 +213,81 @@ def test_a_loss_that_is_no_scalar_is_told_with_its_method_and_shape(give, told, 
     law = f"_wide: loss must return a scalar tensor or None, got {told}; take its mean or sum"
     with pytest.raises(InputError, match=re.escape(law)):
         learner.step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
+
+
+def _in_place(change):
+    def loss(batch):
+        with torch.no_grad():
+            change(batch)
+        return batch.target[1].square().mean()
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda batch: batch.target[0].sub_(1),
+        lambda batch: batch.target[0].detach()[0].mul_(0),
+        lambda batch: batch.logits.clamp_(max=0),
+    ],
+    ids=["a map", "a view of a map", "the logits"],
+)
+def test_a_loss_that_changes_the_targets_outputs_is_refused(change, monkeypatch):
+    """The network's own gradients would be those of other numbers."""
+    monkeypatch.setitem(registry.METHODS, "_changing", _LossOf("_changing", give=_in_place(change)))
+    learner = Learner(run("_changing"), N_CLASSES, None, CPU)
+    with pytest.raises(InputError, match=re.escape("_changing: loss must not change batch.target and batch.logits")):
+        learner.step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
+
+
+def test_what_a_loss_draws_comes_from_the_runs_seed(monkeypatch):
+    noisy = _LossOf("_noisy", give=lambda batch: torch.nn.functional.dropout(batch.logits).square().mean())
+    monkeypatch.setitem(registry.METHODS, "_noisy", noisy)
+    once, again, other = (network_of(trained(run("_noisy", seed=seed))[0]) for seed in (0, 0, 1))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, other)
+
+
+def test_a_loss_that_depends_on_nothing_trained_is_refused(monkeypatch):
+    constant = _LossOf("_constant", give=lambda batch: batch.logits.detach().square().mean())
+    monkeypatch.setitem(registry.METHODS, "_constant", constant)
+    learner = Learner(run("_constant"), N_CLASSES, None, CPU)
+    with pytest.raises(InputError, match=r"_constant: loss must depend on .*; leave out detach"):
+        learner.step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class _Naming(Method):
+    given: object = None
+
+    def start(self, run, network, source):
+        return {name: torch.zeros(1) for name in self.given.get("theta", ())}, {
+            name: torch.zeros(1) for name in self.given.get("statistics", ())
+        }
+
+    def penalty(self, theta, start, options):
+        return {name: torch.zeros(1) for name in self.given.get("penalty", ())}
+
+    def stage(self, progress, options):
+        return Stage(rates=dict.fromkeys(self.given.get("rates", ()), 0.0))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"theta": ["conv.0.wieght"]}, "start must give names that the run has, got 'conv.0.wieght'; did you mean"),
+        ({"statistics": ["mean.99"]}, "start must give names that the run has, got 'mean.99'; did you mean"),
+        ({"penalty": ["fc.wieght"]}, "penalty must give names that the run has, got 'fc.wieght'; did you mean"),
+        ({"rates": ["convolution."]}, "rates of stage must be for the beginnings of parameters' names, got 'convolu"),
+    ],
+    ids=["start", "running statistics", "penalty", "stage"],
+)
+def test_names_that_nothing_has_are_refused(given, told, monkeypatch):
+    """They had no effect: a run with a misspelt start began at random."""
+    monkeypatch.setitem(registry.METHODS, "_naming", _Naming("_naming", given=given))
+    with pytest.raises(InputError, match=re.escape(f"_naming: {told}")):
+        Learner(run("_naming"), N_CLASSES, None, CPU).step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
 
 
 def test_the_look_ahead_has_as_many_steps_as_the_run_says():

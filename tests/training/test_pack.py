@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import weakref
 from dataclasses import asdict
 
@@ -209,6 +210,26 @@ def test_divergence_ends_its_own_run_alone(digits):
     assert [o.status for o in outcomes] == ["diverged", "finished"]
     assert "not finite in epoch" in outcomes[0].reason
     assert "test_accuracy_percent" in outcomes[1].metrics
+
+
+@pytest.mark.parametrize(
+    ("variance", "told"),
+    [(math.inf, "a running statistic is not finite in epoch 1"), (-1.0, "a prediction is not finite in epoch 2")],
+    ids=["infinite variance", "negative variance"],
+)
+def test_a_run_that_cannot_predict_has_diverged_though_its_parameters_are_finite(digits, monkeypatch, variance, told):
+    """In training, batch norm takes the batch's own statistics: loss and parameters stay finite."""
+    step = Learner.step
+
+    def spoil(self, *given):
+        found = step(self, *given)
+        self.statistics["var.0"].fill_(variance)
+        return found
+
+    monkeypatch.setattr(Learner, "step", spoil)
+    (outcome,) = train([run()], digits, None, device=CPU)
+    assert (outcome.status, outcome.reason) == ("diverged", told)
+    assert "test_accuracy_percent" not in outcome.metrics
 
 
 def test_runs_of_one_pack_differ_in_seed_and_scalars_alone():

@@ -216,6 +216,8 @@ def test_two_folders_of_one_name_are_two_data_sets():
         (lambda: run("distillation", temperature=-4.0), {}, "options.temperature must be > 0, got -4.0"),
         (lambda: run("distillation", alpha=3.0), {}, "options.alpha must be >= 0 and <= 1, got 3.0"),
         (lambda: run("finetune", rate=-1.0), {}, "options.rate must be >= 0, got -1.0"),
+        (lambda: run("attention_transfer", beta=-1.0), {}, "options.beta must be >= 0, got -1.0"),
+        (lambda: run("attention_transfer", power=0.0), {}, "options.power must be > 0, got 0.0"),
         (lambda: run("spottune", policy_rate=-1.0), {}, "options.policy_rate must be >= 0, got -1.0"),
     ],
 )  # fmt: skip

@@ -37,13 +37,14 @@ def check_inputs(runs: Iterable[Run], work: Work, later: Collection[str]) -> Che
     runs = list(runs)
     problems: list[str] = []
     classes: dict[str, Sequence[str]] = {}
-    digests = _load_data(runs, work, classes, problems)
+    n_images: dict[str, int] = {}
+    digests = _load_data(runs, work, classes, n_images, problems)
     present = [run for run in runs if run.source.weights not in later or not reads_source(run)]
     _fetch_weights(present, problems, download=work.download)
     _load_sources(present, classes, problems)
     if not problems:
         _look_at_traced(present, work, problems)
-    state_bytes = 0 if problems else _try_batches(runs, work, later, problems)
+    state_bytes = 0 if problems else _try_batches(runs, n_images, work, later, problems)
     if problems:
         raise InputError(problems)
     for line in _slow_statistics(runs, classes):
@@ -52,7 +53,11 @@ def check_inputs(runs: Iterable[Run], work: Work, later: Collection[str]) -> Che
 
 
 def _load_data(
-    runs: Iterable[Run], work: Work, classes: dict[str, Sequence[str]], problems: list[str]
+    runs: Iterable[Run],
+    work: Work,
+    classes: dict[str, Sequence[str]],
+    n_images: dict[str, int],
+    problems: list[str],
 ) -> dict[str, str]:
     from l2t_ray.data.load import load_data
     from l2t_ray.data.subsets import count_held_out
@@ -64,12 +69,15 @@ def _load_data(
     for group in groups.values():
         try:
             data = load_data(whole(group[0].data), Path(work.data_dir), download=work.download)
-            for settings in {run.data.model_dump_json(): run.data for run in group}.values():
-                count_held_out(data.train_labels, data.classes, settings, name=data.name)
+            counts = {
+                asked: sum(count_held_out(data.train_labels, data.classes, settings, name=data.name))
+                for asked, settings in {run.data.model_dump_json(): run.data for run in group}.items()
+            }
         except InputError as error:
             problems.extend(error.problems)
         else:
             digests.update({run.key: data.sha256 for run in group})
+            n_images.update({run.key: counts[run.data.model_dump_json()] for run in group})
             classes.update({run.key: run.data.classes or data.classes for run in group})
     return digests
 
@@ -128,8 +136,10 @@ def _look_at_traced(runs: Iterable[Run], work: Work, problems: list[str]) -> Non
                 problems.extend(error.problems)
 
 
-def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], problems: list[str]) -> int:
-    """Trains every kind of run on two images, so that what cannot is told now; returns the bytes of a state."""
+def _try_batches(
+    runs: Iterable[Run], n_images: Mapping[str, int], work: Work, later: Collection[str], problems: list[str]
+) -> int:
+    """Trains every kind of run on two images, or one, so that what cannot is told now; returns the bytes of a state."""
     import torch
 
     from l2t_ray.launch.worker.inputs import inputs
@@ -137,11 +147,13 @@ def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], proble
     from l2t_ray.training.device import is_out_of_memory
     from l2t_ray.training.pack import try_batch
 
-    kinds: dict[str, Run] = {}
+    kinds: dict[tuple[str, bool], Run] = {}
     state_bytes = 0
     for run in runs:
-        kinds.setdefault(pack_shape(_smallest(run)), run)
-    for run in sorted(kinds.values(), key=lambda run: whole(run.data).model_dump_json()):  # the last sets are kept
+        leaves_one = n_images.get(run.key, 0) % run.training.batch_size == 1
+        kinds.setdefault((pack_shape(_smallest(run)), leaves_one), run)
+    # the last sets are kept
+    for (_, leaves_one), run in sorted(kinds.items(), key=lambda kind: whole(kind[1].data).model_dump_json()):
         untrained = reads_source(run) and run.source.weights in later
         try:
             if untrained:
@@ -151,7 +163,8 @@ def _try_batches(runs: Iterable[Run], work: Work, later: Collection[str], proble
                 source = source.requires_grad_(False).eval()
             else:
                 data, source = inputs(work, run)
-            state_bytes = max(state_bytes, try_batch(_smallest(run), data, source, torch.device("cpu")))
+            found = try_batch(_smallest(run), data, source, torch.device("cpu"), leaves_one=leaves_one)
+            state_bytes = max(state_bytes, found)
         except InputError as error:
             if not untrained:  # a method may ask for what only the trained source has
                 problems.extend(told for told in error.problems if told not in problems)

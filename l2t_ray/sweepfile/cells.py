@@ -15,7 +15,8 @@ from l2t_ray.config import Run, Source, Target, Trace, flat
 from l2t_ray.published import weights_file
 from l2t_ray.run import AnyRun
 from l2t_ray.sweepfile.blocks import Block, Choice, reads
-from l2t_ray.sweepfile.checks import TAKERS, WITH_PATH, Checks
+from l2t_ray.sweepfile.checks import Checks
+from l2t_ray.sweepfile.data_checks import TAKERS, WITH_PATH
 
 
 @dataclass

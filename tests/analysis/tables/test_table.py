@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -210,6 +211,20 @@ def test_latex_takes_the_begin_of_a_row_for_no_argument_of_the_line_above(first)
 def test_a_table_longer_than_a_page_breaks():
     long = Table("t", "T", ("a", "b"), tuple((str(i), "1") for i in range(90)))
     assert r"\begin{longtable}" in to_latex(long)
+
+
+def test_a_label_of_latex_has_nothing_that_latex_refuses_and_is_of_one_table():
+    """A percent sign in a data set's name left the rest of the line, with the closing brace, as a comment."""
+    names = ["accuracy_a%", "accuracy_a&", "accuracy_a#{", "accuracy_cifar10"]
+    texts = [to_latex(Table(name, "T", ("a", "b"), (("1", "2"),))) for name in names]
+    labels = [re.search(r"\\label\{(.*)\}$", text, re.MULTILINE)[1] for text in texts]
+    assert all(re.fullmatch(r"tab:[A-Za-z0-9.=+-]+", label) for label in labels)
+    assert len({*labels}) == len(names)
+    assert labels[-1] == "tab:accuracy-cifar10"
+
+
+def test_latex_takes_the_begin_of_the_header_for_no_argument_of_the_rule_above():
+    assert "\\toprule\n{}[x] & b" in to_latex(Table("t", "T", ("[x]", "b"), (("1", "2"),)))
 
 
 @pytest.mark.skipif(not (shutil.which("pdflatex") or shutil.which("tectonic")), reason="neither pdflatex nor tectonic")

@@ -15,6 +15,7 @@ from l2t_ray.errors import as_shown
 
 WIDE = 160  # characters of a line in a file
 PAGE_ROWS = 40  # of a floating table; a longer one breaks over pages
+MARKDOWN = re.compile(r"[\\*`$~]|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # what GitHub would read
 LATIN = 0x180  # code points below this are in the default fonts of pdflatex
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%_#${}"},
@@ -50,13 +51,16 @@ def print_table(table: Table, stream: TextIO) -> None:
 def to_markdown(table: Table) -> str:
     """A table in GitHub's Markdown: title, table, notes."""
 
+    def plain(text: str) -> str:
+        return MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " ")
+
     def line(texts: tuple[str, ...]) -> str:
-        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in texts) + " |"
+        return "| " + " | ".join(plain(text).replace("|", r"\|") for text in texts) + " |"
 
     rule = "| " + " | ".join("---:" if index in table.numeric else "---" for index in range(len(table.header))) + " |"
-    parts = [f"**{table.title}**", "", line(table.header), rule, *map(line, table.rows)]
+    parts = [f"**{plain(table.title)}**", "", line(table.header), rule, *map(line, table.rows)]
     if table.notes:
-        parts += ["", *table.notes]
+        parts += ["", *map(plain, table.notes)]
     return "\n".join(parts) + "\n"
 
 

@@ -104,6 +104,15 @@ def test_differences_have_a_true_minus_and_margins_their_plural():
     assert seed_list([1, 2, 3, 5]) == "1-3, 5"
 
 
+def test_markdown_shows_names_as_they_are():
+    """`<b>` was not shown at all, `*a*` was slanted, and a note that begins with a star became a list."""
+    names = ("<b>x", "*a*", "_a_", "`a`", "$a$", "a\\*b", "l2t_ww", "<0.0001")
+    text = to_markdown(Table("t", "*T*", ("a",), tuple((name,) for name in names), ("* With a star.",)))
+    shown = [r"\<b>x", r"\*a\*", r"\_a\_", r"\`a\`", r"\$a\$", r"a\\\*b", "l2t_ww", "<0.0001"]
+    assert text.splitlines() == [r"**\*T\***", "", "| a |", "| --- |", *(f"| {name} |" for name in shown), "",
+                                 r"\* With a star."]  # fmt: skip
+
+
 def test_markdown_has_one_line_a_row_whatever_the_text():
     text = to_markdown(Table("t", "T", ("a", "b"), ((HOSTILE, "x\ny"),)))
     lines = text.splitlines()

@@ -249,7 +249,8 @@ def _rest(evidence: Evidence) -> str:
         return f"{missing[0].upper()}{missing[1:]}."
     counts = Counter(row.verdict for row in reproductions)
     found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    return f"Of {len(reproductions)} cells that the thesis prints too: {found}{_same_claims(evidence)}; {missing}."
+    of = f"Of {count(len(reproductions), 'cell')} that the thesis prints too"
+    return f"{of}: {found}{_same_claims(evidence)}; {missing}."
 
 
 def _same_claims(evidence: Evidence) -> str:

@@ -116,3 +116,10 @@ def test_the_first_sentence_counts_all_methods_over_which_holm_corrects(database
 def test_where_low_is_better_the_first_named_method_has_the_lowest_mean(database):
     fill(database, "s", own("d", ["a", "b", "c"], gain=-20.0), further=RMSE)
     assert first_sentence().startswith("On d c (−40.00 [")
+
+
+def test_one_run_and_one_cell_are_called_so(database):
+    fill(database, "s", [Logged(method="scratch", seed=0)])
+    evidence = gather()
+    assert "Of 1 cell that the thesis prints too: 1 not enough seeds" in " ".join(summary_json(evidence)["answer"])
+    assert "1 run a cell." in evidence.main_tables()[0].notes

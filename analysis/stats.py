@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from l2t_ray.errors import InputError, printable, wrapped
-from l2t_ray.ledger.address import pages
+from l2t_ray.ledger.address import pages, tracking_uri
 from l2t_ray.usage import Parser, command, local
 
 ABOUT = "Print tables and tests of finished runs, draw figures, write a report."
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         undrawn = [figure.caption for group in figures.values() for figure in group if not figure.svg]
         if arguments.attach:
             for sweep in results.sweeps:
-                attach(results.uri, sweep, page)
+                attach(tracking_uri(arguments.tracking_uri), sweep, page)  # `results.uri` lacks the password
             closing.append(f"attached in MLflow to {', '.join(results.sweeps)}")
     else:
         folder = Path("report", file_name("+".join(results.sweeps)))

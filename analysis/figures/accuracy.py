@@ -17,6 +17,8 @@ from analysis.tables.table import arms, count_text
 UNIT = "test accuracy (%)"
 SPREAD = 0.8  # of a category's width, over which the methods' points are spread
 BESIDE = 0.04  # from one method's bars to the next: a part of a category's width, or of the number of images
+MOST_INSIDE = 16  # methods of a legend that fits into the axes, and of a column of one beside them
+COLUMN = 2.0  # inches for such a column
 
 
 def draw_accuracy(
@@ -67,8 +69,9 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
     rows: list[dict[str, Any]] = []
     with drawing() as (figure, axes):
         ax, names = axes[0, 0], arms(cells)
+        beside = min(BESIDE, SPREAD / len(names))
         for rank, (arm, look) in enumerate(looks(names).items()):
-            offset = BESIDE * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
+            offset = beside * (rank - (len(names) - 1) / 2)  # bars at the same place would hide each other
             of_arm = sorted(
                 (cell for cell in cells if cell.arm == arm), key=lambda c: images(c.condition.samples_per_class)
             )
@@ -99,7 +102,7 @@ def _draw_bands(data: str, cells: Sequence[Cell], folder: Path | None, unit: str
         ax.set_xlabel(axis)
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
-        ax.legend(loc="best")
+        _add_legend(figure, ax, len(names))
         when = "" if name == "means" else " of the last epoch"  # another trainer returns its results
         against = f"{when} against {axis}" if axis else ""
         caption = (
@@ -144,6 +147,16 @@ def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: st
         ax.set_xlabel(axis_title(cells))
         ax.set_ylabel(unit)
         ax.set_title(data_name(data), loc="left", fontsize=10)
-        ax.legend(loc="best", markerscale=1.6)
+        _add_legend(figure, ax, len(names), markerscale=1.6)
         caption = f"{data_name(data)}: every run is a point; black bars are the means and their 95 % t intervals."
         return save(figure, file_name("seeds", data), caption, pd.DataFrame(rows), folder)
+
+
+def _add_legend(figure: Any, ax: Any, n_names: int, **options: Any) -> None:
+    """Names the methods where they hide least; beside the axes, of which they would leave nothing, if they are many."""
+    if n_names <= MOST_INSIDE:
+        ax.legend(loc="best", **options)
+        return
+    columns = -(-n_names // MOST_INSIDE)
+    figure.set_figwidth(figure.get_figwidth() + columns * COLUMN)
+    figure.legend(loc="outside right upper", ncols=columns, **options)

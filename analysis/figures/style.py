@@ -209,6 +209,7 @@ def hide_rest(axes: Any, n_used: int) -> None:
 
 def save(figure: "Figure", name: str, caption: str, numbers: pd.DataFrame, folder: Path | None) -> Drawing:
     """Writes a figure and its numbers (with `folder` None, nothing); only inside `drawing`, which sets the style."""
+    _keep_dollars(figure)
     engine = figure.get_layout_engine()
     if engine is not None:
         engine.execute(figure)  # compute the layout once: it costs as much as writing a format
@@ -236,6 +237,15 @@ def file_name(*parts: str) -> str:
     text = "_".join(part for part in parts if part)
     plain = "".join(letter if letter.isalnum() or letter in "._=+-" else "-" for letter in text)
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _keep_dollars(figure: "Figure") -> None:
+    """Has names drawn as they are; matplotlib reads two dollars as a formula, of which logarithmic ticks consist."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text) and not text.get_text().startswith(r"$\mathdefault{"):
+            text.set_parse_math("$" not in text.get_text())
 
 
 def _render(figure: "Figure", kind: str) -> bytes:

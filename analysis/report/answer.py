@@ -39,7 +39,21 @@ def answer(evidence: Evidence) -> list[str]:
         over_all = _over_all(evidence)
         by_cell = _by_cell(evidence, tested) + _worst_ranked(evidence, tested)
         found = [over_all, by_cell] if over_all else [by_cell]
+    if (places := _uncompared(evidence)) and comparisons:
+        shown = "; ".join(places[:MOST_NAMED])
+        more = f" and {len(places) - MOST_NAMED} more" if len(places) > MOST_NAMED else ""
+        found.append(f"Not compared: {shown}{more}, without the methods above; --baseline or --compare names others.")
     return [*found, _rest(evidence)]
+
+
+def _uncompared(evidence: Evidence) -> list[str]:
+    """Where several methods have results and none is compared, in words; none where the question names two methods."""
+    if evidence.question.pair:
+        return []
+    compared = {item.a.place for item in evidence.comparisons}
+    cells = [cell for cell in evidence.cells if cell.values and cell.place not in compared]
+    n_arms = Counter(cell.place for cell in cells)
+    return [*dict.fromkeys(where_text(cell.condition) for cell in cells if n_arms[cell.place] > 1)]
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,8 @@ def _over_all(evidence: Evidence) -> str:
         return ""
     n_cells = sorted({len(item.comparisons) for item in evidence.overall if len(item.comparisons) > 1})
     cells = f"{n_cells[0]}" if len(n_cells) == 1 else f"{n_cells[0]} to {n_cells[-1]}"
-    corrected = "" if len(found) == 1 else f", Holm over {len(found)} methods"
+    n_family = len(evidence.overall)  # those that share a single cell are corrected with the others
+    corrected = "" if n_family == 1 else f", Holm over {n_family} methods"
     how = (
         f"mean difference in {evidence.question.difference_unit} with its 95 % interval; van Elteren's test{corrected}"
     )
@@ -124,12 +139,13 @@ def _by_cell(evidence: Evidence, tested: Sequence[Comparison]) -> str:
     if len({item.a.place for item in comparisons}) == 1:  # one cell, perhaps several methods
         is_paired = all(item.paired_difference.low is not None for item in tested)  # 3 common seeds or more
         differences = {item: item.paired_difference if is_paired else item.mean_difference for item in tested}
+        sign = 1 if evidence.question.is_lower_better else -1
         found = [
             _Found(
                 item.a.arm, item.b.arm, differences[item], item.is_higher, item.p_holm, item.is_significant_in_family,
                 item.margin, item.n_family, item.digits, item.n_shared if is_paired else None,
             )
-            for item in sorted(tested, key=lambda item: -differences[item].value)
+            for item in sorted(tested, key=lambda item: sign * differences[item].value)  # the best first
         ]  # fmt: skip
         unit = evidence.question.difference_unit
         told, place = _ordered(found, words), where_text(tested[0].condition)
@@ -233,7 +249,8 @@ def _rest(evidence: Evidence) -> str:
         return f"{missing[0].upper()}{missing[1:]}."
     counts = Counter(row.verdict for row in reproductions)
     found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
-    return f"Of {len(reproductions)} cells that the thesis prints too: {found}{_same_claims(evidence)}; {missing}."
+    of = f"Of {count(len(reproductions), 'cell')} that the thesis prints too"
+    return f"{of}: {found}{_same_claims(evidence)}; {missing}."
 
 
 def _same_claims(evidence: Evidence) -> str:

@@ -1,9 +1,11 @@
 """Writes a table on the terminal and as Markdown, LaTeX, CSV, HTML and JSON."""
 
 import csv
+import hashlib
 import html
 import io
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import TextIO
@@ -13,6 +15,7 @@ from l2t_ray.errors import as_shown
 
 WIDE = 160  # characters of a line in a file
 PAGE_ROWS = 40  # of a floating table; a longer one breaks over pages
+MARKDOWN = re.compile(r"[\\*`$~]|<(?=[A-Za-z/!?])|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # what GitHub would read
 LATIN = 0x180  # code points below this are in the default fonts of pdflatex
 LATEX = {
     **{letter: f"\\{letter}" for letter in "&%_#${}"},
@@ -48,13 +51,16 @@ def print_table(table: Table, stream: TextIO) -> None:
 def to_markdown(table: Table) -> str:
     """A table in GitHub's Markdown: title, table, notes."""
 
+    def plain(text: str) -> str:
+        return MARKDOWN.sub(r"\\\g<0>", text).replace("\n", " ")
+
     def line(texts: tuple[str, ...]) -> str:
-        return "| " + " | ".join(text.replace("|", r"\|").replace("\n", " ") for text in texts) + " |"
+        return "| " + " | ".join(plain(text).replace("|", r"\|") for text in texts) + " |"
 
     rule = "| " + " | ".join("---:" if index in table.numeric else "---" for index in range(len(table.header))) + " |"
-    parts = [f"**{table.title}**", "", line(table.header), rule, *map(line, table.rows)]
+    parts = [f"**{plain(table.title)}**", "", line(table.header), rule, *map(line, table.rows)]
     if table.notes:
-        parts += ["", *table.notes]
+        parts += ["", *map(plain, table.notes)]
     return "\n".join(parts) + "\n"
 
 
@@ -63,8 +69,8 @@ def to_latex(table: Table) -> str:
     columns = "".join("r" if index in table.numeric else "l" for index in range(len(table.header)))
     is_long = len(table.rows) > PAGE_ROWS
     size = r"\scriptsize" if len(columns) > 6 else r"\small"
-    caption = rf"\caption{{{escape_latex(table.title)}}}\label{{tab:{table.name.replace('_', '-')}}}"
-    head = " & ".join(map(escape_latex, table.header)) + r" \\"
+    caption = rf"\caption{{{escape_latex(table.title)}}}\label{{tab:{_label(table.name)}}}"
+    head = _latex_row(table.header)
     if is_long:
         lines = [r"\begingroup", size, rf"\begin{{longtable}}{{{columns}}}", caption + r" \\", r"\toprule", head,
                  r"\midrule", r"\endhead"]  # fmt: skip
@@ -74,13 +80,25 @@ def to_latex(table: Table) -> str:
     for index, row in enumerate(table.rows):
         if index in table.rules:
             lines.append(r"\midrule")
-        text = " & ".join(map(escape_latex, row))
-        guard = "{}" if text.startswith(("[", "*")) else ""  # else LaTeX reads an argument of the line above
-        lines.append(rf"{guard}{text} \\")
+        lines.append(_latex_row(row))
     lines += [r"\bottomrule", r"\end{longtable}" if is_long else r"\end{tabular}"]
     if table.notes:
         lines.append(rf"\par\medskip\footnotesize {' '.join(map(escape_latex, table.notes))}\par")
     return "\n".join([*lines, r"\endgroup" if is_long else r"\end{table}"]) + "\n"
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    text = " & ".join(map(escape_latex, texts))
+    guard = "{}" if text.startswith(("[", "*")) else ""  # else LaTeX reads an argument of the line above
+    return rf"{guard}{text} \\"
+
+
+def _label(name: str) -> str:
+    """The name of a table without what LaTeX refuses in a label; where that is more than a `_`, a hash is added."""
+    plain = re.sub("[^A-Za-z0-9.=+-]", "-", name)
+    if plain == name.replace("_", "-"):
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def to_csv(table: Table) -> str:

@@ -111,7 +111,8 @@ def _accuracy_table(
         notes.append("(k/n): k of n wanted runs have a result.")
         notes.extend(_lacking(cells))
     else:
-        notes.append(f"{count_text(cells)} runs a cell.")
+        n = count_text(cells)
+        notes.append(f"{n} run{'' if n == '1' else 's'} a cell.")
     axis, lowered = cells[0].condition.factors.axis, f"{what[0].lower()}{what[1:]}"
     header = (axis, *samples) if axis else (cells[0].condition.factors.method, lowered)
     title = f"{data_name(data)}: {lowered}{f' by {axis}' if axis else ''}"

@@ -34,7 +34,7 @@ def hypothesis_table(comparisons: Sequence[Comparison]) -> Table:
               "pairs", "Brunner-Munzel p")  # fmt: skip
     notes = [
         "All p of this table are two-sided. Holm and Benjamini-Hochberg correct the deciding p over "
-        f"{family_text(comparisons)}. Wilcoxon's test is exact without ties, else normal.",
+        f"{family_text(comparisons)}. Wilcoxon's test is exact below 50 pairs, else normal.",
         *unlike_notes(comparisons),
     ]
     if any(item.decision for item in comparisons):

@@ -24,8 +24,8 @@ def attach(uri: str, sweep: str, page: Path) -> None:
         InputError: if the sweep was never launched, or the ledger cannot be written.
         LedgerUnavailableError: if it does not answer.
     """
-    client = connect(uri, writing=True)
     with reaching(uri), tempfile.TemporaryDirectory() as folder:
+        client = connect(uri, writing=True)
         experiment = client.get_experiment_by_name(sweep)
         ids = [experiment.experiment_id] if experiment else []
         found = client.search_runs(ids, "tags.`l2t.kind` = 'manifest'", order_by=["start_time DESC"]) if ids else []

@@ -96,18 +96,27 @@ class TunedStudy:
         if not self._is_single:
             return False
         step = len(trial.values)
-        if step not in self.study.get_trials(deepcopy=False)[trial.number].intermediate_values:
+        if step not in self._stored(trial).intermediate_values:
             told = value[0] if self._search.settings.pruner == "wilcoxon" else trial.means()[0]
             trial.asked.report(told, step)
         return bool(trial.asked.should_prune())
 
     def end(self, trial: Trial, *, pruned: bool = False, failed: bool = False) -> None:
         """Tells Optuna that a trial has ended: a pruned one counts as bad, a failed one does not count."""
+        self._stored(trial)
         if pruned and not self._is_single:
             trial.asked.set_user_attr(DIVERGED, True)  # with two objectives a trial is pruned only if a run diverged
             pruned, failed = False, True  # and Optuna has no pruned trials of several objectives
         state = States.FAIL if failed else States.PRUNED if pruned else States.COMPLETE
         self.study.tell(trial.asked, None if pruned or failed else trial.means(), state=state)
+
+    def _stored(self, trial: Trial) -> Any:
+        """The trial as the storage has it; it has not ended, unless a launch of another folder shares the storage."""
+        frozen = self.study.get_trials(deepcopy=False)[trial.number]
+        if frozen.state.is_finished():
+            law = "a study must be of one launch at a time, got a trial that another has ended"
+            raise InputError(f"{self.study.study_name}: {law}; give each a search.storage or a sweep name of its own")
+        return frozen
 
     def _drawn(self, asked: optuna.trial.Trial) -> Trial:
         for dimension in self._spec.space:

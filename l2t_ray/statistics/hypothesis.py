@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from l2t_ray.statistics.permutation import brunner_munzel_p, rank_sum_p
+from l2t_ray.statistics.permutation import brunner_munzel_p, rank_sum_p, signed_rank_p
 from l2t_ray.statistics.ties import Values, differences, is_constant, rounded
 
 MIN_SEEDS = 5
@@ -126,8 +126,9 @@ def brunner_munzel(x: ArrayLike, y: ArrayLike) -> Finding:
 def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
     """Computes Wilcoxon's signed-rank test, two-sided, on the seeds that both methods have.
 
-    Exact below 50 pairs without ties and zeros, else normal with continuity correction, zeros left out, as R's
-    `wilcox.test(paired = TRUE)`.
+    Zeros are left out. Exact below 50 pairs: with ties over all changes of signs, as R's
+    `coin::wilcoxsign_test(distribution = "exact", zero.method = "Wilcoxon")`. Else normal with tie and continuity
+    correction, as R's `wilcox.test(paired = TRUE)`.
 
     Args:
         x: seed to one method's value.
@@ -145,14 +146,12 @@ def wilcoxon(x: Mapping[int, float], y: Mapping[int, float]) -> Finding:
         return too_few("Wilcoxon signed-rank", n, note)
     if not found.any():
         return Finding("Wilcoxon signed-rank", "none needed", n, 0.0, 1.0, "all differences are 0")
-    sizes = np.abs(found[found != 0])
-    positive = float(stats.rankdata(sizes)[found[found != 0] > 0].sum())
-    exact = len(np.unique(sizes)) == len(found) and len(found) < EXACT_BELOW
-    result = stats.wilcoxon(
-        found, zero_method="wilcox", correction=not exact, method="exact" if exact else "asymptotic"
-    )
-    method = "exact" if exact else "normal, tie and continuity correction"
-    return Finding("Wilcoxon signed-rank", method, n, positive, min(float(result.pvalue), 1.0), note)
+    nonzero = found[found != 0]
+    positive = float(stats.rankdata(np.abs(nonzero))[nonzero > 0].sum())
+    if len(found) < EXACT_BELOW:
+        return Finding("Wilcoxon signed-rank", "exact", n, positive, signed_rank_p(nonzero), note)
+    p = float(stats.wilcoxon(found, zero_method="wilcox", correction=True, method="asymptotic").pvalue)
+    return Finding("Wilcoxon signed-rank", "normal, tie and continuity correction", n, positive, min(p, 1.0), note)
 
 
 def too_few(test: str, n: tuple[int, int], note: str = "") -> Finding:

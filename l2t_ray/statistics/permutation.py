@@ -2,6 +2,7 @@
 
 The shift algorithm (Streitberg and Röhmel 1986) counts for every sum s how many of the C(N, m) choices of m ranks have
 that sum: each rank shifts the counts of the ranks before it. Midranks of ties are half-integers, so ranks are doubled.
+Signed ranks are counted likewise, over the 2^n choices of signs.
 """
 
 import itertools
@@ -54,6 +55,27 @@ def rank_sum_p(x: NDArray[np.float64], y: NDArray[np.float64], alternative: str 
         "less": sums <= observed,
     }[alternative]
     return min(1.0, float(shares[extreme].sum()))
+
+
+def signed_rank_p(differences: NDArray[np.float64]) -> float:
+    """The exact two-sided p of the ranks of the positive differences, none of them 0: over all changes of signs."""
+    ranks = np.rint(2 * stats.rankdata(np.abs(differences))).astype(np.int64)
+    shares = _signed_shares(tuple(sorted(ranks.tolist())))
+    sums, observed, twice_centre = np.arange(len(shares)), int(ranks[differences > 0].sum()), int(ranks.sum())
+    extreme = np.abs(2 * sums - twice_centre) >= abs(2 * observed - twice_centre)
+    return min(1.0, float(shares[extreme].sum()))
+
+
+@lru_cache(maxsize=512)
+def _signed_shares(ranks: tuple[int, ...]) -> NDArray[np.float64]:
+    """The distribution of the sum of those doubled ranks whose differences are positive, each with a chance of 1/2."""
+    ways = np.zeros(sum(ranks) + 1)
+    ways[0] = 1
+    for rank in ranks:
+        ways[rank:] += ways[: len(ways) - rank]
+    shares: NDArray[np.float64] = ways / ways.sum()
+    shares.flags.writeable = False
+    return shares
 
 
 def brunner_munzel_p(x: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> tuple[float, float, str]:

@@ -190,6 +190,13 @@ def test_an_attached_report_is_the_page_in_mlflow_and_the_sweeps_page_links_to_i
     assert experiment.tags["mlflow.note.content"].startswith(link)
 
 
+def test_a_report_is_attached_at_the_ledgers_address_with_its_password(mlflows, monkeypatch, capsys):
+    monkeypatch.setattr("l2t_ray.ledger.reader.mask", lambda uri: "postgresql://***@127.0.0.1/ledger")  # as is shown
+    fill(mlflows, "small", [Logged(method="scratch", seed=seed) for seed in range(3)])
+    assert main(["small", "--out", "here", "--attach"]) == 0
+    assert "attached in MLflow to small" in capsys.readouterr().out
+
+
 def test_a_report_into_a_folder_whose_name_is_no_utf_8_is_written(sweep, tmp_path):
     folder = tmp_path / "caf\udce9"  # as Latin-1 has it
     with contextlib.redirect_stdout(io.StringIO()):

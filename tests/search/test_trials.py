@@ -141,6 +141,15 @@ def test_a_launch_that_was_killed_goes_on_with_its_trials_and_trains_nothing_twi
     assert third.trained == []
 
 
+def test_two_launches_that_share_a_study_are_told_so():
+    """Each folder has a lock of its own, so the second takes over the trials that the first still trains."""
+    first = Launch(read(), accuracy).go(n_results=3)
+    second = Launch(read(), accuracy)
+    first.go()
+    with pytest.raises(InputError, match=r"^s/.*: a study must be of one launch at a time, got a trial that another"):
+        second.go()
+
+
 def test_a_trial_that_was_killed_while_it_was_drawn_is_drawn_to_its_end():
     search = read("{training.lr: {low: 0.001, high: 0.3, log: true}, training.momentum: [0.5, 0.9]}", trials=2)
     launch = Launch(search, accuracy)

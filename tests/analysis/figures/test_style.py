@@ -4,14 +4,17 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from itertools import combinations, pairwise
 
 import pandas as pd
 import pytest
 
+from analysis.figures.accuracy import draw_accuracy, draw_seeds
 from analysis.figures.difference import draw_p
 from analysis.figures.style import LOOKS, MOST_POINTS, STROKES, file_name, looks, thinned
 from analysis.report.evidence import gather
+from analysis.report.sections import draw_all
 from l2t_ray import registry
 from tests.support.ledgers import Logged, fill
 from tests.support.places import ROOT
@@ -86,3 +89,31 @@ def test_a_figure_needs_neither_a_backend_nor_a_home_folder(backend):
     environment |= {"PYTHONPATH": str(ROOT), "MPLBACKEND": backend, "HOME": "/proc/nonexistent"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{backend}\n", "")
+
+
+def test_a_dollar_in_a_name_is_no_formula(database):
+    """Two dollars in a name were read as one: the figure was missing, or lost them."""
+    runs = [Logged(data=data, method=method, seed=seed, accuracy=50.0 + seed)
+            for data in (r"e$\frac$", "a$b$") for method in ("scratch", "$x_{$") for seed in range(6)]  # fmt: skip
+    fill(database, "s", runs)
+    figures = draw_all(gather(), database.parent / "figures")
+    assert [figure.caption for group in figures.values() for figure in group if not figure.svg] == []
+    bands = {figure.svg for figure in figures["accuracy"]}
+    assert [any(f"<!-- {name} -->" in svg for svg in bands) for name in (r"e$\frac$", "a$b$", "$x_{$")] == [True] * 3
+
+
+def test_ticks_of_a_logarithmic_axis_stay_formulas(database):
+    runs = [Logged(method=method, seed=seed, accuracy=50.0 + seed + 20 * (method == "ufm"))
+            for method in ("scratch", "ufm") for seed in range(10)]  # fmt: skip
+    fill(database, "s", runs, further={"design": {"looks": [10], "compare": ["ufm", "scratch"]}})
+    assert r"<!-- $\mathdefault{10^{-2}}$ -->" in draw_p(gather().comparisons, None).svg
+
+
+def test_every_one_of_forty_methods_is_drawn_and_named(database):
+    """Beyond 25 methods bars lay outside the axes, and beyond 20 the legend left nothing of them."""
+    runs = [Logged(method=f"m{place:02}", seed=seed, accuracy=50.0 + seed) for place in range(40) for seed in range(3)]
+    fill(database, "s", runs)
+    with warnings.catch_warnings(action="error"):
+        for draw in (draw_accuracy, draw_seeds):
+            (figure,) = draw(gather().cells, None)
+            assert all(f"<!-- m{place:02} -->" in figure.svg for place in range(40))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from analysis.report.evidence import gather
+from analysis.report.evidence import Question, gather
 from analysis.report.numbers import summary_json
 from analysis.report.page import write_report
 from l2t_ray.statistics.hypothesis import mann_whitney
@@ -74,3 +74,52 @@ def test_methods_without_a_common_seed_are_compared_by_their_means(database, tmp
     assert "L2T-www (+10.00 [" in first_sentence()
     assert "is better than L2T-ww (difference of means in points" in first_sentence()
     assert write_report(evidence, tmp_path / "report").is_file()
+
+
+def own(data, methods, gain=0.0):
+    return [
+        Logged(data=data, samples="-", method=method, seed=seed, accuracy=None,
+               curves={"rmse": [(1, 50.0 + 7 * seed % 8 + gain * place)]})
+        for place, method in enumerate(methods) for seed in range(8)
+    ]  # fmt: skip
+
+
+RMSE = {
+    "metric": {"name": "rmse", "lower_is_better": True, "margin": 1.0},
+    "factors": {"data": "table", "axis": "", "method": "model"},
+}
+
+
+def test_a_cell_of_which_nothing_is_compared_is_named(database):
+    """Every method is compared with the first file's first: a second file with other methods had no word."""
+    fill(database, "one", own("d1", ["a", "b"]), further=RMSE)
+    fill(database, "two", own("d2", ["x", "y"]), further=RMSE)
+    told = "Not compared: d2, without the methods above; --baseline or --compare names others."
+    assert summary_json(gather())["answer"][1] == told
+    assert "Not compared" not in " ".join(summary_json(gather(["one"]))["answer"])
+    asked = gather(question=Question(pair=("a", "b")))
+    assert "Not compared" not in " ".join(summary_json(asked)["answer"])
+
+
+def test_the_first_sentence_counts_all_methods_over_which_holm_corrects(database):
+    """The third method shares a single cell with the baseline: its row is corrected with the others."""
+    runs = [
+        Logged(data=data, method=method, seed=seed, accuracy=50.0 + 7 * seed % 8)
+        for data, methods in (("a", ("scratch", "ufm", "l2t_ww")), ("b", ("scratch", "ufm")))
+        for method in methods
+        for seed in range(8)
+    ]
+    fill(database, "s", runs)
+    assert "van Elteren's test, Holm over 2 methods)" in first_sentence()
+
+
+def test_where_low_is_better_the_first_named_method_has_the_lowest_mean(database):
+    fill(database, "s", own("d", ["a", "b", "c"], gain=-20.0), further=RMSE)
+    assert first_sentence().startswith("On d c (−40.00 [")
+
+
+def test_one_run_and_one_cell_are_called_so(database):
+    fill(database, "s", [Logged(method="scratch", seed=0)])
+    evidence = gather()
+    assert "Of 1 cell that the thesis prints too: 1 not enough seeds" in " ".join(summary_json(evidence)["answer"])
+    assert "1 run a cell." in evidence.main_tables()[0].notes

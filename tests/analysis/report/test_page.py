@@ -64,13 +64,14 @@ def test_the_same_ledger_gives_the_same_bytes_figures_included(golden, tmp_path)
     assert [name for name in first if first[name] != second[name]] == []
 
 
-def test_the_page_opens_with_three_sentences_written_from_the_numbers(golden):
+def test_the_page_opens_with_four_sentences_written_from_the_numbers(golden):
     page = (golden / "index.html").read_text()
     answer = re.findall(r"<p>(.*?)</p>", page.split('id="answer">')[1].split("</div>")[0])
-    assert len(answer) == 3
+    assert len(answer) == 4
     assert answer[0].startswith("Over 2 cells L2T-www (+")
     assert answer[1].startswith("Of 4 comparisons with From scratch: better in ")
-    assert "2 wanted runs have no result" in answer[2]
+    assert answer[2].startswith("Not compared: STL-10 with 100,cat=10 images a class, ")  # it has no scratch
+    assert "2 wanted runs have no result" in answer[3]
     assert json.loads((golden / "results.json").read_text())["answer"][1] == answer[1]
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -101,6 +102,15 @@ def test_differences_have_a_true_minus_and_margins_their_plural():
     assert (signed(2e-13, 15), signed(-1e-14, 2), signed(-2e160)) == ("+0.000000000000200", "+0.00", "−2.00e+160")
     assert (points(1.0), points(2.5)) == ("1 point", "2.5 points")
     assert seed_list([1, 2, 3, 5]) == "1-3, 5"
+
+
+def test_markdown_shows_names_as_they_are():
+    """`<b>` was not shown at all, `*a*` was slanted, and a note that begins with a star became a list."""
+    names = ("<b>x", "*a*", "_a_", "`a`", "$a$", "a\\*b", "l2t_ww", "<0.0001")
+    text = to_markdown(Table("t", "*T*", ("a",), tuple((name,) for name in names), ("* With a star.",)))
+    shown = [r"\<b>x", r"\*a\*", r"\_a\_", r"\`a\`", r"\$a\$", r"a\\\*b", "l2t_ww", "<0.0001"]
+    assert text.splitlines() == [r"**\*T\***", "", "| a |", "| --- |", *(f"| {name} |" for name in shown), "",
+                                 r"\* With a star."]  # fmt: skip
 
 
 def test_markdown_has_one_line_a_row_whatever_the_text():
@@ -210,6 +220,20 @@ def test_latex_takes_the_begin_of_a_row_for_no_argument_of_the_line_above(first)
 def test_a_table_longer_than_a_page_breaks():
     long = Table("t", "T", ("a", "b"), tuple((str(i), "1") for i in range(90)))
     assert r"\begin{longtable}" in to_latex(long)
+
+
+def test_a_label_of_latex_has_nothing_that_latex_refuses_and_is_of_one_table():
+    """A percent sign in a data set's name left the rest of the line, with the closing brace, as a comment."""
+    names = ["accuracy_a%", "accuracy_a&", "accuracy_a#{", "accuracy_cifar10"]
+    texts = [to_latex(Table(name, "T", ("a", "b"), (("1", "2"),))) for name in names]
+    labels = [re.search(r"\\label\{(.*)\}$", text, re.MULTILINE)[1] for text in texts]
+    assert all(re.fullmatch(r"tab:[A-Za-z0-9.=+-]+", label) for label in labels)
+    assert len({*labels}) == len(names)
+    assert labels[-1] == "tab:accuracy-cifar10"
+
+
+def test_latex_takes_the_begin_of_the_header_for_no_argument_of_the_rule_above():
+    assert "\\toprule\n{}[x] & b" in to_latex(Table("t", "T", ("[x]", "b"), (("1", "2"),)))
 
 
 @pytest.mark.skipif(not (shutil.which("pdflatex") or shutil.which("tectonic")), reason="neither pdflatex nor tectonic")

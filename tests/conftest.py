@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sqlite3
+import sys
 import tempfile
 
 # before torch is imported: on a busy machine OpenMP's threads spin
@@ -93,6 +94,14 @@ def postgresql():
     # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
     with tempfile.TemporaryDirectory(prefix="l2t-postgres-") as folder, Postgres(folder) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_of_torch():
+    """A check in this process gives torch more threads, and sums then end in other bits."""
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

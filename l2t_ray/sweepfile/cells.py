@@ -112,7 +112,7 @@ def _expand(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> Ite
                 run = Run(**_values(chosen, checks), seed=next(iter(seeds)))
             except ValidationError as error:
                 if not problems:  # only `Run` itself makes this check
-                    reasons = "; ".join(f"{'.'.join(map(str, part['loc']))} {part['msg']}" for part in error.errors())
+                    reasons = "; ".join(map(_told, error.errors()))
                     problems.append(f"{block.place}: {reasons}; correct the block")
                 break
             for setting, reason in registry.METHODS[run.method].laws(run):
@@ -121,6 +121,12 @@ def _expand(blocks: Sequence[Block], checks: Checks, problems: list[str]) -> Ite
                     problems.append(line)
             name = block.cell_name(chosen, run.data.title or run.data.name)
             yield Cell(name, run, block.place, dict.fromkeys(seeds, Extras.of(run)))
+
+
+def _told(part: Mapping[str, Any]) -> str:
+    """A problem that a check of `Run` has found; a section's own check names the setting itself."""
+    place, text = ".".join(map(str, part["loc"])), str(part["msg"]).removeprefix("Value error, ")
+    return text if text.startswith(place) else f"{place} {text}"
 
 
 def _values(chosen: Mapping[str, Choice], checks: Checks) -> dict[str, Any]:

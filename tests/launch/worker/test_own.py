@@ -248,6 +248,13 @@ def command(body, settings='{n: "a b"}', words="{n} {seed} {threads}", result="r
     return of_sweep(f'{{command: "python script.py {words}", result: {result}}}', settings)
 
 
+@pytest.mark.parametrize("place", ["..", "/tmp"])
+def test_a_file_of_results_that_a_setting_moves_to_where_runs_share_it_is_refused(place):
+    work, runs = command("", f'{{n: "{place}"}}', result='"{n}/results.json"')
+    with pytest.raises(ResultError, match=r"/results\.json: the file of results must be in the folder of its run"):
+        train(work, runs[:1])
+
+
 def test_a_command_gets_its_words_and_its_numbers_are_the_results():
     work, runs = command(
         "json.dump({'error': float(sys.argv[2]), 'n': len(sys.argv[1]), 'name': 'x'}, open('results.json', 'w'))"

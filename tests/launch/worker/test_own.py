@@ -70,6 +70,15 @@ return {"error": seed + settings["n"], "threads": context.threads, "cpu": contex
     assert found[0]["peak_bytes"] > 0
 
 
+def test_an_epoch_may_be_numpys_and_as_large_as_the_ledger_holds():
+    work, runs = prepared(
+        "import numpy\nfor epoch in (*numpy.arange(1, 3), 2**63 - 1): context.log(epoch, a=1)\nreturn {'error': 1}"
+    )
+    (found,), _ = train(work, runs[:1])
+    assert [epoch for epoch, _ in found["metrics"]["a"]] == [1, 2, 2**63 - 1]
+    json.dumps(found)
+
+
 def test_a_setting_called_epochs_tells_the_progress():
     work, runs = prepared("context.log(1)\nreturn {'error': 1.0}", "{epochs: 4}")
     assert train(work, runs[:1])[1] == [(0, 4), (1, 4)]
@@ -85,7 +94,9 @@ def test_a_setting_called_epochs_tells_the_progress():
         (r"raise ValueError('caf\udce9.png')", ValueError, r"ValueError: caf\udce9.png (mine.py:4 in train)"),
         ("raise asyncio.CancelledError", ResultError, "mine: must return its results, got CancelledError"),
         ("raise SystemExit(3)", ResultError, "mine: must return its results, got sys.exit(3)"),
-        ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0, got 'one'"),
+        ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0 and below 2 ** 63, got"),
+        ("context.log(2**63)", ResultError, "must be a whole number >= 0 and below 2 ** 63, got 9223372036854775808"),
+        ("context.log(1.0)", ResultError, "must be a whole number >= 0 and below 2 ** 63, got 1.0"),
         ("context.log(1, loss='low')", ResultError, "context.log: loss must be a number, got 'low'"),
         ("context.checkpoint({'a': 1})", ResultError, "context.checkpoint: the state must be bytes, got dict"),
         ("bytearray(1 << 45)", MemoryError, "MemoryError"),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from l2t_ray.errors import InputError
+from l2t_ray.files import FreshSource
 from l2t_ray.trainer.form import Form, differently_named, told
 from l2t_ray.trainer.spec import Spec
 
@@ -137,7 +138,7 @@ def _file_of(module: object) -> object:
 def _file(path: str, digest: str) -> types.ModuleType:
     """A file as a module of its own: two files of one name are two modules, an edited file is a third."""
     name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=FreshSource(name, path))
     if spec is None or spec.loader is None or not Path(path).is_file():
         raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
     folder = str(Path(path).parent)

@@ -1,5 +1,6 @@
 """Loads the function of a trainer, and the type that it annotates its settings with."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -137,20 +138,38 @@ def _file_of(module: object) -> object:
 @functools.cache
 def _file(path: str, digest: str) -> types.ModuleType:
     """A file as a module of its own: two files of one name are two modules, an edited file is a third."""
-    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=FreshSource(name, path))
-    if spec is None or spec.loader is None or not Path(path).is_file():
+    if not Path(path).is_file():
         raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
     folder = str(Path(path).parent)
     if folder not in sys.path:
         sys.path.append(folder)  # as `python FILE` has it
+    if _is_found(Path(path).stem, path):
+        with contextlib.suppress(ImportError):  # where two modules import each other, it needs another name
+            return _executed(Path(path).stem, path)
+    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
+    try:
+        return _executed(name, path)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
+
+
+def _is_found(name: str, path: str) -> bool:
+    """Whether another process that imports the name finds this file, so that it can take what the file defines."""
+    found = None if name in sys.modules or "." in name else importlib.util.find_spec(name)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == Path(path)
+
+
+def _executed(name: str, path: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path, loader=FreshSource(name, path))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are looked up there
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
 
 

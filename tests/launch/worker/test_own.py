@@ -35,6 +35,7 @@ grid:
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a trainer's folder is added
 
 
 def prepared(body, settings="{n: 3}"):
@@ -221,6 +222,33 @@ def test_a_checkpoint_is_not_asked_for_before_it_is_due():
     work, runs = prepared("return {'error': context.checkpoint(lambda: 1 / 0)}".replace("context", "0.0 + context"))
     (found,), _ = train(replace(work, checkpoint_s=1000.0), runs[:1])
     assert found["metrics"]["error"] == [(1, 0.0)]
+
+
+PARTS = {
+    "a new process": "import multiprocessing\n"
+    "from concurrent.futures import ProcessPoolExecutor\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context):\n"
+    "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:\n"
+    "        return {'error': pool.submit(double, seed).result()}\n",
+    "joblib": "import joblib\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context):\n"
+    "    return {'error': joblib.Parallel(n_jobs=2)([joblib.delayed(double)(seed)])[0]}\n",
+    "modules that import each other": "import beside\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context): return {'error': beside.double(seed)}\n",
+}
+
+
+@pytest.mark.parametrize("text", PARTS.values(), ids=PARTS)
+def test_what_a_trainers_file_defines_is_found_by_the_processes_that_it_starts(text, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test's folder
+    Path("beside.py").write_text("from mine import double\n")
+    Path("mine.py").write_text(text)
+    work, runs = of_sweep("mine.py")
+    (found,), _ = train(work, runs[1:2])
+    assert found["metrics"]["error"] == [(1, 2.0)]
 
 
 def test_a_trainer_that_was_edited_under_way_is_refused():

@@ -32,6 +32,7 @@ from l2t_ray.trainer.form import Form, FormError, Wrong
 from l2t_ray.trainer.load import form_of, load
 from l2t_ray.trainer.names import nested
 from l2t_ray.trainer.outcome import TAKEN
+from l2t_ray.trainer.output import logging_kept
 from l2t_ray.trainer.run import OwnRun
 from l2t_ray.trainer.spec import GIVEN, PLACEHOLDER, RESULT, Spec, is_within
 
@@ -130,7 +131,8 @@ def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | 
         spec = Spec(**values, metric=metric)
         spec.words  # noqa: B018  refuses an open quote
         spec = spec.with_digests()
-        return spec, form_of(spec, None if spec.function is None else load(spec))
+        with logging_kept():
+            return spec, form_of(spec, None if spec.function is None else load(spec))
     except ValidationError as error:
         problems.extend(f"{item.place}: trainer {_said(part)}; {FORMS}" for part in error.errors())
     except InputError as error:

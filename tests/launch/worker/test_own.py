@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import random
 import subprocess
@@ -126,6 +127,27 @@ def test_what_a_trainer_prints_is_kept_and_stands_below_its_error():
         train(work, runs[1:2])
     assert "What it has printed:\nhello from 1\n" in trace(error.value)
     assert describe(error.value).startswith("ValueError: boom (mine.py:")
+
+
+@pytest.mark.parametrize("place", ["above", "within"])
+def test_each_run_keeps_what_it_logs_once(place):
+    setup = """
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+logging.getLogger("mine").addHandler(logging.StreamHandler())
+"""
+    above, within = (setup, "") if place == "above" else ("", setup.replace("\n", "\n    "))
+    tail = "    logging.getLogger('mine').info('seed %d', seed)\n    return {'error': 1}\n"
+    Path("mine.py").write_text(f"import logging\n{above}\ndef train(settings, seed, context):\n{within}\n{tail}")
+    before = [*logging.root.handlers], logging.root.level
+    logging.root.handlers.clear()  # pytest's; basicConfig would do nothing
+    try:
+        found, _ = train(*of_sweep("mine.py"))
+        assert not logging.root.handlers
+    finally:
+        logging.root.handlers[:] = before[0]
+    outputs = [base64.b64decode(outcome["artifacts"]["output.txt"]).decode() for outcome in found]
+    assert outputs == [f"seed {seed}\n" * 2 for seed in range(3)]
+    assert logging.root.level == before[1]
 
 
 def test_a_trainer_that_moves_away_forks_and_draws_leaves_the_next_run_as_it_was(tmp_path):

@@ -10,9 +10,10 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,36 @@ def forget(spec: Spec, here: Mapping[str, str]) -> None:
         file = str(Path(here.get(place, place)).resolve())
     else:
         file = str(getattr(sys.modules.get(place.partition(".")[0]), "__file__", None) or Path.cwd() / "module")
-    folders = (f"{Path.cwd()}{os.sep}", f"{Path(file).parent}{os.sep}")
+    _forget_within([str(Path.cwd()), str(Path(file).parent)])
+    _file.cache_clear()
+
+
+def forget_added(path: Sequence[str]) -> None:
+    """Takes away the places of modules that a run has added, with the modules from there; a library's own stay.
+
+    Args:
+        path: `sys.path` before the run.
+    """
+    added = {
+        place for place in map(str, sys.path) if place not in path and not LIBRARIES.intersection(Path(place).parts)
+    }
+    sys.path[:] = [place for place in sys.path if str(place) not in added]
+    python = sysconfig.get_path("stdlib")
+    # modules of a relative place are below the working folder by name
+    _forget_within(
+        place for place in added if Path(place).is_absolute() and not python.startswith(place.rstrip(os.sep))
+    )
+
+
+def _forget_within(places: Iterable[str]) -> None:
+    """Has modules from files below these folders imported anew; those of installed libraries stay."""
+    folders = tuple(f"{place}{os.sep}" for place in places)
     for name, module in sys.modules.copy().items():  # other threads may import
         found = _file_of(module)
         if not isinstance(found, str) or not found.endswith(".py") or not found.startswith(folders):
             continue
         if name.partition(".")[0] not in OURS and not LIBRARIES.intersection(Path(found).parts):
             sys.modules.pop(name, None)
-    _file.cache_clear()
 
 
 def _file_of(module: object) -> object:

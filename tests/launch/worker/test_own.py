@@ -246,6 +246,20 @@ def test_a_checkpoint_is_not_asked_for_before_it_is_due():
     assert found["metrics"]["error"] == [(1, 0.0)]
 
 
+def test_a_run_that_adds_a_folder_of_modules_leaves_the_next_run_its_own(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for seed in range(3):
+        (folder / f"v{seed}").mkdir()
+        (folder / f"v{seed}" / "version_of.py").write_text(f"N = {seed}\n")
+    lines = f"import sys\nsys.path[:0] = ['', '/', '{folder}/v' + str(seed)]\nimport version_of\n"
+    work, runs = prepared(lines + "return {'error': version_of.N}")
+    before = [*sys.path]
+    found, _ = train(work, runs)
+    assert [outcome["metrics"]["error"] for outcome in found] == [[(1, float(seed))] for seed in range(3)]
+    assert sys.path == before
+    assert sys.modules["json"] is json
+
+
 PARTS = {
     "a new process": "import multiprocessing\n"
     "from concurrent.futures import ProcessPoolExecutor\n"

@@ -107,7 +107,8 @@ def _memory() -> Iterator[Line]:
 def _ray() -> Iterator[Line]:
     found = f"ray {importlib.metadata.version('ray')}"
     if address := os.environ.get("RAY_ADDRESS"):
-        yield Line(NOTE, "ray", f"{found}, RAY_ADDRESS={address}: launches join that cluster", "unset it to train here")
+        remedy = f"join that cluster with --address {address}"
+        yield Line(NOTE, "ray", f"{found}, RAY_ADDRESS={address} is not read: launches train here", remedy)
     elif SHARED.is_dir() and (room := shutil.disk_usage(SHARED).free / GIB) < LEAST_SHARED_GIB:
         yield Line(NOTE, "ray", f"{found}, {SHARED} has {room:.1f} GiB", "give a container --shm-size=4g")
     else:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 from pydantic import Field
 
 from l2t_ray.errors import InputError
+from l2t_ray.files import FreshSource
 from l2t_ray.hubs import PATTERN, hub_of
 
 BUILTIN = "l2t_ray.methods"
@@ -156,7 +157,7 @@ def load(modules: Iterable[str | Path] = ()) -> None:
         name = f"l2t_ray_user_methods.{path.stem}"
         if getattr(sys.modules.get(name), "__file__", None) == str(path):
             continue
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=FreshSource(name, str(path)))
         if spec is None or spec.loader is None or not path.is_file():
             raise InputError(f"{module}: methods: names a Python file that does not exist; correct the path")
         loaded = importlib.util.module_from_spec(spec)

@@ -61,6 +61,7 @@ class Summary:
     cells: tuple[CellSummary, ...]
     failures: tuple[Failure, ...]
     metric: str = ACCURACY.name
+    n_without_metric: int = 0  # finished runs that do not have it
 
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints."""
@@ -106,7 +107,8 @@ def summarize(
         Failure(key, cells[key], runs[key].seed, outcome, reason, traces.get(key, ""))
         for key, (outcome, reason) in lost.items()
     )
-    return Summary(sweep, len(runs), len(done), tuple(rows), told, metric.name)
+    n_without = 0 if metric == ACCURACY else sum(name not in entry.metrics for entry in done.values())
+    return Summary(sweep, len(runs), len(done), tuple(rows), told, metric.name, n_without)
 
 
 def print_summary(summary: Summary, stream: TextIO) -> None:
@@ -118,6 +120,10 @@ def print_summary(summary: Summary, stream: TextIO) -> None:
         counts = [str(number) if number else "" for number in (row.n_diverged, row.n_failed)]
         rows.append((row.cell, f"{row.n_finished}/{row.n_wanted}", *counts, accuracy))
     print_rows(("cell", "finished", "diverged", "failed", title), rows, stream)
+    if summary.n_without_metric:
+        lacking = f"{summary.n_without_metric} of {count(summary.n_finished, 'finished run')}"
+        rule = f"metric.name must be a result of every run, got {summary.metric!r}, which {lacking} lack"
+        _tell(stream, f"{rule}; correct it, or train them again: give the trainer another `version:`")
     print_failures(summary, stream)
 
 

@@ -32,8 +32,9 @@ from l2t_ray.trainer.form import Form, FormError, Wrong
 from l2t_ray.trainer.load import form_of, load
 from l2t_ray.trainer.names import nested
 from l2t_ray.trainer.outcome import TAKEN
+from l2t_ray.trainer.output import logging_kept
 from l2t_ray.trainer.run import OwnRun
-from l2t_ray.trainer.spec import GIVEN, Spec
+from l2t_ray.trainer.spec import GIVEN, PLACEHOLDER, RESULT, Spec, is_within
 
 UNIT = "_percent"
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
@@ -130,7 +131,8 @@ def _read_trainer(item: Item, metric: str, problems: list[str]) -> tuple[Spec | 
         spec = Spec(**values, metric=metric)
         spec.words  # noqa: B018  refuses an open quote
         spec = spec.with_digests()
-        return spec, form_of(spec, None if spec.function is None else load(spec))
+        with logging_kept():
+            return spec, form_of(spec, None if spec.function is None else load(spec))
     except ValidationError as error:
         problems.extend(f"{item.place}: trainer {_said(part)}; {FORMS}" for part in error.errors())
     except InputError as error:
@@ -160,14 +162,22 @@ def _check_command(spec: Spec, item: Item, blocks: Sequence[Block]) -> Iterator[
     place = item.trail(["command"])[-1].place
     program = spec.words[0] if spec.words else ""
     if shutil.which(program, path=search_path()) is None:
-        rule = "trainer.command must begin with a program that is there"
-        yield f"{place}: {rule}, got {program!r}; install it, or correct the path"
+        rule, remedy = "trainer.command must begin with a program that is there", "install it, or correct the path"
+        if Path(program).is_file():
+            rule, remedy = "trainer.command must begin with a program", f"write e.g. `python {program}`, or chmod +x it"
+        elif "=" in program:
+            remedy = f"write `env {program}`"
+        yield f"{place}: {rule}, got {program!r}; {remedy}"
     named = spec.placeholders()
     every = [(name, found[0]) for block in blocks for name, found in block.choices.items() if found]
     settings = {name.removeprefix(SETTINGS): choice for name, choice in every}
     for name in sorted(named - {*settings, *GIVEN}):
         remedy = suggest(name, [*settings, *GIVEN])
         yield f"{place}: {{{name}}} in trainer.command must be a setting, or {', '.join(GIVEN)}; {remedy}"
+    for name in sorted(named):
+        if (wrong := f"${{{name}}}") in (spec.command or ""):
+            yield f"{place}: trainer.command must name a setting as {{{name}}}, got {wrong}; remove the $"
+    yield from _check_result(spec.result or "", item.trail(["result"])[-1].place, [*settings, *GIVEN])
     if "seed" not in named:
         yield f"{place}: trainer.command must hold {{seed}}, or all seeds would be one run; add e.g. --seed {{seed}}"
     for name, choice in settings.items():
@@ -176,6 +186,15 @@ def _check_command(spec: Spec, item: Item, blocks: Sequence[Block]) -> Iterator[
         elif name not in named:
             rule = f"settings.{name} must stand in trainer.command as {{{name}}}, or it would change nothing"
             yield f"{choice.item.place}: {rule}; add it, or remove the setting"
+
+
+def _check_result(result: str, place: str, known: Sequence[str]) -> Iterator[str]:
+    if not is_within(result):
+        rule = "trainer.result must be a file in the folder of its run, because runs share any other"
+        yield f"{place}: {rule}, got {result!r}; have the command write to e.g. {RESULT}"
+    for name in sorted({*PLACEHOLDER.findall(result)} - {*known}):
+        rule = f"{{{name}}} in trainer.result must be a setting, or {', '.join(GIVEN)}"
+        yield f"{place}: {rule}; {suggest(name, known)}"
 
 
 def _read_names(item: Item | None) -> Asked:

@@ -16,7 +16,7 @@ from typing import IO, Any
 from l2t_ray.trainer.folder import RunFolder
 from l2t_ray.trainer.outcome import ResultError, results
 from l2t_ray.trainer.output import Output
-from l2t_ray.trainer.spec import Spec, filled
+from l2t_ray.trainer.spec import Spec, filled, is_within
 
 LOOK_S = (0.002, 0.05)  # between two looks at the process, at first and at last
 DRAIN_S = 5.0  # for the rest of its output
@@ -68,6 +68,9 @@ def run_command(
     """
     assert spec.result is not None
     words, place = [_reachable(filled(word, values)) for word in spec.words], filled(spec.result, values)
+    if not is_within(place):
+        rule = f"{place}: the file of results must be in the folder of its run, because runs share any other"
+        raise ResultError(f"{rule}; correct `result:`, or the settings that it names")
     around = RunFolder(folder, Path(place).parts[0], spec.digests)
     (folder / place).parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PATH": search_path(), "OMP_NUM_THREADS": str(threads), MARK: str(folder)}

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from l2t_ray.trainer.outcome import ResultError, number
 
+MOST_EPOCHS = 2**63 - 1  # in the ledger; it would take no other result after one that it cannot hold
 State = bytes | Callable[[], bytes]
 
 
@@ -43,10 +45,12 @@ class Context:
             **metrics: their values.
 
         Raises:
-            ResultError: if the epoch is no whole number >= 0, or a value no number.
+            ResultError: if the epoch is no whole number from 0 to 2 ** 63 - 1, or a value no number.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, int) or epoch < 0:
-            raise ResultError(f"context.log: epoch must be a whole number >= 0, got {epoch!r}; correct it")
+        if isinstance(epoch, bool) or not isinstance(epoch, Integral) or not 0 <= epoch <= MOST_EPOCHS:
+            rule = "context.log: epoch must be a whole number >= 0 and below 2 ** 63"
+            raise ResultError(f"{rule}, got {epoch!r}; correct it")
+        epoch = int(epoch)  # also NumPy's
         for name, value in metrics.items():
             self._series.setdefault(name, {})[epoch] = number(name, value, "context.log")
         self._epoch = max(self._epoch, epoch)

@@ -1,5 +1,6 @@
 """Loads the function of a trainer, and the type that it annotates its settings with."""
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -9,9 +10,10 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from l2t_ray.errors import InputError
+from l2t_ray.files import FreshSource
 from l2t_ray.trainer.form import Form, differently_named, told
 from l2t_ray.trainer.spec import Spec
 
@@ -115,14 +118,36 @@ def forget(spec: Spec, here: Mapping[str, str]) -> None:
         file = str(Path(here.get(place, place)).resolve())
     else:
         file = str(getattr(sys.modules.get(place.partition(".")[0]), "__file__", None) or Path.cwd() / "module")
-    folders = (f"{Path.cwd()}{os.sep}", f"{Path(file).parent}{os.sep}")
+    _forget_within([str(Path.cwd()), str(Path(file).parent)])
+    _file.cache_clear()
+
+
+def forget_added(path: Sequence[str]) -> None:
+    """Takes away the places of modules that a run has added, with the modules from there; a library's own stay.
+
+    Args:
+        path: `sys.path` before the run.
+    """
+    added = {
+        place for place in map(str, sys.path) if place not in path and not LIBRARIES.intersection(Path(place).parts)
+    }
+    sys.path[:] = [place for place in sys.path if str(place) not in added]
+    python = sysconfig.get_path("stdlib")
+    # modules of a relative place are below the working folder by name
+    _forget_within(
+        place for place in added if Path(place).is_absolute() and not python.startswith(place.rstrip(os.sep))
+    )
+
+
+def _forget_within(places: Iterable[str]) -> None:
+    """Has modules from files below these folders imported anew; those of installed libraries stay."""
+    folders = tuple(f"{place}{os.sep}" for place in places)
     for name, module in sys.modules.copy().items():  # other threads may import
         found = _file_of(module)
         if not isinstance(found, str) or not found.endswith(".py") or not found.startswith(folders):
             continue
         if name.partition(".")[0] not in OURS and not LIBRARIES.intersection(Path(found).parts):
             sys.modules.pop(name, None)
-    _file.cache_clear()
 
 
 def _file_of(module: object) -> object:
@@ -136,20 +161,38 @@ def _file_of(module: object) -> object:
 @functools.cache
 def _file(path: str, digest: str) -> types.ModuleType:
     """A file as a module of its own: two files of one name are two modules, an edited file is a third."""
-    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
+    if not Path(path).is_file():
         raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
     folder = str(Path(path).parent)
     if folder not in sys.path:
         sys.path.append(folder)  # as `python FILE` has it
+    if _is_found(Path(path).stem, path):
+        with contextlib.suppress(ImportError):  # where two modules import each other, it needs another name
+            return _executed(Path(path).stem, path)
+    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
+    try:
+        return _executed(name, path)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
+
+
+def _is_found(name: str, path: str) -> bool:
+    """Whether another process that imports the name finds this file, so that it can take what the file defines."""
+    found = None if name in sys.modules or "." in name else importlib.util.find_spec(name)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == Path(path)
+
+
+def _executed(name: str, path: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path, loader=FreshSource(name, path))
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # annotations are looked up there
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
     return module
 
 

@@ -3,6 +3,7 @@
 import codecs
 import contextlib
 import io
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ class Output:
         """Takes what this process prints in the block, on stdout and stderr."""
         self._streams = (sys.stdout, sys.stderr)
         stream = io.TextIOWrapper(_Bytes(self), "utf-8", "backslashreplace", write_through=True)  # type: ignore[type-var]
-        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream), logging_kept():
             yield
 
     @contextlib.contextmanager
@@ -56,6 +57,27 @@ class Output:
         out, err = self._streams
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             yield
+
+
+@contextlib.contextmanager
+def logging_kept() -> Iterator[None]:
+    """Undoes how the block sets up logging, as `basicConfig` works once and a handler keeps its run's stream."""
+    root, streams = logging.root, (sys.stdout, sys.stderr)
+    level, handlers, others = root.level, [*root.handlers], {one for logger in _named() for one in logger.handlers}
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        for logger in _named():
+            logger.handlers[:] = [
+                one for one in logger.handlers if one in others or getattr(one, "stream", None) not in streams
+            ]
+
+
+def _named() -> list[logging.Logger]:
+    found = logging.Logger.manager.loggerDict.copy().values()
+    return [logger for logger in found if isinstance(logger, logging.Logger)]  # others only have loggers below them
 
 
 class _Bytes(io.BufferedIOBase):

@@ -6,8 +6,8 @@
     trainer: {command: "python train.py --lr {lr} --seed {seed}", result: results.json}
 
 A trainer is known by the content of its file, of a command's by every file of the working folder that it names, also
-as a module (`python -m train`); a `version:` takes the place of the content, for edits that do not count. Files that
-these import do not count, unless `files:` lists them.
+as a module (`python -m train`), and by its `result:`; a `version:` takes the place of the content, for edits that do
+not count. Files that these import do not count, unless `files:` lists them.
 """
 
 import hashlib
@@ -29,9 +29,12 @@ from l2t_ray.errors import InputError
 from l2t_ray.files import compute_sha256
 
 FUNCTION = "train"
+RESULT = "results.json"  # the keys of earlier versions held no `result:`; those of this name stay
 PLACEHOLDER = re.compile(r"\{([\w.-]+)\}")
 GIVEN = ("seed", "device", "threads")  # placeholders that are no settings
-OPERATOR = re.compile(r"\|\|?|&&?|;|.*;|[&\d]?>.*|\d?<.*")  # a word that only a shell understands
+OPERATOR = re.compile(  # a word that only a shell understands
+    r"\|\|?|&&?|;|.*;|[&\d]?>.*|\d?<.*|#|~/.*|[^'\"]*\$[A-Z_][A-Z\d_]*\b.*"
+)
 SCRIPTS = (".py", ".sh", ".R", ".jl")
 Text = Annotated[str, Field(min_length=1)]
 
@@ -82,7 +85,12 @@ class Spec(Frozen):
     @property
     def words(self) -> list[str]:
         """The command's words, with placeholders."""
-        return shlex.split(self.command or "")
+        return shlex.split(self._line)
+
+    @property
+    def _line(self) -> str:
+        """The command without the ends of lines that a backslash takes away."""
+        return (self.command or "").replace("\\\n", "")
 
     def placeholders(self) -> set[str]:
         """The names in braces."""
@@ -92,6 +100,8 @@ class Spec(Frozen):
         """What the key holds: the version with the place, or the content without the place."""
         if self.command is not None:
             head = {"command": self.command}
+            if self.result is not None and self.result != RESULT:  # another file has other numbers
+                head["result"] = self.result
         elif self.version is not None:
             head = {"function": ":".join(self.place)}
         else:
@@ -117,7 +127,7 @@ class Spec(Frozen):
         return [name for flag, name in itertools.pairwise(self.words) if flag == "-m"]
 
     def _check_command(self) -> None:
-        operators = [word for word in shlex.split(self.command or "", posix=False) if OPERATOR.fullmatch(word)]
+        operators = [word for word in shlex.split(self._line, posix=False) if OPERATOR.fullmatch(word)]
         if operators:
             rule = "the command must be words alone, as no shell reads it"
             raise InputError(f"{rule}, got {operators[0]}; write a script, or quote the word")
@@ -172,6 +182,12 @@ def _origin(module: str) -> str:
         remedy = "correct the name, or write the path of a file that ends in .py"
         raise InputError(f"trainer must be a module with a file, got {module!r}; {remedy}")
     return found.origin
+
+
+def is_within(result: str) -> bool:
+    """Whether a command's file of results is in the folder of its run; any other is shared by runs."""
+    parts = Path(result).parts
+    return bool(parts) and not Path(result).is_absolute() and ".." not in parts and parts[0] != "~"
 
 
 def filled(word: str, values: Mapping[str, Any]) -> str:

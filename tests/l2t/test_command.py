@@ -217,6 +217,12 @@ def test_the_doctor_says_a_line_for_each_thing(roomy):
     assert all(line.split()[0] in {"ok", "note", "WRONG"} for line in out.splitlines())
 
 
+def test_the_doctor_says_that_launches_join_a_cluster_only_where_they_are_told(roomy, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    _, out, _ = call(command.main, "doctor")
+    assert "RAY_ADDRESS=10.0.0.1:6379 is not read: launches train here; join that cluster with --address 10.0" in out
+
+
 def test_the_doctor_names_what_is_wrong_and_the_remedy(roomy, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     code, out, _ = call(command.main, "doctor")

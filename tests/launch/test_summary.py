@@ -7,7 +7,10 @@ import pytest
 
 from l2t_ray.launch.placement.plan import CellPlan, LanePlan, Plan
 from l2t_ray.launch.power import Detectable
-from l2t_ray.launch.summary import print_plan, print_rows
+from l2t_ray.launch.summary import print_plan, print_rows, print_summary, summarize
+from l2t_ray.ledger.entries import Entry
+from l2t_ray.run import Metric
+from l2t_ray.trainer.run import OwnRun
 
 CELLS = ("cifar10/10/scratch", "cifar10/10/attention_transfer/resnet32", "cifar10/10/intermediate_finetune/resnet32")
 LANE = LanePlan("NVIDIA H100 80GB HBM3", 13.0, "estimate", 4 << 30, 4, 1)
@@ -69,3 +72,15 @@ def test_file_names_break_after_their_marks(on_terminal):
 def test_a_terminal_too_narrow_for_any_break_loses_nothing(on_terminal):
     lines = on_terminal(10, lambda stream: print_rows(("sweep", "file"), ROWS, stream, left=("sweep", "file")))
     assert "imbalanced.yaml" in "\n".join(lines)
+
+
+def test_finished_runs_without_the_metric_that_counts_are_told():
+    runs = {str(seed): OwnRun(trainer={}, settings={}, seed=seed) for seed in range(2)}
+    entries = [Entry(key, "own", "FINISHED", 0, {"kind": "run", "key": key}, {"rmse": 1.0}) for key in runs]
+    told = []
+    for name in ("rmse", "mae"):
+        metric = Metric(name=name, lower_is_better=True, margin=0.1)
+        print_summary(summarize("own", runs, dict.fromkeys(runs, "a/-/b"), entries, metric), stream := io.StringIO())
+        told.append(stream.getvalue())
+    rule = "metric.name must be a result of every run, got 'mae', which 2 of 2 finished runs lack; correct it, or train"
+    assert [rule in text for text in told] == [False, True]

@@ -1,9 +1,14 @@
 """A trainer's modules are imported anew for every run, whatever else stands among the loaded modules."""
 
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
 
-from l2t_ray.trainer.load import forget
+import pytest
+
+from l2t_ray import registry
+from l2t_ray.trainer.load import forget, load
 from l2t_ray.trainer.spec import Spec
 
 
@@ -32,3 +37,20 @@ def test_modules_beside_the_trainer_are_forgotten_whatever_else_is_loaded(tmp_pa
         monkeypatch.setitem(sys.modules, name, module)
     forget(Spec(function="own.py"), {})
     assert [name for name in found if name in sys.modules] == ["lazy", "nothing", "elsewhere"]
+
+
+@pytest.mark.parametrize("where", ["trainer", "methods"])
+def test_an_edited_file_of_equal_size_and_time_is_what_it_holds(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for n in (1, 2):
+        Path("mine.py").write_text(f"def train(settings, seed, context):\n    return {n}\n")
+        os.utime("mine.py", (10**9, 10**9))  # as from an archive whose files all have one time
+        if where == "trainer":
+            spec = Spec(function="mine.py").with_digests()
+            forget(spec, {})
+            found = load(spec)
+        else:
+            registry.load(["mine.py"])
+            found = sys.modules.pop("l2t_ray_user_methods.mine").train
+        assert found({}, 0, None) == n

@@ -57,10 +57,28 @@ def test_a_command_whose_code_is_not_known_needs_files_or_a_version(command, got
     with pytest.raises(InputError, match=rf"must name a file of its code.*got {got}; or add `files: \[FILE\]` or"):
         spec(command).with_digests()
     assert spec(command, files=("train.py",)).with_digests().digests
-    assert spec(command, version=1).with_digests().identity() == {"command": command, "version": "1"}
+    assert spec(command, version=1).with_digests().identity() == {
+        "command": command,
+        "result": "r.json",
+        "version": "1",
+    }
 
 
-ENDS = ["> log.txt", ">log.txt", "2>&1", ">> log", "&> log", "| tee log", "&& echo x", "|| true", "; ls", "&", "< x"]
+NAMES = ["$HOME", "--data=$HOME/x", "~/data", "# of today"]
+ENDS = [
+    *NAMES,
+    "> log.txt",
+    ">log.txt",
+    "2>&1",
+    ">> log",
+    "&> log",
+    "| tee log",
+    "&& echo x",
+    "|| true",
+    "; ls",
+    "&",
+    "< x",
+]
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -69,6 +87,9 @@ def test_what_only_a_shell_understands_is_refused(end):
         spec(f"python train.py {{seed}} {end}").with_digests()
 
 
-@pytest.mark.parametrize("words", ["'>'", '"a; b"', "--url http://x?a=1&b=2", "--set a>b"])
+@pytest.mark.parametrize(
+    "words",
+    ["'>'", "'$HOME'", "a~/b", "x=${oc.env:USER}", "--colour #fff", '"a; b"', "--url http://x?a=1&b=2", "--set a>b"],
+)
 def test_such_characters_within_words_are_taken(words):
     assert spec(f"python train.py {{seed}} {words}").with_digests().digests

@@ -22,7 +22,7 @@ from l2t_ray.launch.worker.job import Work
 from l2t_ray.launch.worker.trainer import Checked, Stop, StoppedError, Watch
 from l2t_ray.trainer.command import run_command
 from l2t_ray.trainer.context import Context
-from l2t_ray.trainer.load import forget, form_of, load
+from l2t_ray.trainer.load import forget, forget_added, form_of, load
 from l2t_ray.trainer.outcome import ResultError, divergence, results
 from l2t_ray.trainer.output import NAME, Output
 from l2t_ray.trainer.run import OwnRun
@@ -62,7 +62,7 @@ class Own:
 
     def _train(self, run: OwnRun, here: dict[str, str], watch: Watch, stop: Stop) -> dict[str, Any]:
         work, output, begun, process = self._work, Output(), time.perf_counter(), os.getpid()
-        environment = dict(os.environ)
+        environment, path = dict(os.environ), [*sys.path]
         store, folder = work.checkpoint(run.key), Path(tempfile.mkdtemp(prefix="l2t-run-"))
         total = run.settings.get("epochs")
         watch(0, total if isinstance(total, int) else 0)
@@ -112,6 +112,7 @@ class Own:
             if Path(work.folder).is_dir():
                 os.chdir(work.folder)
             _restore(environment)
+            forget_added(path)
             shutil.rmtree(folder, ignore_errors=True)
         reason = divergence(found, self.spec.metric)
         printed = {NAME: base64.b64encode(output.text.encode(errors="replace")).decode()} if output.text else {}

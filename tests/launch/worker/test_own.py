@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import os
 import random
 import subprocess
@@ -35,6 +36,7 @@ grid:
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a trainer's folder is added
 
 
 def prepared(body, settings="{n: 3}"):
@@ -70,6 +72,15 @@ return {"error": seed + settings["n"], "threads": context.threads, "cpu": contex
     assert found[0]["peak_bytes"] > 0
 
 
+def test_an_epoch_may_be_numpys_and_as_large_as_the_ledger_holds():
+    work, runs = prepared(
+        "import numpy\nfor epoch in (*numpy.arange(1, 3), 2**63 - 1): context.log(epoch, a=1)\nreturn {'error': 1}"
+    )
+    (found,), _ = train(work, runs[:1])
+    assert [epoch for epoch, _ in found["metrics"]["a"]] == [1, 2, 2**63 - 1]
+    json.dumps(found)
+
+
 def test_a_setting_called_epochs_tells_the_progress():
     work, runs = prepared("context.log(1)\nreturn {'error': 1.0}", "{epochs: 4}")
     assert train(work, runs[:1])[1] == [(0, 4), (1, 4)]
@@ -85,7 +96,9 @@ def test_a_setting_called_epochs_tells_the_progress():
         (r"raise ValueError('caf\udce9.png')", ValueError, r"ValueError: caf\udce9.png (mine.py:4 in train)"),
         ("raise asyncio.CancelledError", ResultError, "mine: must return its results, got CancelledError"),
         ("raise SystemExit(3)", ResultError, "mine: must return its results, got sys.exit(3)"),
-        ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0, got 'one'"),
+        ("context.log('one')", ResultError, "context.log: epoch must be a whole number >= 0 and below 2 ** 63, got"),
+        ("context.log(2**63)", ResultError, "must be a whole number >= 0 and below 2 ** 63, got 9223372036854775808"),
+        ("context.log(1.0)", ResultError, "must be a whole number >= 0 and below 2 ** 63, got 1.0"),
         ("context.log(1, loss='low')", ResultError, "context.log: loss must be a number, got 'low'"),
         ("context.checkpoint({'a': 1})", ResultError, "context.checkpoint: the state must be bytes, got dict"),
         ("bytearray(1 << 45)", MemoryError, "MemoryError"),
@@ -114,6 +127,27 @@ def test_what_a_trainer_prints_is_kept_and_stands_below_its_error():
         train(work, runs[1:2])
     assert "What it has printed:\nhello from 1\n" in trace(error.value)
     assert describe(error.value).startswith("ValueError: boom (mine.py:")
+
+
+@pytest.mark.parametrize("place", ["above", "within"])
+def test_each_run_keeps_what_it_logs_once(place):
+    setup = """
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+logging.getLogger("mine").addHandler(logging.StreamHandler())
+"""
+    above, within = (setup, "") if place == "above" else ("", setup.replace("\n", "\n    "))
+    tail = "    logging.getLogger('mine').info('seed %d', seed)\n    return {'error': 1}\n"
+    Path("mine.py").write_text(f"import logging\n{above}\ndef train(settings, seed, context):\n{within}\n{tail}")
+    before = [*logging.root.handlers], logging.root.level
+    logging.root.handlers.clear()  # pytest's; basicConfig would do nothing
+    try:
+        found, _ = train(*of_sweep("mine.py"))
+        assert not logging.root.handlers
+    finally:
+        logging.root.handlers[:] = before[0]
+    outputs = [base64.b64decode(outcome["artifacts"]["output.txt"]).decode() for outcome in found]
+    assert outputs == [f"seed {seed}\n" * 2 for seed in range(3)]
+    assert logging.root.level == before[1]
 
 
 def test_a_trainer_that_moves_away_forks_and_draws_leaves_the_next_run_as_it_was(tmp_path):
@@ -212,6 +246,47 @@ def test_a_checkpoint_is_not_asked_for_before_it_is_due():
     assert found["metrics"]["error"] == [(1, 0.0)]
 
 
+def test_a_run_that_adds_a_folder_of_modules_leaves_the_next_run_its_own(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for seed in range(3):
+        (folder / f"v{seed}").mkdir()
+        (folder / f"v{seed}" / "version_of.py").write_text(f"N = {seed}\n")
+    lines = f"import sys\nsys.path[:0] = ['', '/', '{folder}/v' + str(seed)]\nimport version_of\n"
+    work, runs = prepared(lines + "return {'error': version_of.N}")
+    before = [*sys.path]
+    found, _ = train(work, runs)
+    assert [outcome["metrics"]["error"] for outcome in found] == [[(1, float(seed))] for seed in range(3)]
+    assert sys.path == before
+    assert sys.modules["json"] is json
+
+
+PARTS = {
+    "a new process": "import multiprocessing\n"
+    "from concurrent.futures import ProcessPoolExecutor\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context):\n"
+    "    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:\n"
+    "        return {'error': pool.submit(double, seed).result()}\n",
+    "joblib": "import joblib\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context):\n"
+    "    return {'error': joblib.Parallel(n_jobs=2)([joblib.delayed(double)(seed)])[0]}\n",
+    "modules that import each other": "import beside\n"
+    "def double(n): return 2 * n\n"
+    "def train(settings, seed, context): return {'error': beside.double(seed)}\n",
+}
+
+
+@pytest.mark.parametrize("text", PARTS.values(), ids=PARTS)
+def test_what_a_trainers_file_defines_is_found_by_the_processes_that_it_starts(text, monkeypatch):
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # of another test's folder
+    Path("beside.py").write_text("from mine import double\n")
+    Path("mine.py").write_text(text)
+    work, runs = of_sweep("mine.py")
+    (found,), _ = train(work, runs[1:2])
+    assert found["metrics"]["error"] == [(1, 2.0)]
+
+
 def test_a_trainer_that_was_edited_under_way_is_refused():
     work, runs = prepared("return {'error': 1.0}")
     Path("mine.py").write_text("def train(settings, seed, context): return {'error': 2.0}\n")
@@ -246,6 +321,13 @@ print("told", sys.argv[1:])
 def command(body, settings='{n: "a b"}', words="{n} {seed} {threads}", result="results.json"):
     Path("script.py").write_text(SCRIPT.format(body=body))
     return of_sweep(f'{{command: "python script.py {words}", result: {result}}}', settings)
+
+
+@pytest.mark.parametrize("place", ["..", "/tmp"])
+def test_a_file_of_results_that_a_setting_moves_to_where_runs_share_it_is_refused(place):
+    work, runs = command("", f'{{n: "{place}"}}', result='"{n}/results.json"')
+    with pytest.raises(ResultError, match=r"/results\.json: the file of results must be in the folder of its run"):
+        train(work, runs[:1])
 
 
 def test_a_command_gets_its_words_and_its_numbers_are_the_results():

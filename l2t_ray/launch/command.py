@@ -240,4 +240,4 @@ def _show_summary(state: State, *, as_json: bool, launched: "Launched | None" = 
         print_summary(summary, sys.stdout)
     sys.stdout.flush()  # whatever happens while Ray is left
     incomplete = launched is not None and (launched.n_left or launched.n_spooled)
-    return 1 if summary.failures or incomplete else 0
+    return 1 if summary.failures or summary.n_without_metric or incomplete else 0

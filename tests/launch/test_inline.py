@@ -204,3 +204,16 @@ def test_ctrl_c_is_told_while_a_trainers_output_is_captured_and_a_second_one_end
             signal.raise_signal(signal.SIGINT)
     assert capsys.readouterr().err == f"{inline.INTERRUPTED}\n"
     assert output.text == ""
+
+
+def test_a_metric_that_no_finished_run_has_is_told_with_exit_code_1():
+    Path("own.py").write_text("def train(settings, seed, context):\n    return {'rmse': 1.0}\n")
+    file = (
+        "sweep: own\ntrainer: own.py\nmetric: {name: rmse, lower_is_better: true, margin: 1}\ngrid:\n- {seed: [0, 1]}\n"
+    )
+    Path("own.yaml").write_text(file)
+    assert call(sweep.main, "own.yaml", "--backend", "inline")[0] == 0
+    Path("own.yaml").write_text(file.replace("name: rmse", "name: mae"))
+    code, out, err = call(sweep.main, "own.yaml", "--backend", "inline")
+    assert "metric.name must be a result of every run, got 'mae', which 2 of 2 finished runs lack" in out + err
+    assert code == 1

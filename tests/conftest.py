@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from l2t_ray import registry
+from l2t_ray.trainer.load import forget_added
 from tests.support import launches, ray
 from tests.support.places import ROOT
 from tests.support.servers import Postgres
@@ -94,6 +95,14 @@ def postgresql():
     # not below pytest's folder, which every other pytest on this machine closes to PostgreSQL's user
     with tempfile.TemporaryDirectory(prefix="l2t-postgres-") as folder, Postgres(folder) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _modules_of_one_test_alone():
+    """What a test's trainers import is gone after it."""
+    path = [*sys.path]
+    yield
+    forget_added(path)
 
 
 @pytest.fixture(autouse=True)

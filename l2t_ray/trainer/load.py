@@ -29,6 +29,7 @@ PARAMETERS = ("settings", "seed", "context")
 OURS = {"__main__", "analysis", "l2t", "l2t_ray"}
 LIBRARIES = {"site-packages", "dist-packages"}
 Train = Callable[[Any, int, Any], Any]
+_reached: list[str] = []  # the folder that this process has put on `sys.path` for a trainer
 
 
 def load(spec: Spec, here: Mapping[str, str] | None = None) -> Train:
@@ -163,9 +164,7 @@ def _file(path: str, digest: str) -> types.ModuleType:
     """A file as a module of its own: two files of one name are two modules, an edited file is a third."""
     if not Path(path).is_file():
         raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
-    folder = str(Path(path).parent)
-    if folder not in sys.path:
-        sys.path.append(folder)  # as `python FILE` has it
+    _reach(str(Path(path).parent))
     if _is_found(Path(path).stem, path):
         with contextlib.suppress(ImportError):  # where two modules import each other, it needs another name
             return _executed(Path(path).stem, path)
@@ -174,6 +173,17 @@ def _file(path: str, digest: str) -> types.ModuleType:
         return _executed(name, path)
     except (Exception, SystemExit) as error:
         raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
+
+
+def _reach(folder: str) -> None:
+    """Puts a trainer's folder on `sys.path`, as `python FILE` has it, in the place of another trainer's."""
+    if others := [place for place in _reached if place != folder]:
+        sys.path[:] = [place for place in sys.path if place not in others]
+        _forget_within(others)
+        _reached.clear()
+    if folder not in sys.path:
+        sys.path.append(folder)
+        _reached[:] = [folder]
 
 
 def _is_found(name: str, path: str) -> bool:

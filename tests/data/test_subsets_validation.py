@@ -105,5 +105,5 @@ def test_a_sweep_file_that_asks_for_too_many_is_refused_at_its_line(tmp_path, mo
 
 def test_a_source_network_has_none(tmp_path):
     (tmp_path / "source.yaml").write_text("out: x.pt\ndata: {name: digits, validation_per_class: 5}\n")
-    with pytest.raises(InputError, match="validation_per_class must"):
+    with pytest.raises(InputError, match="validation_per_class is no setting of a source network; remove it"):
         read_pretraining(tmp_path / "source.yaml", data_dir=tmp_path)

@@ -54,3 +54,15 @@ def test_an_edited_file_of_equal_size_and_time_is_what_it_holds(tmp_path, monkey
             registry.load(["mine.py"])
             found = sys.modules.pop("l2t_ray_user_methods.mine").train
         assert found({}, 0, None) == n
+
+
+def test_trainers_of_two_folders_each_find_what_lies_beside_them(tmp_path):
+    for name in ("first", "second", "first"):
+        (folder := tmp_path / name).mkdir(exist_ok=True)
+        (folder / "mine.py").write_text(
+            "from beside import NAME\n\ndef train(settings, seed, context):\n    return NAME\n"
+        )
+        (folder / "beside.py").write_text(f"NAME = {name!r}\n")
+        spec = Spec(function=str(folder / "mine.py")).with_digests()
+        forget(spec, {})
+        assert load(spec)({}, 0, None) == name

@@ -165,12 +165,11 @@ def _file(path: str, digest: str) -> types.ModuleType:
     if not Path(path).is_file():
         raise InputError(f"{path}: must be a Python file, from the working folder; correct the path")
     _reach(str(Path(path).parent))
-    if _is_found(Path(path).stem, path):
-        with contextlib.suppress(ImportError):  # where two modules import each other, it needs another name
-            return _executed(Path(path).stem, path)
-    name = f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}"
     try:
-        return _executed(name, path)
+        if _is_found(Path(path).stem, path):
+            with contextlib.suppress(ImportError):  # where two modules import each other, it needs another name
+                return _executed(Path(path).stem, path)
+        return _executed(f"l2t_ray_trainer_{hashlib.sha256(f'{path} {digest}'.encode()).hexdigest()[:12]}", path)
     except (Exception, SystemExit) as error:
         raise InputError(f"{path}: must be a file that can be imported, got {told(error)}; correct it") from error
 

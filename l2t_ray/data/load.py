@@ -100,7 +100,7 @@ def load_data(settings: Data, data_dir: Path, *, download: bool = True) -> DataS
     count_samples(data.train_labels, data.classes, settings.samples_per_class, name=data.name)
     if not len(data.test_labels):
         which = "a class" if settings.classes is None else "one of data.classes"
-        few = "add images: a class of one image is trained on alone"
+        few = "add images: of a class with one image none is kept for the test"
         remedy = "add some to test/, or name other classes" if settings.test_fraction is None else few
         raise InputError(f"{data.name}: {which} must have a test image, got none; {remedy}")
     return data

@@ -81,7 +81,7 @@ def test_a_larger_image_is_resized_as_pillow_does_it(tmp_path):
         (
             {f"train/{name}/0.png": png("blue") for name in ("emu", "yak")},
             {"test_fraction": 0.5},
-            "a class must have a test image, got none; add images: a class of one image is trained on alone",
+            "a class must have a test image, got none; add images: of a class with one image none is kept for the test",
         ),
     ],
     ids=["of some classes", "of classes of one image"],

@@ -153,7 +153,7 @@ def _draw_points(data: str, cells: Sequence[Cell], folder: Path | None, unit: st
 
 
 def _add_legend(figure: Any, ax: Any, n_names: int, **options: Any) -> None:
-    """Names the methods where they hide least; beside the axes, of which they would leave nothing, if they are many."""
+    """Adds the legend where it hides least; of many methods beside the axes, which it would cover."""
     if n_names <= MOST_INSIDE:
         ax.legend(loc="best", **options)
         return

@@ -240,7 +240,7 @@ def file_name(*parts: str) -> str:
 
 
 def _keep_dollars(figure: "Figure") -> None:
-    """Has names drawn as they are; matplotlib reads two dollars as a formula, of which logarithmic ticks consist."""
+    """Draws dollars in names as they are, where matplotlib would read a formula; logarithmic ticks are formulas."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):

@@ -47,7 +47,7 @@ def answer(evidence: Evidence) -> list[str]:
 
 
 def _uncompared(evidence: Evidence) -> list[str]:
-    """Where several methods have results and none is compared, in words; none where the question names two methods."""
+    """Returns the places where several methods have results and none is compared; if two are asked for, no place."""
     if evidence.question.pair:
         return []
     compared = {item.a.place for item in evidence.comparisons}

@@ -94,7 +94,7 @@ def _latex_row(texts: Sequence[str]) -> str:
 
 
 def _label(name: str) -> str:
-    """The name of a table without what LaTeX refuses in a label; where that is more than a `_`, a hash is added."""
+    """Returns a table's name as a label of LaTeX; a hash keeps names apart that would become one label."""
     plain = re.sub("[^A-Za-z0-9.=+-]", "-", name)
     if plain == name.replace("_", "-"):
         return plain

@@ -1,7 +1,6 @@
 """Reads a sweep of a trainer of the user's own: `trainer:`, `metric:` and free-form `settings:`."""
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from l2t_ray.errors import InputError, suggest
 from l2t_ray.run import Metric
 from l2t_ray.sweepfile.blocks import Block, Choice, check_size, read_seeds
 from l2t_ray.sweepfile.cells import Cell, join
+from l2t_ray.sweepfile.own_commands import command_problems
 from l2t_ray.sweepfile.own_names import SETTINGS, Asked, Expanded, Factors, Names
 from l2t_ray.sweepfile.settings import (
     BROKEN,
@@ -27,14 +27,13 @@ from l2t_ray.sweepfile.settings import (
     shown,
 )  # fmt: skip
 from l2t_ray.sweepfile.yaml_lines import Item
-from l2t_ray.trainer.command import search_path
 from l2t_ray.trainer.form import Form, FormError, Wrong
 from l2t_ray.trainer.load import form_of, load
 from l2t_ray.trainer.names import nested
 from l2t_ray.trainer.outcome import TAKEN
 from l2t_ray.trainer.output import logging_kept
 from l2t_ray.trainer.run import OwnRun
-from l2t_ray.trainer.spec import GIVEN, PLACEHOLDER, RESULT, Spec, is_within
+from l2t_ray.trainer.spec import Spec
 
 UNIT = "_percent"
 FORMS = "write `trainer: FILE.py`, `trainer: MODULE:FUNCTION`, or {command: ..., result: ...}"
@@ -80,7 +79,7 @@ def read_own(path: Path, parts: Mapping[str, Item], problems: list[str]) -> Own 
         problems += too_many
         return None
     if spec.command is not None:
-        problems += _check_command(spec, parts["trainer"], blocks)
+        problems += command_problems(spec, parts["trainer"], blocks)
     identity, files = spec.identity(), {Path(place).name: sha256 for place, sha256 in spec.digests.items()}
     expanded = [*_expand(blocks, form, identity, files, problems)]
     asked = {part: _read_names(parts.get(part)) for part in ("method", "axis", "data")}
@@ -156,45 +155,6 @@ def _paths(item: Item) -> list[Item]:
 
 def _said(part: Any) -> str:
     return str(part["msg"]).removeprefix("Value error, ")
-
-
-def _check_command(spec: Spec, item: Item, blocks: Sequence[Block]) -> Iterator[str]:
-    place = item.trail(["command"])[-1].place
-    program = spec.words[0] if spec.words else ""
-    if shutil.which(program, path=search_path()) is None:
-        rule, remedy = "trainer.command must begin with a program that is there", "install it, or correct the path"
-        if Path(program).is_file():
-            rule, remedy = "trainer.command must begin with a program", f"write e.g. `python {program}`, or chmod +x it"
-        elif "=" in program:
-            remedy = f"write `env {program}`"
-        yield f"{place}: {rule}, got {program!r}; {remedy}"
-    named = spec.placeholders()
-    every = [(name, found[0]) for block in blocks for name, found in block.choices.items() if found]
-    settings = {name.removeprefix(SETTINGS): choice for name, choice in every}
-    for name in sorted(named - {*settings, *GIVEN}):
-        remedy = suggest(name, [*settings, *GIVEN])
-        yield f"{place}: {{{name}}} in trainer.command must be a setting, or {', '.join(GIVEN)}; {remedy}"
-    for name in sorted(named):
-        if (wrong := f"${{{name}}}") in (spec.command or ""):
-            yield f"{place}: trainer.command must name a setting as {{{name}}}, got {wrong}; remove the $"
-    yield from _check_result(spec.result or "", item.trail(["result"])[-1].place, [*settings, *GIVEN])
-    if "seed" not in named:
-        yield f"{place}: trainer.command must hold {{seed}}, or all seeds would be one run; add e.g. --seed {{seed}}"
-    for name, choice in settings.items():
-        if name in GIVEN:
-            yield f"{choice.item.place}: settings.{name} must have another name: {{{name}}} is given; rename it"
-        elif name not in named:
-            rule = f"settings.{name} must stand in trainer.command as {{{name}}}, or it would change nothing"
-            yield f"{choice.item.place}: {rule}; add it, or remove the setting"
-
-
-def _check_result(result: str, place: str, known: Sequence[str]) -> Iterator[str]:
-    if not is_within(result):
-        rule = "trainer.result must be a file in the folder of its run, because runs share any other"
-        yield f"{place}: {rule}, got {result!r}; have the command write to e.g. {RESULT}"
-    for name in sorted({*PLACEHOLDER.findall(result)} - {*known}):
-        rule = f"{{{name}}} in trainer.result must be a setting, or {', '.join(GIVEN)}"
-        yield f"{place}: {rule}; {suggest(name, known)}"
 
 
 def _read_names(item: Item | None) -> Asked:

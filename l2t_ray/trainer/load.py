@@ -124,7 +124,7 @@ def forget(spec: Spec, here: Mapping[str, str]) -> None:
 
 
 def forget_added(path: Sequence[str]) -> None:
-    """Takes away the places of modules that a run has added, with the modules from there; a library's own stay.
+    """Removes what a run has added to `sys.path`, and forgets the modules from there; installed libraries stay.
 
     Args:
         path: `sys.path` before the run.

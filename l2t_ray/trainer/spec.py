@@ -89,7 +89,7 @@ class Spec(Frozen):
 
     @property
     def _line(self) -> str:
-        """The command without the ends of lines that a backslash takes away."""
+        """The command, its lines joined where one ends with a backslash."""
         return (self.command or "").replace("\\\n", "")
 
     def placeholders(self) -> set[str]:

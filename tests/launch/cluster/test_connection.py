@@ -56,7 +56,7 @@ def test_a_cluster_that_is_not_there_is_asked_once(starts):
 
 def test_a_file_that_workers_would_import_in_the_place_of_a_module_is_refused(starts, tmp_path, monkeypatch):
     (tmp_path / "yaml").mkdir()
-    for name in ("random.py", "yaml/__init__.py", "test.py", "mine.py"):
+    for name in ("random.py", "yaml/__init__.py", "test.py", "no_modules_name.py"):
         (tmp_path / name).write_text("")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:

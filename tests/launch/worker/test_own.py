@@ -23,7 +23,6 @@ from tests.support.places import ROOT
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # a trainer's folder is added
 
 
 def test_a_run_gets_its_settings_its_seed_and_its_place():

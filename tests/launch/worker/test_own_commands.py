@@ -22,7 +22,6 @@ from tests.support.places import ROOT
 @pytest.fixture(autouse=True)
 def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # a trainer's folder is added
 
 
 SCRIPT = """

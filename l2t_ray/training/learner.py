@@ -1,7 +1,6 @@
-"""The learner of one run: its state, one training step, and predictions."""
+"""The learner of one run: one training step, and predictions."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +14,6 @@ from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
 from l2t_ray.methods.custom_loss import (
     check,
-    check_known,
-    check_names,
     check_prefixes,
     has_own_loss,
     own_gradients,
@@ -26,24 +23,13 @@ from l2t_ray.methods.hypergrad import Batch, Inner, distance_gradient, logit_gra
 from l2t_ray.models import Backbone, Traced
 from l2t_ray.models.precision import parameter_type
 from l2t_ray.models.target import Values
-from l2t_ray.models.vector import Vector
 from l2t_ray.training.optimizers import adam_, sgd_
-
-RunState = dict[str, Any]
-_VECTORS = ("theta", "buffers", "phi")  # of a state, each by name; and "statistics", and "moments", with "first."
-_MOMENTS = ("first", "second")
+from l2t_ray.training.run_tensors import RunTensors
+from l2t_ray.training.start import Start, draw_start
 
 
-class _Start(NamedTuple):
-    theta: dict[str, Tensor]
-    extra_names: list[str]  # those of theta that are the method's, not the network's
-    statistics: dict[str, Tensor]
-    phi: dict[str, Tensor]
-    given: dict[str, Tensor]  # those of theta with which the method starts in the place of random ones
-
-
-class Learner:
-    """One run: parameters, optimizer states, and the step of Algorithm 1.
+class Learner(RunTensors):
+    """One run: its tensors, and the step of Algorithm 1.
 
     Args:
         run: its settings.
@@ -65,8 +51,7 @@ class Learner:
         device: torch.device,
         classes: Sequence[str] = (),
     ) -> None:
-        self.source, self.device = source, device
-        self.dtype = parameter_type(run.training.precision)
+        self.source, dtype = source, parameter_type(run.training.precision)
         follows = run.data.normalize == "from_source" and reads_source(run)
         self.normalization = (source.normalization if follows and source is not None else None) or IMAGENET
         method = registry.METHODS[run.method]
@@ -74,7 +59,7 @@ class Learner:
         self.method = method
         check(method, run, source, classes)
         if source is not None:
-            source.to(device, self.dtype)
+            source.to(device, dtype)
         self.network = method.target(run, n_classes, source)
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
@@ -86,15 +71,11 @@ class Learner:
         self.pairs = method.matching(run, self.shapes) if isinstance(method, FeatureMatching) else None
         self.networks = method.networks if isinstance(method, FeatureMatching) else frozenset()
         self.columns = _columns(source, classes, device)
-        start = self._start(run)
+        start = self._draw_start(run)
+        super().__init__(start, device, dtype)
         self.extra_names = start.extra_names
-        self.theta, self.phi = (Vector.of(own, device=device, dtype=self.dtype) for own in (start.theta, start.phi))
-        self.statistics = self._own(start.statistics)
-        self.buffers = self.theta.zeros()
-        self.first, self.second = self.phi.zeros(), self.phi.zeros()  # moments of Adam
-        self.frozen: dict[str, Tensor] = {}
-        scalars = (torch.zeros((), device=device, dtype=self.dtype) for _ in range(6))
-        self.meta_step, self.beta, self.momentum, self.weight_decay, self.meta_lr, self.meta_weight_decay = scalars
+        scalars = (torch.zeros((), device=device, dtype=dtype) for _ in range(5))
+        self.beta, self.momentum, self.weight_decay, self.meta_lr, self.meta_weight_decay = scalars
         self._begin(run, start)
 
     def load(self, run: Run) -> None:
@@ -103,18 +84,16 @@ class Learner:
         Args:
             run: it differs in seed and scalar settings alone (`pack_shape`).
         """
-        start = self._start(run)
-        for own, tensors in ((self.theta, start.theta), (self.statistics, start.statistics), (self.phi, start.phi)):
-            for name, tensor in tensors.items():
-                own[name].copy_(tensor)
+        start = self._draw_start(run)
+        self.take(start)
         self._begin(run, start)
 
-    def _begin(self, run: Run, start: _Start) -> None:
+    def _draw_start(self, run: Run) -> Start:
+        return draw_start(run, self.method, self.network, self.source, self.shapes, self.pairs)
+
+    def _begin(self, run: Run, start: Start) -> None:
         self.run = run
         self.started = self._own(start.given) if self.method.penalizes else {}
-        for tensor in (self.buffers.flat, self.first.flat, self.second.flat, self.meta_step):
-            tensor.zero_()
-        self.frozen = {}
         reads_beta = {"transfer", "transfer.beta"} & self.method.uses
         self.beta.fill_(run.transfer.beta if reads_beta else 1.0)
         self.momentum.fill_(run.training.momentum)
@@ -184,39 +163,6 @@ class Learner:
     def predict(self, images: Tensor) -> Tensor:
         """Returns logits [B, N] of images [B, 3, H, W] with running statistics."""
         return self.network.predict(self.theta, self.statistics, images)
-
-    def finite(self) -> Tensor:
-        """Returns whether every parameter, trained or frozen, is finite."""
-        return _all_finite((self.theta.flat, self.phi.flat, *self.frozen.values()))
-
-    def finite_statistics(self) -> Tensor:
-        """Returns whether every running statistic is finite; they overflow while the parameters do not."""
-        return _all_finite((self.theta.flat[:0], *self.statistics.values()))  # a transformer has none
-
-    def tensors(self) -> list[Tensor]:
-        """Returns every tensor that a step changes, in place."""
-        vectors: list[Vector] = [getattr(self, name) for name in (*_VECTORS, *_MOMENTS)]
-        return [*(vector.flat for vector in vectors), *self.statistics.values(), self.meta_step]
-
-    def state(self) -> RunState:
-        """Returns the run's tensors, on the CPU, as `restore` takes them."""
-        state: RunState = {name: _copied(getattr(self, name)) for name in (*_VECTORS, "statistics", "frozen")}
-        state["moments"] = {
-            f"{order}.{name}": p for order in _MOMENTS for name, p in _copied(getattr(self, order)).items()
-        }
-        state["meta_step"] = float(self.meta_step)
-        return state
-
-    def restore(self, state: RunState) -> None:
-        """Continues from what `state` gave."""
-        self.frozen = self._own(state["frozen"])
-        for group in (*_VECTORS, "statistics"):
-            for name, p in getattr(self, group).items():
-                p.copy_(state[group][name])
-        for order in _MOMENTS:
-            for name, p in getattr(self, order).items():
-                p.copy_(state["moments"][f"{order}.{name}"])
-        self.meta_step.fill_(state["meta_step"])
 
     def _descend(
         self,
@@ -357,36 +303,6 @@ class Learner:
         if self.run.transfer.inner == "published":
             return Inner(lr, self.beta, self.momentum, self.weight_decay)
         return Inner(lr, torch.ones_like(self.beta))
-
-    def _start(self, run: Run) -> _Start:
-        """Draws a run's tensors before its first step, on the CPU."""
-        started, statistics = self.method.start(run, self.network, self.source)
-        drawn = self.network.initial_theta(stream(run.seed, "init"))
-        check_known(self.method, "start", started, drawn)
-        of_network = {**drawn, **started}
-        of_method = self.method.extra_parameters(run, self.shapes, stream(run.seed, "init.transfer"))
-        check_names(self.method, of_network, of_method)
-        phi: dict[str, Tensor] = {}
-        if self.pairs is not None and self.networks:
-            generator = stream(run.seed, "init.meta")
-            phi = meta.initial_phi(self.pairs, self.networks, self.shapes.source_sizes, generator)
-        initial = self.network.initial_statistics(of_network["fc.bias"])
-        check_known(self.method, "start", statistics, initial)
-        return _Start({**of_network, **of_method}, [*of_method], {**initial, **statistics}, phi, dict(started))
-
-    def _own(self, given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns contiguous copies, on the device and in the parameters' type."""
-        contiguous = torch.contiguous_format
-        return {n: p.to(self.device, self.dtype, copy=True, memory_format=contiguous) for n, p in given.items()}
-
-
-def _all_finite(tensors: Iterable[Tensor]) -> Tensor:
-    return torch.stack([p.isfinite().all() for p in tensors]).all()
-
-
-def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns copies on the CPU."""
-    return {name: p.to("cpu", copy=True) for name, p in tensors.items()}
 
 
 def _columns(source: Backbone | None, classes: Sequence[str], device: torch.device) -> Tensor | None:

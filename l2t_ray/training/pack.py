@@ -17,7 +17,7 @@ from l2t_ray.models.compiling import is_compiling_allowed
 from l2t_ray.models.precision import allow_tf32
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.device import keep_freed_memory
-from l2t_ray.training.learner import RunState
+from l2t_ray.training.run_tensors import RunState
 from l2t_ray.training.run_training import Metrics, RunTraining
 
 OnEpoch = Callable[[int, Callable[[], list[RunState]]], None]

@@ -18,7 +18,8 @@ from l2t_ray.models import Backbone
 from l2t_ray.registry import IMAGE_SIZE
 from l2t_ray.training.calibration import Bins
 from l2t_ray.training.kept import predictions_file, target_file
-from l2t_ray.training.learner import Learner, RunState
+from l2t_ray.training.learner import Learner
+from l2t_ray.training.run_tensors import RunState
 from l2t_ray.training.traces import Tracer
 
 EVALUATION_BATCH, LEAST_BATCH = 500, 50  # images of IMAGE_SIZE; of larger ones at least

@@ -301,7 +301,8 @@ def test_the_look_ahead_has_as_many_steps_as_the_run_says():
 
 def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
     asked = []
-    monkeypatch.setattr("l2t_ray.training.learner.stream", lambda *a: asked.append(a) or stream(*a))
+    for module in ("learner", "start"):
+        monkeypatch.setattr(f"l2t_ray.training.{module}.stream", lambda *a: asked.append(a) or stream(*a))
     Learner(run("l2t_www", seed=3), N_CLASSES, source(), CPU)
     assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
 

@@ -100,6 +100,10 @@ def exit_code(command: Callable[[], int]) -> int:
             say(*error.problems)
         except LedgerUnavailableError as error:
             say(str(error), error.advice)
+        except ImportError as error:
+            if "failed to map segment" not in str(error):
+                raise
+            say(f"ulimit -v: must leave room for libraries, got {error}; raise it (ulimit -v unlimited)")
         except KeyboardInterrupt:
             say("interrupted; launch again to go on")
             return 1

@@ -53,6 +53,8 @@ def serve(sweep: str | None, port: int) -> int:
     command = [sys.executable, "-P", "-m", "mlflow", "ui", "--host", HOST, "--port", str(port), "--workers", "1"]
     with subprocess.Popen(command, env={**os.environ, **settings}) as server:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+            signal.signal(signal.SIGHUP, signal.default_int_handler)
         try:
             return 1 if server.wait() else 0
         except KeyboardInterrupt:  # from a terminal the server has got the signal, too

@@ -89,6 +89,9 @@ def exit_code(command: Callable[[], int]) -> int:
     Returns:
         2 for refused input or an unreachable ledger; 1 for an interruption, a disk or file that cannot be used, or a
         closed stdout; else the command's.
+
+    Raises:
+        ImportError: if a library is broken.
     """
     if not os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117  pathlib's raises
         os.environ["HOME"] = "/"  # nobody knows it, and libraries fail; Docker does the same
@@ -100,6 +103,10 @@ def exit_code(command: Callable[[], int]) -> int:
             say(*error.problems)
         except LedgerUnavailableError as error:
             say(str(error), error.advice)
+        except ImportError as error:
+            if "failed to map segment" not in str(error):
+                raise
+            say(f"ulimit -v: must leave room for libraries, got {error}; raise it (ulimit -v unlimited)")
         except KeyboardInterrupt:
             say("interrupted; launch again to go on")
             return 1

@@ -77,6 +77,15 @@ def test_a_mode_of_python_in_which_libraries_break_is_refused(name, value):
     assert f"got {value}; unset it" in line
 
 
+def test_a_limit_in_which_libraries_do_not_fit_is_told(capsys):
+    def command():
+        raise ImportError("libtorch_cuda.so: failed to map segment from shared object")
+
+    assert exit_code(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ulimit -v: must leave room for libraries, got libtorch_cuda.so")
+
+
 @pytest.mark.parametrize("filters", ["ignore", "error::ImportWarning", "error::UserWarning:my_module"])
 def test_a_mode_of_python_that_is_harmless_is_taken(filters):
     assert run("return 0", PYTHONOPTIMIZE="1", PYTHONWARNINGS=filters).returncode == 0

@@ -109,7 +109,7 @@ class Trainer:
 
 @contextmanager
 def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
-    """Gives a function that tells whether Ctrl-C or SIGTERM has come; a second one raises KeyboardInterrupt."""
+    """Gives a function that tells whether Ctrl-C, SIGTERM or SIGHUP has come; a second one raises KeyboardInterrupt."""
     came, stderr = False, sys.stderr  # a trainer's own output is captured
 
     def on_signal(*_: object) -> None:
@@ -120,7 +120,10 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
         with redirect_stderr(stderr):
             say(text)
 
-    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+    numbers = numbers if threading.current_thread() is threading.main_thread() else ()
+    if numbers and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
+        numbers = (*numbers, signal.SIGHUP)
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield lambda: came

@@ -126,14 +126,15 @@ def _train(request: Request, is_stopped: Callable[[], bool]) -> "tuple[Launched,
     with progress:
         while left and not is_stopped() and time.monotonic() < over_at + LATE_S:
             over_at = min(over_at, time.monotonic()) if not jobs.alive() else math.inf
-            for record in ledger.spool.records():
+            records = [*ledger.spool.records()]  # what a job adds meanwhile is neither counted nor written yet
+            for record in records:
                 if record.key in left:
                     reason = record.tags["reason"]
                     tally.ended(record.key, record.outcome, reason, record.wall_s, record.metrics)
             progress.n_elsewhere = len(left) if left and over_at == math.inf else 0
             progress.tick()
             try:
-                n_spooled = ledger.flush(lambda key: remove_state(request.work.checkpoint(key)))
+                n_spooled = ledger.flush(lambda key: remove_state(request.work.checkpoint(key)), records)
             except LedgerUnavailableError as error:
                 if not n_spooled:
                     progress.tell(f"{error}; results wait in {ledger.spool.folder}")

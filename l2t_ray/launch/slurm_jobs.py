@@ -3,11 +3,12 @@
 import importlib.util
 import json
 import math
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from l2t_ray.files import write_atomic
 CLUSTER = "slurm"  # as submitit names it; tests use its "local"
 QUEUE_S = 15.0  # between questions to squeue
 MOST_SESSIONS = 100  # of a job that is requeued at its time limit
+OF_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS")  # where Slurm is; its other variables are of one job
 
 
 def check(options: Mapping[str, Any]) -> None:
@@ -97,7 +99,7 @@ class Jobs:
         executor = kind(self._folder / "%j", max_num_timeout=MOST_SESSIONS)
         try:
             executor.update_parameters(**named, job_name=f"l2t-{sweep}", additional_parameters=found)
-            with executor.batch():
+            with _outside_jobs(), executor.batch():
                 jobs = [executor.submit(part) for part in parts.values()]
         except submitit.core.utils.FailedJobError as error:  # sbatch has told why on stderr
             raise InputError(f"execution.slurm: must be what sbatch takes, got {dict(options)}; correct it") from error
@@ -121,6 +123,17 @@ class Jobs:
         """The error logs of the jobs to which these runs belong."""
         jobs = [job for job, mine in self._keys.items() if not {*keys}.isdisjoint(mine)]
         return [path for job in jobs for path in sorted(self._folder.glob(f"*/{job}_*_log.err"))]
+
+
+@contextmanager
+def _outside_jobs() -> Iterator[None]:
+    """Hides the job that this process may be in: a job that it submits would inherit that one's cores and tasks."""
+    names = [name for name in os.environ if name.startswith("SLURM_") and name not in OF_CLUSTER]
+    hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _queued(jobs: Iterable[str]) -> set[str] | None:

@@ -192,11 +192,14 @@ class Ledger:
         self.spool.put(record)
         return record
 
-    def flush(self, on_written: Callable[[str], None] = lambda key: None) -> int:
+    def flush(
+        self, on_written: Callable[[str], None] = lambda key: None, records: Iterable[Record] | None = None
+    ) -> int:
         """Writes every spooled result into MLflow, each once, however often this is called or was interrupted.
 
         Args:
             on_written: called with the key of every result that MLflow now holds.
+            records: of the spool; by default all that are there.
 
         Returns:
             How many remain because MLflow refuses them; the reason is logged.
@@ -208,7 +211,7 @@ class Ledger:
         if self._lease is not None:
             with reaching(self.uri):
                 self._lease.check()
-        for record in self.spool.records():
+        for record in self.spool.records() if records is None else records:
             with reaching(self.uri):
                 try:
                     self._write(record)

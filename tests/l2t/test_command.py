@@ -265,6 +265,30 @@ def test_a_page_of_a_sweep_that_does_not_exist_is_refused(database):
     assert "no sweep 'smal'; did you mean small?" in told
 
 
+def test_the_pages_end_with_their_terminal(template, folder, monkeypatch):
+    from l2t import pages
+
+    ended = []
+
+    class Server(contextlib.nullcontext):
+        def wait(self):
+            return ended or signal.raise_signal(signal.SIGHUP)
+
+        def terminate(self):
+            ended.append(True)
+
+    shutil.copy(template, "mlflow.db")
+    monkeypatch.setattr(pages.subprocess, "Popen", lambda *_, **__: (server := Server()).__init__(server) or server)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert pages.serve(None, free_port()) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Chromium and its driver")
 def test_the_page_that_is_named_is_a_table_of_trainings_alone(template, folder):

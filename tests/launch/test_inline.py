@@ -206,6 +206,18 @@ def test_ctrl_c_is_told_while_a_trainers_output_is_captured_and_a_second_one_end
     assert output.text == ""
 
 
+@pytest.mark.parametrize("handler", [signal.SIG_DFL, signal.SIG_IGN], ids=["terminal", "nohup"])
+def test_the_end_of_the_terminal_ends_a_launch_but_not_under_nohup(handler):
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        with inline.stopped_by_signals() as is_stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert is_stopped() == (handler == signal.SIG_DFL)
+        assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_metric_that_no_finished_run_has_is_told_with_exit_code_1():
     Path("own.py").write_text("def train(settings, seed, context):\n    return {'rmse': 1.0}\n")
     file = (

@@ -1,6 +1,7 @@
 """`--backend slurm`: with submitit's local executor, and with a real Slurm of one node where it is installed."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -145,6 +146,37 @@ def test_a_job_that_begins_again_leaves_out_what_has_ended(monkeypatch):
     assert [part() for part in parts] == [2, 1]
     assert [part() for part in parts] == [0, 0]
     assert len([*Spool(Path(parts[0].spool)).records()]) == 3
+
+
+@pytest.mark.usefixtures("locally")
+def test_a_result_that_comes_while_others_are_written_is_counted(monkeypatch):
+    found, flush, submitted = read_sweep(Path("far.yaml")), Ledger.flush, []
+
+    def late(self, *arguments):
+        for key, run in found.runs.items() if submitted.pop() else ():
+            ended = Ended(key, "finished", metrics={"test_accuracy_percent": [(2, 50.0)]})
+            self.spool.put(Record.of(run, ended, "far", found.cells[key], data_sha="", tags={}))
+        submitted.append(False)
+        return flush(self, *arguments)
+
+    submitted.append(False)
+    monkeypatch.setattr(slurm_jobs.Jobs, "submit", lambda *_: submitted.append(True))
+    monkeypatch.setattr(Ledger, "flush", late)
+    monkeypatch.setattr(slurm, "LOOK_S", 0.01)
+    code, _, err = command()
+    assert code == 0, err
+    assert "without a result" not in err
+    assert statuses() == ["FINISHED"] * 3
+
+
+def test_a_job_that_submits_others_hides_itself_from_them(monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    before = {**os.environ}
+    with slurm_jobs._outside_jobs():
+        assert "SLURM_CPUS_PER_TASK" not in os.environ
+        assert os.environ["SLURM_CONF"] == "/etc/slurm.conf"
+    assert {**os.environ} == before
 
 
 def test_runs_are_distributed_by_their_time():

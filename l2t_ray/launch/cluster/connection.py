@@ -41,7 +41,7 @@ ENVIRONMENT = {  # ours unless the user has set them; what is Tune's has no othe
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used: the ledger is
     "TUNE_FORCE_TRIAL_CLEANUP_S": "10",
 }
-GIVEN_UP = ("TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR")  # Tune raises a DeprecationWarning where they are set
+GIVEN_UP = ("TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR", "RAY_CLIENT_MODE")  # Tune raises an error where they are set
 
 
 def runtime_environment() -> dict[str, Any]:

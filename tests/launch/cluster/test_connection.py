@@ -69,8 +69,9 @@ def test_a_file_that_workers_would_import_in_the_place_of_a_module_is_refused(st
 def test_variables_that_tune_has_given_up_are_not_passed_on(monkeypatch):
     monkeypatch.setenv("TUNE_RESULT_DIR", "/results")
     monkeypatch.setenv("RAY_AIR_LOCAL_CACHE_DIR", "/cache")
+    monkeypatch.setenv("RAY_CLIENT_MODE", "1")
     connection.prepare_environment()
-    assert not {"TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR"} & {*os.environ}
+    assert not {"TUNE_RESULT_DIR", "RAY_AIR_LOCAL_CACHE_DIR", "RAY_CLIENT_MODE"} & {*os.environ}
 
 
 def test_a_machine_that_does_not_reach_itself_is_told_at_once(starts, monkeypatch):

@@ -1,6 +1,7 @@
 """`--backend inline`: the main job in one process, its results in the ledger as they come."""
 
 import json
+import logging
 import shutil
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import yaml
 from l2t_ray import sweep
 from l2t_ray.launch import inline, session
 from l2t_ray.launch.placement.limits import cores
+from l2t_ray.ledger import recorder
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.trainer.output import Output
 from tests.support.launches import BOOM, call, start
@@ -204,6 +206,14 @@ def test_ctrl_c_is_told_while_a_trainers_output_is_captured_and_a_second_one_end
             signal.raise_signal(signal.SIGINT)
     assert capsys.readouterr().err == f"{inline.INTERRUPTED}\n"
     assert output.text == ""
+
+
+def test_a_warning_of_the_ledger_is_shown_and_not_kept_as_a_trainers_output(capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
+    output = Output()
+    with inline.warnings_shown(), output.captured():
+        recorder.logger.warning("the ledger must answer")
+    assert (capsys.readouterr().err, output.text) == ("the ledger must answer\n", "")
 
 
 def test_a_metric_that_no_finished_run_has_is_told_with_exit_code_1():

@@ -43,7 +43,7 @@ class Entry:
 
 
 def status_of(status: str, outcome: str) -> str:
-    """MLflow's status of a run, but of one that did not finish the status that it had.
+    """Returns MLflow's status of a run, but of one that did not finish the status that it had.
 
     `mlflow.start_run(run_id=...)`, with which people add notes, ends every run as FINISHED.
     """

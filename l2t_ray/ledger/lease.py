@@ -53,7 +53,7 @@ class Holder:
             space=space,
             pid=os.getpid(),
             started=_started(os.getpid()),
-            since=time.strftime("%Y-%m-%d %H:%M:%S"),
+            since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
             token=uuid.uuid4().hex,
         )
 

@@ -228,7 +228,9 @@ class Ledger:
         file = database_file(self.uri)
         if file is not None and self._lease is not None and not self._lease.is_in(file):
             rule = "the ledger's file must stay while a process writes to it, but it was replaced or removed"
-            remedy = "launch again, in a new process: it writes what waits, and trains what the file that is there lacks"
+            remedy = (
+                "launch again, in a new process: it writes what waits, and trains what the file that is there lacks"
+            )
             raise LedgerUnavailableError(f"{self.shown_uri}: {rule} (a backup that was put back?); {remedy}")
 
     def _holds(self, entry: Entry, content: str) -> bool:

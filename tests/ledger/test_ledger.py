@@ -222,7 +222,9 @@ def test_a_restored_manifest_does_not_stand_for_the_newest_which_reports_read(le
 
     def write(n):
         wanted = dict([*runs.items()][:n])
-        ledger.write_manifest(SimpleNamespace(name=ledger.sweep, runs=wanted, cells=dict.fromkeys(runs, "d/10/m")), read())
+        ledger.write_manifest(
+            SimpleNamespace(name=ledger.sweep, runs=wanted, cells=dict.fromkeys(runs, "d/10/m")), read()
+        )
         listed = json.loads(open_ledger(ledger.uri)[0].artifact(read()[-1], "manifest.json"))
         assert [run["key"] for run in listed["runs"]] == [*wanted]
 

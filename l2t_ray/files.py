@@ -119,7 +119,8 @@ class Lock:
         except BaseException:
             os.close(descriptor)
             raise
-        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
         self._descriptor = descriptor
         try:
             os.ftruncate(descriptor, 0)
@@ -159,7 +160,7 @@ class Lock:
             self._descriptor = None
 
     def holder(self) -> str | None:
-        """Returns the holder, "pid 12 on host since 2026-01-01 00:00:00", or None where there is none."""
+        """Returns the holder, "pid 12 on host since 2026-01-01 00:00:00 +0000", or None where there is none."""
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

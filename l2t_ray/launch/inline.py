@@ -3,6 +3,7 @@
 import argparse
 import base64
 import json
+import logging
 import signal
 import sys
 import tempfile
@@ -132,6 +133,19 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Shows the launch's own warnings on the stderr of now, not among what a trainer prints meanwhile."""
+    logger, handler = logging.getLogger("l2t_ray"), logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    if not logger.hasHandlers():  # else whoever called has said where they go
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
 def train(request: Request) -> "tuple[Launched, Plan]":
     """Trains a launch's runs here and writes their results to the ledger as they come."""
     from l2t_ray.ledger.recorder import Recorder
@@ -146,6 +160,7 @@ def train(request: Request) -> "tuple[Launched, Plan]":
     request.on_ready()
     with (
         stopped_by_signals() as is_stopped,
+        warnings_shown(),
         progress,
         Recorder(state.ledger, lambda key: remove_state(work.checkpoint(key))) as recorder,
     ):

@@ -8,8 +8,9 @@ from urllib.parse import unquote, urlparse
 from l2t_ray.errors import mask
 
 # tags, without the prefix l2t.
-IDENTITY = ("kind", "key")
+IDENTITY = ("kind", "key", "outcome")
 TAGS = ("cell", "outcome", "reason", "shape", "device", "pack", "processes", "manifest_sha", "trace", "error")
+UNFINISHED = {"diverged": "FAILED", "failed": "FAILED", "lost": "KILLED"}  # outcome to status
 METRICS = ("wall_s", "peak_bytes", "test_accuracy_percent", "validation_accuracy_percent")
 RUNS_A_PAGE = 5000
 TRACED = ("trace", "trace_of")  # what a run has traced, and in which training
@@ -23,7 +24,7 @@ class Entry:
 
     run_id: str
     experiment: str
-    status: str  # MLflow's: FINISHED, FAILED, RUNNING, ...
+    status: str  # MLflow's: FINISHED, FAILED, RUNNING, ...; `status_of` of it
     start_ms: int
     tags: Mapping[str, str]
     metrics: Mapping[str, float]  # last values, where they are numbers
@@ -39,6 +40,14 @@ class Entry:
     def kind(self) -> str:
         """The tag `l2t.kind`: run or manifest."""
         return self.tags.get("kind", "")
+
+
+def status_of(status: str, outcome: str) -> str:
+    """Returns MLflow's status of a run, but of one that did not finish the status that it had.
+
+    `mlflow.start_run(run_id=...)`, with which people add notes, ends every run as FINISHED.
+    """
+    return UNFINISHED.get(outcome, status) if status == "FINISHED" else status
 
 
 def as_logged(value: float) -> float:

@@ -5,11 +5,13 @@ lease is one MLflow run of the experiment (tag `l2t.kind=lease`). Its params `te
 the highest term counts. A process takes the lease by writing the next term, and keeps it by a heartbeat tag.
 """
 
+import contextlib
 import json
 import logging
 import os
 import re
 import socket
+import sqlite3
 import threading
 import time
 import uuid
@@ -51,7 +53,7 @@ class Holder:
             space=space,
             pid=os.getpid(),
             started=_started(os.getpid()),
-            since=time.strftime("%Y-%m-%d %H:%M:%S"),
+            since=time.strftime("%Y-%m-%d %H:%M:%S %z"),
             token=uuid.uuid4().hex,
         )
 
@@ -133,6 +135,15 @@ class Lease:
             self._look()
         if self._lost:
             raise LedgerUnavailableError(self._lost)
+
+    def is_in(self, file: Path) -> bool:
+        """Whether a SQLite file holds this lease; MLflow goes on with the one that it has opened, whatever its name."""
+        query = "SELECT value FROM params WHERE run_uuid = ? AND key = ?"
+        if not file.exists():
+            return False
+        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=rw", uri=True, timeout=60)) as opened:
+            found = [opened.execute(query, (run_id, f"term.{self.term}")).fetchone() for run_id in self._runs]
+        return any(row and self.me.token in row[0] for row in found)
 
     def _find(self) -> list[str]:
         runs = self._search()

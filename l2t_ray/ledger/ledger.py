@@ -18,12 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from l2t_ray.errors import InputError, mask
+from l2t_ray.errors import InputError, LedgerUnavailableError, mask
 from l2t_ray.files import HOME
 from l2t_ray.ledger import view
 from l2t_ray.ledger.address import SERVER_SCHEMES, database_file, is_database, reaching, runs_page, tracking_uri
 from l2t_ray.ledger.client import FOLDER, connect
-from l2t_ray.ledger.entries import METRICS, Entry, oldest_first
+from l2t_ray.ledger.entries import METRICS, Entry, oldest_first, status_of
 from l2t_ray.ledger.lease import Lease
 from l2t_ray.ledger.limits import NAME_CHARACTERS, PARAM_CHARACTERS, WHOLE, cut, cut_tag, safe_name, whole_texts
 from l2t_ray.ledger.manifest import manifest
@@ -144,6 +144,7 @@ class Ledger:
                 lease = Lease(self._client, self._experiment.experiment_id, self.sweep, on_lost=on_lost)
                 self._lease = stack.enter_context(lease)
             try:
+                self._check_file()
                 yield lease
             finally:
                 self._lease = None
@@ -215,6 +216,7 @@ class Ledger:
             with reaching(self.uri):
                 try:
                     self._write(record)
+                    self._check_file()
                 except Exception as error:
                     if getattr(error, "error_code", "") not in REFUSALS:
                         raise
@@ -223,6 +225,16 @@ class Ledger:
             self.spool.remove(record)
             on_written(record.key)
         return len(self.spool)
+
+    def _check_file(self) -> None:
+        """Refuses to write where MLflow has a SQLite file open that has lost its name: that ends with the process."""
+        file = database_file(self.uri)
+        if file is not None and self._lease is not None and not self._lease.is_in(file):
+            rule = "the ledger's file must stay while a process writes to it, but it was replaced or removed"
+            remedy = (
+                "launch again, in a new process: it writes what waits, and trains what the file that is there lacks"
+            )
+            raise LedgerUnavailableError(f"{self.shown_uri}: {rule} (a backup that was put back?); {remedy}")
 
     def _holds(self, entry: Entry, content: str) -> bool:
         reader, _ = open_ledger(self.uri)
@@ -241,12 +253,11 @@ class Ledger:
         """
         content = json.dumps(manifest(sweep), separators=(",", ":"))
         digest = hashlib.sha256(content.encode()).hexdigest()
-        run_id = ""
-        for entry in entries:
-            if entry.tags.get("kind") == "manifest" and entry.experiment == self.sweep:
-                if entry.tags.get("manifest_sha") == digest and self._holds(entry, content):
-                    return
-                run_id = entry.run_id
+        own = [entry for entry in entries if entry.kind == "manifest" and entry.experiment == self.sweep]
+        newest = own[-1] if own else None  # the one that reports read
+        if newest and newest.tags.get("manifest_sha") == digest and self._holds(newest, content):
+            return
+        run_id = newest.run_id if newest else ""
         self.open()
         with reaching(self.uri):
             if not run_id:
@@ -287,7 +298,8 @@ class Ledger:
             experiment_ids = [one.experiment_id for one in paged(client.search_experiments)]
             known = client.search_runs(experiment_ids, f"tags.`l2t.key` = '{record.key}'", order_by=order)
             begun = [run.info.run_id for run in known if run.info.start_time == record.start_ms]
-            whole = [run for run in known if run.info.status == "FINISHED"]
+            told = "l2t.outcome"
+            whole = [run for run in known if status_of(run.info.status, run.data.tags.get(told, "")) == "FINISHED"]
             if whole and record.outcome == "finished":
                 self._add_trace(whole[0], record)
                 for double in set(begun) - {run.info.run_id for run in whole}:  # another sweep has finished this run

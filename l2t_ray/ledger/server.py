@@ -22,6 +22,7 @@ from l2t_ray.ledger.entries import (
     as_logged,
     is_number,
     oldest_first,
+    status_of,
 )
 
 THREADS = 8
@@ -142,13 +143,13 @@ def read_entry(
         run: MLflow's.
         experiments: id to name.
         metrics_wanted: names.
-        tags_wanted: without their prefix; kind and key are always included.
+        tags_wanted: without their prefix; kind, key and outcome are always included.
     """
     tags, metrics, info = run.data.tags, run.data.metrics, run.info
     return Entry(
         info.run_id,
         experiments[info.experiment_id],
-        info.status,
+        status_of(info.status, tags.get("l2t.outcome", "")),
         info.start_time or 0,
         {name: tags[f"l2t.{name}"] for name in (*IDENTITY, *tags_wanted) if f"l2t.{name}" in tags},
         {name: metrics[name] for name in metrics_wanted if is_number(metrics.get(name))},

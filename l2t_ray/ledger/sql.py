@@ -15,7 +15,18 @@ from urllib.parse import unquote, urlparse
 from l2t_ray.errors import InputError, mask
 from l2t_ray.ledger.address import database_file, reaching
 from l2t_ray.ledger.client import beside, reading
-from l2t_ray.ledger.entries import METRICS, TAGS, TRACED, Details, Entry, History, as_logged, is_number, oldest_first
+from l2t_ray.ledger.entries import (
+    METRICS,
+    TAGS,
+    TRACED,
+    Details,
+    Entry,
+    History,
+    as_logged,
+    is_number,
+    oldest_first,
+    status_of,
+)
 from l2t_ray.ledger.server import artifacts_of, download
 
 if TYPE_CHECKING:
@@ -215,12 +226,12 @@ def read_entries(
     Args:
         tables: of the database; they exist.
         metrics_wanted: names.
-        tags_wanted: without their prefix; kind and key are always included.
+        tags_wanted: without their prefix; kind, key and outcome are always included.
     """
     rows = tables.runs()  # first, so that every run that has ended has all its values in the queries below
     tags = {row.run_id: {"kind": row.kind, "key": row.run_key} if row.run_key else {"kind": row.kind} for row in rows}
     metrics: dict[str, dict[str, float]] = {row.run_id: {} for row in rows}
-    for run_id, name, text in tables.tags_named([f"l2t.{name}" for name in tags_wanted]):
+    for run_id, name, text in tables.tags_named([f"l2t.{name}" for name in {*tags_wanted, "outcome"}]):
         if run_id in tags:
             tags[run_id][name.removeprefix("l2t.")] = text or ""
     for run_id, name, value in tables.metrics_named(metrics_wanted):
@@ -230,7 +241,7 @@ def read_entries(
         yield Entry(
             row.run_id,
             row.experiment,
-            row.status,
+            status_of(row.status, tags[row.run_id].get("outcome", "")),
             row.start_ms,
             tags[row.run_id],
             metrics[row.run_id],

@@ -132,8 +132,8 @@ class Searching:
         cells: dict[str, str] = {}
         for study in self.search.studies:
             for trial in self._trials(study):
-                if len(trial.params) < len(study.space):
-                    continue  # a kill left its settings incomplete
+                if not _is_whole(trial, study):
+                    continue
                 for seed in self.search.seeds:
                     run = study.trial_run(trial.params, seed)
                     if run.key in known:
@@ -207,9 +207,11 @@ class Searching:
         own = study.own_labels()
         first = [t.values[0] for t in trials if t.state == States.COMPLETE and own is not None and t.params == own]
         best: Sequence[Any] = []
-        if states[States.COMPLETE]:
-            loaded = self._study(study)
-            best = [loaded.best_trial] if len(self.search.objectives) == 1 else loaded.best_trials
+        if whole := [t for t in trials if t.state == States.COMPLETE and _is_whole(t, study)]:
+            known = optuna.create_study(directions=[f"{mode}imize" for mode in self.search.modes])
+            known.add_trials(whole)
+            best = [known.best_trial] if len(self.search.objectives) == 1 else known.best_trials
+            best = [whole[trial.number] for trial in best]
         return StudySummary(
             cell=study.name,
             study=self._names[study.name],
@@ -221,3 +223,8 @@ class Searching:
             own=first[0] if first else None,
             best=tuple(Best(trial.number, tuple(trial.values), dict(trial.params)) for trial in best),
         )
+
+
+def _is_whole(trial: Any, study: "Study") -> bool:
+    """Whether a trial has every setting of the space: not after a kill, nor where it was added by hand."""
+    return {*trial.params} >= {dimension.name for dimension in study.space}

@@ -120,7 +120,13 @@ class TunedStudy:
 
     def _drawn(self, asked: optuna.trial.Trial) -> Trial:
         for dimension in self._spec.space:
-            dimension.suggest(asked)
+            try:
+                dimension.suggest(asked)
+            except ValueError as error:  # queued by hand
+                asked.set_user_attr(DIVERGED, True)  # it is not tried again
+                self.study.tell(asked, state=States.FAIL)
+                law = f"a trial that is queued must have values of the search's space, got {error}"
+                raise InputError(f"{self.study.study_name}: {law}; it is left out: launch again") from error
         return Trial(asked, dict(self.study.get_trials(deepcopy=False)[asked.number].params))
 
 
@@ -158,7 +164,7 @@ def _is_of(trial: Any, name: str, labels: Sequence[Any]) -> bool:
     """Whether a trial drew a setting from a list with these labels, types included, or may yet draw it."""
     if name in trial.distributions:
         return json.dumps(trial.distributions[name].choices) == json.dumps(labels)
-    queued = trial.system_attrs.get("fixed_params", {})
+    queued = {} if trial.number else trial.system_attrs.get("fixed_params", {})  # later ones may be queued by hand
     return name not in queued or json.dumps(queued[name]) in map(json.dumps, labels)
 
 

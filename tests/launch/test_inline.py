@@ -1,6 +1,7 @@
 """`--backend inline`: the main job in one process, its results in the ledger as they come."""
 
 import json
+import logging
 import shutil
 import signal
 import sqlite3
@@ -12,6 +13,7 @@ import yaml
 from l2t_ray import sweep
 from l2t_ray.launch import inline, session
 from l2t_ray.launch.placement.limits import cores
+from l2t_ray.ledger import recorder
 from l2t_ray.ledger.ledger import Ledger
 from l2t_ray.trainer.output import Output
 from tests.support.launches import BOOM, call, start
@@ -216,6 +218,14 @@ def test_the_end_of_the_terminal_ends_a_launch_but_not_under_nohup(handler):
         assert signal.getsignal(signal.SIGHUP) == handler
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_warning_of_the_ledger_is_shown_and_not_kept_as_a_trainers_output(capsys, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # pytest's
+    output = Output()
+    with inline.warnings_shown(), output.captured():
+        recorder.logger.warning("the ledger must answer")
+    assert (capsys.readouterr().err, output.text) == ("the ledger must answer\n", "")
 
 
 def test_a_metric_that_no_finished_run_has_is_told_with_exit_code_1():

@@ -6,7 +6,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.sql import Database
 from tests.support.ledgers import failures_of, finished_ids
+from tests.support.records import Ended, make_run
 
 KEY = "0123456789abcdef"
 
@@ -46,6 +48,24 @@ def test_a_run_that_was_set_to_failed_by_hand_is_told_as_that(ledger):
     run_id = attempt(ledger, "FINISHED", 1000, outcome="finished", reason="")
     MlflowClient(ledger.uri).set_terminated(run_id, "FAILED")
     assert failures_of(ledger, [KEY]) == {KEY: ("failed", "was trained to its end, then set to FAILED in MLflow")}
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("diverged", "FAILED"), ("failed", "FAILED"), ("lost", "KILLED")])
+def test_a_run_that_did_not_finish_is_not_finished_by_a_note_that_somebody_adds(ledger, outcome, status):
+    run_id = attempt(ledger, status, 1000, outcome=outcome, reason="why")
+    MlflowClient(ledger.uri).set_terminated(run_id, "FINISHED")  # as `mlflow.start_run(run_id=...)` ends
+    told = {KEY: (outcome, "why")} if status == "FAILED" else {}
+    assert (finished_ids(ledger, [KEY]), failures_of(ledger, [KEY])) == ({}, told)
+    (read,) = Database(ledger.uri).entries()
+    assert read.status == status
+
+
+def test_a_run_that_is_trained_again_is_written_beside_one_that_a_note_has_set_to_finished(ledger):
+    record = ledger.record(make_run(0), Ended(make_run(0).key), "digits/10/described")
+    attempt(ledger, "FINISHED", 1000, key=record.key, outcome="diverged", reason="why")
+    ledger.spool.own.clear()  # as a later launch finds it
+    ledger.flush()
+    assert [*finished_ids(ledger, [record.key])] == [record.key]
 
 
 def test_a_failed_attempt_beside_a_finished_one_is_no_failure(ledger):

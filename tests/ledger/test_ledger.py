@@ -1,6 +1,7 @@
 """The ledger, on SQLite and through a real server."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from l2t_ray.errors import InputError, LedgerUnavailableError
 from l2t_ray.ledger.ledger import Ledger
+from l2t_ray.ledger.reader import open_ledger
 from l2t_ray.ledger.spool import dotted
 from tests.support.ledgers import failures_of, finished_ids
 from tests.support.records import Ended, make_run, put
@@ -212,6 +214,48 @@ def test_a_manifest_that_is_damaged_is_written_anew(ledger):
         damage()
         ledger.write_manifest(wanted, ledger.entries())
         assert path.read_bytes() == content
+
+
+def test_a_restored_manifest_does_not_stand_for_the_newest_which_reports_read(ledger):
+    runs = {run.key: run for run in map(make_run, range(2))}
+    client = MlflowClient(ledger.uri)
+
+    def write(n):
+        wanted = dict([*runs.items()][:n])
+        ledger.write_manifest(
+            SimpleNamespace(name=ledger.sweep, runs=wanted, cells=dict.fromkeys(runs, "d/10/m")), read()
+        )
+        listed = json.loads(open_ledger(ledger.uri)[0].artifact(read()[-1], "manifest.json"))
+        assert [run["key"] for run in listed["runs"]] == [*wanted]
+
+    def read():
+        return [entry for entry in ledger.entries() if entry.experiment == ledger.sweep]
+
+    write(2)
+    (first,) = read()
+    client.delete_run(first.run_id)
+    write(1)
+    client.restore_run(first.run_id)
+    assert len(read()) == 2
+    write(2)
+
+
+@pytest.mark.parametrize("backup", [True, False], ids=["replaced", "removed"])
+def test_results_wait_where_the_file_was_replaced_or_removed_under_a_launch(template, tmp_path, backup):
+    shutil.copy(template, tmp_path)
+    ledger, runs = Ledger("small", folder=tmp_path), [make_run(seed) for seed in range(2)]
+    with ledger.writing():
+        put(ledger, runs[0])
+        (tmp_path / "mlflow.db").unlink()
+        if backup:
+            shutil.copy(template, tmp_path)
+        for path in tmp_path.glob("mlflow.db-*"):
+            path.unlink()
+        with pytest.raises(LedgerUnavailableError, match=r"was replaced or removed .*; launch again"):
+            put(ledger, runs[1])
+        assert [path.stem for path in ledger.spool.paths()] == [runs[1].key]
+    with pytest.raises(LedgerUnavailableError, match="in a new process"), Ledger("small", folder=tmp_path).writing():
+        pass  # MLflow has the lost file still open
 
 
 def test_a_deleted_experiment_is_told_with_its_remedy(ledger):

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 
 from l2t_ray import sweep
@@ -265,3 +266,32 @@ def test_values_of_another_type_begin_another_study(own):
         names.append(out["studies"][0]["study"])
     assert names[0] == names[2] != names[1]
     assert trained() == {"1", "2"}
+
+
+def the_study():
+    storage = open_storage(".l2t/s/study.journal", write=True)
+    return optuna.load_study(study_name=None, storage=storage)
+
+
+def test_a_trial_of_other_settings_that_was_added_by_hand_is_neither_the_best_nor_in_the_manifest():
+    body = "return {'error_percent': settings['x']}"
+    space = "{x: {low: 0.0, high: 1.0}}"
+    _, out, _ = searched(body, "{x: 0.5}", space, trials=2)
+    (before,) = out["studies"][0]["best"]
+    lr = optuna.distributions.FloatDistribution(0, 1)
+    the_study().add_trial(optuna.trial.create_trial(value=-5.0, params={"lr": 0.1}, distributions={"lr": lr}))
+    code, out, err = searched(body, "{x: 0.5}", space, trials=3)
+    assert code == 0, err
+    assert out["studies"][0]["best"] == [before]
+
+
+def test_a_value_that_is_not_in_the_list_and_was_queued_by_hand_is_told_and_the_study_goes_on():
+    body, space = "return {'error_percent': {'a': 1.0, 'b': 2.0}[settings['x']]}", "{x: [a, b]}"
+    _, first, _ = searched(body, "{x: a}", space, trials=1)
+    the_study().enqueue_trial({"settings.x": "typo"})
+    code, _, err = searched(body, "{x: a}", space, trials=3)
+    assert (code, "must have values of the search's space, got 'typo' not in ('a', 'b')" in err) == (2, True), err
+    code, out, err = searched(body, "{x: a}", space, trials=3)
+    assert code == 0, err
+    assert out["studies"][0]["study"] == first["studies"][0]["study"]
+    assert out["studies"][0]["best"][0]["trial"] == 0

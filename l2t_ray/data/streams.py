@@ -3,7 +3,7 @@
 No draw depends on the device, on the pack that trains a run, or on how often it was resumed, and two methods with one
 seed share subset, initial weights, batch order and augmentation. Names in use: "subset.<class>", "validation.<class>",
 "init", "init.transfer", "init.meta", "batches", "augment", "crops", "rand_augment", "colours", "mixup", "prepare",
-"draws".
+"draws", "loss", "own.<function>".
 """
 
 import hashlib

@@ -75,6 +75,7 @@ class Learner:
         check(method, run, source, classes)
         if source is not None:
             source.to(device, self.dtype)
+        _seed_torch(run.seed, "own.target")
         self.network = method.target(run, n_classes, source)
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
@@ -145,12 +146,14 @@ class Learner:
         Args:
             images: the training images without augmentation, normalised, [N, 3, H, W].
         """
+        _seed_torch(self.run.seed, "own.prepare")
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
 
     def study(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Computes what the method freezes, too, from the source and labelled images; see `Method.study`."""
         if self.source is not None:
+            _seed_torch(self.run.seed, "own.study")
             found = self.method.study(self.run, self.source, batches, self.shapes.n_classes)
             self.frozen |= self._own(found)
 
@@ -360,6 +363,7 @@ class Learner:
 
     def _start(self, run: Run) -> _Start:
         """Draws a run's tensors before its first step, on the CPU."""
+        _seed_torch(run.seed, "own.start")
         started, statistics = self.method.start(run, self.network, self.source)
         drawn = self.network.initial_theta(stream(run.seed, "init"))
         check_known(self.method, "start", started, drawn)
@@ -378,6 +382,11 @@ class Learner:
         """Returns contiguous copies, on the device and in the parameters' type."""
         contiguous = torch.contiguous_format
         return {n: p.to(self.device, self.dtype, copy=True, memory_format=contiguous) for n, p in given.items()}
+
+
+def _seed_torch(seed: int, name: str) -> None:
+    """Lets what a method's own code draws without a generator come from the run's seed."""
+    torch.manual_seed(stream(seed, name).initial_seed())
 
 
 def _all_finite(tensors: Iterable[Tensor]) -> Tensor:

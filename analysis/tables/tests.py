@@ -164,8 +164,8 @@ def all_pairs_table(comparisons: Sequence[Comparison]) -> Table:
     titles = place_titles(comparisons[0].condition)
     header = (*titles, "methods", "n", "difference", "p", "Holm p", "A12")
     notes = [
-        f"p is Mann-Whitney's, or Brunner and Munzel's where spreads or numbers of seeds differ by more than "
-        f"{MOST_UNLIKE:g} to 1. Holm's correction over all {len(comparisons)} tests of this table."
+        "Difference: of the means. p is Mann-Whitney's, or Brunner and Munzel's where spreads or numbers of seeds "
+        f"differ by more than {MOST_UNLIKE:g} to 1. Holm's correction over all {len(comparisons)} tests of this table."
     ]
     if any(item.decision for item in comparisons):
         notes.append(

@@ -119,6 +119,6 @@ def _read_images(path: Path) -> Contents:
     for name in sorted(digests):
         total.update(f"{name}\0{digests[name]}\n".encode(errors="surrogateescape"))
     parts = [name.split("/") for name in digests]
-    n_train = Counter(part[1] for part in parts if part[0] == "train" and len(part) > 2)
+    n_train = Counter(part[1] for part in parts if part[0] == "train" and len(part) == 3)  # deeper ones are refused
     has_test = any(part[0] == "test" and len(part) > 2 for part in parts)
     return Contents(total.hexdigest(), dict(n_train), has_test, validation_folder(digests))

@@ -1,4 +1,4 @@
-"""What the images of a folder are before they are resized: sizes, shapes, modes, images in both splits, small classes.
+"""What the images of a folder are before they are resized: sizes, shapes, modes, doubled images, small classes.
 
 Images are equal if their pixels are, as they are decoded: upright, in red, green and blue.
 """
@@ -21,7 +21,7 @@ from l2t_ray.data.table import Table
 from l2t_ray.errors import InputError
 from l2t_ray.files import write_atomic
 
-VERSION = 1  # of the file that keeps it
+VERSION = 2  # of the file that keeps it
 FEW = 5  # training images; a class with fewer is told
 LONG = 2.0  # sides' ratio; an image beyond is told
 N_SHOWN = 8
@@ -37,6 +37,7 @@ class Inspection:
     sizes: Mapping[str, int]  # "640 x 480", width before height -> images
     modes: Mapping[str, int]  # Pillow's -> images
     shared: list[tuple[str, str]]  # a training image, and the test image with the same pixels
+    mixed: list[tuple[str, str]]  # an image, and one of another class in the same split with the same pixels
     notes: list[str] = field(default_factory=list)  # images that are left out, names that are guessed; not kept
 
     def lines(self, title: str) -> Iterator[str]:
@@ -59,6 +60,10 @@ class Inspection:
             shown = "; ".join(f"{one} = {other}" for one, other in self.shared[:N_SHOWN])
             more = _more(len(self.shared))
             yield f"  WARNING: {len(self.shared):,} test images are training images, too: {shown}{more}"
+        if self.mixed:
+            shown = "; ".join(f"{one} = {other}" for one, other in self.mixed[:N_SHOWN])
+            more = _more(len(self.mixed))
+            yield f"  WARNING: {len(self.mixed):,} images are in another class, too: {shown}{more}"
         few = sorted((count, name) for name, count in self.n_train.items() if count < FEW)
         if few:
             shown = ", ".join(f"{name} ({count})" for count, name in few[:N_SHOWN])
@@ -70,7 +75,8 @@ class Inspection:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """Returns what `asdict` has turned into plain values."""
-        return cls(**{**content, "shared": [(one, other) for one, other in content["shared"]]})
+        pairs = {name: [(one, other) for one, other in content[name]] for name in ("shared", "mixed")}
+        return cls(**{**content, **pairs})
 
 
 def inspect(path: Path, test_fraction: float | None, kept: Path) -> Inspection:
@@ -120,13 +126,22 @@ def _inspect(archive: Archive | Table, test_fraction: float | None) -> Inspectio
             sizes[f"{width} x {height}"] += 1
             modes[mode_of(content)] += 1
             digest = hashlib.sha256(f"{pixels.shape}".encode() + pixels.tobytes()).hexdigest()
-            digests[splits[name]].setdefault(digest, []).append(archive.shown(name))
+            digests[splits[name]].setdefault(digest, []).append(name)
     shared = [
-        (names[0], other) for digest, names in digests["train"].items() for other in digests["test"].get(digest, [])
+        (archive.shown(names[0]), archive.shown(other))
+        for digest, names in digests["train"].items()
+        for other in digests["test"].get(digest, [])
+    ]
+    mixed = [
+        (archive.shown(names[0]), archive.shown(other))
+        for split in digests
+        for names in digests[split].values()
+        for other in names
+        if files[split][other] != files[split][names[0]]
     ]
     n_train, n_test = (dict(Counter(files[split].values())) for split in ("train", "test"))
     n_images = {split: len(names) for split, names in files.items()}
-    return Inspection(n_images, n_train, n_test, dict(sizes), dict(modes), sorted(shared))
+    return Inspection(n_images, n_train, n_test, dict(sizes), dict(modes), sorted(shared), sorted(mixed))
 
 
 def _span(sizes: Mapping[tuple[int, ...], int]) -> str:

@@ -163,8 +163,16 @@ def with_penalty(
         theta: the parameters.
         start: those that the method started the run with.
         gradients: of the losses, by name.
+
+    Raises:
+        InputError: if the penalty changes what it is given in place, or names what the run has not.
     """
+    given = [*theta.values(), *start.values()]
+    versions = [tensor._version for tensor in given]
     added = method.penalty(theta, start, {**method.options, **run.options})
+    if versions != [tensor._version for tensor in given]:
+        rule = f"{method.name}: penalty must not change theta and start in place, got changed ones"
+        raise InputError(f"{rule}; write x - y for x.sub_(y)")
     check_known(method, "penalty", added, theta)
     sums = {name: gradients[name] + own if name in gradients else own for name, own in added.items()}
     return {**gradients, **sums}

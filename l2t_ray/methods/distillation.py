@@ -53,6 +53,9 @@ def classes_not_shared(method: str, source: Backbone, classes: Sequence[str]) ->
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         return f"must have learned the target's classes for {method}, got a source without {shown}; {remedy}"
+    if twice := [name for name in classes if source.classes.count(name) > 1]:
+        rule = f"must have one output for each of the target's classes for {method}"
+        return f"{rule}, got several called {twice[0]}; give each another name in its `classes`"
     return None
 
 

@@ -122,7 +122,9 @@ class Traced:
         with torch.enable_grad():
             leaves = {name: theta[name].detach().requires_grad_(self.trains(name)) for name in self.names}
             given = leaves if statistics is None else leaves | self._running(statistics)
+            before = self._left_alone()
             maps, logits, noted = self._outputs(given, inputs, n_levels)
+            self._check_left_alone(before)
         if statistics is not None:
             note_statistics({n: norm for n, norm in self._norms.items() if norm.training}, noted, statistics)
         return TracedValues(
@@ -209,6 +211,21 @@ class Traced:
     def trains(self, name: str) -> bool:
         """Whether a parameter gets a gradient."""
         return True
+
+    def _left_alone(self) -> dict[str, object]:
+        """Returns marks of what a pass must not change."""
+        marks = {name: (id(buffer), buffer._version) for name, buffer in self._training.network.named_buffers()}
+        return {**marks, "": torch.get_rng_state().numpy().tobytes()}
+
+    def _check_left_alone(self, before: Mapping[str, object]) -> None:
+        """Refuses a pass that has drawn, or changed a buffer: passes are repeated, and predictions use a copy."""
+        changed = [name for name, mark in self._left_alone().items() if mark != before[name]]
+        if "" in changed:
+            raise InputError(f"{self.module.arch}: features must draw nothing; take `draws` (docs/methods.md)")
+        if changed:
+            rule = "must leave its buffers as they are, as predictions are made without what it changes"
+            remedy = "leave that out, or use l2t_ray.models.BatchNorm for running statistics"
+            raise InputError(f"{self.module.arch}: {rule}, got changed ones ({changed[0]}); {remedy}")
 
     def _running(self, statistics: Tensors) -> dict[str, Tensor]:
         """Returns the buffers that norms read in training; none by default."""

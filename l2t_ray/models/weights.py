@@ -180,15 +180,19 @@ def _build(
             raise _refusal(path, f"{name} as {tensor.dtype}", "save it dequantized, as float32 or bfloat16")
     read = state
     if any(_WRAPPERS.match(name) for name in named):  # beside a network in a wrapper lie a loss or a number of averages
-        parts = {name.partition(".")[0] for name in own_shapes}
-        read = {name: tensor for name, tensor in state.items() if name.partition(".")[0] in parts}
+        parts = {_part(name) for name in own_shapes}
+        read = {name: tensor for name, tensor in state.items() if _part(name) in parts}
+        inner = tuple(f".{name.removeprefix('body.')}" for name in own_shapes)
+        if another := next((name for name in state if name not in read and name.endswith(inner)), None):
+            found = f"two networks, one with {another.removeprefix('body.')}"
+            raise _refusal(path, found, "save the state_dict() of one")
     try:
         network.load_state_dict(read)
     except RuntimeError as error:
         asked = _described(settings.arch, settings.width)
         held = _recognise(named) or (_described(about["arch"], about.get("width")) if "arch" in about else asked)
         if held == asked:
-            held = _differences(state, own_shapes)
+            held = _differences(read, own_shapes).replace(" body.", " ")
         raise InputError(
             f"{path}: {type(settings).__name__.lower()} must match the weights, which are {held}; got {asked}"
         ) from error
@@ -242,6 +246,11 @@ def _differences(state: Mapping[str, Tensor], own_shapes: Mapping[str, torch.Siz
     told += [f"with {', '.join(others[:2])}"] if others else []
     told += [f"with {unlike[0]} of {list(state[unlike[0]].shape)}"] if unlike else []
     return f"of another network, {' and '.join(told)}"
+
+
+def _part(name: str) -> str:
+    """Returns the part of the network that a tensor belongs to, by its own name."""
+    return name.removeprefix("body.").partition(".")[0]
 
 
 def _refusal(path: Path, found: str, remedy: str) -> InputError:

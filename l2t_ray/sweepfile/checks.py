@@ -26,6 +26,7 @@ from l2t_ray.sweepfile.settings import boolean_meant, shown
 from l2t_ray.sweepfile.trace_checks import trace_problems
 
 TRACED = {"trace.gamma": "which", "trace.lambda": "where", "trace.omega": "what"}  # setting -> the network it traces
+OF_DISTIL = ("options.temperature", "options.lambda_first", "options.lambda_last")  # of hint: read with `distil` alone
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Checks:
     _unread: dict[tuple[str, str], str] = field(
         default_factory=dict
     )  # (place, setting) -> problem if no block reads it
-    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, for lists without an effect
+    _idle: dict[tuple[str, str], str] = field(default_factory=dict)  # as `_unread`, for what has no effect
 
     def check(self, block: Block) -> list[str]:
         """Returns a line for each problem between a block's settings."""
@@ -50,6 +51,7 @@ class Checks:
         self._note_traces(block, described)
         self._note_lists(block, described)
         self._note_augment(block)
+        self._note_hint(block, described)
         return [
             *self._check_methods(block),
             *network_problems(block),
@@ -67,7 +69,7 @@ class Checks:
         return [problem for name, problem in self._unread.items() if name not in self._read]
 
     def notes(self) -> tuple[str, ...]:
-        """Returns a line for each list that no block of the whole file reads, so that its values make one cell."""
+        """Returns a line for each list, and option of hint, that no block of the whole file reads."""
         return tuple(note for name, note in self._idle.items() if name not in self._read)
 
     def _note_unread(self, choice: Choice, setting: str, problem: str) -> None:
@@ -222,6 +224,19 @@ class Checks:
                     self._note_unread(
                         choice, name, f"{name} {rule}, got {shown(choice.item)}; remove it, or change the other"
                     )
+
+    def _note_hint(self, block: Block, methods: list[registry.Described]) -> None:
+        """Notes options that no method of the whole file reads, though they are a part of the keys of hint's runs."""
+        takes_distil = any(distil.value for distil in block.values("options.distil"))
+        for name in OF_DISTIL:
+            taking = {method.name for method in methods if reads(method, name)}
+            for choice in block.values(name) if taking else ():
+                setting = choice.item.place, f"{name} of hint"
+                if taking > {"hint"} or takes_distil or "hint" not in taking:
+                    self._read.add(setting)
+                else:
+                    rule = f"{name} has no effect on hint without options.distil: true, but makes other runs"
+                    self._idle[setting] = f"{choice.item.place}: note: {rule}; leave it out, or add that"
 
     def _note_lists(self, block: Block, methods: list[registry.Described]) -> None:
         for name in sorted(block.listed):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from l2t_ray import registry
 from l2t_ray.config import Run, reads_source
 from l2t_ray.data.augment import IMAGENET, normalize
-from l2t_ray.data.streams import stream
+from l2t_ray.data.streams import seed_torch, stream
 from l2t_ray.methods import Batch as MethodBatch
 from l2t_ray.methods import FeatureMatching, Method, Shapes, Stage, matching, meta
 from l2t_ray.methods.custom_loss import (
@@ -60,6 +60,7 @@ class Learner(RunTensors):
         check(method, run, source, classes)
         if source is not None:
             source.to(device, dtype)
+        seed_torch(run.seed, "own.target")
         self.network = method.target(run, n_classes, source)
         self.shapes = Shapes(
             source_channels=source.channels if source is not None else (),
@@ -124,12 +125,14 @@ class Learner(RunTensors):
         Args:
             images: the training images without augmentation, normalised, [N, 3, H, W].
         """
+        seed_torch(self.run.seed, "own.prepare")
         generator = stream(self.run.seed, "prepare")
         self.frozen = self._own(self.method.prepare(self.run, self.shapes, images, self._features, generator))
 
     def study(self, batches: Callable[[], Iterable[tuple[Tensor, Tensor]]]) -> None:
         """Computes what the method freezes, too, from the source and labelled images; see `Method.study`."""
         if self.source is not None:
+            seed_torch(self.run.seed, "own.study")
             found = self.method.study(self.run, self.source, batches, self.shapes.n_classes)
             self.frozen |= self._own(found)
 

@@ -15,6 +15,7 @@ from l2t_ray.methods import Method
 from l2t_ray.models import Backbone
 from l2t_ray.models.compiling import is_compiling_allowed
 from l2t_ray.models.precision import allow_tf32
+from l2t_ray.registry import BUILTIN
 from l2t_ray.training.cuda_graph import Replay
 from l2t_ray.training.device import keep_freed_memory
 from l2t_ray.training.run_tensors import RunState
@@ -183,6 +184,10 @@ class Pack:
 
     def keep(self) -> None:
         """Keeps tensors and graphs for the next pack of this process, if it has graphs."""
+        method = self.trainings[0].learner.method
+        is_own = type(method).target is not Method.target and not type(method).__module__.startswith(BUILTIN)
+        if is_own:  # its network may have drawn what `load` does not draw again
+            return
         if self.step.captured or self.judge.captured:
             _kept[:] = [_Kept(self.shape, self.source, self.trainings, self.step, self.judge)]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from l2t_ray.config import Run
-from l2t_ray.data.streams import stream
+from l2t_ray.data.streams import seed_torch, stream
 from l2t_ray.methods import FeatureMatching, Method, Shapes, meta
 from l2t_ray.methods.custom_loss import check_known, check_names
 from l2t_ray.methods.matching import Matching
@@ -46,6 +46,7 @@ def draw_start(
     Raises:
         InputError: if the method gives parameters the target's names, or starts what the target has not.
     """
+    seed_torch(run.seed, "own.start")
     given, statistics = method.start(run, network, source)
     drawn = network.initial_theta(stream(run.seed, "init"))
     check_known(method, "start", given, drawn)

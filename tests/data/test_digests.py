@@ -74,3 +74,9 @@ def test_digests_kept_by_an_older_version_are_computed_again(tmp_path, monkeypat
         again.save()
     monkeypatch.setattr(digests, "_read_images", None)
     assert Digests(tmp_path).of_images(path) == found
+
+
+def test_images_a_folder_deeper_are_no_images_of_a_class(tmp_path):
+    """They were counted for the folder between, so that too few images were told in the place of the layout."""
+    path = write_folder(tmp_path / "a", animals(3, 1) | {"train/wild/wolf/0.png": png("blue")})
+    assert Digests(tmp_path).of_images(path).n_train == {"cat": 3, "dog": 3}

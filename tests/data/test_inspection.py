@@ -54,7 +54,30 @@ def test_images_are_equal_if_their_pixels_are_whatever_their_files(tmp_path):
     }
     lines = look(write_folder(tmp_path / "pets", files), tmp_path)
     told = "train/dog/a.png = test/cat/c.png; train/dog/a.png = test/dog/d.bmp"
-    assert lines[4:] == [f"  WARNING: 2 test images are training images, too: {told}"]
+    assert lines[4:] == [
+        f"  WARNING: 2 test images are training images, too: {told}",
+        "  WARNING: 1 images are in another class, too: test/cat/c.png = test/dog/d.bmp",
+    ]
+
+
+def test_images_in_two_classes_are_told_by_a_first_look_and_by_a_kept_one(tmp_path):
+    """Two copies in one class are no contradiction."""
+    files = animals(5, 0) | {"test/cat/t.png": png("red")}
+    files |= {f"train/{name}.png": png("blue") for name in ("cat/x", "cat/y", "dog/x")}
+    path = write_folder(tmp_path / "pets", files)
+    told = ["  WARNING: 1 images are in another class, too: train/cat/x.png = train/dog/x.png"]
+    assert look(path, tmp_path)[4:5] == told
+    assert look(path, tmp_path)[4:5] == told
+
+
+def test_a_table_tells_images_in_two_classes_by_their_rows(tmp_path):
+    write_folder(tmp_path, animals(5, 1))
+    rows = [f"train/{name}/{number}.png,{name},train" for name in ("cat", "dog") for number in range(5)]
+    table = tmp_path / "pets.csv"
+    table.write_text("\n".join(["path,label,split", *rows, "train/cat/3.png,dog,train", "test/cat/0.png,cat,test"]))
+    lines = look(table, tmp_path)
+    (told,) = [line for line in lines if "another class" in line]
+    assert told.endswith("row 5: train/cat/3.png = row 12: train/cat/3.png")
 
 
 def test_small_classes_are_told_and_long_lists_cut(tmp_path):

@@ -200,3 +200,41 @@ def test_a_module_that_draws_nothing_and_keeps_nothing_is_taken():
     module = build("resnet20", 0.1, N)
     module.extra = nn.Sequential(nn.Dropout(0.0), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4))
     Traced(module)
+
+
+class _Passing(nn.Module):
+    """Does something beside its result."""
+
+    def __init__(self, do):
+        super().__init__()
+        self.do = do
+        self.register_buffer("mean", torch.zeros(1))
+
+    def forward(self, x):
+        return self.do(self, x)
+
+
+def _rebind(part, x):
+    part.mean = 0.9 * part.mean + 0.1 * x.detach().mean()
+    return x - part.mean
+
+
+@pytest.mark.parametrize(
+    ("do", "told"),
+    [
+        (lambda part, x: F.dropout(x, 0.5, part.training), "features must draw nothing"),
+        (lambda part, x: x + torch.randn(1), "features must draw nothing"),
+        (lambda part, x: x - part.mean.lerp_(x.detach().mean(), 0.1), "leave its buffers as they are"),
+        (_rebind, "leave its buffers as they are"),
+    ],
+    ids=["dropout", "noise", "a buffer in place", "another buffer"],
+)
+def test_a_pass_that_draws_or_changes_a_buffer_is_refused(do, told):
+    """Predictions were made with the buffer as it was at the start, and draws did not come from the run's seed."""
+    module = build("resnet20", 0.1, N)
+    module.conv1 = nn.Sequential(module.conv1, _Passing(do))
+    network = Traced(module)
+    theta = network.initial_theta(torch.Generator().manual_seed(0))
+    statistics = network.initial_statistics(theta["fc.bias"])
+    with pytest.raises(InputError, match=told):
+        network.forward(theta, torch.ones(2, 3, 32, 32), statistics=statistics)

@@ -339,3 +339,10 @@ def test_a_folder_is_told_with_the_files_of_weights_in_it(tmp_path, names, remed
 def test_a_file_in_another_unicode_form_is_named_as_it_is_on_the_disk(tmp_path):
     saved(tmp_path, STATE).rename(tmp_path / "cafe\u0301.pt")
     assert "source.weights must be spelled as on the disk" in refusal(tmp_path / "caf\u00e9.pt")
+
+
+@pytest.mark.parametrize("prefix", ["ema_model.", "ema.module."])
+def test_a_second_network_beside_one_in_a_wrapper_is_refused(tmp_path, prefix):
+    """The averages of the weights would have been left out without a word."""
+    both = saved(tmp_path, {"state_dict": prefixed("model.") | prefixed(prefix)})
+    assert refusal(both).startswith(f"is not a readable file of weights, got two networks, one with {prefix}")

@@ -165,3 +165,17 @@ def test_own_files_of_weights_are_read_again_with_other_levels(tmp_path):
         torch.testing.assert_close(again(images), network.eval()(images))
         assert [m.shape[1:] for m in again.features(images)] == [(24, 8, 8)]
     assert again.classes == ("a", "b", "c")
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_loss_beside_a_network_of_torchvision_is_left_out_and_names_are_told_as_in_the_file(tmp_path):
+    """As Lightning writes them; of our own networks' files it was left out already."""
+    official = torchvision.models.get_model("resnet18", num_classes=N).state_dict()
+    state = {f"model.{name}": tensor for name, tensor in official.items()}
+    file = tmp_path / "net.pt"
+    torch.save({"state_dict": state | {"criterion.weight": torch.ones(N)}}, file)
+    loaded = load_source(Source(arch="resnet18", weights=str(file)))
+    assert torch.equal(loaded.fc.weight, official["fc.weight"])
+    torch.save(state | {"model.more.weight": torch.ones(N), "model.layer1.more": torch.ones(N)}, file)
+    with pytest.raises(InputError, match=r"of another network, with layer1.more; got resnet18"):
+        load_source(Source(arch="resnet18", weights=str(file)))

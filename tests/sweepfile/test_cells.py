@@ -62,6 +62,19 @@ def test_cells_are_named_by_what_has_a_list_and_is_read(parts, names):
     assert cells(grid(changed(**parts))) == names
 
 
+def test_options_without_an_effect_on_hint_are_noted():
+    """Only stage 2 with `distil` reads them, but they make other runs."""
+    one = changed(method="hint", source="{weights: net.pt}", options="{temperature: [2.0, 5.0]}")
+    rule = "options.temperature has no effect on hint without options.distil: true, but makes other runs"
+    (note,) = set(read(grid(one)).notes)
+    assert note == f"sweep.yaml:3: note: {rule}; leave it out, or add that"
+    assert read(grid(one.replace("temperature", "distil: true, temperature"))).notes == ()
+    assert read(grid(one.replace("method: hint", "method: [hint, distillation]"))).notes == ()
+    both = changed(options="{lambda_last: 2.0}", source="{weights: net.pt}")
+    told = read(grid("{method: hint}", "{method: hint, variant: soft, options: {distil: true}}", head=f"run: {both}"))
+    assert told.notes == ()  # a default of both
+
+
 def test_a_list_that_no_method_reads_is_noted(capsys):
     one = "{data: {name: digits, samples_per_class: 5}, method: scratch, seed: 0, transfer: {beta: [0.1, 0.5]}}"
     note = "sweep.yaml:3: note: scratch does not read transfer.beta, whose 2 values make one cell"

@@ -13,7 +13,8 @@ from l2t_ray import registry
 from l2t_ray.config import Augment, Data, Record, Run, Source, Target, Training, Transfer
 from l2t_ray.data.load import load_data
 from l2t_ray.data.streams import stream
-from l2t_ray.models import ResNet, initialise
+from l2t_ray.methods import Method
+from l2t_ray.models import ResNet, Traced, build, initialise
 from l2t_ray.training.cuda_graph import WARM_UPS, Replay
 from l2t_ray.training.pack import Pack
 from tests.support.recording import Footprint, pretended_graphs
@@ -119,6 +120,22 @@ def test_the_next_pack_of_a_shape_takes_over_the_graphs_of_the_one_before(digits
         third = pack(digits, "l2t_www", 1, "float32", {})
     assert third.trainings is not first.trainings
     assert not third.step.captured
+
+
+@torch.no_grad()
+def test_the_graphs_of_a_network_of_ones_own_are_not_taken_over(digits, monkeypatch):
+    """It may have drawn buffers, or parameters that no other run draws again."""
+
+    class Own(Method):
+        def target(self, run, n_classes, source):
+            return Traced(build("resnet20", 0.1, n_classes))
+
+    monkeypatch.setitem(registry.METHODS, "_own", Own("_own"))
+    with pretended_graphs(monkeypatch):
+        first = train(replayed(pack(digits, "_own", 1, "float32", {})))
+        assert first.judge.captured
+        first.keep()
+        assert pack(digits, "_own", 1, "float32", {}).trainings is not first.trainings
 
 
 @pytest.mark.parametrize(("method", "transfer"), SEVERAL)

@@ -11,6 +11,7 @@ from l2t_ray import registry
 from l2t_ray.data.streams import stream
 from l2t_ray.errors import InputError
 from l2t_ray.methods import FeatureMatching, Method, Stage
+from l2t_ray.models import Traced, build
 from l2t_ray.training.learner import Learner
 from tests.support.learners import CPU, N_CLASSES, batches, network_of, run, source, trained
 from tests.support.places import ROOT
@@ -249,6 +250,68 @@ def test_what_a_loss_draws_comes_from_the_runs_seed(monkeypatch):
     assert not torch.equal(once, other)
 
 
+@dataclass(frozen=True)
+class _Drawing(Method):
+    """Draws with torch alone, as nn.Linear does."""
+
+    place: str = ""
+
+    def target(self, run, n_classes, source):
+        network = build("resnet20", 0.1, n_classes)
+        if self.place == "target":
+            network.register_buffer("noise", torch.randn(3))
+            network.fc.register_parameter("scale", torch.nn.Parameter(torch.randn(2)))
+        return Traced(network)
+
+    def start(self, run, network, source):
+        return ({"fc.bias": torch.randn(N_CLASSES)} if self.place == "start" else {}), {}
+
+    def extra_parameters(self, run, shapes, generator):
+        head = torch.nn.Linear(2, 2)
+        return {"head": head.weight.detach()} if self.place == "extra_parameters" else {}
+
+    def prepare(self, run, shapes, images, features, generator):
+        return {"random": torch.randn(2)} if self.place == "prepare" else {}
+
+    def study(self, run, source, batches, n_classes):
+        return {"random": torch.randn(2)} if self.place == "study" else {}
+
+
+@pytest.mark.parametrize("place", ["target", "start", "extra_parameters", "prepare", "study"])
+def test_what_a_method_draws_with_torch_comes_from_the_runs_seed(place, monkeypatch):
+    """It came from what the process had drawn before, so one seed was several samples."""
+    monkeypatch.setitem(registry.METHODS, "_drawing", _Drawing("_drawing", uses=frozenset({"source"}), place=place))
+
+    def drawn(seed):
+        learner = Learner(run("_drawing", seed=seed), N_CLASSES, source(), CPU)
+        learner.prepare(torch.zeros(2, 3, 32, 32))
+        learner.study(lambda: ())
+        buffers = learner.network.module.named_buffers()
+        return {**learner.theta, **learner.frozen, **dict(buffers)}
+
+    once, again, other = drawn(0), drawn(0), drawn(1)
+    assert all(torch.equal(once[name], again[name]) for name in once)
+    name = {"target": "fc.scale", "start": "fc.bias", "extra_parameters": "head"}.get(place, "random")
+    assert not torch.equal(once[name], other[name])
+
+
+@pytest.mark.parametrize("what", ["theta", "start"])
+def test_a_penalty_that_changes_what_it_is_given_is_refused(what, monkeypatch):
+    """`theta[name].sub_(start[name])` moved the parameters themselves."""
+
+    class Changing(Method):
+        def start(self, run, network, source):
+            return {"fc.bias": torch.zeros(N_CLASSES)}, {}
+
+        def penalty(self, theta, start, options):
+            return {"fc.bias": {"theta": theta, "start": start}[what]["fc.bias"].sub_(1)}
+
+    monkeypatch.setitem(registry.METHODS, "_changing", Changing("_changing"))
+    learner = Learner(run("_changing"), N_CLASSES, None, CPU)
+    with pytest.raises(InputError, match="_changing: penalty must not change theta and start in place"):
+        learner.step(*next(batches(1)), torch.tensor(0.05, dtype=torch.float64))
+
+
 def test_a_loss_that_depends_on_nothing_trained_is_refused(monkeypatch):
     constant = _LossOf("_constant", give=lambda batch: batch.logits.detach().square().mean())
     monkeypatch.setitem(registry.METHODS, "_constant", constant)
@@ -304,7 +367,8 @@ def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
     for module in ("learner", "start"):
         monkeypatch.setattr(f"l2t_ray.training.{module}.stream", lambda *a: asked.append(a) or stream(*a))
     Learner(run("l2t_www", seed=3), N_CLASSES, source(), CPU)
-    assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer")]
+    own = [(3, "own.start"), (3, "own.target")]
+    assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer"), *own]
 
 
 def test_a_meta_network_that_is_not_finite_is_its_runs_divergence():

@@ -236,6 +236,15 @@ def test_a_source_without_classes_cannot_be_distilled():
         learner(run("distillation"), given=given)
 
 
+def test_a_class_that_two_of_the_sources_outputs_are_called_cannot_be_distilled():
+    """ImageNet has two cranes; the first one's logit would have been taken for either."""
+    registry.load()
+    given = source()
+    given.classes = ("0", "1", "2", "1", "7")
+    with pytest.raises(InputError, match=r"must have one output for each .*, got several called 1; give each another"):
+        learner(run("distillation"), given=given)
+
+
 def test_what_settings_forbid_is_told_at_its_line_before_anything_starts(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("net.pt").write_bytes(b"weights")

@@ -14,7 +14,7 @@ from typing import Any
 import l2t_ray
 from analysis import stats
 from l2t_ray import pretrain, sweep
-from l2t_ray.errors import exit_code
+from l2t_ray.errors import exit_code, say
 from l2t_ray.importing import command as importing
 from l2t_ray.usage import Parser, local, parsed
 
@@ -112,8 +112,15 @@ def _report(parser: argparse.ArgumentParser) -> None:
     def run(arguments: argparse.Namespace) -> int:
         from l2t.shipped import sweep_name
 
+        files = [Path(word) for word in arguments.sweeps if sweep_name(word) != word]
         arguments.sweeps = [sweep_name(word) for word in arguments.sweeps]
-        return stats.run(arguments)
+        code = stats.run(arguments)
+        for file in files:
+            from l2t.edited import note_on
+
+            if note := note_on(file, arguments.tracking_uri):
+                say(note)
+        return code
 
     parser.set_defaults(run=run)
     for action in parser._actions:

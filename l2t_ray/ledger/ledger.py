@@ -8,7 +8,6 @@ Reading, writing, the lease and the manifest share a client and an experiment, s
 import base64
 import contextlib
 import functools
-import hashlib
 import json
 import logging
 import math
@@ -26,7 +25,7 @@ from l2t_ray.ledger.client import FOLDER, connect
 from l2t_ray.ledger.entries import METRICS, Entry, oldest_first, status_of
 from l2t_ray.ledger.lease import Lease
 from l2t_ray.ledger.limits import NAME_CHARACTERS, PARAM_CHARACTERS, WHOLE, cut, cut_tag, safe_name, whole_texts
-from l2t_ray.ledger.manifest import manifest
+from l2t_ray.ledger.manifest import content_of
 from l2t_ray.ledger.reader import open_ledger
 from l2t_ray.ledger.server import paged, search_entries
 from l2t_ray.ledger.spool import Ended, Record, Spool
@@ -229,7 +228,11 @@ class Ledger:
     def _check_file(self) -> None:
         """Refuses to write where MLflow has a SQLite file open that has lost its name: that ends with the process."""
         file = database_file(self.uri)
-        if file is not None and self._lease is not None and not self._lease.is_in(file):
+        if file is None or self._lease is None:
+            return
+        with reaching(self.uri):
+            is_there = self._lease.is_in(file)
+        if not is_there:
             rule = "the ledger's file must stay while a process writes to it, but it was replaced or removed"
             remedy = (
                 "launch again, in a new process: it writes what waits, and trains what the file that is there lacks"
@@ -251,8 +254,7 @@ class Ledger:
             sweep: the whole `l2t_ray.sweepfile.read.Sweep`.
             entries: the ledger's, which show whether the same list is already there.
         """
-        content = json.dumps(manifest(sweep), separators=(",", ":"))
-        digest = hashlib.sha256(content.encode()).hexdigest()
+        content, digest = content_of(sweep)
         own = [entry for entry in entries if entry.kind == "manifest" and entry.experiment == self.sweep]
         newest = own[-1] if own else None  # the one that reports read
         if newest and newest.tags.get("manifest_sha") == digest and self._holds(newest, content):

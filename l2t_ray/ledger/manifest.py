@@ -1,7 +1,15 @@
 """The runs that a sweep wants, stored for the report, which could not know otherwise what is missing."""
 
+import hashlib
+import json
 from dataclasses import asdict
 from typing import Any
+
+
+def content_of(sweep: Any) -> tuple[str, str]:
+    """Returns a sweep's manifest as text, and its SHA-256."""
+    content = json.dumps(manifest(sweep), separators=(",", ":"))
+    return content, hashlib.sha256(content.encode()).hexdigest()
 
 
 def manifest(sweep: Any) -> dict[str, Any]:

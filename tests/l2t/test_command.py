@@ -169,6 +169,23 @@ def test_a_report_takes_names_and_files(database, folder):
     assert "no.yaml" in call(command.main, "report", "no.yaml")[2]
 
 
+def test_a_report_of_a_file_that_was_edited_after_its_launch_says_so(template, folder):
+    shutil.copy(template, "mlflow.db")
+    text = SWEEP.replace(", ufm", "")
+    (folder / "small.yaml").write_text(text)
+    found, ledger = read_sweep(Path("small.yaml")), Ledger("small")
+    with ledger.writing():
+        ledger.write_manifest(found, [])
+    assert "last launch" not in call(command.main, "report", "small.yaml")[2]
+    (folder / "small.yaml").write_text(text.replace("to: 1", "to: 2"))
+    told = call(command.main, "report", "small.yaml")[2]
+    assert "small.yaml: the report is of the last launch, which asked for something else than the file" in told
+    assert "last launch" not in call(command.main, "report", "small")[2]
+    (folder / "small.yaml").write_text(SWEEP)
+    told = call(command.main, "report", "small.yaml")[2]
+    assert "the file cannot be read now: small.yaml:4: source.weights must be given" in told
+
+
 def test_a_file_analysis_py_of_the_working_folder_is_not_ours(folder):
     (folder / "analysis.py").write_text("raise ImportError('the wrong analysis')")
     assert run("l2t", "report", "--help").returncode == 0

@@ -364,8 +364,8 @@ def test_the_look_ahead_has_as_many_steps_as_the_run_says():
 
 def test_every_kind_of_draw_has_a_stream_of_its_own(monkeypatch):
     asked = []
-    for module in ("learner", "start"):
-        monkeypatch.setattr(f"l2t_ray.training.{module}.stream", lambda *a: asked.append(a) or stream(*a))
+    for module in ("training.learner", "training.start", "data.streams"):
+        monkeypatch.setattr(f"l2t_ray.{module}.stream", lambda *a: asked.append(a) or stream(*a))
     Learner(run("l2t_www", seed=3), N_CLASSES, source(), CPU)
     own = [(3, "own.start"), (3, "own.target")]
     assert sorted(asked) == [(3, "draws", 0), (3, "init"), (3, "init.meta"), (3, "init.transfer"), *own]

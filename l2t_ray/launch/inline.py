@@ -121,10 +121,10 @@ def stopped_by_signals(text: str = INTERRUPTED) -> Iterator[Callable[[], bool]]:
         with redirect_stderr(stderr):
             say(text)
 
-    numbers: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
-    numbers = numbers if threading.current_thread() is threading.main_thread() else ()
-    if numbers and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # not under nohup
-        numbers = (*numbers, signal.SIGHUP)
+    numbers: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():
+        is_nohup = signal.getsignal(signal.SIGHUP) != signal.SIG_DFL
+        numbers = [signal.SIGINT, signal.SIGTERM, *([] if is_nohup else [signal.SIGHUP])]
     before = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield lambda: came

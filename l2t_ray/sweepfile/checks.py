@@ -235,8 +235,8 @@ class Checks:
                 if taking > {"hint"} or takes_distil or "hint" not in taking:
                     self._read.add(setting)
                 else:
-                    rule = f"{name} has no effect on hint without options.distil: true, but makes other runs"
-                    self._idle[setting] = f"{choice.item.place}: note: {rule}; leave it out, or add that"
+                    rule = f"{name} has no effect on hint without options.distil: true, but gives its runs other keys"
+                    self._idle[setting] = f"{choice.item.place}: note: {rule}; leave it out, or add `distil: true`"
 
     def _note_lists(self, block: Block, methods: list[registry.Described]) -> None:
         for name in sorted(block.listed):

@@ -65,9 +65,9 @@ def test_cells_are_named_by_what_has_a_list_and_is_read(parts, names):
 def test_options_without_an_effect_on_hint_are_noted():
     """Only stage 2 with `distil` reads them, but they make other runs."""
     one = changed(method="hint", source="{weights: net.pt}", options="{temperature: [2.0, 5.0]}")
-    rule = "options.temperature has no effect on hint without options.distil: true, but makes other runs"
+    rule = "options.temperature has no effect on hint without options.distil: true, but gives its runs other keys"
     (note,) = set(read(grid(one)).notes)
-    assert note == f"sweep.yaml:3: note: {rule}; leave it out, or add that"
+    assert note == f"sweep.yaml:3: note: {rule}; leave it out, or add `distil: true`"
     assert read(grid(one.replace("temperature", "distil: true, temperature"))).notes == ()
     assert read(grid(one.replace("method: hint", "method: [hint, distillation]"))).notes == ()
     both = changed(options="{lambda_last: 2.0}", source="{weights: net.pt}")

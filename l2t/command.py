@@ -110,13 +110,14 @@ def _report(parser: argparse.ArgumentParser) -> None:
     stats.configure(parser)
 
     def run(arguments: argparse.Namespace) -> int:
-        from l2t.edited import note_on
         from l2t.shipped import sweep_name
 
         files = [Path(word) for word in arguments.sweeps if sweep_name(word) != word]
         arguments.sweeps = [sweep_name(word) for word in arguments.sweeps]
         code = stats.run(arguments)
         for file in files:
+            from l2t.edited import note_on  # it loads what reads sweep files
+
             if note := note_on(file, arguments.tracking_uri):
                 say(note)
         return code
